@@ -1,0 +1,45 @@
+# Two commands for a fresh machine with Python, gcc and make:
+#   make demo    train, pack and run a 1-bit network, about two minutes
+#   make test    everything that is checked before a change lands
+# Each makes its own virtual environment in .venv.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
+
+.PHONY: demo test lint engine-test clean
+
+demo: $(VENV)/installed-train
+	$(BIN)/onebit demo
+
+test: $(VENV)/installed-dev lint engine-test
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	find engine -name '*.cpp' -o -name '*.h' | xargs $(BIN)/clang-format --dry-run --Werror
+
+engine-test: $(VENV)/installed-dev
+	$(BIN)/cmake -S . -B build/engine -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+	    -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
+	$(BIN)/cmake --build build/engine
+	$(BIN)/ctest --test-dir build/engine --output-on-failure
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/installed-train: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[train]"
+	touch $@
+
+$(VENV)/installed-dev: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[train,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build onebit-demo

@@ -1,0 +1,46 @@
+"""1-bit neural networks: train them, pack them 32 times smaller, run them fast on a CPU without PyTorch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from onebit import models as models
+    from onebit import nn as nn
+    from onebit.errors import OnebitError as OnebitError
+    from onebit.images import ImageTask as ImageTask
+    from onebit.packing import pack as pack
+    from onebit.runtime import Session as Session
+    from onebit.runtime import load as load
+
+# Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
+_WHERE = {
+    "ImageTask": "onebit.images",
+    "OnebitError": "onebit.errors",
+    "Session": "onebit.runtime",
+    "load": "onebit.runtime",
+    "models": "",
+    "nn": "",
+    "pack": "onebit.packing",
+}
+
+__all__ = ["ImageTask", "OnebitError", "Session", "__version__", "load", "models", "nn", "pack"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'onebit' has no attribute {name!r}")
+    value = (
+        getattr(importlib.import_module(_WHERE[name]), name)
+        if _WHERE[name]
+        else importlib.import_module(f"onebit.{name}")
+    )
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,159 @@
+"""Reads and writes `.onebit` files: safetensors files whose metadata holds a program. docs/program.md is the specification."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from onebit.errors import FormatError
+from onebit.program import Program, Shape
+
+FORMAT_VERSION = "1"
+# Larger headers than this are refused by safetensors too; we refuse first, with our words.
+MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class PackedModel:
+    """A program, its tensors, and what the model is for; checked as a whole when it is made.
+
+    Args:
+        program: the steps.
+        tensors: name to array, uint8 rows of bits or float32.
+        task: plain JSON values with a `kind`; see `onebit.images.ImageTask`.
+
+    Raises:
+        FormatError: the program and its tensors do not fit together.
+    """
+
+    program: Program
+    tensors: dict[str, NDArray[Any]]
+    task: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_shapes", self.program.shapes(self.tensors))
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every value of the program, without the batch axis."""
+        shapes: dict[str, Shape] = self._shapes  # type: ignore[attr-defined]
+        return shapes
+
+
+def save_model(model: PackedModel, path: str | Path) -> int:
+    """Write a packed model, whole or not at all: a file that stands there stays as it is until the new one is complete.
+
+    Args:
+        model: what to write.
+        path: the file.
+
+    Returns:
+        The file's size in bytes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
+    content = save(tensors, metadata)
+    write_atomically(path, content)
+    return len(content)
+
+
+def load_model(path: str | Path) -> PackedModel:
+    """Read a packed model and check all of it.
+
+    Raises:
+        FormatError: the file is missing, empty, truncated, damaged, not a `.onebit` file, or of an unknown version.
+    """
+    path = Path(path)
+    _check_frame(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "onebit_format" not in metadata:
+                raise FormatError(f"[{path}] a safetensors file, but not a packed model: make one with 'onebit pack'")
+            if metadata["onebit_format"] != FORMAT_VERSION:
+                found = metadata["onebit_format"]
+                raise FormatError(
+                    f"[{path}] format version {found[:20]!r}: this onebit reads {FORMAT_VERSION!r}; use a newer one"
+                )
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, ValueError, TypeError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"[{path}] damaged: {error}; copy or pack it again") from None
+    try:
+        if "program" not in metadata:
+            raise FormatError("[program] missing from the metadata; the file is damaged")
+        try:
+            task = json.loads(metadata.get("task", "null"))
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"[task] not JSON: {error}; the file is damaged") from None
+        if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
+            raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
+        return PackedModel(Program.from_json(metadata["program"]), tensors, task)
+    except FormatError as error:
+        raise FormatError(f"[{path}] {error}") from None
+
+
+def _check_frame(path: Path) -> None:
+    """Refuse what cannot be a safetensors file, in words that a user understands."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = file.read(9)
+    except FileNotFoundError:
+        raise FormatError(f"[{path}] no such file") from None
+    except IsADirectoryError:
+        raise FormatError(
+            f"[{path}] is a folder: give a .onebit file; 'onebit pack' makes one from a training run"
+        ) from None
+    except OSError as error:
+        raise FormatError(f"[{path}] cannot be read: {error.strerror}") from None
+    if size == 0:
+        raise FormatError(f"[{path}] is empty: copy or pack it again")
+    if len(start) < 9 or start[8:] != b"{":
+        raise FormatError(f"[{path}] is not a .onebit file: make one with 'onebit pack'")
+    header = struct.unpack("<Q", start[:8])[0]
+    if header > MAX_HEADER_BYTES:
+        raise FormatError(f"[{path}] is not a .onebit file: its header claims {header} bytes")
+    if 8 + header > size:
+        raise FormatError(
+            f"[{path}] is truncated: its header needs {8 + header} bytes, the file has {size}; copy it again"
+        )
+
+
+def write_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file whole or not at all: beside the target, flushed to the disk, then renamed over it.
+
+    Raises:
+        OSError: it cannot be written (no such folder, no permission, a full disk); the old file is as it was.
+    """
+    path = Path(path)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            # mkstemp makes the file private; give it the mode that open() would have given.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(file.fileno(), 0o666 & ~umask)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,113 @@
+"""Pack a model into a `.onebit` file, and say what became of every byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from onebit.fileformat import PackedModel, save_model
+from onebit.images import ImageTask
+from onebit.packing.trace import FloatTensor, trace
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What packing did. `str(report)` is the text that the command prints.
+
+    Args:
+        path: the file.
+        parameters: of the model, as trained.
+        bit_parameters: those of them that take one bit each.
+        bytes_before: of the model's parameters at float32.
+        parameter_bytes: of all tensors in the file, the rows' padding included.
+        file_bytes: of the file.
+        kept_float: tensors that stay float32, and why.
+    """
+
+    path: Path
+    parameters: int
+    bit_parameters: int
+    bytes_before: int
+    parameter_bytes: int
+    file_bytes: int
+    kept_float: tuple[FloatTensor, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the file is than the model's float32 parameters."""
+        return self.bytes_before / self.file_bytes
+
+    def __str__(self) -> str:
+        bits = "all" if self.bit_parameters == self.parameters else f"{self.bit_parameters:,}"
+        lines = [
+            f"{self.path}: {self.parameters:,} parameters, {bits} of them one bit each",
+            f"  parameters at float32  {self.bytes_before:>13,} bytes",
+            f"  parameters packed      {self.parameter_bytes:>13,} bytes",
+            f"  the file               {self.file_bytes:>13,} bytes, {self.ratio:.1f} times smaller",
+        ]
+        if self.kept_float:
+            lines.append("  kept as float32 (4 bytes each):")
+            lines += [f"    {t.name}: {t.elements:,} ({t.reason})" for t in self.kept_float]
+        else:
+            lines.append("  kept as float32: nothing")
+        return "\n".join(lines)
+
+
+def to_packed_model(model: nn.Module, task: ImageTask) -> PackedModel:
+    """The packed form of a classifier of images, in memory.
+
+    Args:
+        model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes).
+        task: labels, image size, channels and scaling.
+
+    Raises:
+        PackError: the model holds what a program cannot express.
+    """
+    return _trace(model, task)[0]
+
+
+def pack(model: nn.Module, path: str | Path, task: ImageTask) -> PackReport:
+    """Pack a classifier of images into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
+
+    Args:
+        model: as for `to_packed_model`.
+        path: the `.onebit` file to write; one that stands there is replaced only when the new one is complete.
+        task: labels, image size, channels and scaling.
+
+    Returns:
+        The report: bytes before and after, and what stayed float.
+
+    Raises:
+        PackError: the model holds what a program cannot express; the message names the layer.
+        OSError: the file cannot be written.
+
+    Example:
+        >>> task = onebit.ImageTask(labels=("cat", "dog"), image_size=(32, 32))
+        >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
+    """
+    packed, bit_parameters, kept_float = _trace(model, task)
+    file_bytes = save_model(packed, path)
+    parameters = sum(p.numel() for p in model.parameters())
+    return PackReport(
+        path=Path(path),
+        parameters=parameters,
+        bit_parameters=bit_parameters,
+        bytes_before=4 * parameters,
+        parameter_bytes=sum(t.nbytes for t in packed.tensors.values()),
+        file_bytes=file_bytes,
+        kept_float=kept_float,
+    )
+
+
+def _trace(model: nn.Module, task: ImageTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
+    finally:
+        model.train(training)
+    return PackedModel(result.program, result.tensors, task.to_json()), result.bit_parameters, tuple(result.kept_float)

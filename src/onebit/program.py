@@ -1,0 +1,361 @@
+"""The packed model: a list of steps over named values, and its tensors. docs/program.md defines every op in words and formulas."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import FormatError
+
+Shape = tuple[int, ...]
+Tensors = Mapping[str, NDArray[Any]]
+
+ROW_ALIGNMENT_BITS = 64
+# No axis, attribute or value of a sensible model is larger; the cap keeps every product below far from 64 bits.
+MAX_AXIS = 1 << 24
+MAX_VALUE_ELEMENTS = 1 << 31
+
+
+def row_bytes(bits: int) -> int:
+    """The bytes that a row of `bits` bits takes: padded to a multiple of 64 bits."""
+    return -(-bits // ROW_ALIGNMENT_BITS) * (ROW_ALIGNMENT_BITS // 8)
+
+
+def pack_rows(bits: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pack a matrix of bits, (rows, n) of bool or 0 and 1, to uint8 (rows, row_bytes(n)), little-endian within a byte."""
+    rows, n = bits.shape
+    packed = np.zeros((rows, row_bytes(n)), dtype=np.uint8)
+    packed[:, : -(-n // 8)] = np.packbits(bits.astype(bool), axis=1, bitorder="little")
+    return packed
+
+
+def unpack_rows(packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """The inverse of `pack_rows`: uint8 (rows, n) of 0 and 1."""
+    return np.unpackbits(packed, axis=1, count=n, bitorder="little")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a program: `op` with its attributes and the names of its tensors, from named values to a named value."""
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Steps over named values. Shapes are without the batch axis, channels last.
+
+    Args:
+        input_name, input_shape: of the value that a caller gives.
+        steps: in the order in which they run.
+        output: the name of the value that a caller gets.
+    """
+
+    input_name: str
+    input_shape: Shape
+    steps: tuple[Step, ...]
+    output: str
+
+    def to_json(self) -> str:
+        """The program as JSON, in the form that docs/program.md shows."""
+        steps = [
+            {
+                "op": s.op,
+                "inputs": list(s.inputs),
+                "output": s.output,
+                "attributes": dict(s.attributes),
+                "tensors": dict(s.tensors),
+            }
+            for s in self.steps
+        ]
+        return json.dumps(
+            {
+                "input": {"name": self.input_name, "shape": list(self.input_shape)},
+                "steps": steps,
+                "output": self.output,
+            },
+            separators=(",", ":"),  # the text is part of the file that should be small
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Program:
+        """Read `to_json`'s form; raises FormatError where the text has another. Call `shapes` to check what the steps say."""
+        try:
+            tree = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"[program] not JSON: {error}; the file is damaged") from None
+        source = _typed(_typed(tree, dict, "program").get("input"), dict, "input")
+        steps = []
+        for index, item in enumerate(_typed(tree.get("steps"), list, "steps")):
+            where = f"steps[{index}]"
+            item = _typed(item, dict, where)
+            inputs = _typed(item.get("inputs"), list, f"{where}.inputs")
+            names = _typed(item.get("tensors", {}), dict, f"{where}.tensors")
+            for name in [*inputs, *names.values()]:
+                _typed(name, str, f"{where}: a name")
+            steps.append(
+                Step(
+                    op=_typed(item.get("op"), str, f"{where}.op"),
+                    inputs=tuple(inputs),
+                    output=_typed(item.get("output"), str, f"{where}.output"),
+                    attributes=_typed(item.get("attributes", {}), dict, f"{where}.attributes"),
+                    tensors=names,
+                )
+            )
+        return cls(
+            input_name=_typed(source.get("name"), str, "input.name"),
+            input_shape=_axes(source.get("shape"), "input.shape"),
+            steps=tuple(steps),
+            output=_typed(tree.get("output"), str, "output"),
+        )
+
+    def shapes(self, tensors: Tensors) -> dict[str, Shape]:
+        """Check the whole program against its tensors, and give the shape of every value.
+
+        Raises:
+            FormatError: an op is unknown; a value is used before it is made, or made twice; an attribute, a shape or a tensor does not fit.
+        """
+        shapes: dict[str, Shape] = {self.input_name: self.input_shape}
+        _check_size(self.input_shape, "input")
+        for index, step in enumerate(self.steps):
+            where = f"step {index} ({step.op})"
+            if step.op not in OPS:
+                raise FormatError(
+                    f"[{where}] unknown op: this version knows {', '.join(sorted(OPS))}; use a newer onebit"
+                )
+            for name in step.inputs:
+                if name not in shapes:
+                    raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
+            if step.output in shapes:
+                raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
+            count = 2 if step.op == "add" else 1
+            if len(step.inputs) != count:
+                raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
+            reader = _Reader(where, step, tensors)
+            shape = OPS[step.op](reader, *(shapes[name] for name in step.inputs))
+            reader.finish()
+            _check_size(shape, where)
+            shapes[step.output] = shape
+        if self.output not in shapes:
+            raise FormatError(f"[program] its output {self.output!r} is made by no step")
+        return shapes
+
+
+class _Reader:
+    """Reads a step's attributes and tensors, each checked, and knows at the end whether any was left unread."""
+
+    def __init__(self, where: str, step: Step, tensors: Tensors) -> None:
+        self.where = where
+        self._step = step
+        self._tensors = tensors
+        self._read: set[str] = set()
+
+    def fail(self, message: str) -> FormatError:
+        return FormatError(f"[{self.where}] {message}")
+
+    def _attribute(self, name: str) -> Any:
+        if name not in self._step.attributes:
+            raise self.fail(f"lacks the attribute {name!r}")
+        self._read.add(name)
+        return self._step.attributes[name]
+
+    def integer(self, name: str) -> int:
+        return self.integers(name, None, 1)[0]
+
+    def integers(self, name: str, count: int | None, least: int) -> list[int]:
+        value = self._attribute(name)
+        values = [value] if count is None else value
+        if not isinstance(values, list) or len(values) != (count or 1):
+            raise self.fail(f"{name}={value!r}: needs a list of {count} integers")
+        for v in values:
+            if type(v) is not int or not least <= v <= MAX_AXIS:
+                raise self.fail(f"{name}={value!r}: needs integers from {least} to {MAX_AXIS}")
+        return values
+
+    def number(self, name: str) -> float:
+        value = self._attribute(name)
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            raise self.fail(f"{name}={value!r}: needs a finite number above 0")
+        return float(value)
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        value = self._attribute(name)
+        if value not in allowed:
+            raise self.fail(f"{name}={value!r}: use {' or '.join(map(repr, allowed))}")
+        return str(value)
+
+    def tensor(self, role: str, dtype: type[np.generic], shape: Shape, optional: bool = False) -> None:
+        self._read.add(f"tensor {role}")
+        if role not in self._step.tensors:
+            if optional:
+                return
+            raise self.fail(f"lacks its tensor {role!r}")
+        name = self._step.tensors[role]
+        if name not in self._tensors:
+            raise self.fail(f"its tensor {name!r} is not in the file")
+        found = self._tensors[name]
+        if found.dtype != dtype:
+            raise self.fail(f"tensor {name!r} is {found.dtype}: needs {np.dtype(dtype)}")
+        if found.shape != shape:
+            raise self.fail(f"tensor {name!r} has shape {found.shape}: needs {shape}")
+
+    def bits(self, role: str, rows: int, n: int, optional: bool = False) -> None:
+        self.tensor(role, np.uint8, (rows, row_bytes(n)), optional)
+        if role in self._step.tensors:
+            tail = self._tensors[self._step.tensors[role]][:, n // 8 :]
+            # Kernels read whole words: a stray bit beyond a row's end would be counted as a weight.
+            if tail.size and (np.any(tail[:, 0] >> (n % 8)) or np.any(tail[:, 1:])):
+                raise self.fail(
+                    f"tensor {self._step.tensors[role]!r} has bits set beyond its {n} columns; the file is damaged"
+                )
+
+    def finish(self) -> None:
+        known = self._read
+        extra = [name for name in self._step.attributes if name not in known]
+        extra += [f"tensor {role}" for role in self._step.tensors if f"tensor {role}" not in known]
+        if extra:
+            raise self.fail(f"has what this op does not take: {', '.join(sorted(extra))}")
+
+
+def _same(r: _Reader, x: Shape) -> Shape:
+    return x
+
+
+def _scale_shift(r: _Reader, x: Shape) -> Shape:
+    channels = _last(r, x)
+    r.tensor("scale", np.float32, (channels,))
+    r.tensor("shift", np.float32, (channels,))
+    return x
+
+
+def _dense(r: _Reader, x: Shape, binary: bool) -> Shape:
+    inputs, outputs = r.integer("in_features"), r.integer("out_features")
+    if _last(r, x) != inputs:
+        raise r.fail(f"in_features={inputs} but its input has shape {x}")
+    if binary:
+        r.choice("values", ("01", "pm1"))
+        r.bits("weight", outputs, inputs)
+        r.bits("bias", 1, outputs, optional=True)
+    else:
+        r.tensor("weight", np.float32, (outputs, inputs))
+        r.tensor("bias", np.float32, (outputs,), optional=True)
+    return (*x[:-1], outputs)
+
+
+def _window(r: _Reader, x: Shape, dilation: Sequence[int]) -> tuple[int, int]:
+    """The (height, width) that a sliding window makes of an image."""
+    kernel, stride = r.integers("kernel_size", 2, 1), r.integers("stride", 2, 1)
+    top, bottom, left, right = r.integers("padding", 4, 0)
+    sides = []
+    for side, before, after, k, s, d in zip(x, (top, left), (bottom, right), kernel, stride, dilation, strict=False):
+        free = side + before + after - d * (k - 1) - 1
+        if free < 0:
+            raise r.fail(
+                f"a kernel of {kernel} with dilation {list(dilation)} does not fit its padded input of shape {x}"
+            )
+        sides.append(free // s + 1)
+    return sides[0], sides[1]
+
+
+def _convolution(r: _Reader, x: Shape, binary: bool) -> Shape:
+    inputs, outputs, groups = r.integer("in_channels"), r.integer("out_channels"), r.integer("groups")
+    if len(x) != 3 or x[2] != inputs:
+        raise r.fail(f"in_channels={inputs} but its input has shape {x}: needs (height, width, {inputs})")
+    if inputs % groups or outputs % groups:
+        raise r.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+    height, width = _window(r, x, r.integers("dilation", 2, 1))
+    kh, kw = r.integers("kernel_size", 2, 1)
+    if binary:
+        r.choice("values", ("01", "pm1"))
+        r.bits("weight", outputs, kh * kw * (inputs // groups))
+        r.bits("bias", 1, outputs, optional=True)
+    else:
+        r.tensor("weight", np.float32, (outputs, kh, kw, inputs // groups))
+        r.tensor("bias", np.float32, (outputs,), optional=True)
+    return (height, width, outputs)
+
+
+def _normalize(r: _Reader, x: Shape) -> Shape:
+    r.choice("over", ("channel", "example"))
+    r.number("eps")
+    return x
+
+
+def _max_pool2d(r: _Reader, x: Shape) -> Shape:
+    if len(x) != 3:
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
+    kernel, padding = r.integers("kernel_size", 2, 1), r.integers("padding", 4, 0)
+    # A window that lies wholly in the padding would have no maximum.
+    if max(padding[:2]) >= kernel[0] or max(padding[2:]) >= kernel[1]:
+        raise r.fail(f"padding={padding} must be smaller than kernel_size={kernel}")
+    return (*_window(r, x, (1, 1)), x[2])
+
+
+def _mean_pool(r: _Reader, x: Shape) -> Shape:
+    if len(x) != 3:
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
+    return (x[2],)
+
+
+def _add(r: _Reader, x: Shape, y: Shape) -> Shape:
+    if x != y:
+        raise r.fail(f"its inputs have shapes {x} and {y}: needs equal ones")
+    return x
+
+
+def _flatten(r: _Reader, x: Shape) -> Shape:
+    if r.choice("order", ("hwc", "chw")) == "chw" and len(x) != 3:
+        raise r.fail(f"order='chw' but its input has shape {x}: needs (height, width, channels)")
+    return (math.prod(x),)
+
+
+# Each op: from its reader and its inputs' shapes to its output's shape, every attribute and tensor checked on the way.
+OPS: dict[str, Callable[..., Shape]] = {
+    "add": _add,
+    "bit_conv2d": lambda r, x: _convolution(r, x, True),
+    "bit_linear": lambda r, x: _dense(r, x, True),
+    "conv2d": lambda r, x: _convolution(r, x, False),
+    "flatten": _flatten,
+    "gelu": _same,
+    "linear": lambda r, x: _dense(r, x, False),
+    "max_pool2d": _max_pool2d,
+    "mean_pool": _mean_pool,
+    "normalize": _normalize,
+    "relu": _same,
+    "scale_shift": _scale_shift,
+    "softmax": _same,
+}
+
+
+def _last(r: _Reader, x: Shape) -> int:
+    if not x:
+        raise r.fail("its input has no axes")
+    return x[-1]
+
+
+def _typed(value: Any, kind: type, where: str) -> Any:
+    if not isinstance(value, kind):
+        raise FormatError(f"[program] {where} is {type(value).__name__}: needs {kind.__name__}; the file is damaged")
+    return value
+
+
+def _axes(value: Any, where: str) -> Shape:
+    axes = _typed(value, list, where)
+    if not 1 <= len(axes) <= 4 or any(type(a) is not int or not 1 <= a <= MAX_AXIS for a in axes):
+        raise FormatError(f"[program] {where}={value!r}: needs 1 to 4 integers from 1 to {MAX_AXIS}")
+    return tuple(axes)
+
+
+def _check_size(shape: Shape, where: str) -> None:
+    if math.prod(shape) > MAX_VALUE_ELEMENTS:
+        raise FormatError(f"[{where}] a value of shape {shape} has more than {MAX_VALUE_ELEMENTS} elements")

@@ -1,0 +1,145 @@
+"""The NumPy reference: every op of docs/program.md in plain code, to be read and to be tested against. Not fast."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from onebit.program import Program, Step, Tensors, unpack_rows
+
+Array = NDArray[np.float32]
+Precision = Literal["int8", "float32"]
+
+
+def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Precision = "int8") -> Array:
+    """Run a program on a batch.
+
+    Args:
+        program: checked by its `shapes`.
+        tensors: name to array.
+        batch: (n, *input shape): uint8, which is divided by 255, or float32.
+        precision: ``"int8"`` quantises the inputs of the binary layers, ``"float32"`` does not.
+
+    Returns:
+        float32 (n, *output shape).
+    """
+    x = batch.astype(np.float32) / np.float32(255) if batch.dtype == np.uint8 else batch.astype(np.float32)
+    values: dict[str, Array] = {program.input_name: x}
+    with np.errstate(all="ignore"):  # NaN and infinity are results here, not accidents
+        for step in program.steps:
+            named = {role: tensors[name] for role, name in step.tensors.items()}
+            inputs = [values[name] for name in step.inputs]
+            if step.op in ("bit_linear", "bit_conv2d"):
+                values[step.output] = _binary(step, named, inputs[0], precision)
+            else:
+                values[step.output] = _OPS[step.op](step.attributes, named, *inputs)
+    return values[program.output]
+
+
+def quantize(x: Array, axes: tuple[int, ...]) -> tuple[NDArray[np.int32], Array]:
+    """Quantise to 8 bits, with one scale for all elements along `axes`.
+
+    Returns:
+        The levels, int32 of x's shape (0 to 255 where nothing along the axes is negative, else -127 to 127), and the scales with `axes` kept.
+        Where an element is NaN or infinite the scale is NaN.
+    """
+    low, high = x.min(axes, keepdims=True), np.abs(x).max(axes, keepdims=True)
+    top = np.where(low >= 0, np.float32(255), np.float32(127))
+    scale = np.where(high > 0, high / top, np.float32(1)).astype(np.float32)
+    q = np.clip(np.rint(x * (np.float32(1) / scale)), np.where(low >= 0, np.float32(0), -top), top)
+    finite = np.isfinite(high)
+    return np.where(finite, q, 0).astype(np.int32), np.where(finite, scale, np.float32(np.nan)).astype(np.float32)
+
+
+def _binary(step: Step, tensors: Mapping[str, NDArray[Any]], x: Array, precision: Precision) -> Array:
+    a = step.attributes
+    convolution = step.op == "bit_conv2d"
+    if convolution:
+        shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
+    else:
+        shape = (a["out_features"], a["in_features"])
+    weight = _read_bits(tensors["weight"], math.prod(shape[1:]), a["values"]).reshape(shape)
+    bias = _read_bits(tensors["bias"], shape[0], a["values"])[0] if "bias" in tensors else np.zeros(shape[0], np.int32)
+    apply = _convolve if convolution else _dense
+    if precision == "float32":
+        return (apply(x, weight.astype(np.float32), a) + bias).astype(np.float32)
+    q, scale = quantize(x, tuple(range(1, x.ndim)) if convolution else (x.ndim - 1,))
+    sums = apply(q, weight, a)  # exact: int32
+    return (scale * sums.astype(np.float32) + bias.astype(np.float32)).astype(np.float32)
+
+
+def _read_bits(packed: NDArray[np.uint8], n: int, values: str) -> NDArray[np.int32]:
+    bits = unpack_rows(packed, n).astype(np.int32)
+    return bits if values == "01" else 2 * bits - 1
+
+
+def _dense(x: NDArray[Any], weight: NDArray[Any], attributes: Mapping[str, Any]) -> NDArray[Any]:
+    return x @ weight.T
+
+
+def _convolve(x: NDArray[Any], weight: NDArray[Any], a: Mapping[str, Any]) -> NDArray[Any]:
+    """x (n, height, width, in), weight (out, kh, kw, in / groups) to (n, height', width', out)."""
+    (top, bottom, left, right), (sh, sw), (dh, dw) = a["padding"], a["stride"], a["dilation"]
+    kh, kw = a["kernel_size"]
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    windows = sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(1, 2))
+    windows = windows[:, ::sh, ::sw, :, ::dh, ::dw]  # (n, height', width', in, kh, kw)
+    n, height, width = windows.shape[:3]
+    outputs, groups = weight.shape[0] // a["groups"], a["groups"]
+    windows = windows.reshape(n, height, width, groups, -1, kh, kw)
+    rows = windows.transpose(0, 1, 2, 3, 5, 6, 4).reshape(n, height, width, groups, -1)
+    kernels = weight.reshape(groups, outputs, -1)
+    parts = [rows[..., g, :] @ kernels[g].T for g in range(groups)]
+    return np.concatenate(parts, axis=-1)
+
+
+def _normalize(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    axes = (x.ndim - 1,) if a["over"] == "channel" else tuple(range(1, x.ndim))
+    mean = x.mean(axes, keepdims=True, dtype=np.float64)
+    variance = np.square(x - mean).mean(axes, keepdims=True)
+    return ((x - mean) / np.sqrt(variance + a["eps"])).astype(np.float32)
+
+
+def _gelu(x: Array) -> Array:
+    erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(np.float32)
+    return (x * np.float32(0.5) * (1 + erf)).astype(np.float32)
+
+
+def _softmax(x: Array) -> Array:
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
+
+
+def _max_pool2d(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    (top, bottom, left, right), (sh, sw) = a["padding"], a["stride"]
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=-np.inf)
+    windows = sliding_window_view(x, tuple(a["kernel_size"]), axis=(1, 2))[:, ::sh, ::sw]
+    return windows.max((-2, -1)).astype(np.float32)
+
+
+def _flatten(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    return (x.transpose(0, 3, 1, 2) if a["order"] == "chw" else x).reshape(len(x), math.prod(x.shape[1:]))
+
+
+def _bias(tensors: Mapping[str, Any]) -> Any:
+    return tensors.get("bias", np.float32(0))
+
+
+_OPS: dict[str, Callable[..., Array]] = {
+    "add": lambda a, t, x, y: x + y,
+    "conv2d": lambda a, t, x: (_convolve(x, t["weight"], a) + _bias(t)).astype(np.float32),
+    "flatten": _flatten,
+    "gelu": lambda a, t, x: _gelu(x),
+    "linear": lambda a, t, x: (_dense(x, t["weight"], a) + _bias(t)).astype(np.float32),
+    "max_pool2d": _max_pool2d,
+    "mean_pool": lambda a, t, x: x.mean((1, 2), dtype=np.float64).astype(np.float32),
+    "normalize": _normalize,
+    "relu": lambda a, t, x: np.maximum(x, np.float32(0)),
+    "scale_shift": lambda a, t, x: (x * t["scale"] + t["shift"]).astype(np.float32),
+    "softmax": lambda a, t, x: _softmax(x),
+}

@@ -1,0 +1,161 @@
+"""A packed model, loaded and ready to run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import DataError, OnebitError
+from onebit.fileformat import PackedModel, load_model
+from onebit.images import ImageTask, load_image
+from onebit.program import Program, Shape
+
+Precision = Literal["int8", "float32"]
+
+
+class Session:
+    """A packed model in the engine; made by `load`.
+
+    Call it with a batch of images for logits:
+
+    Args:
+        batch: (n, height, width, channels) in the model's own size: uint8 pixels, or float32 from 0 to 1.
+
+    Returns:
+        float32 logits (n, classes).
+
+    Raises:
+        DataError: the batch has another shape or type.
+
+    A session may be shared by several threads: calls run one after the other.
+    """
+
+    def __init__(
+        self, model: PackedModel, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+    ) -> None:
+        if precision not in ("int8", "float32"):
+            raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
+        if threads is None:
+            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if not isinstance(threads, int) or not 1 <= threads <= 256:
+            raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
+        # Imported here so that the NumPy reference and `info` work where the engine was not built.
+        from onebit._engine import Engine
+
+        try:
+            self._engine = Engine(model.program.to_json(), model.tensors, precision, threads, isa)
+        except ValueError as error:
+            raise OnebitError(str(error)) from None
+        self.program: Program = model.program
+        self.task: ImageTask | None = (
+            ImageTask.from_json(model.task) if model.task["kind"] == "image-classification" else None
+        )
+        self.input_shape: Shape = model.program.input_shape
+        self.output_shape: Shape = model.shapes[model.program.output]
+        self._check_task()
+
+    def _check_task(self) -> None:
+        if self.task is None:
+            return
+        if self.input_shape != (*self.task.image_size, self.task.channels) or self.output_shape != (
+            len(self.task.labels),
+        ):
+            raise OnebitError(
+                f"[load] the task names {len(self.task.labels)} labels and images of {self.task.image_size}, but the program takes "
+                f"{self.input_shape} and gives {self.output_shape}: pack the model again"
+            )
+
+    @property
+    def precision(self) -> str:
+        """``"int8"`` or ``"float32"``."""
+        return self._engine.precision
+
+    @property
+    def threads(self) -> int:
+        """How many threads the engine uses."""
+        return self._engine.threads
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        return self._engine.isa
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the engine holds: weights in its layout, and activations."""
+        return self._engine.memory_bytes
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        if not isinstance(batch, np.ndarray) or batch.dtype not in (np.uint8, np.float32):
+            found = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
+            raise DataError(f"[Session] a batch of {found}: give a NumPy array of uint8 (0 to 255) or float32 (0 to 1)")
+        if batch.shape[1:] != self.input_shape or batch.ndim != 1 + len(self.input_shape):
+            raise DataError(
+                f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
+            )
+        return self._engine.run(batch)
+
+    def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
+        """The most probable labels of images of any size.
+
+        Args:
+            images: paths, or uint8 arrays (height, width[, channels]).
+            top: how many labels for each image.
+
+        Returns:
+            For each image its labels with their probabilities, the most probable first.
+
+        Raises:
+            DataError: an image does not decode.
+            OnebitError: the model is no classifier of images.
+        """
+        if self.task is None:
+            raise OnebitError(
+                "[Session.classify] this model is no classifier of images: call the session with its input"
+            )
+        if top < 1:
+            raise OnebitError(f"[Session.classify] top={top}: use 1 or more")
+        if isinstance(images, (str, Path, np.ndarray)):
+            raise DataError("[Session.classify] give a list of images, even for one")
+        answers = []
+        for image in images:  # one at a time: a folder of photos need not fit in memory
+            pixels = load_image(image, self.task.image_size, self.task.channels)
+            probabilities = softmax(self(pixels[None]))[0]
+            best = np.argsort(-probabilities, kind="stable")[:top]
+            answers.append([(self.task.labels[i], float(probabilities[i])) for i in best])
+        return answers
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities over the last axis."""
+    powers = np.exp(logits - logits.max(-1, keepdims=True))
+    probabilities: NDArray[np.float32] = powers / powers.sum(-1, keepdims=True)
+    return probabilities
+
+
+def load(
+    path: str | Path, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+) -> Session:
+    """Load a packed model to run it.
+
+    Args:
+        path: a `.onebit` file.
+        precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
+        threads: default one for each core.
+        isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
+
+    Raises:
+        FormatError: the file is damaged, foreign or of an unknown version.
+        OnebitError: an argument is out of range, or the CPU lacks the instruction set.
+
+    Example:
+        >>> session = onebit.load("digits.onebit")
+        >>> session.classify(["three.png"], top=1)
+        [[('3', 0.98)]]
+    """
+    return Session(load_model(path), precision, threads, isa)
