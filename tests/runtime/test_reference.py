@@ -1,0 +1,144 @@
+"""The NumPy reference against PyTorch's own operations."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onebit.program import Program, Step, pack_rows
+from onebit.runtime import reference
+
+rng = np.random.default_rng(0)
+
+
+def run(op, x, attributes=None, precision="float32", inputs=("x",), **tensors):
+    step = Step(op, inputs, "y", attributes or {}, {role: role for role in tensors})
+    program = Program("x", x.shape[1:], (step,), "y")
+    shape = program.shapes(tensors)["y"]
+    y = reference.run(program, tensors, x, precision)
+    assert y.shape == (len(x), *shape)
+    assert y.dtype == np.float32
+    return y
+
+
+def read(bits, values):
+    return torch.tensor(bits if values == "01" else 2.0 * bits - 1).float()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.integers(1, 2),
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    values=st.sampled_from(["01", "pm1"]),
+)
+def test_convolutions(groups, channels, kernel, stride, padding, dilation, values):
+    inputs, outputs = groups * channels[0], groups * channels[1]
+    x = rng.standard_normal((2, 7, 6, inputs)).astype(np.float32)
+    weight = rng.integers(0, 2, (outputs, *kernel, channels[0]))
+    bias = rng.integers(0, 2, outputs)
+    attributes = {
+        "in_channels": inputs,
+        "out_channels": outputs,
+        "kernel_size": list(kernel),
+        "stride": list(stride),
+        "padding": list(padding),
+        "dilation": list(dilation),
+        "groups": groups,
+    }
+    top, bottom, left, right = padding
+    image = F.pad(torch.tensor(x).permute(0, 3, 1, 2), (left, right, top, bottom))
+    kernels = read(weight, values).permute(0, 3, 1, 2)
+    expected = F.conv2d(image, kernels, read(bias, values), stride, 0, dilation, groups).permute(0, 2, 3, 1).numpy()
+    bits = {"weight": pack_rows(weight.reshape(outputs, -1)), "bias": pack_rows(bias[None])}
+    np.testing.assert_allclose(
+        run("bit_conv2d", x, attributes | {"values": values}, **bits), expected, rtol=1e-4, atol=1e-4
+    )
+    floats = {"weight": read(weight, values).numpy(), "bias": read(bias, values).numpy()}
+    np.testing.assert_allclose(run("conv2d", x, attributes, **floats), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("values", ["01", "pm1"])
+def test_dense_int8_is_exact_on_the_levels(values):
+    x = (rng.integers(-127, 128, (4, 100)) / 64).astype(np.float32)
+    x[:, 0] = 127 / 64  # so that the scale is a power of two and the levels are exact
+    weight = rng.integers(0, 2, (8, 100))
+    attributes = {"in_features": 100, "out_features": 8, "values": values}
+    y = run("bit_linear", x, attributes, "int8", weight=pack_rows(weight))
+    assert np.array_equal(y, x @ read(weight, values).numpy().T)
+
+
+def test_levels_of_what_is_never_negative_are_0_to_255():
+    q, scale = reference.quantize(np.array([[0.0, 1.0, 2.0, 255.0]], np.float32), (1,))
+    assert q.tolist() == [[0, 1, 2, 255]]
+    assert scale.item() == 1
+
+
+def test_halves_round_to_even_and_signs_are_kept():
+    q, _ = reference.quantize(np.array([[0.5, 1.5, -2.5, -127.0]], np.float32), (1,))
+    assert q.tolist() == [[0, 2, -2, -127]]
+
+
+def test_each_row_has_its_scale_and_zeros_stay_zeros():
+    q, scale = reference.quantize(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), (1,))
+    assert q.tolist() == [[0, 0], [64, -127]]
+    assert scale[0] == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_row_with_nan_gives_nan_and_leaves_the_others(precision):
+    x = np.ones((2, 3), np.float32)
+    x[0, 1] = np.nan
+    attributes = {"in_features": 3, "out_features": 2, "values": "01"}
+    y = run("bit_linear", x, attributes, precision, weight=pack_rows(np.ones((2, 3), np.uint8)))
+    assert np.isnan(y[0]).all()
+    np.testing.assert_allclose(y[1], 3, rtol=1e-6)
+
+
+IMAGE = rng.standard_normal((2, 6, 5, 3)).astype(np.float32)
+TORCH_IMAGE = torch.tensor(IMAGE).permute(0, 3, 1, 2)
+
+
+def last(x):
+    return x.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "expected"),
+    [
+        ("relu", {}, F.relu(TORCH_IMAGE)),
+        ("gelu", {}, F.gelu(TORCH_IMAGE)),
+        ("softmax", {}, F.softmax(TORCH_IMAGE, 1)),
+        (
+            "normalize",
+            {"over": "channel", "eps": 1e-5},
+            F.layer_norm(TORCH_IMAGE.permute(0, 2, 3, 1), (3,)).permute(0, 3, 1, 2),
+        ),
+        ("normalize", {"over": "example", "eps": 1e-5}, F.layer_norm(TORCH_IMAGE, (3, 6, 5))),
+        (
+            "max_pool2d",
+            {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 1, 0, 0]},
+            F.max_pool2d(TORCH_IMAGE, (3, 2), (2, 1), (1, 0)),
+        ),
+    ],
+)
+def test_ops_on_images(op, attributes, expected):
+    np.testing.assert_allclose(run(op, IMAGE, attributes), last(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_pooling_flattening_adding_scaling():
+    np.testing.assert_allclose(run("mean_pool", IMAGE), TORCH_IMAGE.mean((2, 3)), rtol=1e-5, atol=1e-6)
+    assert np.array_equal(run("flatten", IMAGE, {"order": "chw"}), TORCH_IMAGE.flatten(1))
+    assert np.array_equal(run("flatten", IMAGE, {"order": "hwc"}), IMAGE.reshape(2, -1))
+    assert np.array_equal(run("add", IMAGE, inputs=("x", "x")), 2 * IMAGE)
+    scale, shift = rng.standard_normal((2, 3)).astype(np.float32)
+    np.testing.assert_allclose(run("scale_shift", IMAGE, scale=scale, shift=shift), IMAGE * scale + shift, rtol=1e-6)
+
+
+def test_pixels_become_0_to_1():
+    assert np.array_equal(run("relu", np.array([[0, 51, 255]], np.uint8)), np.array([[0, 0.2, 1]], np.float32))

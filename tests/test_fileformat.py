@@ -1,0 +1,161 @@
+"""Files are written whole or not at all, and nothing damaged is ever loaded."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from onebit.errors import FormatError
+from onebit.fileformat import PackedModel, load_model, save_model, write_atomically
+from onebit.program import Program, Step, pack_rows
+
+
+@pytest.fixture
+def model():
+    attributes = {"in_features": 70, "out_features": 9, "values": "01"}
+    step = Step("bit_linear", ("x",), "y", attributes, {"weight": "w"})
+    bits = np.random.default_rng(0).integers(0, 2, (9, 70), np.uint8)
+    return PackedModel(Program("x", (70,), (step,), "y"), {"w": pack_rows(bits)}, {"kind": "test"})
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    save_model(model, tmp_path / "model.onebit")
+    return tmp_path / "model.onebit"
+
+
+def test_a_model_survives_the_disk(model, path):
+    again = load_model(path)
+    assert (again.program, again.task) == (model.program, model.task)
+    assert np.array_equal(again.tensors["w"], model.tensors["w"])
+
+
+def test_the_file_is_a_safetensors_file(path):
+    with safe_open(path, framework="numpy") as file:
+        assert file.metadata()["onebit_format"] == "1"
+
+
+def refuse(path, message):
+    with pytest.raises(FormatError, match=message) as caught:
+        load_model(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing(tmp_path):
+    refuse(tmp_path / "none.onebit", "no such file")
+
+
+def test_a_folder(tmp_path):
+    refuse(tmp_path, "is a folder")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"onebit", "is not a"),
+        (b"\xff\xd8\xff\xe0" * 10, "is not a"),
+        (b"\xff" * 7 + b"\x7f{", "claims"),
+    ],
+)
+def test_foreign_content(tmp_path, content, message):
+    file = tmp_path / "a.onebit"
+    file.write_bytes(content)
+    refuse(file, message)
+
+
+def test_truncation_anywhere(path):
+    content = path.read_bytes()
+    for length in [*range(1, len(content), 7), len(content) - 1]:
+        path.write_bytes(content[:length])
+        refuse(path, "truncated|damaged|is not a")
+
+
+def test_oversized(path):
+    path.write_bytes(path.read_bytes() + b"more")
+    refuse(path, "damaged")
+
+
+def test_every_flipped_byte_of_the_header_is_refused_or_harmless(path):
+    content = bytearray(path.read_bytes())
+    header = 8 + struct.unpack("<Q", content[:8])[0]
+    for position in range(header):
+        damaged = bytearray(content)
+        damaged[position] ^= 0x15
+        path.write_bytes(damaged)
+        try:
+            model = load_model(path)
+        except FormatError:
+            continue
+        assert model.shapes["x"]  # a name or a space changed: still a whole program
+
+
+def rewrite(path, **changes):
+    with safe_open(path, framework="numpy") as file:
+        metadata, tensors = file.metadata(), {"w": file.get_tensor("w")}
+    tensors["w"] = changes.pop("w", tensors["w"])
+    metadata = {key: value for key, value in (metadata | changes).items() if value is not None}
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"onebit_format": None}, "not a packed model"),
+        ({"onebit_format": "2"}, "format version '2': this onebit reads '1'"),
+        ({"program": None}, "missing from the metadata"),
+        ({"program": "nonsense"}, "not JSON"),
+        ({"task": None}, "task"),
+        ({"task": "nonsense"}, "not JSON"),
+        ({"task": "[]"}, "without a kind"),
+        ({"w": np.zeros((9, 8), np.uint8)}, "needs \\(9, 16\\)"),
+        ({"w": np.zeros((9, 16), np.float32)}, "is float32: needs uint8"),
+        ({"w": np.full((9, 16), 255, np.uint8)}, "beyond its 70 columns"),
+    ],
+)
+def test_wrong_contents(path, changes, message):
+    rewrite(path, **changes)
+    refuse(path, message)
+
+
+def test_an_unknown_op(path, model):
+    program = json.loads(model.program.to_json())
+    program["steps"][0]["op"] = "bit_magic"
+    rewrite(path, program=json.dumps(program))
+    refuse(path, "unknown op: this version knows .*bit_linear")
+
+
+def test_a_type_that_numpy_lacks(path):
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"U8"', b'"Q9"'))
+    refuse(path, "damaged")
+
+
+def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
+    target = tmp_path / "a.onebit"
+    target.write_bytes(b"old")
+    # A limit on the size of files stands in for the full disk: the write itself fails, half done.
+    script = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000));"
+        "from onebit.fileformat import write_atomically;"
+        "write_atomically(sys.argv[1], b'new' * 1000)"
+    )
+    result = subprocess.run([sys.executable, "-c", script, target], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert "OSError" in result.stderr
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.onebit"]
+
+
+def test_a_new_file_has_an_ordinary_mode(tmp_path):
+    write_atomically(tmp_path / "a", b"x")
+    (tmp_path / "b").write_bytes(b"x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
