@@ -1,7 +1,6 @@
 """Files are written whole or not at all, and nothing damaged is ever loaded."""
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -152,7 +151,7 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
     assert result.returncode != 0
     assert "OSError" in result.stderr
     assert target.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["a.onebit"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.onebit"]
 
 
 def test_a_new_file_has_an_ordinary_mode(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,5 +40,8 @@ def normalize_example(x: Tensor, eps: float = 1e-5) -> Tensor:
     Args and returns: as `normalize_channel`.
     """
     if x.dim() == 4:
+        if x.is_contiguous(memory_format=torch.channels_last):
+            last = x.permute(0, 2, 3, 1)  # the same elements, without a copy
+            return F.layer_norm(last, last.shape[1:], eps=eps).permute(0, 3, 1, 2)
         return F.layer_norm(x, x.shape[1:], eps=eps)
     return F.layer_norm(x, x.shape[-1:], eps=eps)

@@ -68,6 +68,13 @@ def test_linear_is_a_product_with_its_bits_then_normalised(values, over):
     torch.testing.assert_close(layer(x), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("over", ["channel", "example", "batch"])
+def test_channels_last_memory_changes_nothing(over):
+    layer = BinaryConv2d(4, 6, 3, values="pm1", normalize=over)
+    x = torch.randn(2, 4, 7, 5)
+    torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last)), layer(x), rtol=1e-4, atol=1e-5)
+
+
 def test_both_values_are_one_function_under_channel_normalisation():
     zero_one = BinaryConv2d(16, 32, 3, padding=1, bias=False)
     plus_minus = BinaryConv2d(16, 32, 3, padding=1, bias=False, values="pm1")

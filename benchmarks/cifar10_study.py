@@ -1,0 +1,127 @@
+"""What `values` and `normalize` do to accuracy: every pair, and the float twins, trained alike on CIFAR-10 images in folders.
+
+    python benchmarks/cifar10_study.py --data cifar-10-images --out runs/study [--parallel 2] [--seeds 0 1 2]
+
+Each training is a process of its own (`onebit train ...`, one thread), logs to OUT/NAME.log, and is resumed or skipped when the study is started again.
+At the end every run is packed and measured in the engine, and OUT/study.json and a Markdown table are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# One small network, one budget: what two cores bear in under an hour for all 18 runs.
+COMMON = {"image_size": "32,32", "widths": "32,64,128", "train_limit": "20000", "epochs": "5", "batch_size": "64", "augment": "none", "threads": "1"}
+BINARY_RATE, FLOAT_RATE = "2e-3", "1e-3"
+
+# The paper's default, the pair that is best in small trials, and both float baselines have three seeds; the other pairs one.
+MANY_SEEDS = ("binary-01-channel", "binary-pm1-batch", "float", "float-batch-norm")
+
+
+def variants() -> dict[str, dict[str, str]]:
+    """Name to recipe keys."""
+    found = {
+        f"binary-{values}-{normalize}": {"values": values, "normalize": normalize, "learning_rate": BINARY_RATE}
+        for values in ("01", "pm1")
+        for normalize in ("channel", "example", "batch", "none")
+    }
+    found["float"] = {"binary": "false", "learning_rate": FLOAT_RATE}
+    found["float-batch-norm"] = {"binary": "false", "batch_norm": "true", "learning_rate": FLOAT_RATE}
+    return found
+
+
+def command(keys: dict[str, str], seed: int, data: str, out: Path) -> list[str]:
+    """The training's command line."""
+    words = [sys.executable, "-m", "onebit", "train", "cifar10", "--data", data, "--out", str(out), "--seed", str(seed)]
+    for key, value in (COMMON | keys).items():
+        words += [f"--{key.replace('_', '-')}", value]
+    return words
+
+
+def run_one(name: str, words: list[str], out: Path) -> None:
+    """Train, unless it is done already; go on where an earlier start was stopped."""
+    if (out / "result.json").exists():
+        return
+    if (out / "recipe.yaml").exists():
+        words = [*words, "--resume"]
+    with out.with_suffix(".log").open("a") as log:
+        log.write(" ".join(words) + "\n")
+        log.flush()
+        status = subprocess.run(words, stdout=log, stderr=log, check=False).returncode
+    print(f"{time.strftime('%H:%M:%S')} {name}: {'done' if status == 0 else f'failed, exit {status}'}", flush=True)
+
+
+def measure(out: Path, data: str) -> dict[str, float]:
+    """Pack a finished run and measure the file in the engine at both precisions."""
+    from onebit.cli.main import main as onebit
+
+    file = out.with_suffix(".onebit")
+    row = {f"run_{key}": value for key, value in json.loads((out / "result.json").read_text()).items() if isinstance(value, (int, float))}
+    if onebit(["pack", str(out), "--out", str(file)]):
+        return row
+    row["file_bytes"] = file.stat().st_size
+    for precision in ("float32", "int8"):
+        words = [sys.executable, "-m", "onebit", "evaluate", str(file), "--data", data, "--precision", precision, "--threads", "1", "--json"]
+        result = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+        row[f"{precision}_accuracy"] = result["accuracy"]
+        row[f"{precision}_ms_per_image"] = 1e3 * result["seconds"] / result["images"]
+    return row
+
+
+def table(rows: dict[str, list[dict[str, float]]]) -> str:
+    """The study as Markdown: mean over seeds, and the spread where there are several."""
+    lines = ["| network | seeds | test accuracy, PyTorch | engine int8 | file, bytes | training, s | engine int8, ms/image |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for name, runs in rows.items():
+
+        def percent(key: str, runs: list[dict[str, float]] = runs) -> str:
+            values = [100 * run[key] for run in runs if key in run]
+            if not values:
+                return "-"
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            return f"{statistics.mean(values):.1f}{spread} %"
+
+        def mean(key: str, digits: int, runs: list[dict[str, float]] = runs) -> str:
+            values = [run[key] for run in runs if key in run]
+            return f"{statistics.mean(values):,.{digits}f}" if values else "-"
+
+        lines.append(
+            f"| {name} | {len(runs)} | {percent('run_test_accuracy')} | {percent('int8_accuracy')} | {mean('file_bytes', 0)} "
+            f"| {mean('run_seconds', 0)} | {mean('int8_ms_per_image', 3)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a folder with train/ and test/ that hold a folder for each class")
+    parser.add_argument("--out", type=Path, default=Path("runs/study"))
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--train-only", action="store_true")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    jobs = [(f"{name}-seed{seed}", name, keys, seed) for seed in arguments.seeds for name, keys in variants().items()
+            if seed == arguments.seeds[0] or name in MANY_SEEDS]  # fmt: skip
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        for full, _, keys, seed in jobs:
+            out = arguments.out / full
+            pool.submit(run_one, full, command(keys, seed, arguments.data, out), out)
+    if arguments.train_only:
+        return
+    rows: dict[str, list[dict[str, float]]] = {}
+    for full, name, _, _ in jobs:
+        if (arguments.out / full / "result.json").exists():
+            rows.setdefault(name, []).append(measure(arguments.out / full, arguments.data))
+            (arguments.out / "study.json").write_text(json.dumps(rows, indent=1))
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command `onebit`: one file for each of its commands."""

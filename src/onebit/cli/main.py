@@ -1,0 +1,71 @@
+"""The entry point of the command `onebit`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+from onebit import __version__
+from onebit.cli import classify, demo, evaluate, info, pack, train, verify
+from onebit.errors import OnebitError
+
+EPILOG = """examples:
+  onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
+  onebit train images --data my_pictures         train on own images in folders, one folder a class
+  onebit pack runs/images                        runs/images.onebit, 32 times smaller
+  onebit classify runs/images.onebit photo.jpg   what is in the photo
+
+'onebit COMMAND --help' tells more of each.
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="onebit",
+        description="Train 1-bit neural networks, pack them 32 times smaller, and run them fast on a CPU.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"onebit {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in (demo, train, evaluate, pack, info, verify, classify):
+        command.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status: 0, 1 for an error, 2 for a wrong usage, 130 for Ctrl-C."""
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    if getattr(args, "takes_recipe_keys", False):
+        args.recipe_keys = rest
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    try:
+        status = int(args.run(args))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # The reader has gone (as in `onebit info FILE | head`): not an error, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("\nonebit: interrupted", file=sys.stderr)
+        return 130
+    except (OnebitError, OSError) as error:
+        print(f"onebit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if error.name in ("torch", "lightning", "yaml", "sklearn", "matplotlib", "datasets"):
+            print(f'onebit: error: this command needs {error.name}: pip install "onebit[train]"', file=sys.stderr)
+            return 1
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

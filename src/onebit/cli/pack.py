@@ -1,0 +1,37 @@
+"""`onebit pack`: a run folder to a `.onebit` file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit pack runs/images                          writes runs/images.onebit
+  onebit pack runs/images --out pets.onebit
+  onebit pack runs/images --checkpoint last        the last epoch's network rather than the best
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "pack",
+        help="pack a trained network into a .onebit file",
+        description="Pack a trained network: latents dropped, one bit a parameter; prints what became of every byte.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder that 'onebit train' made")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN.onebit")
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from onebit.packing import pack
+    from onebit.training import load_run
+
+    trained = load_run(args.folder, args.checkpoint)
+    out = args.out or args.folder.with_name(args.folder.resolve().name + ".onebit")
+    print(pack(trained.model, out, trained.task))
+    return 0

@@ -1,0 +1,77 @@
+"""`onebit train`: a recipe to a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit train digits                                      the small handwritten digits that come with scikit-learn
+  onebit train images --data my_pictures                   own images: my_pictures/CLASS/*.jpg (or train/ and test/ that hold such folders)
+  onebit train images --data my_pictures --binary false    the float twin, to compare with
+  onebit train cifar10 --epochs 5 --widths 32,64,128 --out runs/short
+  onebit train cifar10 --out runs/short --epochs 5 --widths 32,64,128 --resume
+
+Every key of a recipe is a flag; 'onebit train RECIPE --show' prints them all.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train a 1-bit network, or its float twin, from a recipe",
+        description="Train a 1-bit network, or its float twin, from a recipe into a run folder.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default runs/RECIPE)")
+    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch in the run folder")
+    parser.add_argument("--show", action="store_true", help="print the recipe with its overrides, and train nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.set_defaults(run=run, takes_recipe_keys=True)
+
+
+def parse_keys(words: list[str]) -> dict[str, Any]:
+    """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
+    from onebit.errors import RecipeError
+    from onebit.training.recipe import parse_text
+
+    values: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise RecipeError(f"[train] {word!r}: flags look like --epochs 5")
+        key, equals, text = word[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise RecipeError(f"[train] --{key} lacks its value, as in --{key} VALUE")
+            text = rest.pop(0)
+        values[key.replace("-", "_")] = text if key == "data" else parse_text(text)
+    return values
+
+
+def run(args: argparse.Namespace) -> int:
+    from onebit.training import load_recipe, train
+
+    recipe = load_recipe(args.recipe).override(parse_keys(args.recipe_keys), "train")
+    if args.show:
+        print(recipe.to_yaml(), end="")
+        return 0
+    out = args.out or Path("runs") / Path(args.recipe).stem
+    try:
+        finished = train(recipe, out, args.resume, not args.quiet)
+    except KeyboardInterrupt:
+        words = " ".join(["onebit train", args.recipe, *args.recipe_keys, "--out", str(out), "--resume"])
+        print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
+        return 130
+    result = finished.result()
+    print(
+        f"{out}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images "
+        f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
+    )
+    print(f"next: onebit pack {out}")
+    return 0

@@ -1,0 +1,99 @@
+"""Labelled images in memory, and their seeded splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Labelled images of one size.
+
+    Args:
+        pixels: uint8 (n, height, width, channels).
+        labels: int64 (n,), indices into `classes`.
+        classes: the names of the classes.
+
+    Raises:
+        DataError: the parts do not fit together.
+    """
+
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or len(self.pixels) != len(self.labels):
+            raise DataError(f"[ImageSet] {self.pixels.shape} pixels and {self.labels.shape} labels do not fit together")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> ImageSet:
+        """The images at `indices`, in their order."""
+        return ImageSet(self.pixels[indices], self.labels[indices], self.classes)
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """What to train on, what to choose the best epoch by, and what to report on.
+
+    Args:
+        train, validation, test: disjoint sets with the same classes; the last two may be one set where the data has no third.
+        source: what they were made from, for messages and the run's record.
+    """
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    source: str
+
+
+def split_images(images: ImageSet, share: float, seed: int, where: str) -> tuple[ImageSet, ImageSet]:
+    """Divide a set in two, at random but for ever the same by `seed`, each class in proportion.
+
+    Args:
+        images: the whole.
+        share: of each class that goes to the second part, above 0 and below 1; at least one image of each class stays on either side.
+        seed: of the choice.
+        where: for messages.
+
+    Returns:
+        The rest and the share, each in the order of the whole.
+
+    Raises:
+        DataError: a class has fewer than two images.
+    """
+    random = np.random.default_rng(seed)
+    second = []
+    for label, name in enumerate(images.classes):
+        members = np.flatnonzero(images.labels == label)
+        if len(members) < 2:
+            raise DataError(
+                f"[{where}] class {name!r} has {len(members)} image: at least 2 are needed, one to train on and one to validate on"
+            )
+        count = min(max(1, round(share * len(members))), len(members) - 1)
+        second.append(random.permutation(members)[:count])
+    chosen = np.zeros(len(images), bool)
+    chosen[np.concatenate(second)] = True
+    return images.take(np.flatnonzero(~chosen)), images.take(np.flatnonzero(chosen))
+
+
+def limit_images(images: ImageSet, count: int | None, seed: int) -> ImageSet:
+    """At most `count` images, the same number of each class as far as they go, chosen by `seed`."""
+    if count is None or count >= len(images):
+        return images
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(images))
+    # Rank each image within its class in the shuffled order; the lowest ranks of all classes come first.
+    labels = images.labels[order]
+    ranks = np.empty(len(order), np.int64)
+    for label in range(len(images.classes)):
+        members = np.flatnonzero(labels == label)
+        ranks[members] = np.arange(len(members))
+    return images.take(np.sort(order[np.argsort(ranks, kind="stable")[:count]]))

@@ -1,0 +1,89 @@
+"""From what a recipe names to images to train, validate and test on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from onebit.data.folder import has_split, load_folder
+from onebit.data.idx import FASHION_CLASSES, FILES, find_idx, load_idx
+from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
+from onebit.data.named import HUB_SETS, load_digits, load_hub
+from onebit.errors import DataError
+from onebit.images import ImageTask
+
+# Of a set without a test part of its own.
+TEST_SHARE = 0.2
+
+
+def load_images(
+    data: str,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+    validation_share: float = 0.0,
+    train_limit: int | None = None,
+    seed: int = 0,
+) -> ImageSplits:
+    """Load labelled images.
+
+    Args:
+        data: ``"digits"``, ``"cifar10"``, ``"food101"``, ``"mnist"``, ``"fashion-mnist"``, or a path: a folder with one folder for each class,
+            or with train/ and test/ that hold such folders, or with IDX files.
+        size: (height, width) to scale to; None keeps the data's own.
+        channels: 1 or 3.
+        validation_share: of the training images, set aside to choose the best epoch by; 0: the test images are also the validation's.
+        train_limit: at most so many training images, the same number of each class.
+        seed: of the splits.
+
+    Returns:
+        The splits. A set without a test part gives a fifth of each class to test.
+
+    Raises:
+        DataError: there is no such data, or it cannot be used; the message says why.
+    """
+    train, test = load_parts(data, size, channels, seed)
+    validation = test
+    if validation_share > 0:
+        train, validation = split_images(train, validation_share, seed + 1, data)
+    return ImageSplits(limit_images(train, train_limit, seed), validation, test, data)
+
+
+def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+    """The training and the test part of what `data` names; see `load_images`."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        if find_idx(path, FILES["train"][0]):
+            classes = FASHION_CLASSES if "fashion" in str(path).lower() else None
+            train = load_idx(path, "train", size, channels, classes)
+            return train, load_idx(path, "test", train.pixels.shape[1:3], channels, train.classes)
+        if has_split(path):
+            train = load_folder(path / "train", size, channels)
+            if (path / "test").is_dir():
+                return train, load_folder(path / "test", train.pixels.shape[1:3], channels, train.classes)
+            return split_images(train, TEST_SHARE, seed, data)
+        return split_images(load_folder(path, size, channels), TEST_SHARE, seed, data)
+    if data == "digits":
+        return split_images(load_digits(size, channels), TEST_SHARE, seed, data)
+    if data in HUB_SETS:
+        train = load_hub(data, "train", size, channels)
+        return train, load_hub(data, "test", train.pixels.shape[1:3], channels)
+    if path.exists():
+        raise DataError(f"[{data}] is a file: give a folder with one folder of images for each class")
+    raise DataError(f"[{data}] no such data: give a folder, or one of digits, {', '.join(HUB_SETS)}")
+
+
+def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
+    """The test part of what `data` names, its classes matched by name to those of a trained network.
+
+    Of data without a test part this is the fifth that a training with the same `seed` did not see.
+
+    Raises:
+        DataError: the data cannot be used, or has a class that the network does not know.
+    """
+    test = load_parts(data, task.image_size, task.channels, seed)[1]
+    unknown = [name for name in test.classes if name not in task.labels]
+    if unknown:
+        raise DataError(f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}")
+    positions = np.array([task.labels.index(name) for name in test.classes], np.int64)
+    return ImageSet(test.pixels, positions[test.labels], task.labels)

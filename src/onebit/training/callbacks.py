@@ -1,0 +1,82 @@
+"""What happens around the epochs: curves to a file, a line of progress, checkpoints that are whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from onebit.fileformat import write_atomically
+
+COLUMNS = ("epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints that a full disk or an interruption never leaves half written."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        write_atomically(path, buffer.getvalue())
+
+
+class Curves(lightning.Callback):
+    """Writes a row of curves.csv, and a line on standard error, after each epoch.
+
+    On resuming, rows of epochs that are trained again are dropped.
+    """
+
+    def __init__(self, path: Path, show: bool) -> None:
+        self._path = path
+        self._show = show
+        self._rows: list[dict[str, Any]] = []
+        self._start = 0.0
+        self._drawn = 0.0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        # A few times a second at most, and never into a file or a pipe.
+        if self._show and sys.stderr.isatty() and time.monotonic() - self._drawn > 0.2:
+            self._drawn = time.monotonic()
+            done = (batch_idx + 1) / pl_module.steps_per_epoch
+            bar = "#" * int(30 * done)
+            left = (time.monotonic() - self._start) * (1 / done - 1)
+            epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            sys.stderr.write(f"\r{epochs} [{bar:<30}] {100 * done:3.0f} % {left:4.0f} s left \x1b[K")
+            sys.stderr.flush()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        seconds = time.monotonic() - self._start
+        metrics = pl_module.epoch_metrics
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": f"{seconds:.2f}"}
+        row |= {key: f"{value:.6g}" for key, value in metrics.items()}
+        self._rows.append(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._path, text.getvalue().encode())
+        if self._show:
+            end = "\r" if sys.stderr.isatty() else ""
+            clear = "\x1b[K" if sys.stderr.isatty() else ""
+            sys.stderr.write(
+                f"{end}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
+                f"train loss {metrics['train_loss']:.4f} accuracy {100 * metrics['train_accuracy']:.1f} %, "
+                f"validation loss {metrics['val_loss']:.4f} accuracy {100 * metrics['val_accuracy']:.1f} %, {seconds:.1f} s{clear}\n"
+            )
+            sys.stderr.flush()

@@ -1,0 +1,103 @@
+"""Run folders: what a training leaves behind, and reading it again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from onebit.errors import OnebitError
+from onebit.fileformat import write_atomically
+from onebit.images import ImageTask
+from onebit.models import conv_classifier
+from onebit.training.recipe import Recipe, load_recipe
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, read.
+
+    Args:
+        path: the folder.
+        recipe: what was trained.
+        task: labels, size and scaling.
+        model: of the checkpoint, in evaluation mode, float32, on the CPU.
+        epochs: how many the checkpoint has behind it.
+    """
+
+    path: Path
+    recipe: Recipe
+    task: ImageTask
+    model: nn.Module
+    epochs: int
+
+    def curves(self) -> list[dict[str, float]]:
+        """A row for each epoch: loss and accuracy in training and validation, learning rate, seconds."""
+        with (self.path / "curves.csv").open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def result(self) -> dict[str, Any]:
+        """What the finished run wrote to result.json; empty where it has not finished."""
+        path = self.path / "result.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def build_model(recipe: Recipe, classes: int) -> nn.Module:
+    """The network that a recipe describes."""
+    return conv_classifier(
+        kernel_size=recipe.kernel_size,
+        num_classes=classes,
+        widths=recipe.widths,
+        binary=recipe.binary,
+        in_channels=recipe.channels,
+        values=recipe.values,
+        normalize=recipe.normalize,
+        batch_norm=recipe.batch_norm,
+        hidden=recipe.hidden,
+        logit_scale=recipe.logit_scale,
+    )
+
+
+def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
+    """Read a run folder.
+
+    Args:
+        path: the folder.
+        which: "best" by validation accuracy; the last where the run kept no best, having had no validation images of its own.
+
+    Raises:
+        OnebitError: it is no run folder, has no checkpoint yet, or is damaged.
+    """
+    path = Path(path)
+    if not (path / "recipe.yaml").is_file() or not (path / "task.json").is_file():
+        raise OnebitError(f"[{path}] is not a run folder: give one that 'onebit train' made")
+    recipe = load_recipe(path / "recipe.yaml")
+    try:
+        task = ImageTask.from_json(json.loads((path / "task.json").read_text()))
+    except ValueError as error:
+        raise OnebitError(f"[{path / 'task.json'}] damaged: {error}") from None
+    file = path / "checkpoints" / f"{which}.ckpt"
+    if which == "best" and not file.exists():
+        file = path / "checkpoints" / "last.ckpt"
+    if not file.exists():
+        raise OnebitError(f"[{path}] has no checkpoint yet: let it train for an epoch")
+    model = build_model(recipe, len(task.labels))
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        state = {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
+        model.load_state_dict(state)
+        epochs = min(int(content["epoch"]) + 1, recipe.epochs)  # Lightning counts one more when training has ended
+    except Exception as error:  # torch.load and load_state_dict raise many kinds, several lines each
+        reason = " ".join(str(error).split())[:200]
+        raise OnebitError(f"[{file}] damaged, or of another recipe ({reason})") from None
+    return Run(path, recipe, task, model.eval(), epochs)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write plain values as JSON, whole or not at all."""
+    write_atomically(path, (json.dumps(values, indent=1) + "\n").encode())

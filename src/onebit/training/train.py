@@ -1,0 +1,180 @@
+"""One training run, from a recipe to a run folder."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+import warnings
+from pathlib import Path
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+import onebit
+from onebit.data import ImageSet, load_images
+from onebit.errors import OnebitError
+from onebit.fileformat import write_atomically
+from onebit.images import ImageTask
+from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
+from onebit.training.callbacks import AtomicCheckpoints, Curves
+from onebit.training.module import Classifier
+from onebit.training.recipe import Recipe, load_recipe
+from onebit.training.run import Run, build_model, load_run, write_json
+
+
+def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> Run:
+    """Train a network into a run folder.
+
+    Args:
+        recipe: what, on what, and how.
+        out: the folder: recipe.yaml, task.json, versions.json, curves.csv, tensorboard/, checkpoints/, result.json.
+        resume: go on after the last epoch that the folder holds; the result is that of a run that was never interrupted.
+        progress: lines on standard error.
+
+    Returns:
+        The finished run with its best network (its last where the recipe sets no validation images aside).
+
+    Raises:
+        OnebitError: the folder holds another run, there is nothing to resume, or the loss became NaN or infinite.
+        DataError: the images cannot be used.
+        KeyboardInterrupt: at Ctrl-C; the checkpoint of the last whole epoch stands.
+    """
+    out = Path(out)
+    last = out / "checkpoints" / "last.ckpt"
+    if out.exists() and not out.is_dir():
+        raise OnebitError(f"[train] {out} is a file: give another --out")
+    if resume:
+        if not (out / "recipe.yaml").is_file():
+            raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
+        _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
+    elif out.exists() and any(out.iterdir()):
+        raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
+    torch.set_num_threads(recipe.threads or _cores())
+    splits = load_images(
+        recipe.data, recipe.image_size, recipe.channels, recipe.validation_share, recipe.train_limit, recipe.seed
+    )
+    height, width = splits.train.pixels.shape[1:3]
+    task = ImageTask(splits.train.classes, (height, width), recipe.channels)
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe, len(task.labels)).to(memory_format=torch.channels_last)
+    smallest = 2 ** (sum(isinstance(m, nn.MaxPool2d) for m in model.modules()))
+    if min(height, width) < smallest:
+        raise OnebitError(f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more")
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
+    write_json(out / "task.json", task.to_json())
+    write_json(out / "versions.json", _versions())
+    module = Classifier(model, recipe, len(Batches(splits.train, task, recipe.batch_size)))
+    checkpoint = ModelCheckpoint(
+        out / "checkpoints",
+        filename="best",
+        monitor="val_accuracy" if recipe.validation_share else None,
+        mode="max",
+        save_top_k=1 if recipe.validation_share else 0,
+        save_last=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    _silence()
+    trainer = lightning.Trainer(
+        max_epochs=recipe.epochs,
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
+        logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
+        callbacks=[checkpoint, Curves(out / "curves.csv", progress)],
+        plugins=[AtomicCheckpoints()],
+        reload_dataloaders_every_n_epochs=1,
+        num_sanity_val_steps=0,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        log_every_n_steps=10**9,
+    )
+    start = time.monotonic()
+    data = ImageData(splits, task, recipe)
+    try:
+        trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+    except SystemExit:
+        raise KeyboardInterrupt from None  # Lightning leaves the process at Ctrl-C; the caller decides instead
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    run = load_run(out)
+    result = evaluate(run.model, splits.test, task)
+    write_json(
+        out / "result.json",
+        {
+            "test_accuracy": result["accuracy"],
+            "test_loss": result["loss"],
+            "test_images": len(splits.test),
+            "train_images": len(splits.train),
+            "chosen_epoch": run.epochs,
+            "epochs": recipe.epochs,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": round(time.monotonic() - start, 1),
+            "precision": str(trainer.precision),
+            "seed": recipe.seed,
+        },
+    )
+    return run
+
+
+def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, float]:
+    """Accuracy and mean cross-entropy of a PyTorch network, in float32 and evaluation mode."""
+    right, loss = 0, 0.0
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        for x, target in Batches(images, task, EVALUATION_BATCH):
+            logits = model(x.to(device)).float()
+            loss += F.cross_entropy(logits, target.to(device), reduction="sum").item()
+            right += int((logits.argmax(1).cpu() == target).sum())
+    return {"accuracy": right / len(images), "loss": loss / len(images), "images": len(images)}
+
+
+def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
+    """A run is resumed with its own recipe; only its end and its threads may be moved."""
+    if old.override({"epochs": new.epochs, "threads": new.threads}) != new:
+        raise OnebitError(f"[train] {out} was trained with another recipe: resume with the same one, or give another --out")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _use_bf16(precision: str) -> bool:
+    """Whether to compute in bfloat16: on request, or where the machine has instructions for it (elsewhere it is slower)."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and any(word in flags.read_text() for word in ("avx512_bf16", "amx_bf16"))
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "onebit": onebit.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": lightning.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _silence() -> None:
+    """Keep Lightning's notes on devices, tips and data loaders from users who cannot act on them."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    warnings.filterwarnings("ignore", message=".*lightning.*")
+    warnings.filterwarnings("ignore", message=".*lr_scheduler.step.*")
