@@ -1,0 +1,66 @@
+#include "cpu.h"
+
+#include <cstdlib>
+#include <stdexcept>
+
+namespace onebit {
+
+std::uint32_t cpu_features() {
+    std::uint32_t found = 0;
+#if defined(ONEBIT_X86)
+    // The compiler's own check asks the operating system (XGETBV) for the wide registers too.
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx2")) found |= feature_avx2;
+    if (__builtin_cpu_supports("fma")) found |= feature_fma;
+    if (__builtin_cpu_supports("avx512f")) found |= feature_avx512f;
+    if (__builtin_cpu_supports("avx512bw")) found |= feature_avx512bw;
+    if (__builtin_cpu_supports("avx512dq")) found |= feature_avx512dq;
+    if (__builtin_cpu_supports("avx512vl")) found |= feature_avx512vl;
+    if (__builtin_cpu_supports("avx512vnni")) found |= feature_avx512vnni;
+#endif
+    return found;
+}
+
+std::vector<std::string> feature_names(std::uint32_t features) {
+    static const char* const names[] = {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"};
+    std::vector<std::string> found;
+    for (unsigned i = 0; i < sizeof names / sizeof *names; ++i) {
+        if (features >> i & 1u) found.emplace_back(names[i]);
+    }
+    return found;
+}
+
+const Kernels* const* all_kernels(int* count) {
+    static const Kernels* const all[] = {
+        &scalar_kernels,
+#if defined(ONEBIT_X86)
+        &avx2_kernels,
+        &avx512_kernels,
+#endif
+    };
+    *count = static_cast<int>(sizeof all / sizeof *all);
+    return all;
+}
+
+bool supported(const Kernels& kernels) { return (kernels.needs & ~cpu_features()) == 0; }
+
+const Kernels& choose_kernels(const std::string& name) {
+    std::string wanted = name;
+    if (wanted.empty()) {
+        const char* forced = std::getenv("ONEBIT_ISA");
+        wanted = forced == nullptr ? "" : forced;
+    }
+    int count = 0;
+    const Kernels* const* all = all_kernels(&count);
+    std::string names;
+    for (int i = count - 1; i >= 0; --i) {
+        if (wanted.empty() ? supported(*all[i]) : wanted == all[i]->name) {
+            if (supported(*all[i])) return *all[i];
+            throw std::invalid_argument("[engine] isa='" + wanted + "': this CPU lacks it; leave isa out for the best that it has");
+        }
+        if (supported(*all[i])) names += (names.empty() ? "" : ", ") + std::string(all[i]->name);
+    }
+    throw std::invalid_argument("[engine] isa='" + wanted.substr(0, 40) + "' is unknown: use one of " + names);
+}
+
+}  // namespace onebit

@@ -1,0 +1,18 @@
+// Which kernels this processor can run.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace onebit {
+
+// The features of this CPU that the operating system lets programs use.
+std::uint32_t cpu_features();
+std::vector<std::string> feature_names(std::uint32_t features);
+bool supported(const Kernels& kernels);
+// By name; an empty name is ONEBIT_ISA's, else the best supported. Throws std::invalid_argument for an unknown or unsupported one.
+const Kernels& choose_kernels(const std::string& name);
+
+}  // namespace onebit

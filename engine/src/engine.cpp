@@ -1,0 +1,215 @@
+#include "engine.h"
+
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <stdexcept>
+
+#include "cpu.h"
+
+namespace onebit {
+namespace {
+
+// Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
+constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
+
+bool is_product(Op op) { return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear; }
+
+std::size_t at(int index) { return static_cast<std::size_t>(index); }
+
+}  // namespace
+
+Engine::Engine(const std::string& text, const Tensors& tensors, Precision precision, int threads, const std::string& isa, std::size_t memory_cap)
+    : kernels_(choose_kernels(isa)), precision_(precision), pool_(threads) {
+    Program program = read_program(text, tensors);
+    shapes_ = std::move(program.shapes);
+    output_ = program.output;
+    std::vector<int> uses(shapes_.size(), 0);
+    for (const Step& step : program.steps) {
+        for (const int input : step.inputs) {
+            if (input >= 0) ++uses[at(input)];
+        }
+    }
+    ++uses[at(output_)];
+
+    std::size_t budget = kept_panels_bytes;
+    for (std::size_t i = 0; i < program.steps.size(); ++i) {
+        const Step& step = program.steps[i];
+        Task task;
+        task.step = step;
+        if (is_product(step.op)) {
+            const bool quantize = precision == Precision::int8 && step.bits != nullptr;
+            task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
+            // What follows and uses nothing else is computed while the layer's outputs are at hand.
+            while (i + 1 < program.steps.size()) {
+                const Step& next = program.steps[i + 1];
+                if (next.inputs[0] != task.step.output || next.inputs[1] >= 0 || uses[at(task.step.output)] != 1) break;
+                if (!task.layer->fuse(next, shapes_[at(next.output)])) break;
+                task.step.output = next.output;
+                ++i;
+            }
+        } else if (step.op == Op::scale_shift) {
+            task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
+            task.shift.assign(step.bias, step.bias + shapes_[at(step.inputs[0])].back());
+        }
+        tasks_.push_back(std::move(task));
+    }
+    scratch_.threads.resize(at(pool_.threads()));
+    plan_memory(memory_cap);
+}
+
+// Values share buffers: one is free again after the last task that reads its value.
+void Engine::plan_memory(std::size_t memory_cap) {
+    std::vector<std::size_t> last(shapes_.size(), 0);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        for (const int input : tasks_[i].step.inputs) {
+            if (input >= 0) last[at(input)] = i;
+        }
+    }
+    last[at(output_)] = tasks_.size();
+    buffer_of_.assign(shapes_.size(), -1);
+    std::vector<std::size_t> sizes;
+    std::vector<int> free;
+    const auto place = [&](int value) {
+        const auto size = static_cast<std::size_t>(elements(shapes_[at(value)]));
+        // The smallest free buffer that is large enough, else the largest, which then grows.
+        auto best = free.end();
+        for (auto it = free.begin(); it != free.end(); ++it) {
+            const bool fits = sizes[at(*it)] >= size;
+            if (best == free.end()) {
+                best = it;
+            } else {
+                const bool best_fits = sizes[at(*best)] >= size;
+                if (fits != best_fits ? fits : (fits == (sizes[at(*it)] < sizes[at(*best)]) && sizes[at(*it)] != sizes[at(*best)])) best = it;
+            }
+        }
+        if (best == free.end()) {
+            buffer_of_[at(value)] = static_cast<int>(sizes.size());
+            sizes.push_back(size);
+        } else {
+            buffer_of_[at(value)] = *best;
+            sizes[at(*best)] = std::max(sizes[at(*best)], size);
+            free.erase(best);
+        }
+    };
+    place(0);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        const Step& step = tasks_[i].step;
+        place(step.output);
+        for (int k = 0; k < 2; ++k) {
+            const int input = step.inputs[k];
+            if (input >= 0 && last[at(input)] == i && !(k == 1 && input == step.inputs[0])) free.push_back(buffer_of_[at(input)]);
+        }
+    }
+    std::size_t total = 0;
+    for (const std::size_t size : sizes) {
+        total += size * sizeof(float);
+        if (total > memory_cap) throw std::invalid_argument("[engine] the activations need more than " + std::to_string(memory_cap) + " bytes");
+    }
+    for (const std::size_t size : sizes) buffers_.emplace_back(size);
+}
+
+std::size_t Engine::memory_bytes() const {
+    std::size_t sum = scratch_.bytes();
+    for (const auto& buffer : buffers_) sum += buffer.size() * sizeof(float);
+    for (const Task& task : tasks_) sum += task.layer ? task.layer->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
+    return sum;
+}
+
+void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
+    const std::lock_guard lock(mutex_);
+    const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
+    for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
+        float* x = value(0);
+        for (std::int64_t k = 0; k < size; ++k) x[k] = static_cast<float>(batch[k]) / 255.0f;
+        run_example(out);
+    }
+}
+
+void Engine::run(const float* batch, std::int64_t count, float* out) {
+    const std::lock_guard lock(mutex_);
+    const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
+    for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
+        std::copy(batch, batch + size, value(0));
+        run_example(out);
+    }
+}
+
+void Engine::run_example(float* out) {
+    for (const Task& task : tasks_) run_task(task);
+    const float* result = value(output_);
+    std::copy(result, result + elements(output_shape()), out);
+}
+
+void Engine::run_task(const Task& task) {
+    const Step& step = task.step;
+    const Shape& shape = shapes_[at(step.inputs[0])];
+    const std::int64_t n = elements(shape);
+    const std::int64_t channels = shape.back();
+    const float* x = value(step.inputs[0]);
+    float* y = value(step.output);
+    switch (step.op) {
+        case Op::bit_conv2d:
+        case Op::bit_linear:
+        case Op::conv2d:
+        case Op::linear: task.layer->run(x, y, pool_, scratch_); return;
+        case Op::add: kernels_.add(x, value(step.inputs[1]), n, y); return;
+        case Op::relu: kernels_.relu(x, n, y); return;
+        case Op::scale_shift: kernels_.scale_shift(x, n / channels, static_cast<int>(channels), task.scale.data(), task.shift.data(), y); return;
+        case Op::normalize: {
+            const std::int64_t row = step.over_channel ? channels : n;
+            for (std::int64_t i = 0; i < n; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
+            return;
+        }
+        case Op::gelu:
+            for (std::int64_t i = 0; i < n; ++i) y[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678118654752f));
+            return;
+        case Op::softmax:
+            for (std::int64_t i = 0; i < n; i += channels) {
+                float largest = x[i], sum = 0;
+                for (std::int64_t c = 1; c < channels; ++c) largest = std::max(largest, x[i + c]);
+                for (std::int64_t c = 0; c < channels; ++c) sum += y[i + c] = std::exp(x[i + c] - largest);
+                for (std::int64_t c = 0; c < channels; ++c) y[i + c] /= sum;
+            }
+            return;
+        case Op::flatten:
+            if (!step.channels_first) {
+                std::copy(x, x + n, y);
+            } else {
+                for (std::int64_t p = 0; p < n / channels; ++p) {
+                    for (std::int64_t c = 0; c < channels; ++c) y[c * (n / channels) + p] = x[p * channels + c];
+                }
+            }
+            return;
+        case Op::mean_pool: {
+            std::vector<double> sums(static_cast<std::size_t>(channels), 0.0);
+            for (std::int64_t i = 0; i < n; i += channels) {
+                for (std::int64_t c = 0; c < channels; ++c) sums[static_cast<std::size_t>(c)] += x[i + c];
+            }
+            for (std::int64_t c = 0; c < channels; ++c) {
+                y[c] = static_cast<float>(sums[static_cast<std::size_t>(c)] / static_cast<double>(n / channels));
+            }
+            return;
+        }
+        case Op::max_pool2d: {
+            const Window& w = step.window;
+            const Shape& out = shapes_[at(step.output)];
+            for (std::int64_t oy = 0; oy < out[0]; ++oy) {
+                for (std::int64_t ox = 0; ox < out[1]; ++ox, y += channels) {
+                    std::fill(y, y + channels, -std::numeric_limits<float>::infinity());
+                    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
+                        for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
+                            const std::int64_t iy = oy * w.stride[0] + ky - w.padding[0], ix = ox * w.stride[1] + kx - w.padding[2];
+                            if (iy < 0 || iy >= shape[0] || ix < 0 || ix >= shape[1]) continue;
+                            kernels_.maximum(x + (iy * shape[1] + ix) * channels, channels, y);
+                        }
+                    }
+                }
+            }
+            return;
+        }
+    }
+}
+
+}  // namespace onebit

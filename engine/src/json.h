@@ -1,0 +1,35 @@
+// A small strict JSON reader: enough for a program, with limits on depth, and an error for everything that is not JSON.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace onebit {
+
+struct Json {
+    enum class Kind { null, boolean, number, text, list, object };
+
+    Kind kind = Kind::null;
+    bool boolean = false;
+    double number = 0;
+    bool is_integer = false;  // written without a point or an exponent, and within 2^53
+    std::string text;
+    std::vector<Json> list;
+    std::map<std::string, Json> object;
+
+    // The member of an object; throws std::invalid_argument where this is no object or lacks it.
+    const Json& at(const std::string& name) const;
+    // The member, or null where there is none.
+    const Json* find(const std::string& name) const;
+    std::int64_t integer(const char* what) const;
+    const std::string& string(const char* what) const;
+    const std::vector<Json>& items(const char* what) const;
+};
+
+// Throws std::invalid_argument with the position of the first thing that is not JSON.
+Json parse_json(std::string_view text);
+
+}  // namespace onebit

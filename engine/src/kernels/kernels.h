@@ -1,0 +1,90 @@
+// What an instruction set offers to the executor: one table of functions each. scalar.cpp is the specification.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace onebit {
+
+// CPU features, asked of the processor and of the operating system.
+enum Feature : std::uint32_t {
+    feature_avx2 = 1u << 0,
+    feature_fma = 1u << 1,
+    feature_avx512f = 1u << 2,
+    feature_avx512bw = 1u << 3,
+    feature_avx512dq = 1u << 4,
+    feature_avx512vl = 1u << 5,
+    feature_avx512vnni = 1u << 6,
+};
+
+// Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
+constexpr int block_outputs = 16;
+constexpr int max_blocks = 4;
+// Rows (positions of an image, or rows of a matrix) that one call of a product takes at most.
+constexpr int max_rows = 8;
+// Inputs that lie side by side in a panel for 8-bit products; 1 for float ones.
+constexpr int int8_group = 4;
+// Kernels read up to this many bytes beyond a row's last input, and use none of them.
+constexpr int slack_bytes = 64;
+
+// Where a row's inputs lie: `segments` runs of `length` inputs, each at an offset (in elements) from the row's first.
+// For 8-bit products `length` is padded to a multiple of 4; the panel's weights there are 0.
+struct Segments {
+    const std::ptrdiff_t* offsets;
+    int segments;
+    int length;
+};
+
+// What happens to a row of sums before it is stored.
+struct Epilogue {
+    enum class Norm { none, channel, affine };
+    Norm norm = Norm::none;
+    bool relu = false;
+    float eps = 0;
+    const float* bias = nullptr;          // (outputs), never null
+    const float* scale = nullptr;         // affine
+    const float* shift = nullptr;         // affine
+    const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
+};
+
+struct Kernels {
+    const char* name;
+    const char* text;
+    std::uint32_t needs;
+
+    // Expand 16 * blocks rows of bits to a panel: for each group of 4 inputs, for each output, 4 bytes of 0/1 or -1/+1. Each segment of
+    // `raw_length` bits is padded with zeros to `length`. Rows from `rows` on are zero.
+    void (*expand_int8)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length,
+                        bool plus_minus, std::int8_t* panel);
+    // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact.
+    void (*product_int8)(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks,
+                         std::int32_t* out, std::ptrdiff_t out_stride);
+    // The same in float: the panel holds one input after another, for each 16 * blocks outputs.
+    void (*product_float)(const float* const* rows, int count, const Segments& segments, const float* panel, int blocks, float* out,
+                          std::ptrdiff_t out_stride);
+    // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
+    void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
+    void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);
+
+    // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
+    void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);
+    // q = clip(round_half_even(x * inverse), low, high) + shift
+    void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
+
+    void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
+    void (*scale_shift)(const float* x, std::ptrdiff_t rows, int channels, const float* scale, const float* shift, float* y);
+    void (*relu)(const float* x, std::ptrdiff_t n, float* y);
+    void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
+    void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
+};
+
+// The tables that this build has, the best last.
+const Kernels* const* all_kernels(int* count);
+
+extern const Kernels scalar_kernels;
+#if defined(ONEBIT_X86)
+extern const Kernels avx2_kernels;
+extern const Kernels avx512_kernels;
+#endif
+
+}  // namespace onebit

@@ -1,0 +1,324 @@
+#include "product_layer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+namespace onebit {
+namespace {
+
+// Signed levels are stored shifted up by this, so that all products take unsigned inputs.
+constexpr int signed_shift = 128;
+// Work (multiply-accumulates, or elements times 8) below which waking threads costs more than it gives.
+constexpr std::int64_t serial_work = 200'000;
+// Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
+constexpr std::int64_t chunk_sums = 48 * 1024;
+// Below this the largest activation counts as 0: its reciprocal would not be finite.
+constexpr float smallest_largest = 1e-30f;
+
+int round_up(std::int64_t n, int to) { return static_cast<int>((n + to - 1) / to * to); }
+
+void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
+    if (work < serial_work) {
+        for (std::int64_t i = 0; i < count; ++i) body(i, 0);
+    } else {
+        pool.parallel_for(count, body);
+    }
+}
+
+}  // namespace
+
+std::size_t Scratch::bytes() const {
+    std::size_t sum = levels.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
+    for (const Thread& thread : threads) sum += thread.sums8.bytes() + thread.sums.bytes() + thread.finished.bytes();
+    return sum;
+}
+
+ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)
+    : kernels_(kernels), quantize_(quantize), plus_minus_(step.plus_minus), window_(step.window) {
+    channels_ = input.back();
+    outputs_ = output.back();
+    if (step.op == Op::bit_conv2d || step.op == Op::conv2d) {
+        height_ = input[0];
+        width_ = input[1];
+        out_height_ = output[0];
+        out_width_ = output[1];
+    } else {
+        images_ = elements(input) / channels_;
+    }
+    padded_height_ = height_ + window_.padding[0] + window_.padding[1];
+    padded_width_ = width_ + window_.padding[2] + window_.padding[3];
+
+    const std::int64_t group_channels = channels_ / window_.groups;
+    const bool whole_rows = window_.groups == 1 && window_.dilation[1] == 1;  // a kernel's row is one run of inputs
+    for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
+        for (std::int64_t c = 0; c < (whole_rows ? 1 : window_.kernel[1]); ++c) {
+            offsets_.push_back((r * window_.dilation[0] * padded_width_ + c * window_.dilation[1]) * channels_);
+        }
+    }
+    raw_length_ = static_cast<int>(whole_rows ? window_.kernel[1] * channels_ : group_channels);
+    segments_ = {offsets_.data(), static_cast<int>(offsets_.size()), quantize ? round_up(raw_length_, int8_group) : raw_length_};
+
+    const std::int64_t row_weights = static_cast<std::int64_t>(segments_.segments) * raw_length_;
+    const auto padded_weights = static_cast<std::size_t>(segments_.segments) * static_cast<std::size_t>(segments_.length);
+    const std::int64_t group_outputs = outputs_ / window_.groups;
+    for (std::int64_t g = 0; g < window_.groups; ++g) {
+        for (std::int64_t o = 0; o < group_outputs; o += block_outputs * max_blocks) {
+            const auto here = static_cast<int>(std::min<std::int64_t>(group_outputs - o, block_outputs * max_blocks));
+            const int blocks = (here + block_outputs - 1) / block_outputs;
+            parts_.push_back({static_cast<int>(g * group_outputs + o), here, blocks, g * group_channels, panel_weights_});
+            panel_weights_ += padded_weights * static_cast<std::size_t>(blocks * block_outputs);
+        }
+    }
+
+    const std::int64_t stored = row_bytes(row_weights);
+    bias_.assign(static_cast<std::size_t>(outputs_), 0.0f);
+    if (step.bits != nullptr) {
+        // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
+        bits_.assign(step.bits, step.bits + outputs_ * stored);
+        bits_.resize(bits_.size() + slack_bytes);
+        for (std::int64_t o = 0; o < outputs_; ++o) {
+            if (step.bias_bits != nullptr) {
+                const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
+                bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+            }
+            if (quantize) {
+                std::int64_t ones = 0;
+                for (std::int64_t i = 0; i < stored; ++i) ones += std::popcount(bits_[static_cast<std::size_t>(o * stored + i)]);
+                offset_sums_.push_back(static_cast<std::int32_t>(signed_shift * (plus_minus_ ? 2 * ones - row_weights : ones)));
+            }
+        }
+    } else {
+        weights_.assign(step.weight, step.weight + outputs_ * row_weights);
+        if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs_);
+    }
+
+    const std::size_t bytes = panel_weights_ * (quantize ? 1 : sizeof(float));
+    if (bytes <= budget) {
+        budget -= bytes;
+        if (quantize) {
+            kept8_.resize(panel_weights_);
+            for (const Part& part : parts_) expand(part, kept8_.data() + part.panel);
+        } else {
+            kept_.resize(panel_weights_);
+            for (const Part& part : parts_) expand(part, kept_.data() + part.panel);
+        }
+    }
+}
+
+bool ProductLayer::fuse(const Step& next, const Shape& output) {
+    if (finished_) return false;
+    if (next.op == Op::normalize && next.over_channel && norm_ == Epilogue::Norm::none && !relu_) {
+        norm_ = Epilogue::Norm::channel;
+        eps_ = next.eps;
+        return true;
+    }
+    if (next.op == Op::scale_shift && norm_ == Epilogue::Norm::none && !relu_) {
+        norm_ = Epilogue::Norm::affine;
+        scale_.assign(next.weight, next.weight + outputs_);
+        shift_.assign(next.bias, next.bias + outputs_);
+        return true;
+    }
+    if (next.op == Op::relu && !relu_) {
+        relu_ = true;
+        return true;
+    }
+    const Window& w = next.window;
+    const bool plain = w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
+    if (next.op == Op::max_pool2d && plain && images_ == 1 && w.kernel[0] * out_width_ * outputs_ <= 4 * chunk_sums) {
+        pool_height_ = w.kernel[0];
+        pool_width_ = w.kernel[1];
+        out_height_ = output[0] * pool_height_;  // rows that no window reaches need not be computed
+        finished_ = true;
+        return true;
+    }
+    return false;
+}
+
+Epilogue ProductLayer::epilogue() const {
+    Epilogue e;
+    e.norm = norm_;
+    e.relu = relu_;
+    e.eps = eps_;
+    e.bias = bias_.data();
+    e.scale = scale_.data();
+    e.shift = shift_.data();
+    return e;
+}
+
+float ProductLayer::weight(std::int64_t output, std::int64_t input) const {
+    const std::int64_t row = static_cast<std::int64_t>(segments_.segments) * raw_length_;
+    if (bits_.empty()) return weights_[static_cast<std::size_t>(output * row + input)];
+    const bool set = bits_[static_cast<std::size_t>(output * row_bytes(row) + input / 8)] >> (input % 8) & 1;
+    return set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+}
+
+void ProductLayer::expand(const Part& part, std::int8_t* panel) const {
+    const std::int64_t stored = row_bytes(static_cast<std::int64_t>(segments_.segments) * raw_length_);
+    kernels_.expand_int8(bits_.data() + part.first * stored, stored, part.outputs, part.blocks, segments_.segments, raw_length_, segments_.length,
+                         plus_minus_, panel);
+}
+
+void ProductLayer::expand(const Part& part, float* panel) const {
+    const int width = part.blocks * block_outputs;
+    const std::int64_t row = static_cast<std::int64_t>(segments_.segments) * raw_length_;
+    for (int o = 0; o < width; ++o) {
+        for (std::int64_t k = 0; k < row; ++k) panel[k * width + o] = o < part.outputs ? weight(part.first + o, k) : 0.0f;
+    }
+}
+
+template <class Weight>
+const Weight* ProductLayer::panels(const std::vector<Weight>& kept, Buffer<Weight>& scratch, ThreadPool& pool) const {
+    if (!kept.empty()) return kept.data();
+    Weight* all = scratch.reserve(panel_weights_);
+    parallel(pool, static_cast<std::int64_t>(panel_weights_), static_cast<std::int64_t>(parts_.size()), [&](std::int64_t i, int) {
+        const Part& part = parts_[static_cast<std::size_t>(i)];
+        expand(part, all + part.panel);
+    });
+    return all;
+}
+
+template <class Input>
+void ProductLayer::prepare(const float* x, Input* padded, float inverse, float low, float high, int shift, ThreadPool& pool) const {
+    const std::int64_t row = width_ * channels_, padded_row = padded_width_ * channels_;
+    const std::int64_t left = window_.padding[2] * channels_, right = window_.padding[3] * channels_;
+    const auto zero = static_cast<Input>(shift);
+    parallel(pool, padded_height_ * padded_row * 8, padded_height_, [&](std::int64_t i, int) {
+        Input* to = padded + i * padded_row;
+        const std::int64_t from = i - window_.padding[0];
+        if (from < 0 || from >= height_) {
+            std::fill(to, to + padded_row, zero);
+            return;
+        }
+        std::fill(to, to + left, zero);
+        if constexpr (std::is_same_v<Input, float>) {
+            std::copy(x + from * row, x + (from + 1) * row, to + left);
+        } else {
+            kernels_.quantize(x + from * row, row, inverse, low, high, shift, to + left);
+        }
+        std::fill(to + left + row, to + left + row + right, zero);
+    });
+}
+
+void ProductLayer::finish(const std::int32_t* sums, float scale, float* y) const {
+    Epilogue e = epilogue();
+    // A negative scale says that the levels were shifted (see run).
+    if (std::signbit(scale)) e.offset = offset_sums_.data();
+    kernels_.finish_int8(sums, std::fabs(scale), static_cast<int>(outputs_), e, y);
+}
+
+void ProductLayer::finish(const float* sums, float, float* y) const { kernels_.finish_float(sums, static_cast<int>(outputs_), epilogue(), y); }
+
+template <class Input, class Weight, class Sum>
+void ProductLayer::convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
+    // A unit is a row of the output: as many rows of the convolution as are pooled to one.
+    const std::int64_t unit_positions = pool_height_ * out_width_;
+    const std::int64_t units = out_height_ / pool_height_;
+    const std::int64_t sum_stride = round_up(outputs_, block_outputs) + block_outputs * max_blocks;
+    std::int64_t per_chunk = std::max<std::int64_t>(1, chunk_sums / (unit_positions * sum_stride));
+    if (pool.threads() > 1) per_chunk = std::min(per_chunk, std::max<std::int64_t>(1, units / (2 * pool.threads())));
+    const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
+    const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
+    const bool pooled = pool_height_ * pool_width_ > 1;
+    const std::int64_t pooled_width = out_width_ / pool_width_;
+
+    parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
+        Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+        const std::int64_t first = chunk * per_chunk * unit_positions;
+        const std::int64_t end = std::min(units, (chunk + 1) * per_chunk) * unit_positions;
+        Sum* sums;
+        if constexpr (std::is_same_v<Sum, float>) {
+            sums = own.sums.reserve(static_cast<std::size_t>(per_chunk * unit_positions * sum_stride));
+        } else {
+            sums = own.sums8.reserve(static_cast<std::size_t>(per_chunk * unit_positions * sum_stride));
+        }
+        for (const Part& part : parts_) {
+            for (std::int64_t p = first; p < end;) {
+                const Input* rows[24];
+                int count = 0;
+                std::int64_t oy = p / out_width_, ox = p % out_width_;
+                for (; count < 24 && p + count < end; ++count) {
+                    rows[count] = padded + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
+                    if (++ox == out_width_) ox = 0, ++oy;
+                }
+                Sum* out = sums + (p - first) * sum_stride + part.first;
+                if constexpr (std::is_same_v<Sum, float>) {
+                    kernels_.product_float(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                } else {
+                    kernels_.product_int8(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                }
+                p += count;
+            }
+        }
+        if (!pooled) {
+            for (std::int64_t p = first; p < end; ++p) finish(sums + (p - first) * sum_stride, scale, y + p * outputs_);
+            return;
+        }
+        float* finished = own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
+        for (std::int64_t p = first; p < end; p += unit_positions) {
+            for (std::int64_t i = 0; i < unit_positions; ++i) finish(sums + (p - first + i) * sum_stride, scale, finished + i * outputs_);
+            float* out = y + p / unit_positions * pooled_width * outputs_;
+            for (std::int64_t c = 0; c < pooled_width; ++c, out += outputs_) {
+                for (std::int64_t i = 0; i < pool_height_ * pool_width_; ++i) {
+                    const float* from = finished + (i / pool_width_ * out_width_ + c * pool_width_ + i % pool_width_) * outputs_;
+                    if (i == 0) {
+                        std::copy(from, from + outputs_, out);
+                    } else {
+                        kernels_.maximum(from, outputs_, out);
+                    }
+                }
+            }
+        }
+    });
+}
+
+void ProductLayer::run(const float* x, float* y, ThreadPool& pool, Scratch& scratch) const {
+    const std::int64_t size = height_ * width_ * channels_, padded_size = padded_height_ * padded_width_ * channels_;
+    const std::int64_t out_size = out_height_ / pool_height_ * (out_width_ / pool_width_) * outputs_;
+    if (!quantize_) {
+        const float* weights = panels(kept_, scratch.panels, pool);
+        for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+            const float* from = x;
+            if (padded_size != size) {
+                float* padded = scratch.padded.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+                prepare(x, padded, 0, 0, 0, 0, pool);
+                from = padded;
+            }
+            convolve<float, float, float>(from, weights, 1.0f, y, pool, scratch);
+        }
+        return;
+    }
+    const std::int8_t* weights = panels(kept8_, scratch.panels8, pool);
+    std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+    std::memset(levels + padded_size, 0, slack_bytes);
+    for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+        std::uint32_t largest_bits[64] = {};
+        bool negative[64] = {};
+        const std::int64_t pieces = std::clamp<std::int64_t>(size / 16384, 1, 64);
+        parallel(pool, size * 8, pieces, [&](std::int64_t i, int) {
+            const std::int64_t begin = size * i / pieces, end = size * (i + 1) / pieces;
+            kernels_.range(x + begin, end - begin, &largest_bits[i], &negative[i]);
+        });
+        const bool is_signed = std::any_of(negative, negative + pieces, [](bool n) { return n; });
+        const auto largest = std::bit_cast<float>(*std::max_element(largest_bits, largest_bits + pieces));
+        if (!std::isfinite(largest)) {
+            // One NaN or infinity leaves no scale for the others.
+            std::fill(y, y + out_size, std::numeric_limits<float>::quiet_NaN());
+            continue;
+        }
+        const float high = is_signed ? 127.0f : 255.0f;
+        const float scale = largest > smallest_largest ? largest / high : 1.0f;
+        const float inverse = largest > smallest_largest ? 1.0f / scale : 0.0f;
+        prepare(x, levels, inverse, is_signed ? -high : 0.0f, high, is_signed ? signed_shift : 0, pool);
+        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights, is_signed ? -scale : scale, y, pool, scratch);
+    }
+}
+
+std::size_t ProductLayer::bytes() const {
+    return bits_.size() + kept8_.size() + sizeof(float) * (weights_.size() + bias_.size() + kept_.size() + scale_.size() + shift_.size()) +
+           sizeof(std::int32_t) * offset_sums_.size();
+}
+
+}  // namespace onebit

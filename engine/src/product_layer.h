@@ -1,0 +1,111 @@
+// A convolution or a dense layer, binary or float, with the steps fused behind it: normalisation, ReLU, max-pooling.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace onebit {
+
+// Memory that grows and keeps its contents undefined: unlike a vector's, growing does not write it, so untouched pages cost nothing.
+template <class T>
+class Buffer {
+  public:
+    T* reserve(std::size_t n) {
+        if (n > size_) {
+            data_.reset(new T[n]);
+            size_ = n;
+        }
+        return data_.get();
+    }
+    std::size_t bytes() const { return size_ * sizeof(T); }
+
+  private:
+    std::unique_ptr<T[]> data_;
+    std::size_t size_ = 0;
+};
+
+// What layers share while they run, one after the other.
+struct Scratch {
+    Buffer<std::uint8_t> levels;   // quantised and padded input
+    Buffer<float> padded;          // padded float input
+    Buffer<std::int8_t> panels8;   // expanded weights
+    Buffer<float> panels;
+    struct Thread {
+        Buffer<std::int32_t> sums8;
+        Buffer<float> sums;
+        Buffer<float> finished;  // rows that wait to be pooled
+    };
+    std::vector<Thread> threads;
+
+    std::size_t bytes() const;
+};
+
+class ProductLayer {
+  public:
+    // Copies the step's tensors. `quantize`: 8-bit inputs (binary layers only). `budget`: bytes that may still be spent on keeping
+    // expanded weights; what is spent is taken off.
+    ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
+
+    // Fuse a following step; false where that is not possible. `output` is that step's output shape.
+    bool fuse(const Step& next, const Shape& output);
+
+    // x of the input's shape to y of the (last fused) output's shape.
+    void run(const float* x, float* y, ThreadPool& pool, Scratch& scratch) const;
+    std::size_t bytes() const;
+
+  private:
+    struct Part {  // up to 64 outputs of one group: a panel
+        int first;   // output
+        int outputs;
+        int blocks;
+        std::ptrdiff_t input_offset;  // of the group's first channel
+        std::size_t panel;            // where its panel begins, in weights
+    };
+
+    template <class Input>
+    void prepare(const float* x, Input* padded, float inverse, float low, float high, int shift, ThreadPool& pool) const;
+    template <class Input, class Weight, class Sum>
+    void convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
+    void expand(const Part& part, std::int8_t* panel) const;
+    void expand(const Part& part, float* panel) const;
+    template <class Weight>
+    const Weight* panels(const std::vector<Weight>& kept, Buffer<Weight>& scratch, ThreadPool& pool) const;
+    void finish(const std::int32_t* sums, float scale, float* y) const;
+    void finish(const float* sums, float scale, float* y) const;
+    float weight(std::int64_t output, std::int64_t input) const;
+    Epilogue epilogue() const;
+
+    const Kernels& kernels_;
+    bool quantize_;
+    bool plus_minus_;
+    Window window_;
+    // The input as an image: a dense layer's rows are images of one pixel, (rows, 1, 1, channels).
+    std::int64_t images_ = 1, height_ = 1, width_ = 1, channels_ = 1;
+    std::int64_t out_height_ = 1, out_width_ = 1, outputs_ = 1;
+    std::int64_t padded_height_ = 1, padded_width_ = 1;
+    std::vector<std::ptrdiff_t> offsets_;
+    Segments segments_{};
+    int raw_length_ = 0;
+    std::vector<Part> parts_;
+    std::size_t panel_weights_ = 0;
+
+    std::vector<std::uint8_t> bits_;
+    std::vector<float> weights_;  // of float layers
+    std::vector<float> bias_;
+    std::vector<std::int32_t> offset_sums_;  // 128 * sum of each output's weights
+    std::vector<std::int8_t> kept8_;
+    std::vector<float> kept_;
+
+    bool finished_ = false;  // nothing more can be fused
+    Epilogue::Norm norm_ = Epilogue::Norm::none;
+    bool relu_ = false;
+    float eps_ = 0;
+    std::vector<float> scale_, shift_;
+    std::int64_t pool_height_ = 1, pool_width_ = 1;
+};
+
+}  // namespace onebit

@@ -1,0 +1,253 @@
+#include "program.h"
+
+#include <algorithm>
+#include <cmath>
+#include <stdexcept>
+
+#include "json.h"
+
+namespace onebit {
+namespace {
+
+constexpr std::int64_t max_axis = std::int64_t{1} << 24;
+constexpr std::int64_t max_elements = std::int64_t{1} << 31;
+
+const std::map<std::string, Op>& op_names() {
+    static const std::map<std::string, Op> names = {
+        {"add", Op::add},           {"bit_conv2d", Op::bit_conv2d}, {"bit_linear", Op::bit_linear}, {"conv2d", Op::conv2d},
+        {"flatten", Op::flatten},   {"gelu", Op::gelu},             {"linear", Op::linear},         {"max_pool2d", Op::max_pool2d},
+        {"mean_pool", Op::mean_pool}, {"normalize", Op::normalize}, {"relu", Op::relu},             {"scale_shift", Op::scale_shift},
+        {"softmax", Op::softmax},
+    };
+    return names;
+}
+
+// Reads one step, every attribute and tensor checked against the shapes of its inputs.
+class StepReader {
+  public:
+    StepReader(std::string where, const Json& json, const Tensors& tensors) : where_(std::move(where)), json_(json), tensors_(tensors) {}
+
+    [[noreturn]] void fail(const std::string& message) const { throw std::invalid_argument("[" + where_ + "] " + message); }
+
+    Shape read(Step& step, const Shape& x, const Shape* y) {
+        switch (step.op) {
+            case Op::add:
+                if (y == nullptr || x != *y) fail("its inputs have different shapes");
+                return x;
+            case Op::bit_linear:
+            case Op::linear: return dense(step, x);
+            case Op::bit_conv2d:
+            case Op::conv2d: return convolution(step, x);
+            case Op::flatten:
+                step.channels_first = choice("order", "chw", "hwc");
+                if (step.channels_first) image(x);
+                return {elements(x)};
+            case Op::max_pool2d: {
+                image(x);
+                window(step.window, false);
+                const Window& w = step.window;
+                if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
+                    fail("padding must be smaller than kernel_size");
+                }
+                return {side(w, x, 0), side(w, x, 1), x[2]};
+            }
+            case Op::mean_pool: image(x); return {x[2]};
+            case Op::normalize: {
+                step.over_channel = choice("over", "channel", "example");
+                const Json& eps = attributes().at("eps");
+                step.eps = static_cast<float>(eps.number);
+                if (eps.kind != Json::Kind::number || !(step.eps > 0) || !std::isfinite(step.eps)) fail("eps needs a finite number above 0");
+                return x;
+            }
+            case Op::scale_shift:
+                step.weight = floats("scale", {x.back()}, false);
+                step.bias = floats("shift", {x.back()}, false);
+                return x;
+            case Op::gelu:
+            case Op::relu:
+            case Op::softmax: return x;
+        }
+        fail("unknown op");
+    }
+
+  private:
+    const Json& attributes() const { return json_.at("attributes"); }
+
+    std::int64_t integer(const Json& value, const char* name, std::int64_t least) const {
+        if (value.kind != Json::Kind::number || !value.is_integer || value.number < static_cast<double>(least) ||
+            value.number > static_cast<double>(max_axis)) {
+            fail(std::string(name) + " needs integers from " + std::to_string(least) + " to " + std::to_string(max_axis));
+        }
+        return static_cast<std::int64_t>(value.number);
+    }
+
+    std::int64_t size(const char* name) const { return integer(attributes().at(name), name, 1); }
+
+    void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least) const {
+        const auto& items = attributes().at(name).items(name);
+        if (items.size() != count) fail(std::string(name) + " needs " + std::to_string(count) + " integers");
+        for (std::size_t i = 0; i < count; ++i) out[i] = integer(items[i], name, least);
+    }
+
+    // Whether the attribute is `yes`; it must be one of the two.
+    bool choice(const char* name, const char* yes, const char* no) const {
+        const std::string& value = attributes().at(name).string(name);
+        if (value != yes && value != no) fail(std::string(name) + "='" + value.substr(0, 20) + "': use '" + yes + "' or '" + no + "'");
+        return value == yes;
+    }
+
+    const TensorView* tensor(const char* role, bool is_float, const Shape& shape, bool optional) const {
+        const Json* names = json_.find("tensors");
+        const Json* name = names == nullptr ? nullptr : names->find(role);
+        if (name == nullptr) {
+            if (optional) return nullptr;
+            fail(std::string("lacks its tensor '") + role + "'");
+        }
+        const auto found = tensors_.find(name->string(role));
+        if (found == tensors_.end()) fail("its tensor '" + name->text + "' is missing");
+        if (found->second.is_float != is_float) fail("tensor '" + name->text + "' has the wrong type: needs " + (is_float ? "float32" : "uint8"));
+        if (found->second.shape != shape) fail("tensor '" + name->text + "' has the wrong shape");
+        return &found->second;
+    }
+
+    const float* floats(const char* role, const Shape& shape, bool optional) const {
+        const TensorView* view = tensor(role, true, shape, optional);
+        return view == nullptr ? nullptr : static_cast<const float*>(view->data);
+    }
+
+    const std::uint8_t* bits(const char* role, std::int64_t rows, std::int64_t n, bool optional) const {
+        const TensorView* view = tensor(role, false, {rows, row_bytes(n)}, optional);
+        if (view == nullptr) return nullptr;
+        const auto* data = static_cast<const std::uint8_t*>(view->data);
+        for (std::int64_t row = 0; row < rows; ++row, data += row_bytes(n)) {
+            // Kernels read whole words: a stray bit beyond a row's end would count as a weight.
+            bool stray = n % 8 != 0 && (data[n / 8] >> (n % 8)) != 0;
+            for (std::int64_t i = (n + 7) / 8; i < row_bytes(n); ++i) stray |= data[i] != 0;
+            if (stray) fail(std::string("tensor '") + role + "' has bits set beyond its " + std::to_string(n) + " columns");
+        }
+        return static_cast<const std::uint8_t*>(view->data);
+    }
+
+    void image(const Shape& x) const {
+        if (x.size() != 3) fail("its input is no image of (height, width, channels)");
+    }
+
+    void window(Window& w, bool convolution) const {
+        sizes("kernel_size", w.kernel, 2, 1);
+        sizes("stride", w.stride, 2, 1);
+        sizes("padding", w.padding, 4, 0);
+        if (convolution) sizes("dilation", w.dilation, 2, 1);
+    }
+
+    std::int64_t side(const Window& w, const Shape& x, int axis) const {
+        const std::int64_t free = x[axis] + w.padding[2 * axis] + w.padding[2 * axis + 1] - w.dilation[axis] * (w.kernel[axis] - 1) - 1;
+        if (free < 0) fail("its kernel does not fit its padded input");
+        return free / w.stride[axis] + 1;
+    }
+
+    Shape dense(Step& step, const Shape& x) {
+        const std::int64_t in = size("in_features"), out = size("out_features");
+        if (x.back() != in) fail("in_features=" + std::to_string(in) + " but its input has " + std::to_string(x.back()));
+        if (step.op == Op::bit_linear) {
+            binary(step, out, in);
+        } else {
+            step.weight = floats("weight", {out, in}, false);
+            step.bias = floats("bias", {out}, true);
+        }
+        Shape y = x;
+        y.back() = out;
+        return y;
+    }
+
+    Shape convolution(Step& step, const Shape& x) {
+        image(x);
+        const std::int64_t in = size("in_channels"), out = size("out_channels"), groups = size("groups");
+        if (x[2] != in) fail("in_channels=" + std::to_string(in) + " but its input has " + std::to_string(x[2]));
+        if (in % groups != 0 || out % groups != 0) fail("groups=" + std::to_string(groups) + " does not divide the channels");
+        Window& w = step.window;
+        window(w, true);
+        w.groups = groups;
+        const Shape y = {side(w, x, 0), side(w, x, 1), out};
+        if (step.op == Op::bit_conv2d) {
+            binary(step, out, w.kernel[0] * w.kernel[1] * (in / groups));
+        } else {
+            step.weight = floats("weight", {out, w.kernel[0], w.kernel[1], in / groups}, false);
+            step.bias = floats("bias", {out}, true);
+        }
+        return y;
+    }
+
+    void binary(Step& step, std::int64_t out, std::int64_t in) {
+        // An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
+        if (in > (std::int64_t{1} << 22)) fail("a row of more than 4194304 weights");
+        step.plus_minus = choice("values", "pm1", "01");
+        step.bits = bits("weight", out, in, false);
+        step.bias_bits = bits("bias", 1, out, true);
+    }
+
+    std::string where_;
+    const Json& json_;
+    const Tensors& tensors_;
+};
+
+void check_shape(const Shape& shape, const std::string& where) {
+    double product = 1;
+    for (const std::int64_t axis : shape) product *= static_cast<double>(axis);
+    if (product > static_cast<double>(max_elements)) throw std::invalid_argument("[" + where + "] a value has too many elements");
+}
+
+}  // namespace
+
+std::int64_t elements(const Shape& shape) {
+    std::int64_t product = 1;
+    for (const std::int64_t axis : shape) product *= axis;
+    return product;
+}
+
+std::int64_t row_bytes(std::int64_t bits) { return (bits + 63) / 64 * 8; }
+
+Program read_program(const std::string& text, const Tensors& tensors) {
+    const Json json = parse_json(text);
+    Program program;
+    std::map<std::string, int> named;
+    Shape input;
+    for (const Json& axis : json.at("input").at("shape").items("input.shape")) {
+        input.push_back(axis.integer("input.shape"));
+        if (input.back() < 1 || input.back() > max_axis) throw std::invalid_argument("[program] input.shape is out of range");
+    }
+    if (input.empty() || input.size() > 4) throw std::invalid_argument("[program] input.shape needs 1 to 4 axes");
+    check_shape(input, "input");
+    named[json.at("input").at("name").string("input.name")] = 0;
+    program.shapes.push_back(input);
+    for (const Json& item : json.at("steps").items("steps")) {
+        const std::string& name = item.at("op").string("op");
+        const std::string where = "step " + std::to_string(program.steps.size()) + " (" + name.substr(0, 40) + ")";
+        const auto op = op_names().find(name);
+        if (op == op_names().end()) throw std::invalid_argument("[" + where + "] unknown op");
+        Step step;
+        step.op = op->second;
+        const auto& inputs = item.at("inputs").items("inputs");
+        if (inputs.size() != (step.op == Op::add ? 2u : 1u)) throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
+        for (std::size_t i = 0; i < inputs.size(); ++i) {
+            const auto found = named.find(inputs[i].string("inputs"));
+            if (found == named.end()) throw std::invalid_argument("[" + where + "] uses a value before any step makes it");
+            step.inputs[i] = found->second;
+        }
+        StepReader reader(where, item, tensors);
+        const Shape* second = step.inputs[1] < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(step.inputs[1])];
+        Shape shape = reader.read(step, program.shapes[static_cast<std::size_t>(step.inputs[0])], second);
+        check_shape(shape, where);
+        step.output = static_cast<int>(program.shapes.size());
+        if (!named.emplace(item.at("output").string("output"), step.output).second) {
+            throw std::invalid_argument("[" + where + "] makes a value a second time");
+        }
+        program.shapes.push_back(std::move(shape));
+        program.steps.push_back(step);
+    }
+    const auto output = named.find(json.at("output").string("output"));
+    if (output == named.end()) throw std::invalid_argument("[program] its output is made by no step");
+    program.output = output->second;
+    return program;
+}
+
+}  // namespace onebit

@@ -1,0 +1,62 @@
+// A program and its tensors, read and checked. docs/program.md is the specification.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace onebit {
+
+using Shape = std::vector<std::int64_t>;
+
+std::int64_t elements(const Shape& shape);
+// Bytes of a row of bits on disk: padded to a multiple of 64 bits.
+std::int64_t row_bytes(std::int64_t bits);
+
+// A tensor that the caller owns: rows of bits (uint8) or float32.
+struct TensorView {
+    const void* data = nullptr;
+    bool is_float = false;
+    Shape shape;
+};
+using Tensors = std::map<std::string, TensorView>;
+
+enum class Op {
+    add, bit_conv2d, bit_linear, conv2d, flatten, gelu, linear, max_pool2d, mean_pool, normalize, relu, scale_shift, softmax
+};
+
+// What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
+struct Window {
+    std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
+    std::int64_t padding[4] = {0, 0, 0, 0};  // top, bottom, left, right
+    std::int64_t groups = 1;
+};
+
+struct Step {
+    Op op{};
+    int inputs[2] = {-1, -1};  // indices of values
+    int output = -1;
+    Window window;
+    bool plus_minus = false;    // bits read as -1 and +1
+    bool over_channel = false;  // normalize: the last axis; else the whole example
+    bool channels_first = false;  // flatten: order "chw"
+    float eps = 0;
+    const std::uint8_t* bits = nullptr;  // of binary layers
+    const std::uint8_t* bias_bits = nullptr;
+    const float* weight = nullptr;  // of float layers; the scale of scale_shift
+    const float* bias = nullptr;    // of float layers; the shift of scale_shift
+};
+
+// Values are numbered in the order in which they are made; value 0 is the input.
+struct Program {
+    std::vector<Step> steps;
+    std::vector<Shape> shapes;
+    int output = 0;
+};
+
+// Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.
+Program read_program(const std::string& json, const Tensors& tensors);
+
+}  // namespace onebit
