@@ -2,7 +2,7 @@
 
     python benchmarks/cifar10_study.py --data cifar-10-images --out runs/study [--parallel 2] [--seeds 0 1 2]
 
-Each training is a process of its own (`onebit train ...`, one thread), logs to OUT/NAME.log, and is resumed or skipped when the study is started again.
+Each training is a process of its own (`onebit train ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
 At the end every run is packed and measured in the engine, and OUT/study.json and a Markdown table are written.
 """
 
@@ -18,7 +18,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 # One small network, one budget: what two cores bear in under an hour for all 18 runs.
-COMMON = {"image_size": "32,32", "widths": "32,64,128", "train_limit": "20000", "epochs": "5", "batch_size": "64", "augment": "none", "threads": "1"}
+COMMON = {
+    "image_size": "32,32",
+    "widths": "32,64,128",
+    "train_limit": "20000",
+    "epochs": "5",
+    "batch_size": "64",
+    "augment": "none",
+    "threads": "1",
+}
 BINARY_RATE, FLOAT_RATE = "2e-3", "1e-3"
 
 # The paper's default, the pair that is best in small trials, and both float baselines have three seeds; the other pairs one.
@@ -63,12 +71,29 @@ def measure(out: Path, data: str) -> dict[str, float]:
     from onebit.cli.main import main as onebit
 
     file = out.with_suffix(".onebit")
-    row = {f"run_{key}": value for key, value in json.loads((out / "result.json").read_text()).items() if isinstance(value, (int, float))}
+    row = {
+        f"run_{key}": value
+        for key, value in json.loads((out / "result.json").read_text()).items()
+        if isinstance(value, (int, float))
+    }
     if onebit(["pack", str(out), "--out", str(file)]):
         return row
     row["file_bytes"] = file.stat().st_size
     for precision in ("float32", "int8"):
-        words = [sys.executable, "-m", "onebit", "evaluate", str(file), "--data", data, "--precision", precision, "--threads", "1", "--json"]
+        words = [
+            sys.executable,
+            "-m",
+            "onebit",
+            "evaluate",
+            str(file),
+            "--data",
+            data,
+            "--precision",
+            precision,
+            "--threads",
+            "1",
+            "--json",
+        ]
         result = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
         row[f"{precision}_accuracy"] = result["accuracy"]
         row[f"{precision}_ms_per_image"] = 1e3 * result["seconds"] / result["images"]
@@ -77,7 +102,10 @@ def measure(out: Path, data: str) -> dict[str, float]:
 
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
     """The study as Markdown: mean over seeds, and the spread where there are several."""
-    lines = ["| network | seeds | test accuracy, PyTorch | engine int8 | file, bytes | training, s | engine int8, ms/image |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| network | seeds | test accuracy, PyTorch | engine int8 | file, bytes | training, s | engine int8, ms/image |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for name, runs in rows.items():
 
         def percent(key: str, runs: list[dict[str, float]] = runs) -> str:
@@ -100,7 +128,9 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder with train/ and test/ that hold a folder for each class")
+    parser.add_argument(
+        "--data", required=True, help="a folder with train/ and test/ that hold a folder for each class"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/study"))
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

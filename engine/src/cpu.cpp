@@ -42,7 +42,9 @@ const Kernels* const* all_kernels(int* count) {
     return all;
 }
 
-bool supported(const Kernels& kernels) { return (kernels.needs & ~cpu_features()) == 0; }
+bool supported(const Kernels& kernels) {
+    return (kernels.needs & ~cpu_features()) == 0;
+}
 
 const Kernels& choose_kernels(const std::string& name) {
     std::string wanted = name;

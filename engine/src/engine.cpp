@@ -1,6 +1,5 @@
 #include "engine.h"
 
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -14,9 +13,13 @@ namespace {
 // Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
 
-bool is_product(Op op) { return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear; }
+bool is_product(Op op) {
+    return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear;
+}
 
-std::size_t at(int index) { return static_cast<std::size_t>(index); }
+std::size_t at(int index) {
+    return static_cast<std::size_t>(index);
+}
 
 }  // namespace
 

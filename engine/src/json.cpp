@@ -21,9 +21,7 @@ class Parser {
     }
 
   private:
-    [[noreturn]] void fail(const char* why) const {
-        throw std::invalid_argument("[program] not JSON at byte " + std::to_string(at_) + ": " + why);
-    }
+    [[noreturn]] void fail(const char* why) const { throw std::invalid_argument("[program] not JSON at byte " + std::to_string(at_) + ": " + why); }
 
     void skip_space() {
         while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
@@ -85,8 +83,7 @@ class Parser {
                 value.kind = Json::Kind::text;
                 value.text = quoted();
                 return value;
-            default:
-                break;
+            default: break;
         }
         if (word("null")) return value;
         if (word("true") || word("false")) {
@@ -97,7 +94,8 @@ class Parser {
         const char* begin = text_.data() + at_;
         const char* end = text_.data() + text_.size();
         const auto [next, error] = std::from_chars(begin, end, value.number);
-        if (error != std::errc() || !(*begin == '-' || (*begin >= '0' && *begin <= '9')) || !std::isfinite(value.number)) fail("a value was expected");
+        if (error != std::errc() || !(*begin == '-' || (*begin >= '0' && *begin <= '9')) || !std::isfinite(value.number))
+            fail("a value was expected");
         value.kind = Json::Kind::number;
         const std::string_view digits(begin, static_cast<std::size_t>(next - begin));
         value.is_integer = digits.find_first_of(".eE") == std::string_view::npos && std::fabs(value.number) < 9007199254740992.0;
@@ -202,6 +200,8 @@ const std::vector<Json>& Json::items(const char* what) const {
     return list;
 }
 
-Json parse_json(std::string_view text) { return Parser(text).document(); }
+Json parse_json(std::string_view text) {
+    return Parser(text).document();
+}
 
 }  // namespace onebit

@@ -18,7 +18,9 @@ constexpr std::int64_t chunk_sums = 48 * 1024;
 // Below this the largest activation counts as 0: its reciprocal would not be finite.
 constexpr float smallest_largest = 1e-30f;
 
-int round_up(std::int64_t n, int to) { return static_cast<int>((n + to - 1) / to * to); }
+int round_up(std::int64_t n, int to) {
+    return static_cast<int>((n + to - 1) / to * to);
+}
 
 void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
     if (work < serial_work) {
@@ -126,7 +128,8 @@ bool ProductLayer::fuse(const Step& next, const Shape& output) {
         return true;
     }
     const Window& w = next.window;
-    const bool plain = w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
+    const bool plain =
+        w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
     if (next.op == Op::max_pool2d && plain && images_ == 1 && w.kernel[0] * out_width_ * outputs_ <= 4 * chunk_sums) {
         pool_height_ = w.kernel[0];
         pool_width_ = w.kernel[1];
@@ -209,7 +212,9 @@ void ProductLayer::finish(const std::int32_t* sums, float scale, float* y) const
     kernels_.finish_int8(sums, std::fabs(scale), static_cast<int>(outputs_), e, y);
 }
 
-void ProductLayer::finish(const float* sums, float, float* y) const { kernels_.finish_float(sums, static_cast<int>(outputs_), epilogue(), y); }
+void ProductLayer::finish(const float* sums, float, float* y) const {
+    kernels_.finish_float(sums, static_cast<int>(outputs_), epilogue(), y);
+}
 
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {

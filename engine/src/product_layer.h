@@ -30,9 +30,9 @@ class Buffer {
 
 // What layers share while they run, one after the other.
 struct Scratch {
-    Buffer<std::uint8_t> levels;   // quantised and padded input
-    Buffer<float> padded;          // padded float input
-    Buffer<std::int8_t> panels8;   // expanded weights
+    Buffer<std::uint8_t> levels;  // quantised and padded input
+    Buffer<float> padded;         // padded float input
+    Buffer<std::int8_t> panels8;  // expanded weights
     Buffer<float> panels;
     struct Thread {
         Buffer<std::int32_t> sums8;
@@ -58,8 +58,8 @@ class ProductLayer {
     std::size_t bytes() const;
 
   private:
-    struct Part {  // up to 64 outputs of one group: a panel
-        int first;   // output
+    struct Part {   // up to 64 outputs of one group: a panel
+        int first;  // output
         int outputs;
         int blocks;
         std::ptrdiff_t input_offset;  // of the group's first channel

@@ -14,9 +14,18 @@ constexpr std::int64_t max_elements = std::int64_t{1} << 31;
 
 const std::map<std::string, Op>& op_names() {
     static const std::map<std::string, Op> names = {
-        {"add", Op::add},           {"bit_conv2d", Op::bit_conv2d}, {"bit_linear", Op::bit_linear}, {"conv2d", Op::conv2d},
-        {"flatten", Op::flatten},   {"gelu", Op::gelu},             {"linear", Op::linear},         {"max_pool2d", Op::max_pool2d},
-        {"mean_pool", Op::mean_pool}, {"normalize", Op::normalize}, {"relu", Op::relu},             {"scale_shift", Op::scale_shift},
+        {"add", Op::add},
+        {"bit_conv2d", Op::bit_conv2d},
+        {"bit_linear", Op::bit_linear},
+        {"conv2d", Op::conv2d},
+        {"flatten", Op::flatten},
+        {"gelu", Op::gelu},
+        {"linear", Op::linear},
+        {"max_pool2d", Op::max_pool2d},
+        {"mean_pool", Op::mean_pool},
+        {"normalize", Op::normalize},
+        {"relu", Op::relu},
+        {"scale_shift", Op::scale_shift},
         {"softmax", Op::softmax},
     };
     return names;
@@ -44,7 +53,7 @@ class StepReader {
                 return {elements(x)};
             case Op::max_pool2d: {
                 image(x);
-                window(step.window, false);
+                window(step.window, x, false);
                 const Window& w = step.window;
                 if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
                     fail("padding must be smaller than kernel_size");
@@ -132,11 +141,14 @@ class StepReader {
         if (x.size() != 3) fail("its input is no image of (height, width, channels)");
     }
 
-    void window(Window& w, bool convolution) const {
+    void window(Window& w, const Shape& x, bool convolution) const {
         sizes("kernel_size", w.kernel, 2, 1);
         sizes("stride", w.stride, 2, 1);
         sizes("padding", w.padding, 4, 0);
         if (convolution) sizes("dilation", w.dilation, 2, 1);
+        const double height = static_cast<double>(x[0] + w.padding[0] + w.padding[1]),
+                     width = static_cast<double>(x[1] + w.padding[2] + w.padding[3]);
+        if (height * width * static_cast<double>(x[2]) > static_cast<double>(max_elements)) fail("its padded input has too many elements");
     }
 
     std::int64_t side(const Window& w, const Shape& x, int axis) const {
@@ -165,7 +177,7 @@ class StepReader {
         if (x[2] != in) fail("in_channels=" + std::to_string(in) + " but its input has " + std::to_string(x[2]));
         if (in % groups != 0 || out % groups != 0) fail("groups=" + std::to_string(groups) + " does not divide the channels");
         Window& w = step.window;
-        window(w, true);
+        window(w, x, true);
         w.groups = groups;
         const Shape y = {side(w, x, 0), side(w, x, 1), out};
         if (step.op == Op::bit_conv2d) {
@@ -204,7 +216,9 @@ std::int64_t elements(const Shape& shape) {
     return product;
 }
 
-std::int64_t row_bytes(std::int64_t bits) { return (bits + 63) / 64 * 8; }
+std::int64_t row_bytes(std::int64_t bits) {
+    return (bits + 63) / 64 * 8;
+}
 
 Program read_program(const std::string& text, const Tensors& tensors) {
     const Json json = parse_json(text);

@@ -23,9 +23,7 @@ struct TensorView {
 };
 using Tensors = std::map<std::string, TensorView>;
 
-enum class Op {
-    add, bit_conv2d, bit_linear, conv2d, flatten, gelu, linear, max_pool2d, mean_pool, normalize, relu, scale_shift, softmax
-};
+enum class Op { add, bit_conv2d, bit_linear, conv2d, flatten, gelu, linear, max_pool2d, mean_pool, normalize, relu, scale_shift, softmax };
 
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
 struct Window {
@@ -39,8 +37,8 @@ struct Step {
     int inputs[2] = {-1, -1};  // indices of values
     int output = -1;
     Window window;
-    bool plus_minus = false;    // bits read as -1 and +1
-    bool over_channel = false;  // normalize: the last axis; else the whole example
+    bool plus_minus = false;      // bits read as -1 and +1
+    bool over_channel = false;    // normalize: the last axis; else the whole example
     bool channels_first = false;  // flatten: order "chw"
     float eps = 0;
     const std::uint8_t* bits = nullptr;  // of binary layers

@@ -256,6 +256,8 @@ def _window(r: _Reader, x: Shape, dilation: Sequence[int]) -> tuple[int, int]:
     """The (height, width) that a sliding window makes of an image."""
     kernel, stride = r.integers("kernel_size", 2, 1), r.integers("stride", 2, 1)
     top, bottom, left, right = r.integers("padding", 4, 0)
+    if (x[0] + top + bottom) * (x[1] + left + right) * x[2] > MAX_VALUE_ELEMENTS:
+        raise r.fail(f"its padded input has more than {MAX_VALUE_ELEMENTS} elements")
     sides = []
     for side, before, after, k, s, d in zip(x, (top, left), (bottom, right), kernel, stride, dilation, strict=False):
         free = side + before + after - d * (k - 1) - 1

@@ -9,7 +9,8 @@ namespace {
 
 // One block of 16 outputs, two registers for each row.
 template <int count>
-void block_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, std::int32_t* out, std::ptrdiff_t out_stride) {
+void block_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, std::int32_t* out,
+                std::ptrdiff_t out_stride) {
     const __m256i ones = _mm256_set1_epi16(1);
     __m256i sums[count][2];
     for (int r = 0; r < count; ++r) sums[r][0] = sums[r][1] = _mm256_setzero_si256();

@@ -64,22 +64,22 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
 }
 
 // Rows in tiles as large as the registers allow, then what is left one by one.
-#define ONEBIT_TILES(name, tile, Input, Weight, Sum)                                                                                          \
-    template <int blocks>                                                                                                                     \
-    void name##_blocks(const Input* const* rows, int count, const Segments& s, const Weight* panel, Sum* out, std::ptrdiff_t stride) {       \
-        constexpr int large = blocks == 4 ? 6 : 8;                                                                                            \
-        int r = 0;                                                                                                                            \
-        for (; r + large <= count; r += large) tile<large, blocks>(rows + r, s, panel, out + r * stride, stride);                             \
-        for (; r + 2 <= count; r += 2) tile<2, blocks>(rows + r, s, panel, out + r * stride, stride);                                         \
-        for (; r < count; ++r) tile<1, blocks>(rows + r, s, panel, out + r * stride, stride);                                                 \
-    }                                                                                                                                         \
-    void name(const Input* const* rows, int count, const Segments& s, const Weight* panel, int blocks, Sum* out, std::ptrdiff_t stride) {    \
-        switch (blocks) {                                                                                                                     \
-            case 1: return name##_blocks<1>(rows, count, s, panel, out, stride);                                                              \
-            case 2: return name##_blocks<2>(rows, count, s, panel, out, stride);                                                              \
-            case 3: return name##_blocks<3>(rows, count, s, panel, out, stride);                                                              \
-            default: return name##_blocks<4>(rows, count, s, panel, out, stride);                                                             \
-        }                                                                                                                                     \
+#define ONEBIT_TILES(name, tile, Input, Weight, Sum)                                                                                      \
+    template <int blocks>                                                                                                                 \
+    void name##_blocks(const Input* const* rows, int count, const Segments& s, const Weight* panel, Sum* out, std::ptrdiff_t stride) {    \
+        constexpr int large = blocks == 4 ? 6 : 8;                                                                                        \
+        int r = 0;                                                                                                                        \
+        for (; r + large <= count; r += large) tile<large, blocks>(rows + r, s, panel, out + r * stride, stride);                         \
+        for (; r + 2 <= count; r += 2) tile<2, blocks>(rows + r, s, panel, out + r * stride, stride);                                     \
+        for (; r < count; ++r) tile<1, blocks>(rows + r, s, panel, out + r * stride, stride);                                             \
+    }                                                                                                                                     \
+    void name(const Input* const* rows, int count, const Segments& s, const Weight* panel, int blocks, Sum* out, std::ptrdiff_t stride) { \
+        switch (blocks) {                                                                                                                 \
+            case 1: return name##_blocks<1>(rows, count, s, panel, out, stride);                                                          \
+            case 2: return name##_blocks<2>(rows, count, s, panel, out, stride);                                                          \
+            case 3: return name##_blocks<3>(rows, count, s, panel, out, stride);                                                          \
+            default: return name##_blocks<4>(rows, count, s, panel, out, stride);                                                         \
+        }                                                                                                                                 \
     }
 
 ONEBIT_TILES(product_int8, tile_int8, std::uint8_t, std::int8_t, std::int32_t)
@@ -87,8 +87,8 @@ ONEBIT_TILES(product_float, tile_float, float, float, float)
 #undef ONEBIT_TILES
 
 // Sixteen rows at once: 32 bits of each in a register's lanes, and a look-up from each four bits to their four bytes.
-void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length,
-                 bool plus_minus, std::int8_t* panel) {
+void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length, bool plus_minus,
+                 std::int8_t* panel) {
     if (raw_length != length) return expand_rows(bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus, panel);
     alignas(64) std::uint32_t table[16];
     for (unsigned i = 0; i < 16; ++i) table[i] = four_weights(i, plus_minus);

@@ -41,9 +41,9 @@ struct Epilogue {
     Norm norm = Norm::none;
     bool relu = false;
     float eps = 0;
-    const float* bias = nullptr;          // (outputs), never null
-    const float* scale = nullptr;         // affine
-    const float* shift = nullptr;         // affine
+    const float* bias = nullptr;           // (outputs), never null
+    const float* scale = nullptr;          // affine
+    const float* shift = nullptr;          // affine
     const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
 };
 

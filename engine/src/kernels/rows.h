@@ -127,8 +127,8 @@ inline std::uint32_t four_weights(unsigned nibble, bool plus_minus) {
     return word;
 }
 
-void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length,
-                 bool plus_minus, std::int8_t* panel) {
+void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length, bool plus_minus,
+                 std::int8_t* panel) {
     const int width = block_outputs * blocks;
     const std::size_t words = static_cast<std::size_t>(segments) * static_cast<std::size_t>(length / int8_group);
     std::uint32_t table[16];

@@ -1,1 +1,56 @@
-def add_parser(subparsers): pass
+"""`onebit classify`: labels for image files."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit classify pets.onebit photo.jpg
+  onebit classify pets.onebit photos/*.jpg --top 1
+  onebit classify pets.onebit photos/*.jpg --json | jq -r '.[] | .file + " " + .labels[0].label'
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "classify",
+        help="labels with probabilities for image files",
+        description="Labels with probabilities for image files of any size and kind. Needs no PyTorch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
+    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", action="store_true", help="one JSON array for all images")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import onebit
+    from onebit.errors import DataError
+
+    session = onebit.load(args.file, args.precision, args.threads)
+    results = []
+    failed = False
+    for name in args.images:
+        try:
+            labels = session.classify([name], args.top)[0]
+        except DataError as error:
+            # One bad image among many: name it and go on.
+            print(f"onebit: error: {' '.join(str(error).split())}", file=sys.stderr)
+            failed = True
+            continue
+        if args.json:
+            results.append({"file": name, "labels": [{"label": label, "probability": p} for label, p in labels]})
+        else:
+            print(f"{name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in labels))
+    if args.json:
+        print(json.dumps(results))
+    return 1 if failed else 0

@@ -24,8 +24,12 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="RUN_OR_FILE")
-    parser.add_argument("--data", help="a folder of images or the name of a data set; default what the run was trained on")
-    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="of the engine (default %(default)s)")
+    parser.add_argument(
+        "--data", help="a folder of images or the name of a data set; default what the run was trained on"
+    )
+    parser.add_argument(
+        "--precision", choices=("int8", "float32"), default="int8", help="of the engine (default %(default)s)"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
@@ -81,4 +85,10 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
         loss -= float(np.log(np.maximum(softmax(logits)[np.arange(len(labels)), labels], 1e-30)).sum())
     seconds = time.perf_counter() - start
     count = len(images)
-    return {"numerics": f"engine {args.precision}", "accuracy": right / count, "loss": loss / count, "images": count, "seconds": seconds}
+    return {
+        "numerics": f"engine {args.precision}",
+        "accuracy": right / count,
+        "loss": loss / count,
+        "images": count,
+        "seconds": seconds,
+    }

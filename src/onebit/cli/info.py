@@ -1,1 +1,108 @@
-def add_parser(subparsers): pass
+"""`onebit info`: what is in a packed file, and what this machine can run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit info pets.onebit
+  onebit info pets.onebit --json
+  onebit info --engine                 the instruction sets of the engine on this machine
+  ONEBIT_ISA=avx2 onebit info --engine
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "info",
+        help="what is in a packed file, and what this machine can run",
+        description="What is in a packed file: its task, its steps, its bytes; and the engine's instruction sets.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a .onebit file")
+    parser.add_argument("--engine", action="store_true", help="the engine's instruction sets, and which one runs here")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run, usage_error=parser.error)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.file is None and not args.engine:
+        args.usage_error("give a FILE, or --engine, or both")
+    result: dict[str, Any] = {}
+    if args.file is not None:
+        result |= describe_file(args.file)
+    if args.engine:
+        result["engine"] = describe_engine()
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    if args.file is not None:
+        _print_file(result)
+    for isa in result.get("engine", []):
+        state = "runs here" if isa["used"] else "supported" if isa["supported"] else "not supported by this CPU"
+        print(f"{isa['name']:<8} {state:<26} {isa['text']} (needs {', '.join(isa['needs']) or 'nothing'})")
+    return 0
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Everything that `info` tells of a file, as plain values."""
+    from onebit.fileformat import FORMAT_VERSION, load_model
+
+    model = load_model(path)
+    bits = sum(_bits(step.op, step.attributes, "bias" in step.tensors) for step in model.program.steps)
+    floats = sum(tensor.size for tensor in model.tensors.values() if tensor.dtype.kind == "f")
+    return {
+        "file": str(path),
+        "format_version": FORMAT_VERSION,
+        "task": model.task,
+        "input_shape": list(model.program.input_shape),
+        "output_shape": list(model.shapes[model.program.output]),
+        "steps": [step.op for step in model.program.steps],
+        "bit_parameters": bits,
+        "float_values": floats,
+        "tensor_bytes": sum(tensor.nbytes for tensor in model.tensors.values()),
+        "file_bytes": path.stat().st_size,
+    }
+
+
+def describe_engine() -> list[dict[str, Any]]:
+    """The engine's instruction sets, the best first, and which one would run."""
+    from onebit._engine import Engine, isas
+    from onebit.errors import OnebitError
+    from onebit.program import Program, Step
+
+    try:
+        used = Engine(Program("x", (1,), (Step("relu", ("x",), "y"),), "y").to_json(), {}, "float32", 1).isa
+    except ValueError as error:
+        raise OnebitError(str(error)) from None
+    return [isa | {"used": isa["name"] == used} for isa in reversed(isas())]
+
+
+def _bits(op: str, attributes: Any, has_bias: bool) -> int:
+    """The one-bit parameters of a step."""
+    if op == "bit_linear":
+        outputs, inputs = attributes["out_features"], attributes["in_features"]
+    elif op == "bit_conv2d":
+        height, width = attributes["kernel_size"]
+        outputs, inputs = attributes["out_channels"], height * width * attributes["in_channels"] // attributes["groups"]
+    else:
+        return 0
+    return int(outputs * (inputs + has_bias))
+
+
+def _print_file(result: dict[str, Any]) -> None:
+    task = result["task"]
+    labels = task.get("labels", [])
+    shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    counts = Counter(result["steps"])
+    print(f"{result['file']}: {task['kind']}, format {result['format_version']}")
+    print(f"  input       {' x '.join(map(str, result['input_shape']))}")
+    print(f"  output      {' x '.join(map(str, result['output_shape']))}" + (f": {shown}" if labels else ""))
+    print(f"  steps       {len(result['steps'])}: " + ", ".join(f"{count} {op}" for op, count in counts.most_common()))
+    print(f"  parameters  {result['bit_parameters']:,} of one bit; {result['float_values']:,} values of float32")
+    print(f"  bytes       {result['tensor_bytes']:,} of tensors, {result['file_bytes']:,} in all")

@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder that 'onebit train' made")
     parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN.onebit")
-    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)")
+    parser.add_argument(
+        "--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)"
+    )
     parser.set_defaults(run=run)
 
 

@@ -40,7 +40,9 @@ def has_split(root: Path) -> bool:
     return (root / "train").is_dir() and not any(p.suffix.lower() in SUFFIXES for p in (root / "train").iterdir())
 
 
-def load_folder(root: Path, size: tuple[int, int] | None, channels: int, classes: Sequence[str] | None = None) -> ImageSet:
+def load_folder(
+    root: Path, size: tuple[int, int] | None, channels: int, classes: Sequence[str] | None = None
+) -> ImageSet:
     """Decode every image under `root`/CLASS/.
 
     Args:
@@ -60,9 +62,15 @@ def load_folder(root: Path, size: tuple[int, int] | None, channels: int, classes
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        members = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()) if name in found else []
+        members = (
+            sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+            if name in found
+            else []
+        )
         if not members and classes is None:
-            raise DataError(f"[{root / name}] holds no image: fill it or remove it; images end in {', '.join(sorted(SUFFIXES))}")
+            raise DataError(
+                f"[{root / name}] holds no image: fill it or remove it; images end in {', '.join(sorted(SUFFIXES))}"
+            )
         files += members
         labels += [label] * len(members)
     if not files:

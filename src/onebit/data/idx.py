@@ -42,7 +42,9 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"[{path}] is truncated: download it again")
     shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
     if len(content) != 4 + 4 * axes + math.prod(shape):
-        raise DataError(f"[{path}] says {math.prod(shape)} bytes of data but has {len(content) - 4 - 4 * axes}: download it again")
+        raise DataError(
+            f"[{path}] says {math.prod(shape)} bytes of data but has {len(content) - 4 - 4 * axes}: download it again"
+        )
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
@@ -55,7 +57,9 @@ def find_idx(root: Path, name: str) -> Path | None:
     return None
 
 
-def load_idx(root: Path, part: str, size: tuple[int, int] | None, channels: int, classes: tuple[str, ...] | None) -> ImageSet:
+def load_idx(
+    root: Path, part: str, size: tuple[int, int] | None, channels: int, classes: tuple[str, ...] | None
+) -> ImageSet:
     """The "train" or "test" part of a folder of IDX files.
 
     Raises:
@@ -67,7 +71,9 @@ def load_idx(root: Path, part: str, size: tuple[int, int] | None, channels: int,
         raise DataError(f"[{root}] lacks {missing} (or {missing}.gz)")
     pixels, labels = read_idx(paths[0]), read_idx(paths[1])
     if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels) or not len(pixels):
-        raise DataError(f"[{root}] images of shape {pixels.shape} and labels of shape {labels.shape} do not fit together")
+        raise DataError(
+            f"[{root}] images of shape {pixels.shape} and labels of shape {labels.shape} do not fit together"
+        )
     names = classes or tuple(str(i) for i in range(int(labels.max()) + 1))
     if int(labels.max()) >= len(names):
         raise DataError(f"[{paths[1]}] has the label {labels.max()}, but there are {len(names)} classes")

@@ -84,6 +84,8 @@ def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
     test = load_parts(data, task.image_size, task.channels, seed)[1]
     unknown = [name for name in test.classes if name not in task.labels]
     if unknown:
-        raise DataError(f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}")
+        raise DataError(
+            f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
+        )
     positions = np.array([task.labels.index(name) for name in test.classes], np.int64)
     return ImageSet(test.pixels, positions[test.labels], task.labels)

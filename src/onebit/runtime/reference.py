@@ -49,7 +49,9 @@ def quantize(x: Array, axes: tuple[int, ...]) -> tuple[NDArray[np.int32], Array]
         Where an element is NaN or infinite the scale is NaN.
     """
     low, high = x.min(axes, keepdims=True), np.abs(x).max(axes, keepdims=True)
-    high = np.where(high > 1e-30, high, np.where(np.isfinite(high), np.float32(0), high))  # its reciprocal must be finite
+    high = np.where(
+        high > 1e-30, high, np.where(np.isfinite(high), np.float32(0), high)
+    )  # its reciprocal must be finite
     top = np.where(low >= 0, np.float32(255), np.float32(127))
     scale = np.where(high > 0, high / top, np.float32(1)).astype(np.float32)
     inverse = np.where(high > 0, np.float32(1) / scale, np.float32(0)).astype(np.float32)

@@ -36,7 +36,13 @@ class Batches:
     """
 
     def __init__(
-        self, images: ImageSet, task: ImageTask, batch_size: int, augment: str = "none", seed: int = 0, epoch: int | None = None
+        self,
+        images: ImageSet,
+        task: ImageTask,
+        batch_size: int,
+        augment: str = "none",
+        seed: int = 0,
+        epoch: int | None = None,
     ) -> None:
         self._images = images
         self._task = task
@@ -91,7 +97,9 @@ class ImageData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(self.splits.train, self.task, self.recipe.batch_size, self.recipe.augment, self.recipe.seed, epoch)
+        return Batches(
+            self.splits.train, self.task, self.recipe.batch_size, self.recipe.augment, self.recipe.seed, epoch
+        )
 
     def val_dataloader(self) -> Batches:
         return Batches(self.splits.validation, self.task, EVALUATION_BATCH)

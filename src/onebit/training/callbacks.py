@@ -49,7 +49,9 @@ class Curves(lightning.Callback):
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._start = time.monotonic()
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         # A few times a second at most, and never into a file or a pipe.
         if self._show and sys.stderr.isatty() and time.monotonic() - self._drawn > 0.2:
             self._drawn = time.monotonic()

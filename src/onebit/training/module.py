@@ -70,11 +70,8 @@ class Classifier(lightning.LightningModule):
             if images:
                 self.epoch_metrics[f"{part}_loss"] = loss / images
                 self.epoch_metrics[f"{part}_accuracy"] = right / images
-        self.log_dict({key: value for key, value in self.epoch_metrics.items() if key.startswith("val")})
-
-    def on_train_epoch_end(self) -> None:
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.log_dict({key: value for key, value in self.epoch_metrics.items() if not key.startswith("val")})
+        self.log_dict(self.epoch_metrics)
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(

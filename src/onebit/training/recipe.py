@@ -85,8 +85,18 @@ class Recipe:
             _require(len(sizes) > 0 and all(size >= 1 for size in sizes), name, value, "numbers from 1 up")
         _require(self.widths in ("counted", "listed") or not isinstance(self.widths, str), "widths", self.widths,
                  "counted, listed or a list of channels")  # fmt: skip
-        _require(self.logit_scale is None or self.logit_scale > 0, "logit_scale", self.logit_scale, "a number above 0, or null")
-        _require(not (self.binary and self.batch_norm), "batch_norm", True, "binary=false with it, or normalize=batch instead")
+        _require(
+            self.logit_scale is None or self.logit_scale > 0,
+            "logit_scale",
+            self.logit_scale,
+            "a number above 0, or null",
+        )
+        _require(
+            not (self.binary and self.batch_norm),
+            "batch_norm",
+            True,
+            "binary=false with it, or normalize=batch instead",
+        )
 
     def to_yaml(self) -> str:
         """The recipe as YAML, every key."""
@@ -135,7 +145,9 @@ def load_recipe(source: str | Path) -> Recipe:
         else:
             text = Path(source).read_text("utf-8")
     except IsADirectoryError:
-        raise RecipeError(f"[{source}] is a folder: to train on own images use the recipe 'images' with --data {source}") from None
+        raise RecipeError(
+            f"[{source}] is a folder: to train on own images use the recipe 'images' with --data {source}"
+        ) from None
     except (OSError, UnicodeDecodeError):
         raise RecipeError(f"[{source}] no such recipe: use {', '.join(recipe_names())}, or a YAML file") from None
     try:

@@ -8,6 +8,7 @@ import platform
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import lightning
 import numpy as np
@@ -66,23 +67,20 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     model = build_model(recipe, len(task.labels)).to(memory_format=torch.channels_last)
     smallest = 2 ** (sum(isinstance(m, nn.MaxPool2d) for m in model.modules()))
     if min(height, width) < smallest:
-        raise OnebitError(f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more")
+        raise OnebitError(
+            f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more"
+        )
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
     write_json(out / "task.json", task.to_json())
     write_json(out / "versions.json", _versions())
     module = Classifier(model, recipe, len(Batches(splits.train, task, recipe.batch_size)))
-    checkpoint = ModelCheckpoint(
-        out / "checkpoints",
-        filename="best",
-        monitor="val_accuracy" if recipe.validation_share else None,
-        mode="max",
-        save_top_k=1 if recipe.validation_share else 0,
-        save_last=True,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    folder = out / "checkpoints"
+    keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
+    if recipe.validation_share:
+        checkpoints.append(ModelCheckpoint(folder, filename="best", monitor="val_accuracy", mode="max", **keep))
     _silence()
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
@@ -90,7 +88,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         devices=1,
         precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
-        callbacks=[checkpoint, Curves(out / "curves.csv", progress)],
+        callbacks=[*checkpoints, Curves(out / "curves.csv", progress)],
         plugins=[AtomicCheckpoints()],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -142,7 +140,9 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
 def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
     """A run is resumed with its own recipe; only its end and its threads may be moved."""
     if old.override({"epochs": new.epochs, "threads": new.threads}) != new:
-        raise OnebitError(f"[train] {out} was trained with another recipe: resume with the same one, or give another --out")
+        raise OnebitError(
+            f"[train] {out} was trained with another recipe: resume with the same one, or give another --out"
+        )
 
 
 def _cores() -> int:

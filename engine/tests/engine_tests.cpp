@@ -1,0 +1,217 @@
+// The engine's own tests: every instruction set against the scalar one, the thread pool, and threads around one engine. They are also what
+// runs under the sanitizers (-DONEBIT_SANITIZE=address,undefined or thread).
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu.h"
+#include "engine.h"
+#include "json.h"
+
+namespace {
+
+int checks = 0;
+
+#define CHECK(condition)                                                                       \
+    do {                                                                                       \
+        ++checks;                                                                              \
+        if (!(condition)) {                                                                    \
+            std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
+            std::exit(1);                                                                      \
+        }                                                                                      \
+    } while (false)
+
+std::mt19937 generator(1);
+
+int pick(int low, int high) {
+    return std::uniform_int_distribution<int>(low, high)(generator);
+}
+float pick_float() {
+    return std::normal_distribution<float>()(generator);
+}
+
+bool near(float a, float b) {
+    return a == b || std::fabs(a - b) <= 1e-4f * (1 + std::fabs(b)) || (std::isnan(a) && std::isnan(b));
+}
+
+// Weights, 8-bit and float products of any number of rows, blocks and inputs.
+void test_products(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (int round = 0; round < 300; ++round) {
+        const int segments = pick(1, 3), raw = pick(1, 70), blocks = pick(1, 4), rows = pick(1, blocks * 16), count = pick(1, 24);
+        const int length = (raw + 3) / 4 * 4, width = blocks * 16;
+        const auto row_bytes = static_cast<std::ptrdiff_t>(onebit::row_bytes(segments * raw));
+        std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * rows + onebit::slack_bytes));
+        for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
+        const std::size_t weights = static_cast<std::size_t>(segments * length * width);
+        std::vector<std::int8_t> panel(weights, 99), expected_panel(weights, 99);
+        const bool plus_minus = pick(0, 1) == 1;
+        plain.expand_int8(bits.data(), row_bytes, rows, blocks, segments, raw, length, plus_minus, expected_panel.data());
+        fast.expand_int8(bits.data(), row_bytes, rows, blocks, segments, raw, length, plus_minus, panel.data());
+        CHECK(panel == expected_panel);
+
+        std::vector<std::ptrdiff_t> offsets;
+        for (int s = 0; s < segments; ++s) offsets.push_back(s * raw);
+        std::vector<std::uint8_t> inputs(static_cast<std::size_t>(count * segments * raw + onebit::slack_bytes));
+        for (auto& byte : inputs) byte = static_cast<std::uint8_t>(pick(0, 255));
+        std::vector<const std::uint8_t*> pointers;
+        for (int r = 0; r < count; ++r) pointers.push_back(inputs.data() + r * segments * raw);
+        const onebit::Segments layout{offsets.data(), segments, length};
+        std::vector<std::int32_t> sums(static_cast<std::size_t>(count * width)), expected(sums.size());
+        plain.product_int8(pointers.data(), count, layout, panel.data(), blocks, expected.data(), width);
+        fast.product_int8(pointers.data(), count, layout, panel.data(), blocks, sums.data(), width);
+        CHECK(sums == expected);
+
+        std::vector<float> x(static_cast<std::size_t>(count * segments * raw)), w(static_cast<std::size_t>(segments * raw * width));
+        for (auto& v : x) v = pick_float();
+        for (auto& v : w) v = pick_float();
+        std::vector<const float*> rows_of_x;
+        for (int r = 0; r < count; ++r) rows_of_x.push_back(x.data() + r * segments * raw);
+        std::vector<float> y(static_cast<std::size_t>(count * width)), expected_y(y.size());
+        const onebit::Segments floats{offsets.data(), segments, raw};
+        plain.product_float(rows_of_x.data(), count, floats, w.data(), blocks, expected_y.data(), width);
+        fast.product_float(rows_of_x.data(), count, floats, w.data(), blocks, y.data(), width);
+        for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::fabs(y[i] - expected_y[i]) < 1e-3f);
+    }
+}
+
+// The plain loops, at every length up to several registers.
+void test_rows(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (int n = 1; n <= 200; ++n) {
+        const auto size = static_cast<std::size_t>(n);
+        std::vector<float> x(size), other(size), a(size), b(size), scale(size, 1.5f), shift(size, -0.25f), bias(size, 0.5f);
+        for (auto& v : x) v = 3 * pick_float();
+        for (auto& v : other) v = pick_float();
+        if (n % 7 == 0) x[size / 2] = std::nanf("");
+        std::uint32_t largest = 0, expected_largest = 0;
+        bool negative = false, expected_negative = false;
+        plain.range(x.data(), n, &expected_largest, &expected_negative);
+        fast.range(x.data(), n, &largest, &negative);
+        CHECK(largest == expected_largest && negative == expected_negative);
+        const auto same = [&] {
+            for (std::size_t i = 0; i < size; ++i) CHECK(near(a[i], b[i]));
+        };
+        plain.normalize(x.data(), n, 1e-5f, b.data()), fast.normalize(x.data(), n, 1e-5f, a.data()), same();
+        plain.relu(x.data(), n, b.data()), fast.relu(x.data(), n, a.data()), same();
+        plain.add(x.data(), other.data(), n, b.data()), fast.add(x.data(), other.data(), n, a.data()), same();
+        plain.scale_shift(x.data(), 1, n, scale.data(), shift.data(), b.data()),
+            fast.scale_shift(x.data(), 1, n, scale.data(), shift.data(), a.data()), same();
+        a = b = other;
+        plain.maximum(x.data(), n, b.data()), fast.maximum(x.data(), n, a.data()), same();
+        for (auto& v : x) v = std::isnan(v) ? 0 : v;
+        std::vector<std::uint8_t> q(size), expected_q(size);
+        plain.quantize(x.data(), n, 20.0f, -127, 127, 128, expected_q.data());
+        fast.quantize(x.data(), n, 20.0f, -127, 127, 128, q.data());
+        CHECK(q == expected_q);
+        std::vector<std::int32_t> sums(size), offset(size);
+        for (auto& v : sums) v = pick(-100000, 100000);
+        for (auto& v : offset) v = pick(-1000, 1000);
+        for (const auto norm : {onebit::Epilogue::Norm::none, onebit::Epilogue::Norm::channel, onebit::Epilogue::Norm::affine}) {
+            onebit::Epilogue e;
+            e.norm = norm;
+            e.relu = n % 2 == 0;
+            e.eps = 1e-5f;
+            e.bias = bias.data(), e.scale = scale.data(), e.shift = shift.data();
+            e.offset = n % 3 == 0 ? offset.data() : nullptr;
+            plain.finish_int8(sums.data(), 0.01f, n, e, b.data()), fast.finish_int8(sums.data(), 0.01f, n, e, a.data()), same();
+            plain.finish_float(other.data(), n, e, b.data()), fast.finish_float(other.data(), n, e, a.data()), same();
+        }
+    }
+}
+
+void test_thread_pool() {
+    for (const int threads : {1, 2, 5}) {
+        onebit::ThreadPool pool(threads);
+        for (int round = 0; round < 500; ++round) {
+            std::vector<int> seen(static_cast<std::size_t>(pick(0, 50)), 0);
+            pool.parallel_for(static_cast<std::int64_t>(seen.size()), [&](std::int64_t i, int thread) {
+                if (thread >= 0 && thread < threads) ++seen[static_cast<std::size_t>(i)];
+            });
+            for (const int times : seen) CHECK(times == 1);
+            if (round % 100 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(2));  // let the workers fall asleep
+        }
+    }
+}
+
+std::string small_program() {
+    return R"({"input":{"name":"x","shape":[12,12,3]},"steps":[
+        {"op":"bit_conv2d","inputs":["x"],"output":"a","attributes":{"in_channels":3,"out_channels":20,"kernel_size":[3,3],"stride":[1,1],
+         "padding":[1,1,1,1],"dilation":[1,1],"groups":1,"values":"pm1"},"tensors":{"weight":"w"}},
+        {"op":"normalize","inputs":["a"],"output":"b","attributes":{"over":"channel","eps":1e-5}},
+        {"op":"relu","inputs":["b"],"output":"c","attributes":{}},
+        {"op":"max_pool2d","inputs":["c"],"output":"d","attributes":{"kernel_size":[2,2],"stride":[2,2],"padding":[0,0,0,0]}},
+        {"op":"mean_pool","inputs":["d"],"output":"e","attributes":{}}],"output":"e"})";
+}
+
+void test_engine_in_threads() {
+    std::vector<std::uint8_t> bits(20 * 8);
+    for (std::size_t i = 0; i < bits.size(); ++i)
+        bits[i] = i % 8 < 3 ? static_cast<std::uint8_t>(pick(0, 255)) : static_cast<std::uint8_t>(i % 8 == 3 ? pick(0, 7) : 0);
+    const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
+    for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
+        onebit::Engine reference(small_program(), tensors, precision, 1, "scalar");
+        std::vector<std::uint8_t> image(12 * 12 * 3);
+        for (auto& v : image) v = static_cast<std::uint8_t>(pick(0, 255));
+        std::vector<float> expected(20);
+        reference.run(image.data(), 1, expected.data());
+        onebit::Engine engine(small_program(), tensors, precision, 3, "");
+        std::vector<std::thread> threads;
+        std::vector<std::vector<float>> results(4, std::vector<float>(20));
+        for (auto& result : results) {
+            threads.emplace_back([&] {
+                for (int i = 0; i < 20; ++i) engine.run(image.data(), 1, result.data());
+            });
+        }
+        for (auto& thread : threads) thread.join();
+        for (const auto& result : results) {
+            for (std::size_t i = 0; i < 20; ++i) CHECK(near(result[i], expected[i]));
+        }
+    }
+}
+
+void test_damaged_programs() {
+    const std::string good = small_program();
+    std::vector<std::uint8_t> bits(20 * 8);
+    const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
+    int refused = 0;
+    for (int round = 0; round < 3000; ++round) {
+        std::string text = good;
+        for (int i = pick(1, 3); i > 0; --i)
+            text[static_cast<std::size_t>(pick(0, static_cast<int>(text.size()) - 1))] = static_cast<char>(pick(32, 126));
+        if (pick(0, 3) == 0) text.resize(static_cast<std::size_t>(pick(0, static_cast<int>(text.size()))));
+        try {
+            const onebit::Program program = onebit::read_program(text, tensors);
+            CHECK(!program.shapes.empty());
+        } catch (const std::invalid_argument&) {
+            ++refused;
+        }
+    }
+    CHECK(refused > 1000);
+}
+
+}  // namespace
+
+int main() {
+    int count = 0;
+    const onebit::Kernels* const* all = onebit::all_kernels(&count);
+    for (int i = 0; i < count; ++i) {
+        if (!onebit::supported(*all[i])) {
+            std::printf("%s: not supported by this CPU, not tested\n", all[i]->name);
+            continue;
+        }
+        test_products(*all[i]);
+        test_rows(*all[i]);
+        std::printf("%s equals scalar\n", all[i]->name);
+    }
+    test_thread_pool();
+    test_engine_in_threads();
+    test_damaged_programs();
+    std::printf("%d checks passed\n", checks);
+    return 0;
+}

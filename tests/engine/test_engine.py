@@ -1,0 +1,342 @@
+"""The engine against the NumPy reference: every op, every instruction set, every shape; and everything that it must refuse."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onebit._engine import Engine, isas
+from onebit.program import Program, Step, pack_rows
+from onebit.runtime import reference
+
+ISAS = [isa["name"] for isa in isas() if isa["supported"]]
+rng = np.random.default_rng(0)
+
+
+def both(program, tensors, x, precision, isa=None, threads=1):
+    """The engine's outputs and the reference's."""
+    engine = Engine(program.to_json(), tensors, precision, threads, isa)
+    program.shapes(tensors)
+    return engine.run(x), reference.run(program, tensors, x, precision)
+
+
+def close(found, expected, tolerance=2e-5):
+    scale = np.abs(expected[np.isfinite(expected)]).max(initial=1e-6)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * scale)
+
+
+def convolution(draw_shape, inputs, outputs, kernel, stride, padding, dilation, groups, values, bias, followed):
+    attributes = {
+        "in_channels": inputs, "out_channels": outputs, "kernel_size": kernel, "stride": stride, "padding": padding,
+        "dilation": dilation, "groups": groups, "values": values,
+    }  # fmt: skip
+    bits = rng.integers(0, 2, (outputs, kernel[0] * kernel[1] * inputs // groups), np.uint8)
+    tensors = {"w": pack_rows(bits)}
+    names = {"weight": "w"}
+    if bias:
+        tensors["b"] = pack_rows(rng.integers(0, 2, (1, outputs), np.uint8))
+        names["bias"] = "b"
+    steps = [Step("bit_conv2d", ("x",), "y0", attributes, names)]
+    for index, step in enumerate(followed):
+        tensors |= {name: rng.standard_normal(outputs).astype(np.float32) for name in step.tensors.values()}
+        steps.append(Step(step.op, (f"y{index}",), f"y{index + 1}", step.attributes, step.tensors))
+    return Program("x", draw_shape, tuple(steps), f"y{len(followed)}"), tensors
+
+
+NORMALIZE = Step("normalize", (), "", {"over": "channel", "eps": 1e-5})
+WHOLE = Step("normalize", (), "", {"over": "example", "eps": 1e-5})
+AFFINE = Step("scale_shift", (), "", {}, {"scale": "s", "shift": "t"})
+RELU = Step("relu", (), "")
+
+
+def pool(kernel, stride, padding=(0, 0, 0, 0)):
+    return Step("max_pool2d", (), "", {"kernel_size": list(kernel), "stride": list(stride), "padding": list(padding)})
+
+
+FOLLOWED = st.sampled_from([
+    (), (RELU,), (NORMALIZE, RELU), (AFFINE, RELU), (WHOLE, RELU), (RELU, NORMALIZE), (AFFINE, AFFINE), (NORMALIZE, RELU, pool((2, 2), (2, 2))),
+    (pool((1, 2), (1, 2)), RELU), (RELU, pool((2, 2), (1, 1), (1, 0, 0, 1))),
+])  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    size=st.tuples(st.integers(5, 9), st.integers(5, 9)),
+    groups=st.sampled_from([1, 1, 1, 2, 3]),
+    channels=st.tuples(st.integers(1, 9), st.sampled_from([1, 2, 15, 16, 17, 40, 70])),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    values=st.sampled_from(["01", "pm1"]),
+    bias=st.booleans(),
+    followed=FOLLOWED,
+    signed=st.booleans(),
+    isa=st.sampled_from(ISAS),
+    threads=st.sampled_from([1, 3]),
+    precision=st.sampled_from(["int8", "float32"]),
+)
+def test_convolutions_and_what_is_fused_into_them(
+    size, groups, channels, kernel, stride, padding, dilation, values, bias, followed, signed, isa, threads, precision
+):
+    inputs, outputs = groups * channels[0], groups * channels[1]
+    program, tensors = convolution(
+        (*size, inputs),
+        inputs,
+        outputs,
+        list(kernel),
+        list(stride),
+        list(padding),
+        list(dilation),
+        groups,
+        values,
+        bias,
+        followed,
+    )
+    try:
+        program.shapes(tensors)
+    except ValueError:
+        return  # a pooling larger than what is left of so small an image
+    x = rng.standard_normal((2, *size, inputs)).astype(np.float32)
+    found, expected = both(program, tensors, x if signed else np.abs(x), precision, isa, threads)
+    # A normalisation of few channels that happen to be equal divides rounding errors by almost nothing.
+    if any(step.op == "normalize" for step in followed) and outputs < 15:
+        return
+    close(found, expected, 1e-3 if NORMALIZE in followed else 2e-5)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("values", ["01", "pm1"])
+@pytest.mark.parametrize("inputs", [1, 3, 4, 31, 63, 64, 65, 130, 200])
+def test_integer_sums_are_exact(isa, values, inputs):
+    # Levels are small integers and the scale is 1, so the engine's float output is the integer sum itself.
+    for outputs in (1, 15, 16, 17, 33, 64, 65, 100):
+        bits = rng.integers(0, 2, (outputs, inputs), np.uint8)
+        step = Step(
+            "bit_linear",
+            ("x",),
+            "y",
+            {"in_features": inputs, "out_features": outputs, "values": values},
+            {"weight": "w"},
+        )
+        for low, high in ((-127, 127), (0, 255)):
+            x = rng.integers(low, high + 1, (11, inputs)).astype(np.float32)
+            x[:, 0] = low or high  # one level at its end makes the scale 1, one below 0 makes the row signed
+            engine = Engine(Program("x", (inputs,), (step,), "y").to_json(), {"w": pack_rows(bits)}, "int8", 1, isa)
+            weights = bits.astype(np.int64) if values == "01" else 2 * bits.astype(np.int64) - 1
+            assert np.array_equal(engine.run(x), x.astype(np.int64) @ weights.T)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_a_large_image_with_several_threads(isa, precision):
+    program, tensors = convolution(
+        (40, 33, 20), 20, 72, [3, 3], [1, 1], [1] * 4, [1, 1], 1, "pm1", True, (NORMALIZE, RELU, pool((2, 2), (2, 2)))
+    )
+    x = rng.standard_normal((1, 40, 33, 20)).astype(np.float32)
+    one, expected = both(program, tensors, x, precision, isa, 1)
+    close(one, expected, 1e-3)
+    for threads in (2, 5):
+        assert np.array_equal(Engine(program.to_json(), tensors, precision, threads, isa).run(x), one)
+
+
+IMAGE = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("relu", {}), ("gelu", {}), ("softmax", {}), ("mean_pool", {}), ("flatten", {"order": "chw"}), ("flatten", {"order": "hwc"}),
+        ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-3}),
+        ("max_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1]}),
+    ],
+)  # fmt: skip
+def test_single_ops(isa, op, attributes):
+    program = Program("x", IMAGE.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
+    close(*both(program, {}, IMAGE, "float32", isa))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_float_layers_and_values_that_are_used_twice(isa):
+    conv = {
+        "in_channels": 4,
+        "out_channels": 4,
+        "kernel_size": [3, 3],
+        "stride": [1, 1],
+        "padding": [1] * 4,
+        "dilation": [1, 1],
+        "groups": 2,
+    }
+    tensors = {
+        "w": rng.standard_normal((4, 3, 3, 2)).astype(np.float32),
+        "b": rng.standard_normal(4).astype(np.float32),
+        "m": rng.standard_normal((7, 120)).astype(np.float32),
+    }
+    steps = (
+        Step("conv2d", ("x",), "a", conv, {"weight": "w", "bias": "b"}),
+        Step("relu", ("a",), "r"),
+        Step("add", ("a", "x"), "s"),
+        Step("add", ("r", "s"), "t"),
+        Step("add", ("t", "t"), "u"),
+        Step("flatten", ("u",), "f", {"order": "chw"}),
+        Step("linear", ("f",), "y", {"in_features": 120, "out_features": 7}, {"weight": "m"}),
+    )
+    close(*both(Program("x", IMAGE.shape[1:], steps, "y"), tensors, IMAGE, "int8", isa, 2))
+
+
+def dense(inputs=5, outputs=3):
+    tensors = {"w": pack_rows(rng.integers(0, 2, (outputs, inputs), np.uint8))}
+    step = Step(
+        "bit_linear", ("x",), "y", {"in_features": inputs, "out_features": outputs, "values": "01"}, {"weight": "w"}
+    )
+    return Program("x", (inputs,), (step,), "y"), tensors
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_spoil_their_own_row_only(isa, precision, bad):
+    program, tensors = dense(40, 20)
+    tensors["w"][:] = pack_rows(np.ones((20, 40), np.uint8))
+    x = rng.standard_normal((3, 40)).astype(np.float32)
+    x[1, 7] = bad
+    found, expected = both(program, tensors, x, precision, isa)
+    assert not np.isfinite(found[1]).any()
+    close(found[[0, 2]], expected[[0, 2]])
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1e-38, 1e-31, 3e38])
+def test_zeros_and_extremes(value):
+    program, tensors = dense()
+    close(*both(program, tensors, np.full((2, 5), value, np.float32), "int8"))
+
+
+def test_pixels_batches_of_none_and_arrays_of_any_layout():
+    program, tensors = dense()
+    engine = Engine(program.to_json(), tensors, "int8", 1)
+    assert engine.run(np.zeros((0, 5), np.float32)).shape == (0, 3)
+    pixels = rng.integers(0, 256, (4, 5), np.uint8)
+    close(engine.run(pixels), reference.run(program, tensors, pixels, "int8"))
+    wide = rng.standard_normal((8, 10)).astype(np.float32)
+    assert np.array_equal(engine.run(wide[::2, ::2]), engine.run(np.ascontiguousarray(wide[::2, ::2])))
+    unaligned = np.frombuffer(b"x" + wide[:, :5].tobytes(), np.uint8)[1:].view(np.float32).reshape(8, 5)
+    assert np.array_equal(engine.run(unaligned), engine.run(np.ascontiguousarray(wide[:, :5])))
+
+
+def test_one_engine_serves_many_threads():
+    program, tensors = convolution(
+        (20, 20, 8), 8, 32, [3, 3], [1, 1], [1] * 4, [1, 1], 1, "01", True, (NORMALIZE, RELU)
+    )
+    engine = Engine(program.to_json(), tensors, "int8", 2)
+    images = rng.standard_normal((8, 20, 20, 8)).astype(np.float32)
+    expected = [engine.run(images[i : i + 1]) for i in range(8)]
+    wrong = []
+
+    def work(i):
+        for _ in range(20):
+            if not np.array_equal(engine.run(images[i : i + 1]), expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def refuse(message, program=None, tensors=None, precision="int8", threads=1, isa=None):
+    good, good_tensors = dense()
+    text = good.to_json() if program is None else program
+    with pytest.raises(ValueError, match=message):
+        Engine(text, good_tensors if tensors is None else tensors, precision, threads, isa)
+
+
+def changed(**changes):
+    program = json.loads(dense()[0].to_json())
+    program["steps"][0] |= changes
+    return json.dumps(program)
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        ("", "ends too early"), ("{}", "lacks 'input'"), ("[1,", "ends too early"), ("[" * 50, "nested too deep"), ('{"a":1,"a":2}', "stands twice"),
+        ('"\\ud800\\u0041"', "surrogate"), ('"\\x"', "wrong escape"), ("1e999", "value was expected"), ("nul", "value was expected"), ("1 1", "more after"),
+        (changed(op="bit_magic"), "unknown op"), (changed(inputs=["z"]), "before any step makes it"), (changed(inputs=["x", "x"]), "wrong number"),
+        (changed(output="x"), "second time"), (changed(tensors={}), "lacks its tensor"), (changed(tensors={"weight": "v"}), "is missing"),
+        (changed(attributes={}), "lacks 'in_features'"), (changed(attributes={"in_features": 6, "out_features": 3, "values": "01"}), "but its input has 5"),
+        (changed(attributes={"in_features": 5, "out_features": 4, "values": "01"}), "wrong shape"),
+        (changed(attributes={"in_features": 5, "out_features": -1, "values": "01"}), "integers from 1"),
+        (changed(attributes={"in_features": 5, "out_features": 2.5, "values": "01"}), "integers from 1"),
+        (changed(attributes={"in_features": 5, "out_features": 1e300, "values": "01"}), "integers from 1"),
+        (changed(attributes={"in_features": 5, "out_features": 3, "values": "2"}), "use 'pm1' or '01'"),
+        (changed(op="max_pool2d"), "no image"), (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
+    ],
+)  # fmt: skip
+def test_wrong_programs_are_refused(program, message):
+    refuse(message, program)
+
+
+def test_wrong_tensors_and_arguments_are_refused():
+    stray = dense()[1]["w"].copy()
+    stray[0, 0] |= 0x80
+    refuse("bits set beyond its 5 columns", tensors={"w": stray})
+    refuse("wrong type", tensors={"w": np.zeros((3, 8), np.float32)})
+    refuse("neither uint8 nor float32", tensors={"w": np.zeros((3, 8), np.int32)})
+    refuse("precision='int4'", precision="int4")
+    refuse("threads=0", threads=0)
+    refuse("isa='sse9' is unknown: use one of .*scalar", isa="sse9")
+
+
+def test_more_memory_than_the_cap_is_refused():
+    refuse("need more than", Program("x", (30000, 30000, 2), (Step("relu", ("x",), "y"),), "y").to_json())
+
+
+def test_padding_that_needs_too_much_memory_is_refused():
+    program, tensors = convolution((5, 5, 1), 1, 1, [1, 1], [1 << 24] * 2, [1 << 24] * 4, [1, 1], 1, "01", False, ())
+    refuse("padded input .* too many elements", program.to_json(), tensors)
+    with pytest.raises(ValueError, match="padded input .* more than"):
+        program.shapes(tensors)
+
+
+def test_batches_that_do_not_fit_are_refused():
+    program, tensors = dense()
+    engine = Engine(program.to_json(), tensors, "int8", 1)
+    for batch, message in (
+        (np.zeros((2, 6), np.float32), "shape"),
+        (np.zeros(5, np.float32), "shape"),
+        (np.zeros((2, 5)), "neither uint8"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            engine.run(batch)
+
+
+def test_the_environment_forces_an_instruction_set():
+    script = "from onebit.cli.info import describe_engine; print([isa['name'] for isa in describe_engine() if isa['used']][0])"
+    for isa in ISAS:
+        result = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"ONEBIT_ISA": isa},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert result.stdout.strip() == isa
+    result = subprocess.run(
+        [sys.executable, "-m", "onebit", "info", "--engine"],
+        env=os.environ | {"ONEBIT_ISA": "sse9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert "isa='sse9' is unknown" in result.stderr
+    assert "Traceback" not in result.stderr

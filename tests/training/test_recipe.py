@@ -1,0 +1,101 @@
+"""Recipes: every shipped one is valid, and every wrong key or value is named in one line."""
+
+import pytest
+import yaml
+
+from onebit.errors import RecipeError
+from onebit.training import Recipe, load_recipe, recipe_names
+from onebit.training.recipe import parse_text
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_are_valid_and_survive_yaml(name, tmp_path):
+    recipe = load_recipe(name)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_the_papers_recipes_are_its_table(size):
+    recipe = load_recipe(f"paper-food101-{size}x{size}")
+    assert (recipe.kernel_size, recipe.batch_size, recipe.learning_rate) == (size, 64, 1e-4)
+    assert (recipe.warmup, recipe.decay, recipe.epochs) == (20, 1100, 1000)
+    assert (recipe.values, recipe.normalize, recipe.widths) == ("01", "channel", "counted")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("5", "epochs", 5),
+        ("1e-3", "learning_rate", 1e-3),
+        ("2", "learning_rate", 2.0),
+        ("32,64", "widths", (32, 64)),
+        ("[32, 64]", "widths", (32, 64)),
+        ("listed", "widths", "listed"),
+        ("48", "widths", (48,)),
+        ("8,16", "image_size", (8, 16)),
+        ("32", "image_size", (32, 32)),
+        ("false", "binary", False),
+        ("none", "normalize", None),
+        ("null", "decay", None),
+        ("01", "values", "01"),
+        ("pm1", "values", "pm1"),
+    ],
+)
+def test_flags_are_read_as_their_key_wants_them(text, key, value):
+    assert getattr(Recipe().override({key: parse_text(text)}), key) == value
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("epoch", 5, "unknown key 'epoch'; did you mean 'epochs'"),
+        ("colour", 5, "unknown key 'colour': use one of data,"),
+        ("epochs", "many", "epochs='many': needs an integer"),
+        ("epochs", 1.5, "needs an integer"),
+        ("epochs", True, "needs an integer"),
+        ("epochs", 0, "epochs=0: use 1 or more"),
+        ("learning_rate", "fast", "needs a number"),
+        ("learning_rate", float("nan"), "needs a number"),
+        ("learning_rate", -1, "use a number above 0"),
+        ("values", "0", "needs '01' or 'pm1'"),
+        ("values", True, "needs '01' or 'pm1'"),
+        ("normalize", "layer", "needs 'channel' or 'example' or 'batch' or null"),
+        ("channels", 2, "needs 1 or 3"),
+        ("image_size", [8], "needs a list of 2 integers or null"),
+        ("image_size", [0, 8], "use numbers from 1 up"),
+        ("widths", "wide", "use counted, listed or a list"),
+        ("widths", [], "use numbers from 1 up"),
+        ("validation_share", 1, "0 or more, below 1"),
+        ("batch_norm", True, "binary=false"),
+        ("binary", "maybe", "needs true or false"),
+    ],
+)
+def test_wrong_keys_and_values_are_named(key, value, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        Recipe().override({key: value}, "here")
+    assert str(caught.value).startswith("[here]")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("- 1", "holds list"), ("a: [", "not YAML"), ("", "holds NoneType"), ("epochs: no", "needs an integer")],
+)
+def test_damaged_files_are_named(tmp_path, text, message):
+    (tmp_path / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "r.yaml")
+
+
+def test_no_such_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="no such recipe: use cifar10"):
+        load_recipe("cifar")
+    with pytest.raises(RecipeError, match="use the recipe 'images'"):
+        load_recipe(tmp_path)
+
+
+def test_yaml_reads_an_unquoted_01(tmp_path):
+    assert yaml.safe_load("values: 01") == {"values": 1}
+    (tmp_path / "r.yaml").write_text("values: 01")
+    assert load_recipe(tmp_path / "r.yaml").values == "01"
