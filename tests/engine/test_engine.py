@@ -240,9 +240,8 @@ def test_one_engine_serves_many_threads():
     wrong = []
 
     def work(i):
-        for _ in range(20):
-            if not np.array_equal(engine.run(images[i : i + 1]), expected[i]):
-                wrong.append(i)
+        results = [engine.run(images[i : i + 1]) for _ in range(20)]
+        wrong.extend(i for result in results if not np.array_equal(result, expected[i]))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -268,19 +267,33 @@ def changed(**changes):
 @pytest.mark.parametrize(
     ("program", "message"),
     [
-        ("", "ends too early"), ("{}", "lacks 'input'"), ("[1,", "ends too early"), ("[" * 50, "nested too deep"), ('{"a":1,"a":2}', "stands twice"),
-        ('"\\ud800\\u0041"', "surrogate"), ('"\\x"', "wrong escape"), ("1e999", "value was expected"), ("nul", "value was expected"), ("1 1", "more after"),
-        (changed(op="bit_magic"), "unknown op"), (changed(inputs=["z"]), "before any step makes it"), (changed(inputs=["x", "x"]), "wrong number"),
-        (changed(output="x"), "second time"), (changed(tensors={}), "lacks its tensor"), (changed(tensors={"weight": "v"}), "is missing"),
-        (changed(attributes={}), "lacks 'in_features'"), (changed(attributes={"in_features": 6, "out_features": 3, "values": "01"}), "but its input has 5"),
+        ("", "ends too early"),
+        ("{}", "lacks 'input'"),
+        ("[1,", "ends too early"),
+        ("[" * 50, "nested too deep"),
+        ('{"a":1,"a":2}', "stands twice"),
+        ('"\\ud800\\u0041"', "surrogate"),
+        ('"\\x"', "wrong escape"),
+        ("1e999", "value was expected"),
+        ("nul", "value was expected"),
+        ("1 1", "more after"),
+        (changed(op="bit_magic"), "unknown op"),
+        (changed(inputs=["z"]), "before any step makes it"),
+        (changed(inputs=["x", "x"]), "wrong number"),
+        (changed(output="x"), "second time"),
+        (changed(tensors={}), "lacks its tensor"),
+        (changed(tensors={"weight": "v"}), "is missing"),
+        (changed(attributes={}), "lacks 'in_features'"),
+        (changed(attributes={"in_features": 6, "out_features": 3, "values": "01"}), "but its input has 5"),
         (changed(attributes={"in_features": 5, "out_features": 4, "values": "01"}), "wrong shape"),
         (changed(attributes={"in_features": 5, "out_features": -1, "values": "01"}), "integers from 1"),
         (changed(attributes={"in_features": 5, "out_features": 2.5, "values": "01"}), "integers from 1"),
         (changed(attributes={"in_features": 5, "out_features": 1e300, "values": "01"}), "integers from 1"),
         (changed(attributes={"in_features": 5, "out_features": 3, "values": "2"}), "use 'pm1' or '01'"),
-        (changed(op="max_pool2d"), "no image"), (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
+        (changed(op="max_pool2d"), "no image"),
+        (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
     ],
-)  # fmt: skip
+)
 def test_wrong_programs_are_refused(program, message):
     refuse(message, program)
 

@@ -64,7 +64,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     height, width = splits.train.pixels.shape[1:3]
     task = ImageTask(splits.train.classes, (height, width), recipe.channels)
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe, len(task.labels)).to(memory_format=torch.channels_last)
+    model = build_model(recipe, len(task.labels))
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     smallest = 2 ** (sum(isinstance(m, nn.MaxPool2d) for m in model.modules()))
     if min(height, width) < smallest:
         raise OnebitError(

@@ -1,0 +1,85 @@
+"""Loading and running a packed model from Python."""
+
+import numpy as np
+import pytest
+
+import onebit
+from onebit.errors import DataError, OnebitError
+from onebit.fileformat import PackedModel, save_model
+from onebit.models import conv_classifier
+from onebit.packing import pack, to_packed_model
+from onebit.runtime import reference
+from onebit.runtime.verify import compare
+
+TASK = onebit.ImageTask(("ant", "bee", "cow"), (12, 10))
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "a.onebit"
+    pack(conv_classifier(3, 3, (16, 24)), path, TASK)
+    return path
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+def test_logits_are_the_references(path, precision):
+    session = onebit.load(path, precision, threads=2)
+    model = onebit.fileformat.load_model(path)
+    expected = reference.run(model.program, model.tensors, PIXELS, precision)
+    np.testing.assert_allclose(session(PIXELS), expected, atol=1e-3)
+    np.testing.assert_allclose(session((PIXELS / 255).astype(np.float32)), expected, atol=1e-2)
+    assert (session.precision, session.threads) == (precision, 2)
+    assert session.memory_bytes > 0
+
+
+def test_classify_takes_arrays_of_any_size(path):
+    session = onebit.load(path)
+    (answers,) = session.classify([np.zeros((40, 30, 3), np.uint8)], top=2)
+    assert len(answers) == 2
+    assert answers[0][1] >= answers[1][1]
+    logits = session(PIXELS[:1])[0]
+    (all_answers,) = session.classify([PIXELS[0]], top=9)
+    assert [label for label, _ in all_answers] == [TASK.labels[i] for i in np.argsort(-logits)]
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (PIXELS[0], r"a batch of shape \(12, 10, 3\): give \(n, 12, 10, 3\)"),
+        (PIXELS[:, :, :5], "give"),
+        (PIXELS.astype(np.float64), "a batch of float64"),
+        ([[1]], "a batch of list"),
+    ],
+)
+def test_batches_that_do_not_fit_are_named(path, batch, message):
+    with pytest.raises(DataError, match=message):
+        onebit.load(path)(batch)
+
+
+def test_wrong_arguments_are_named(path):
+    with pytest.raises(OnebitError, match="precision='int4': use 'int8' or 'float32'"):
+        onebit.load(path, "int4")
+    with pytest.raises(OnebitError, match="threads=0"):
+        onebit.load(path, threads=0)
+    with pytest.raises(OnebitError, match="isa='sse9' is unknown"):
+        onebit.load(path, isa="sse9")
+    with pytest.raises(DataError, match="give a list of images"):
+        onebit.load(path).classify("a.png")
+
+
+def test_a_task_that_does_not_fit_its_program_is_refused(tmp_path):
+    model = to_packed_model(conv_classifier(3, 3, (4,)), TASK)
+    save_model(PackedModel(model.program, model.tensors, model.task | {"labels": ["ant"]}), tmp_path / "a.onebit")
+    with pytest.raises(OnebitError, match="the task names 1 labels"):
+        onebit.load(tmp_path / "a.onebit")
+
+
+def test_differences():
+    base = np.array([[1.0, 2.0], [4.0, 3.0]], np.float32)
+    other = np.array([[1.0, 2.0], [2.0, 3.0]], np.float32)
+    difference = compare(other, base)
+    assert (difference.relative, difference.changed, difference.compared) == (0.5, 1, 2)
+    assert difference.changed_share == 0.5
+    assert compare(base, base).relative == 0
+    assert compare(np.full_like(base, np.nan), base).relative == np.inf
