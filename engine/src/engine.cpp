@@ -111,6 +111,8 @@ void Engine::plan_memory(std::size_t memory_cap) {
         if (total > memory_cap) throw std::invalid_argument("[engine] the activations need more than " + std::to_string(memory_cap) + " bytes");
     }
     for (const std::size_t size : sizes) buffers_.emplace_back(size);
+    ranges_.resize(shapes_.size());
+    range_known_.resize(shapes_.size(), false);
 }
 
 std::size_t Engine::memory_bytes() const {
@@ -156,7 +158,12 @@ void Engine::run_task(const Task& task) {
         case Op::bit_conv2d:
         case Op::bit_linear:
         case Op::conv2d:
-        case Op::linear: task.layer->run(x, y, pool_, scratch_); return;
+        case Op::linear: {
+            const Range* known = range_known_[at(step.inputs[0])] ? &ranges_[at(step.inputs[0])] : nullptr;
+            ranges_[at(step.output)] = task.layer->run(x, known, y, pool_, scratch_);
+            range_known_[at(step.output)] = true;
+            return;
+        }
         case Op::add: kernels_.add(x, value(step.inputs[1]), n, y); return;
         case Op::relu: kernels_.relu(x, n, y); return;
         case Op::scale_shift: kernels_.scale_shift(x, n / channels, static_cast<int>(channels), task.scale.data(), task.shift.data(), y); return;

@@ -56,6 +56,8 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<int> buffer_of_;  // of each value; -1 for values that fusing removed
     std::vector<std::vector<float>> buffers_;
+    std::vector<Range> ranges_;  // of values that a product layer made
+    std::vector<bool> range_known_;
     ThreadPool pool_;
     Scratch scratch_;
     std::mutex mutex_;

@@ -231,6 +231,11 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+        const auto include = [&](const float* made, std::int64_t n) {
+            Range range;
+            kernels_.range(made, n, &range.largest_bits, &range.negative);
+            own.range.include(range);
+        };
         const std::int64_t first = chunk * per_chunk * unit_positions;
         const std::int64_t end = std::min(units, (chunk + 1) * per_chunk) * unit_positions;
         Sum* sums;
@@ -259,12 +264,14 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
         }
         if (!pooled) {
             for (std::int64_t p = first; p < end; ++p) finish(sums + (p - first) * sum_stride, scale, y + p * outputs_);
+            include(y + first * outputs_, (end - first) * outputs_);
             return;
         }
+        const std::int64_t pooled_row = pooled_width * outputs_;
         float* finished = own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
         for (std::int64_t p = first; p < end; p += unit_positions) {
             for (std::int64_t i = 0; i < unit_positions; ++i) finish(sums + (p - first + i) * sum_stride, scale, finished + i * outputs_);
-            float* out = y + p / unit_positions * pooled_width * outputs_;
+            float* out = y + p / unit_positions * pooled_row;
             for (std::int64_t c = 0; c < pooled_width; ++c, out += outputs_) {
                 for (std::int64_t i = 0; i < pool_height_ * pool_width_; ++i) {
                     const float* from = finished + (i / pool_width_ * out_width_ + c * pool_width_ + i % pool_width_) * outputs_;
@@ -276,15 +283,30 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
                 }
             }
         }
+        include(y + first / unit_positions * pooled_row, (end - first) / unit_positions * pooled_row);
     });
 }
 
-void ProductLayer::run(const float* x, float* y, ThreadPool& pool, Scratch& scratch) const {
+Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) const {
+    constexpr std::int64_t most = 64;
+    Range ranges[most];
+    const std::int64_t pieces = std::clamp<std::int64_t>(n / 16384, 1, most);
+    parallel(pool, n * 8, pieces, [&](std::int64_t i, int) {
+        const std::int64_t begin = n * i / pieces, end = n * (i + 1) / pieces;
+        kernels_.range(x + begin, end - begin, &ranges[i].largest_bits, &ranges[i].negative);
+    });
+    for (std::int64_t i = 1; i < pieces; ++i) ranges[0].include(ranges[i]);
+    return ranges[0];
+}
+
+Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const {
     const std::int64_t size = height_ * width_ * channels_, padded_size = padded_height_ * padded_width_ * channels_;
     const std::int64_t out_size = out_height_ / pool_height_ * (out_width_ / pool_width_) * outputs_;
-    if (!quantize_) {
-        const float* weights = panels(kept_, scratch.panels, pool);
-        for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+    for (Scratch::Thread& thread : scratch.threads) thread.range = Range();
+    const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
+    const std::int8_t* weights8 = quantize_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
+    for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+        if (!quantize_) {
             const float* from = x;
             if (padded_size != size) {
                 float* padded = scratch.padded.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
@@ -292,33 +314,28 @@ void ProductLayer::run(const float* x, float* y, ThreadPool& pool, Scratch& scra
                 from = padded;
             }
             convolve<float, float, float>(from, weights, 1.0f, y, pool, scratch);
+            continue;
         }
-        return;
-    }
-    const std::int8_t* weights = panels(kept8_, scratch.panels8, pool);
-    std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
-    std::memset(levels + padded_size, 0, slack_bytes);
-    for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
-        std::uint32_t largest_bits[64] = {};
-        bool negative[64] = {};
-        const std::int64_t pieces = std::clamp<std::int64_t>(size / 16384, 1, 64);
-        parallel(pool, size * 8, pieces, [&](std::int64_t i, int) {
-            const std::int64_t begin = size * i / pieces, end = size * (i + 1) / pieces;
-            kernels_.range(x + begin, end - begin, &largest_bits[i], &negative[i]);
-        });
-        const bool is_signed = std::any_of(negative, negative + pieces, [](bool n) { return n; });
-        const auto largest = std::bit_cast<float>(*std::max_element(largest_bits, largest_bits + pieces));
+        std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+        std::memset(levels + padded_size, 0, slack_bytes);
+        // Each row of a matrix has a scale of its own, so only a whole image can use the range that its maker has told.
+        const Range range = known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
+        const auto largest = std::bit_cast<float>(range.largest_bits);
         if (!std::isfinite(largest)) {
             // One NaN or infinity leaves no scale for the others.
             std::fill(y, y + out_size, std::numeric_limits<float>::quiet_NaN());
+            scratch.threads[0].range.largest_bits = 0x7FC00000u;
             continue;
         }
-        const float high = is_signed ? 127.0f : 255.0f;
+        const float high = range.negative ? 127.0f : 255.0f;
         const float scale = largest > smallest_largest ? largest / high : 1.0f;
         const float inverse = largest > smallest_largest ? 1.0f / scale : 0.0f;
-        prepare(x, levels, inverse, is_signed ? -high : 0.0f, high, is_signed ? signed_shift : 0, pool);
-        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights, is_signed ? -scale : scale, y, pool, scratch);
+        prepare(x, levels, inverse, range.negative ? -high : 0.0f, high, range.negative ? signed_shift : 0, pool);
+        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights8, range.negative ? -scale : scale, y, pool, scratch);
     }
+    Range made;
+    for (const Scratch::Thread& thread : scratch.threads) made.include(thread.range);
+    return made;
 }
 
 std::size_t ProductLayer::bytes() const {

@@ -28,6 +28,17 @@ class Buffer {
     std::size_t size_ = 0;
 };
 
+// What quantising needs to know of a value: its largest magnitude, as bits, and whether any element is below 0.
+struct Range {
+    std::uint32_t largest_bits = 0;
+    bool negative = false;
+
+    void include(const Range& other) {
+        largest_bits = largest_bits > other.largest_bits ? largest_bits : other.largest_bits;
+        negative |= other.negative;
+    }
+};
+
 // What layers share while they run, one after the other.
 struct Scratch {
     Buffer<std::uint8_t> levels;  // quantised and padded input
@@ -38,6 +49,7 @@ struct Scratch {
         Buffer<std::int32_t> sums8;
         Buffer<float> sums;
         Buffer<float> finished;  // rows that wait to be pooled
+        Range range;             // of the outputs that this thread made
     };
     std::vector<Thread> threads;
 
@@ -53,8 +65,9 @@ class ProductLayer {
     // Fuse a following step; false where that is not possible. `output` is that step's output shape.
     bool fuse(const Step& next, const Shape& output);
 
-    // x of the input's shape to y of the (last fused) output's shape.
-    void run(const float* x, float* y, ThreadPool& pool, Scratch& scratch) const;
+    // x of the input's shape to y of the (last fused) output's shape. `known`: x's range where its maker has told it, or null. Returns y's,
+    // taken while y is still in the cache.
+    Range run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const;
     std::size_t bytes() const;
 
   private:
@@ -78,6 +91,7 @@ class ProductLayer {
     void finish(const float* sums, float scale, float* y) const;
     float weight(std::int64_t output, std::int64_t input) const;
     Epilogue epilogue() const;
+    Range range_of(const float* x, std::int64_t n, ThreadPool& pool) const;
 
     const Kernels& kernels_;
     bool quantize_;

@@ -21,7 +21,7 @@ void tile_int8(const std::uint8_t* const* rows, const Segments& s, const std::in
             __m512i weights[blocks];
 #pragma GCC unroll 4
             for (int b = 0; b < blocks; ++b) weights[b] = _mm512_loadu_si512(w + b * 64);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < count; ++r) {
                 std::int32_t four;
                 std::memcpy(&four, x[r] + k, 4);
@@ -50,7 +50,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
             __m512 weights[blocks];
 #pragma GCC unroll 4
             for (int b = 0; b < blocks; ++b) weights[b] = _mm512_loadu_ps(w + b * 16);
-#pragma GCC unroll 8
+#pragma GCC unroll 12
             for (int r = 0; r < count; ++r) {
                 const __m512 input = _mm512_set1_ps(x[r][k]);
 #pragma GCC unroll 4
@@ -67,7 +67,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
 #define ONEBIT_TILES(name, tile, Input, Weight, Sum)                                                                                      \
     template <int blocks>                                                                                                                 \
     void name##_blocks(const Input* const* rows, int count, const Segments& s, const Weight* panel, Sum* out, std::ptrdiff_t stride) {    \
-        constexpr int large = blocks == 4 ? 6 : 8;                                                                                        \
+        constexpr int large = blocks == 4 ? 6 : blocks == 3 ? 8 : 12;                                                                     \
         int r = 0;                                                                                                                        \
         for (; r + large <= count; r += large) tile<large, blocks>(rows + r, s, panel, out + r * stride, stride);                         \
         for (; r + 2 <= count; r += 2) tile<2, blocks>(rows + r, s, panel, out + r * stride, stride);                                     \
@@ -113,6 +113,59 @@ void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
     }
 }
 
+// A row of 16 * blocks outputs from sums to result without leaving the registers: for the many positions of a large image with few channels
+// this costs as much as the products do.
+template <int blocks>
+void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, float* y) {
+    constexpr float share = 1.0f / (16 * blocks);
+    const __m512 factor = _mm512_set1_ps(scale);
+    __m512 v[blocks];
+#pragma GCC unroll 16
+    for (int b = 0; b < blocks; ++b) {
+        __m512i sum = _mm512_loadu_si512(sums + b * 16);
+        if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + b * 16));
+        v[b] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + b * 16));
+    }
+    if (e.norm == Epilogue::Norm::channel) {
+        __m512 total = v[0];
+#pragma GCC unroll 16
+        for (int b = 1; b < blocks; ++b) total = _mm512_add_ps(total, v[b]);
+        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) * share);
+        __m512 squares = _mm512_setzero_ps();
+#pragma GCC unroll 16
+        for (int b = 0; b < blocks; ++b) {
+            v[b] = _mm512_sub_ps(v[b], mean);
+            squares = _mm512_fmadd_ps(v[b], v[b], squares);
+        }
+        const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) * share + e.eps));
+#pragma GCC unroll 16
+        for (int b = 0; b < blocks; ++b) v[b] = _mm512_mul_ps(v[b], inverse);
+    } else if (e.norm == Epilogue::Norm::affine) {
+#pragma GCC unroll 16
+        for (int b = 0; b < blocks; ++b) v[b] = _mm512_fmadd_ps(v[b], _mm512_loadu_ps(e.scale + b * 16), _mm512_loadu_ps(e.shift + b * 16));
+    }
+#pragma GCC unroll 16
+    for (int b = 0; b < blocks; ++b) {
+        // The second operand is what the instruction returns for NaN.
+        if (e.relu) v[b] = _mm512_max_ps(_mm512_setzero_ps(), v[b]);
+        _mm512_storeu_ps(y + b * 16, v[b]);
+    }
+}
+
+void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilogue& e, float* y) {
+    switch (outputs) {
+        case 16: return finish_registers<1>(sums, scale, e, y);
+        case 32: return finish_registers<2>(sums, scale, e, y);
+        case 48: return finish_registers<3>(sums, scale, e, y);
+        case 64: return finish_registers<4>(sums, scale, e, y);
+        case 96: return finish_registers<6>(sums, scale, e, y);
+        case 128: return finish_registers<8>(sums, scale, e, y);
+        case 192: return finish_registers<12>(sums, scale, e, y);
+        case 256: return finish_registers<16>(sums, scale, e, y);
+        default: return row_finish_int8(sums, scale, outputs, e, y);
+    }
+}
+
 }  // namespace
 
 const Kernels avx512_kernels = {
@@ -122,7 +175,7 @@ const Kernels avx512_kernels = {
     expand_int8,
     product_int8,
     product_float,
-    row_finish_int8,
+    finish_int8,
     row_finish_float,
     row_range,
     row_quantize,
