@@ -50,15 +50,18 @@ def resident_bytes(program: str, argument: str) -> int:
 
 
 def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each job: medians over rounds in which each job runs once, so that the machine's moods hit all alike."""
-    for job in jobs.values():
-        job()
+    """Milliseconds of each job: medians over rounds in which all take turns, so that the machine's moods hit all alike.
+
+    In each round a job runs three times and the last two count: in the first, threads of the job before may still be spinning.
+    """
     times: dict[str, list[float]] = {name: [] for name in jobs}
     for _ in range(repeats):
         for name, job in jobs.items():
-            start = time.perf_counter()
             job()
-            times[name].append((time.perf_counter() - start) * 1e3)
+            for _ in range(2):
+                start = time.perf_counter()
+                job()
+                times[name].append((time.perf_counter() - start) * 1e3)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -131,8 +134,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kernel-size", type=int, default=3)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--training-repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--training-repeats", type=int, default=3)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
 

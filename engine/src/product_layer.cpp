@@ -205,27 +205,27 @@ void ProductLayer::prepare(const float* x, Input* padded, float inverse, float l
     });
 }
 
-void ProductLayer::finish(const std::int32_t* sums, float scale, float* y) const {
-    Epilogue e = epilogue();
-    // A negative scale says that the levels were shifted (see run).
-    if (std::signbit(scale)) e.offset = offset_sums_.data();
-    kernels_.finish_int8(sums, std::fabs(scale), static_cast<int>(outputs_), e, y);
-}
-
-void ProductLayer::finish(const float* sums, float, float* y) const {
-    kernels_.finish_float(sums, static_cast<int>(outputs_), epilogue(), y);
-}
-
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
     // A unit is a row of the output: as many rows of the convolution as are pooled to one.
     const std::int64_t unit_positions = pool_height_ * out_width_;
     const std::int64_t units = out_height_ / pool_height_;
-    const std::int64_t sum_stride = round_up(outputs_, block_outputs) + block_outputs * max_blocks;
+    // A group's last block may reach into the next group's sums, which are written after it; behind the last group it needs room.
+    const std::int64_t sum_stride = round_up(outputs_, block_outputs) + (window_.groups > 1 ? block_outputs * max_blocks : 0);
     std::int64_t per_chunk = std::max<std::int64_t>(1, chunk_sums / (unit_positions * sum_stride));
     if (pool.threads() > 1) per_chunk = std::min(per_chunk, std::max<std::int64_t>(1, units / (2 * pool.threads())));
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
+    Epilogue e = epilogue();
+    // A negative scale says that the levels were shifted (see run).
+    if (std::signbit(scale)) e.offset = offset_sums_.data();
+    const auto finish = [&](const Sum* sums, float* to) {
+        if constexpr (std::is_same_v<Sum, float>) {
+            kernels_.finish_float(sums, static_cast<int>(outputs_), e, to);
+        } else {
+            kernels_.finish_int8(sums, std::fabs(scale), static_cast<int>(outputs_), e, to);
+        }
+    };
     const bool pooled = pool_height_ * pool_width_ > 1;
     const std::int64_t pooled_width = out_width_ / pool_width_;
 
@@ -263,14 +263,14 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
             }
         }
         if (!pooled) {
-            for (std::int64_t p = first; p < end; ++p) finish(sums + (p - first) * sum_stride, scale, y + p * outputs_);
+            for (std::int64_t p = first; p < end; ++p) finish(sums + (p - first) * sum_stride, y + p * outputs_);
             include(y + first * outputs_, (end - first) * outputs_);
             return;
         }
         const std::int64_t pooled_row = pooled_width * outputs_;
         float* finished = own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
         for (std::int64_t p = first; p < end; p += unit_positions) {
-            for (std::int64_t i = 0; i < unit_positions; ++i) finish(sums + (p - first + i) * sum_stride, scale, finished + i * outputs_);
+            for (std::int64_t i = 0; i < unit_positions; ++i) finish(sums + (p - first + i) * sum_stride, finished + i * outputs_);
             float* out = y + p / unit_positions * pooled_row;
             for (std::int64_t c = 0; c < pooled_width; ++c, out += outputs_) {
                 for (std::int64_t i = 0; i < pool_height_ * pool_width_; ++i) {

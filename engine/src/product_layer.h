@@ -87,8 +87,6 @@ class ProductLayer {
     void expand(const Part& part, float* panel) const;
     template <class Weight>
     const Weight* panels(const std::vector<Weight>& kept, Buffer<Weight>& scratch, ThreadPool& pool) const;
-    void finish(const std::int32_t* sums, float scale, float* y) const;
-    void finish(const float* sums, float scale, float* y) const;
     float weight(std::int64_t output, std::int64_t input) const;
     Epilogue epilogue() const;
     Range range_of(const float* x, std::int64_t n, ThreadPool& pool) const;

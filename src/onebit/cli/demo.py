@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import sys
 import time
@@ -98,17 +99,17 @@ def run(args: argparse.Namespace) -> int:
     _draw(picture, runs, session, images)
     _write_samples(args.out / "samples", images)
     print(f"\nCurves and sample answers: {picture}   ({time.monotonic() - start:.0f} s in all)")
+    # In a virtual environment that is not active the command is found by its path only.
+    command = "onebit" if shutil.which("onebit") or sys.argv[0].endswith("__main__.py") else sys.argv[0]
     print("Next:")
-    print(f"  onebit info {file}")
-    print(f"  onebit classify {file} {args.out / 'samples'}/*.png --top 2")
-    print("  onebit train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
+    print(f"  {command} info {file}")
+    print(f"  {command} classify {file} {args.out / 'samples'}/*.png --top 2")
+    print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
     return 0
 
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo, and nothing else."""
-    import shutil
-
     from onebit.errors import OnebitError
 
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "binary").is_dir())):
