@@ -19,7 +19,7 @@ EVALUATION_BATCH = 256
 
 def scale_pixels(pixels: NDArray[np.uint8], task: ImageTask) -> Tensor:
     """Pixels (batch, height, width, channels) to what a network sees: float32 (batch, channels, height, width), channels last in memory."""
-    x = torch.from_numpy(np.ascontiguousarray(pixels)).float().div_(255)
+    x = torch.from_numpy(pixels.astype(np.float32)).div_(255)
     x = x.sub_(torch.tensor(task.mean)).div_(torch.tensor(task.std))
     return x.permute(0, 3, 1, 2)
 
