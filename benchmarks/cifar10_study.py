@@ -3,12 +3,14 @@
     python benchmarks/cifar10_study.py --data cifar-10-images --out runs/study [--parallel 2] [--seeds 0 1 2]
 
 Each training is a process of its own (`onebit train ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
-At the end every run is packed and measured in the engine, and OUT/study.json and a Markdown table are written.
+At the end every run is packed and measured in the engine, and OUT/study.json, OUT/curves.png and a Markdown table are written.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import itertools
 import json
 import statistics
 import subprocess
@@ -112,6 +114,34 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def draw(out: Path, jobs: list[tuple[str, str, dict[str, str], int]]) -> None:
+    """Curves of the networks with several seeds, training dashed, test whole, to OUT/curves.png."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for (name, colour), (axis, key) in itertools.product(
+        zip(MANY_SEEDS, ("tab:blue", "tab:green", "tab:orange", "tab:red"), strict=True),
+        zip(axes, ("loss", "accuracy"), strict=True),
+    ):
+        for full, variant, _, seed in jobs:
+            if variant != name or not (out / full / "curves.csv").exists():
+                continue
+            with (out / full / "curves.csv").open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            epochs = [int(row["epoch"]) for row in rows]
+            axis.plot(epochs, [float(row[f"train_{key}"]) for row in rows], "--", color=colour, alpha=0.4)
+            label = name if seed == jobs[0][3] else None
+            axis.plot(epochs, [float(row[f"val_{key}"]) for row in rows], color=colour, alpha=0.9, label=label)
+        axis.set(xlabel="epoch", title={"loss": "Cross-entropy", "accuracy": "Accuracy"}[key], xticks=epochs)
+        axis.grid(alpha=0.3)
+    axes[1].legend()
+    figure.suptitle("Whole lines: test images; dashed: training images; one line for each seed")
+    figure.savefig(out / "curves.png", dpi=90)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -137,6 +167,7 @@ def main() -> None:
             rows.setdefault(name, []).append(measure(arguments.out / full, arguments.data))
             (arguments.out / "study.json").write_text(json.dumps(rows, indent=1))
     print(table(rows))
+    draw(arguments.out, jobs)
 
 
 if __name__ == "__main__":
