@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import onebit
 from onebit.errors import DataError, OnebitError
@@ -17,6 +18,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (4, 12, 10, 3), np.uint8)
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
+    torch.manual_seed(0)
     path = tmp_path_factory.mktemp("packed") / "a.onebit"
     pack(conv_classifier(3, 3, (16, 24)), path, TASK)
     return path
@@ -27,8 +29,10 @@ def test_logits_are_the_references(path, precision):
     session = onebit.load(path, precision, threads=2)
     model = onebit.fileformat.load_model(path)
     expected = reference.run(model.program, model.tensors, PIXELS, precision)
-    np.testing.assert_allclose(session(PIXELS), expected, atol=1e-3)
-    np.testing.assert_allclose(session((PIXELS / 255).astype(np.float32)), expected, atol=1e-2)
+    # Where an activation lies between two levels, the last bit of a float sum decides, and one level is passed on through the layers.
+    tolerance = 0.1 if precision == "int8" else 1e-3
+    np.testing.assert_allclose(session(PIXELS), expected, atol=tolerance)
+    np.testing.assert_allclose(session((PIXELS / 255).astype(np.float32)), expected, atol=tolerance)
     assert (session.precision, session.threads) == (precision, 2)
     assert session.memory_bytes > 0
 
