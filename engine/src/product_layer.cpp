@@ -229,6 +229,20 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
     const bool pooled = pool_height_ * pool_width_ > 1;
     const std::int64_t pooled_width = out_width_ / pool_width_;
 
+    const auto sums_of = [&](Scratch::Thread& own) {
+        const auto n = static_cast<std::size_t>(per_chunk * unit_positions * sum_stride);
+        if constexpr (std::is_same_v<Sum, float>) {
+            return own.sums.reserve(n);
+        } else {
+            return own.sums8.reserve(n);
+        }
+    };
+    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
+    for (Scratch::Thread& own : scratch.threads) {
+        sums_of(own);
+        if (pooled) own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
+    }
+
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
         const auto include = [&](const float* made, std::int64_t n) {
@@ -238,12 +252,7 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
         };
         const std::int64_t first = chunk * per_chunk * unit_positions;
         const std::int64_t end = std::min(units, (chunk + 1) * per_chunk) * unit_positions;
-        Sum* sums;
-        if constexpr (std::is_same_v<Sum, float>) {
-            sums = own.sums.reserve(static_cast<std::size_t>(per_chunk * unit_positions * sum_stride));
-        } else {
-            sums = own.sums8.reserve(static_cast<std::size_t>(per_chunk * unit_positions * sum_stride));
-        }
+        Sum* sums = sums_of(own);
         for (const Part& part : parts_) {
             for (std::int64_t p = first; p < end;) {
                 const Input* rows[24];

@@ -135,7 +135,7 @@ def _check_frame(path: Path) -> None:
         )
 
 
-def write_atomically(path: str | Path, content: bytes) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
     """Write a file whole or not at all: beside the target, flushed to the disk, then renamed over it.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         finished = train(recipe, out, args.resume, not args.quiet)
     except KeyboardInterrupt:
-        words = " ".join(["onebit train", args.recipe, *args.recipe_keys, "--out", str(out), "--resume"])
+        words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, "--out", str(out), "--resume"])
         print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
         return 130
     result = finished.result()

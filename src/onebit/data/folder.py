@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -101,11 +102,10 @@ def _decode(files: Sequence[Path], size: tuple[int, int], channels: int) -> NDAr
         more = f" ({len(broken)} files in all do not)" if len(broken) > 1 else ""
         raise DataError(f"{min(broken, key=str)}; remove it or replace it{more}")
     if cache is not None:
-        try:
+        # Without room or permission the images are in memory all the same; only the next start is slower.
+        with contextlib.suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(cache, pixels.tobytes())
-        except OSError:
-            pass  # no room or no permission: the images are in memory, only the next start is slower
+            write_atomically(cache, pixels.data)
     return pixels
 
 
