@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from onebit.binarize import VALUES, threshold_bits
 from onebit.normalize import OVERS
@@ -24,8 +24,17 @@ def layer_bits(weight: Tensor, bias: Tensor | None) -> Bits:
         return Bits(threshold_bits(weight), None if bias is None else threshold_bits(bias))
 
 
-def check_choices(layer: str, values: str, normalize: str | None) -> None:
-    """Raise ValueError where a layer's `values` or `normalize` is none of the known."""
+def start_latents(weight: Tensor, bias: Tensor | None, spread: float) -> None:
+    """Start a layer's latents as the paper does, Glorot-uniform weights (times `spread`) and zero biases."""
+    nn.init.xavier_uniform_(weight, gain=spread)
+    if bias is not None:
+        nn.init.zeros_(bias)
+
+
+def check_choices(layer: str, values: str, normalize: str | None, latent_spread: float = 1.0) -> None:
+    """Raise ValueError where a layer's `values` or `normalize` is none of the known, or its spread is not positive."""
+    if not latent_spread > 0:
+        raise ValueError(f"[{layer}] latent_spread={latent_spread}: use a number above 0")
     if values not in VALUES:
         raise ValueError(f"[{layer}] values={values!r}: use '01' or 'pm1'")
     if normalize is not None and normalize not in OVERS:

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from onebit.binarize import Values, binarize
-from onebit.nn.bits import Bits, check_choices, layer_bits
+from onebit.nn.bits import Bits, check_choices, layer_bits, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
 
@@ -64,9 +64,7 @@ class BinaryConv2d(nn.Conv2d):
         self.normalize = None if normalize is None else Normalize(normalize, out_channels, eps)
 
     def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        start_latents(self.weight, self.bias, 1.0)
 
     def bits(self) -> Bits:
         """The bits of the weight (out, in / groups, height, width) and of the bias (out), as bool tensors."""

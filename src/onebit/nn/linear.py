@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.binarize import Values, binarize
-from onebit.nn.bits import Bits, check_choices, layer_bits
+from onebit.nn.bits import Bits, check_choices, layer_bits, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
 
@@ -24,12 +24,14 @@ class BinaryLinear(nn.Linear):
         values: ``"01"`` or ``"pm1"``, how a bit reads.
         normalize: ``"channel"`` (the same as ``"example"`` here), ``"batch"`` or None.
         eps: of the normalisation.
+        latent_spread: of the initial weight latents, as a multiple of Glorot's: a learning rate in disguise, since a bit flips when its
+            latent crosses the mean.
 
     Shape:
         (batch, ..., in_features) to (batch, ..., out_features); with ``"batch"`` (batch, in_features) only.
 
     Raises:
-        ValueError: `values` or `normalize` is unknown.
+        ValueError: `values` or `normalize` is unknown, or `latent_spread` is not positive.
 
     Example:
         >>> BinaryLinear(784, 10)(torch.randn(32, 784)).shape
@@ -46,16 +48,16 @@ class BinaryLinear(nn.Linear):
         values: Values = "01",
         normalize: Over | None = "channel",
         eps: float = 1e-5,
+        latent_spread: float = 1.0,
     ) -> None:
-        check_choices("BinaryLinear", values, normalize)
+        check_choices("BinaryLinear", values, normalize, latent_spread)
+        self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(in_features, out_features, bias)
         self.values = values
         self.normalize = None if normalize is None else Normalize(normalize, out_features, eps)
 
     def reset_parameters(self) -> None:
-        nn.init.xavier_uniform_(self.weight)
-        if self.bias is not None:
-            nn.init.zeros_(self.bias)
+        start_latents(self.weight, self.bias, self.latent_spread)
 
     def bits(self) -> Bits:
         """The bits of the weight (out_features, in_features) and of the bias (out_features), as bool tensors."""

@@ -1,0 +1,170 @@
+"""The paper's language decoder (algorithm 8) and its float twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from onebit.binarize import Values
+from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
+
+# The paper's two (30,522 WordPiece tokens of BERT), and two that a pair of cores can train.
+NAMED_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"vocabulary": 1024, "context": 128, "blocks": 4, "features": 128, "heads": 4, "head": (256, 256)},
+    "mini": {"vocabulary": 4096, "context": 256, "blocks": 6, "features": 256, "heads": 4, "head": (256, 512)},
+    "small": {"vocabulary": 30522, "context": 256, "blocks": 12, "features": 768, "heads": 16, "head": (4096, 2048)},
+    "large": {"vocabulary": 30522, "context": 256, "blocks": 16, "features": 1024, "heads": 16, "head": (8192, 4096)},
+}
+SIZE_KEYS = ("vocabulary", "context", "blocks", "features", "heads", "head")
+
+
+class LanguageDecoder(nn.Module):
+    """Embedding, transformer blocks, dense layers; built by `language_decoder`."""
+
+    def __init__(
+        self,
+        embedding: TokenPositionEmbedding,
+        project: nn.Module,
+        norm: nn.Module,
+        blocks: nn.ModuleList,
+        head: nn.Sequential,
+        logit_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.project = project
+        self.norm = norm
+        self.blocks = blocks
+        self.head = head
+        self.logit_scale = logit_scale
+
+    @property
+    def context(self) -> int:
+        """How many tokens it can look at."""
+        return self.embedding.context
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Integers (batch, time) to the logits of each next token (batch, time, vocabulary)."""
+        x = self.norm(self.project(self.embedding(tokens)))
+        for block in self.blocks:
+            x = block(x)
+        return self._logits(x)
+
+    def caches(self) -> list[KeyValueCache]:
+        """An empty cache for each block, for `extend`."""
+        return [KeyValueCache() for _ in self.blocks]
+
+    def extend(self, tokens: Tensor, caches: list[KeyValueCache]) -> Tensor:
+        """The logits (batch, vocabulary) after the last of some new tokens (batch, time), given caches of those before them."""
+        x = self.norm(self.project(self.embedding(tokens, caches[0].length if caches else 0)))
+        for block, cache in zip(self.blocks, caches, strict=True):
+            x = block(x, cache)
+        return self._logits(x[:, -1])
+
+    def _logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(x)
+        return logits if self.logit_scale is None else logits * self.logit_scale
+
+
+def language_decoder(
+    size: str | Mapping[str, Any] = "small",
+    binary: bool = True,
+    values: Values = "01",
+    residual_scale: float = 1.0,
+    logit_scale: float | None = None,
+    embedding_widening: int = 1,
+    head_widening: int = 1,
+    latent_spread: float = 1.0,
+    embedding_spread: float = 1.0,
+) -> LanguageDecoder:
+    """The paper's language decoder: token and position embedding, transformer blocks (post-norm, causal), dense layers to the logits.
+
+    Args:
+        size: ``"small"`` or ``"large"`` (the paper's: exactly 154,406,714 and 332,855,098 parameters), ``"mini"``, ``"tiny"``, or a mapping
+            with any of `vocabulary`, `context` (tokens it can look at), `blocks`, `features`, `heads`, `head` (features of the dense layers
+            before the last); what is left out is that of "tiny". The hidden layer of a block has twice its features.
+        binary: False gives the float twin: same shape, dense layers without normalisation, layer normalisations with learned scale and shift
+            after the embedding and in the blocks.
+        values: how a bit reads, ``"01"`` or ``"pm1"``.
+        residual_scale: weight of each branch of a block before it is added; see `TransformerBlock`.
+        logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence. Binary only.
+        embedding_widening: embeds in so many times the features, and projects back with a binary dense layer; 1 for no projection.
+        head_widening: makes the dense layers before the last so many times as wide.
+        latent_spread, embedding_spread: of the initial latents of dense layers and embeddings, as multiples of Glorot's. The layer before the
+            logits keeps `latent_spread` too. Binary only.
+
+    Shape:
+        integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
+
+    Raises:
+        ValueError: a size is unknown or not positive, or `heads` does not divide `features`.
+
+    Example:
+        >>> sum(p.numel() for p in language_decoder("small").parameters())
+        154406714
+
+    Source: arXiv 2509.07025, algorithms 4 to 6 and 8, table 4. The options are off in the paper.
+    """
+    sizes = decoder_sizes(size)
+    for name, value in (("embedding_widening", embedding_widening), ("head_widening", head_widening)):
+        if value < 1:
+            raise ValueError(f"[language_decoder] {name}={value}: use 1 or more")
+    features, vocabulary = sizes["features"], sizes["vocabulary"]
+    head_sizes = [head_widening * width for width in sizes["head"]]
+
+    def linear(inputs: int, outputs: int) -> nn.Module:
+        if binary:
+            return BinaryLinear(inputs, outputs, values=values, latent_spread=latent_spread)
+        layer = nn.Linear(inputs, outputs)
+        nn.init.xavier_uniform_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        return layer
+
+    def table(rows: int, width: int) -> nn.Module:
+        if binary:
+            return BinaryEmbedding(rows, width, values=values, latent_spread=embedding_spread)
+        layer = nn.Embedding(rows, width)
+        # Small enough that the layers behind it matter from the first step on; as in GPT-2.
+        nn.init.normal_(layer.weight, std=0.02)
+        return layer
+
+    norm: Callable[[int], nn.Module] = (lambda n: Normalize("channel", n)) if binary else nn.LayerNorm
+    embedded = embedding_widening * features
+    head: list[nn.Module] = []
+    width = features
+    for outputs in head_sizes:
+        head += [linear(width, outputs), nn.GELU()]
+        width = outputs
+    return LanguageDecoder(
+        embedding=TokenPositionEmbedding(vocabulary, sizes["context"], embedded, table),
+        project=linear(embedded, features) if embedding_widening > 1 else nn.Identity(),
+        norm=norm(features),
+        blocks=nn.ModuleList(
+            TransformerBlock(features, sizes["heads"], 2 * features, linear, norm, residual_scale)
+            for _ in range(sizes["blocks"])
+        ),
+        head=nn.Sequential(*head, linear(width, vocabulary)),
+        logit_scale=logit_scale if binary else None,
+    )
+
+
+def decoder_sizes(size: str | Mapping[str, Any]) -> dict[str, Any]:
+    """All sizes of a decoder, from a name or from some of them; raises ValueError as `language_decoder` does."""
+    if isinstance(size, str):
+        if size not in NAMED_SIZES:
+            raise ValueError(f"[language_decoder] size={size!r}: use {', '.join(NAMED_SIZES)} or a mapping of sizes")
+        return dict(NAMED_SIZES[size])
+    unknown = [key for key in size if key not in SIZE_KEYS]
+    if unknown:
+        raise ValueError(f"[language_decoder] size {unknown[0]!r} is unknown: use {', '.join(SIZE_KEYS)}")
+    sizes = {**NAMED_SIZES["tiny"], **size}
+    for key, value in sizes.items():
+        if any(type(n) is not int or n < 1 for n in (value if key == "head" else (value,))):
+            raise ValueError(f"[language_decoder] {key}={value!r}: use integers from 1 up")
+    if sizes["features"] % sizes["heads"]:
+        raise ValueError(
+            f"[language_decoder] heads={sizes['heads']} does not divide features={sizes['features']}: use a divisor"
+        )
+    return sizes

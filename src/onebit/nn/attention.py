@@ -1,0 +1,114 @@
+"""Causal self-attention, with projections of single bits or of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.binarize import Values
+from onebit.nn.linear import BinaryLinear
+from onebit.normalize import Over
+
+
+class KeyValueCache:
+    """The keys and values of the tokens that one attention layer has seen, so that a new token need not compute them again."""
+
+    def __init__(self) -> None:
+        self.keys: Tensor | None = None  # (batch, heads, time, features / heads)
+        self.values: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """How many tokens it holds."""
+        return 0 if self.keys is None else self.keys.shape[2]
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add the keys and values of new tokens; returns those of all."""
+        if self.keys is not None and self.values is not None:
+            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
+        self.keys, self.values = keys, values
+        return keys, values
+
+
+class CausalAttention(nn.Module):
+    r"""Multi-head self-attention in which a token sees itself and what stands before it.
+
+    .. math:: \operatorname{out}(\operatorname{softmax}(Q K^T / \sqrt{d} + M) V), \qquad M_{ij} = 0 \text{ for } j \le i, \text{ else } -\infty
+
+    Args:
+        features: of a token.
+        heads: must divide `features`; d is features / heads.
+        linear: makes a dense layer of (in, out) features.
+
+    Shape:
+        (batch, time, features) to the same.
+
+    Raises:
+        ValueError: `heads` does not divide `features`.
+
+    Source: arXiv 2509.07025, algorithm 6. Its mask adds -1e-10, which masks nothing; minus infinity is meant.
+    """
+
+    def __init__(self, features: int, heads: int, linear: Callable[[int, int], nn.Module]) -> None:
+        super().__init__()
+        if heads < 1 or features % heads:
+            raise ValueError(f"[{type(self).__name__}] heads={heads} does not divide features={features}")
+        self.heads = heads
+        self.query = linear(features, features)
+        self.key = linear(features, features)
+        self.value = linear(features, features)
+        self.out = linear(features, features)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """With a cache, `x` holds new tokens only, and what the cache holds stands before them."""
+        q, k, v = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        if cache is None:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            past = cache.length
+            k, v = cache.append(k, v)
+            seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(past)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if q.shape[2] == 1 else seen)
+        result: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return result
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, time, features) to (batch, heads, time, features / heads)."""
+        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+
+    def extra_repr(self) -> str:
+        return f"heads={self.heads}"
+
+
+class BinaryAttention(CausalAttention):
+    """Causal self-attention whose four projections are binary dense layers.
+
+    Args:
+        features, heads: see `CausalAttention`.
+        values, normalize, eps, latent_spread: of the projections; see `BinaryLinear`.
+
+    Example:
+        >>> BinaryAttention(64, heads=4)(torch.randn(2, 10, 64)).shape
+        torch.Size([2, 10, 64])
+
+    Source: arXiv 2509.07025, algorithm 6.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        values: Values = "01",
+        normalize: Over | None = "channel",
+        eps: float = 1e-5,
+        latent_spread: float = 1.0,
+    ) -> None:
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return BinaryLinear(
+                inputs, outputs, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread
+            )
+
+        super().__init__(features, heads, linear)

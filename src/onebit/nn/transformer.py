@@ -1,0 +1,101 @@
+"""The transformer block, with layers of single bits or of floats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.binarize import Values
+from onebit.nn.attention import CausalAttention, KeyValueCache
+from onebit.nn.linear import BinaryLinear
+from onebit.nn.normalize import Normalize
+from onebit.normalize import Over
+
+
+class TransformerBlock(nn.Module):
+    r"""Attention and two dense layers, each added to its input and then normalised (post-norm).
+
+    .. math:: y = \operatorname{norm}(x + a \operatorname{attention}(x)), \qquad
+              \operatorname{norm}(y + a \operatorname{contract}(\operatorname{gelu}(\operatorname{expand}(y))))
+
+    Args:
+        features: of a token.
+        heads: of the attention.
+        hidden: features between the two dense layers.
+        linear: makes a dense layer of (in, out) features.
+        norm: makes a normalisation of so many features.
+        residual_scale: a. Each block halves the share of its input where a is 1 and the branch has unit deviation; after many blocks the
+            input is gone. 0.35 measured best in binary networks.
+
+    Shape:
+        (batch, time, features) to the same. A token depends on itself and what stands before it only.
+
+    Source: arXiv 2509.07025, algorithm 5.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        hidden: int,
+        linear: Callable[[int, int], nn.Module],
+        norm: Callable[[int], nn.Module],
+        residual_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.residual_scale = residual_scale
+        self.attention = CausalAttention(features, heads, linear)
+        self.attention_norm = norm(features)
+        self.expand = linear(features, hidden)
+        self.contract = linear(hidden, features)
+        self.norm = norm(features)
+
+    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+        """With a cache, `x` holds new tokens only; see `CausalAttention`."""
+        attended = self.attention(x) if cache is None else self.attention(x, cache)
+        y = self.attention_norm(x + self._scaled(attended))
+        result: Tensor = self.norm(y + self._scaled(self.contract(F.gelu(self.expand(y)))))
+        return result
+
+    def _scaled(self, branch: Tensor) -> Tensor:
+        return branch if self.residual_scale == 1 else branch * self.residual_scale
+
+    def extra_repr(self) -> str:
+        return f"residual_scale={self.residual_scale}"
+
+
+class BinaryTransformerBlock(TransformerBlock):
+    """A transformer block whose every parameter is one bit.
+
+    Args:
+        features, heads, hidden, residual_scale: see `TransformerBlock`; `hidden` is 2 * features by default, as in the paper.
+        values, normalize, eps, latent_spread: of the dense layers; see `BinaryLinear`.
+
+    Example:
+        >>> BinaryTransformerBlock(64, heads=4)(torch.randn(2, 10, 64)).shape
+        torch.Size([2, 10, 64])
+
+    Source: arXiv 2509.07025, algorithm 5.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        hidden: int | None = None,
+        residual_scale: float = 1.0,
+        values: Values = "01",
+        normalize: Over | None = "channel",
+        eps: float = 1e-5,
+        latent_spread: float = 1.0,
+    ) -> None:
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return BinaryLinear(
+                inputs, outputs, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread
+            )
+
+        super().__init__(
+            features, heads, hidden or 2 * features, linear, lambda n: Normalize("channel", n, eps), residual_scale
+        )
