@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from onebit.errors import RecipeError
-from onebit.training import Recipe, load_recipe, recipe_names
+from onebit.training import ImageRecipe, load_recipe, recipe_names
 from onebit.training.recipe import parse_text
 
 
@@ -43,7 +43,7 @@ def test_the_papers_recipes_are_its_table(size):
     ],
 )
 def test_flags_are_read_as_their_key_wants_them(text, key, value):
-    assert getattr(Recipe().override({key: parse_text(text)}), key) == value
+    assert getattr(ImageRecipe().override({key: parse_text(text)}), key) == value
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_flags_are_read_as_their_key_wants_them(text, key, value):
 )
 def test_wrong_keys_and_values_are_named(key, value, message):
     with pytest.raises(RecipeError, match=message) as caught:
-        Recipe().override({key: value}, "here")
+        ImageRecipe().override({key: value}, "here")
     assert str(caught.value).startswith("[here]")
     assert "\n" not in str(caught.value)
 

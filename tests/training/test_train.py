@@ -13,10 +13,10 @@ import torch
 from onebit.data import load_images
 from onebit.errors import OnebitError
 from onebit.images import ImageTask
-from onebit.training import Recipe, evaluate, load_run, train
+from onebit.training import ImageRecipe, evaluate, load_run, train
 from onebit.training.batches import Batches, augment_images, scale_pixels
 
-TINY = Recipe(
+TINY = ImageRecipe(
     data="digits", channels=1, widths=(6, 8), values="pm1", normalize="batch", epochs=3, train_limit=300, batch_size=32,
     learning_rate=4e-3, augment="crop-flip", threads=1, precision="float32",
 )  # fmt: skip
@@ -238,7 +238,7 @@ def test_augmented_images_are_shifted_or_mirrored_copies():
 def test_the_learning_rate_rises_and_falls_as_the_recipe_says(schedule):
     from onebit.training.module import Classifier
 
-    recipe = Recipe(epochs=10, warmup=4, schedule=schedule)
+    recipe = ImageRecipe(epochs=10, warmup=4, schedule=schedule)
     module = Classifier(torch.nn.Linear(1, 1), recipe, 10)
     rates = [module._rate(step) for step in range(101)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1]

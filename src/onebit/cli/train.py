@@ -51,7 +51,8 @@ def parse_keys(words: list[str]) -> dict[str, Any]:
             if not rest or rest[0].startswith("--"):
                 raise RecipeError(f"[train] --{key} lacks its value, as in --{key} VALUE")
             text = rest.pop(0)
-        values[key.replace("-", "_")] = text if key == "data" else parse_text(text)
+        name = key.replace("-", "_")
+        values[name] = text if name in ("data", "validation_data") else parse_text(text)
     return values
 
 
@@ -70,9 +71,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
         return 130
     result = finished.result()
-    print(
-        f"{out}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images "
-        f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
-    )
+    when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
+    if "test_images" in result:
+        print(f"{out}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
+    else:
+        print(
+            f"{out}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
+            f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
+            f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
+        )
     print(f"next: onebit pack {out}")
     return 0

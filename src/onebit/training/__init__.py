@@ -1,7 +1,19 @@
 """Trains networks of bits and their float twins from recipes, into run folders that can be resumed."""
 
-from onebit.training.recipe import Recipe, load_recipe, recipe_names
+from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe, recipe_names
 from onebit.training.run import Run, load_run
 from onebit.training.train import evaluate, train
+from onebit.training.windows import evaluate_text
 
-__all__ = ["Recipe", "Run", "evaluate", "load_recipe", "load_run", "recipe_names", "train"]
+__all__ = [
+    "ImageRecipe",
+    "Recipe",
+    "Run",
+    "TextRecipe",
+    "evaluate",
+    "evaluate_text",
+    "load_recipe",
+    "load_run",
+    "recipe_names",
+    "train",
+]

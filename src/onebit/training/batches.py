@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onebit.data import ImageSet, ImageSplits
 from onebit.images import ImageTask
-from onebit.training.recipe import Recipe
+from onebit.training.recipe import ImageRecipe
 
 EVALUATION_BATCH = 256
 
@@ -31,7 +31,7 @@ class Batches:
         images: the set.
         task: scaling.
         batch_size: of all batches but the last.
-        augment: see `Recipe`.
+        augment: see `ImageRecipe`.
         seed, epoch: of order and augmentation; epoch None keeps the set's order.
     """
 
@@ -89,7 +89,7 @@ class ImageData(lightning.LightningDataModule):
     The trainer must ask for the training batches anew in every epoch (``reload_dataloaders_every_n_epochs=1``): their order depends on it.
     """
 
-    def __init__(self, splits: ImageSplits, task: ImageTask, recipe: Recipe) -> None:
+    def __init__(self, splits: ImageSplits, task: ImageTask, recipe: ImageRecipe) -> None:
         super().__init__()
         self.splits = splits
         self.task = task

@@ -15,8 +15,6 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from onebit.fileformat import write_atomically
 
-COLUMNS = ("epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
-
 
 class AtomicCheckpoints(TorchCheckpointIO):
     """Checkpoints that a full disk or an interruption never leaves half written."""
@@ -55,7 +53,7 @@ class Curves(lightning.Callback):
         # A few times a second at most, and never into a file or a pipe.
         if self._show and sys.stderr.isatty() and time.monotonic() - self._drawn > 0.2:
             self._drawn = time.monotonic()
-            done = (batch_idx + 1) / pl_module.steps_per_epoch
+            done = (batch_idx + 1) / pl_module.batches_per_epoch
             bar = "#" * int(30 * done)
             left = (time.monotonic() - self._start) * (1 / done - 1)
             epochs = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
@@ -65,20 +63,22 @@ class Curves(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         seconds = time.monotonic() - self._start
         metrics = pl_module.epoch_metrics
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, "seconds": f"{seconds:.2f}"}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: f"{value:.6g}" for key, value in metrics.items()}
+        row["seconds"] = f"{seconds:.2f}"
         self._rows.append(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
+        writer = csv.DictWriter(text, list(row))
         writer.writeheader()
         writer.writerows(self._rows)
         write_atomically(self._path, text.getvalue().encode())
         if self._show:
             end = "\r" if sys.stderr.isatty() else ""
             clear = "\x1b[K" if sys.stderr.isatty() else ""
+            bits = f", {metrics['val_bits_per_byte']:.3f} bits per byte" if "val_bits_per_byte" in metrics else ""
             sys.stderr.write(
                 f"{end}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
                 f"train loss {metrics['train_loss']:.4f} accuracy {100 * metrics['train_accuracy']:.1f} %, "
-                f"validation loss {metrics['val_loss']:.4f} accuracy {100 * metrics['val_accuracy']:.1f} %, {seconds:.1f} s{clear}\n"
+                f"validation loss {metrics['val_loss']:.4f} accuracy {100 * metrics['val_accuracy']:.1f} %{bits}, {seconds:.1f} s{clear}\n"
             )
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The Lightning module that trains a classifier, binary or float."""
+"""The Lightning module that trains a network, binary or float: a classifier of images, or of next tokens."""
 
 from __future__ import annotations
 
@@ -10,25 +10,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
-from onebit.training.recipe import Recipe
+from onebit.training.recipe import Recipe, TextRecipe
 
 
 class Classifier(lightning.LightningModule):
-    """Cross-entropy, Adam, warm-up and decay; loss and accuracy of each epoch.
+    """Cross-entropy, Adam or AdamW, warm-up and decay; loss and accuracy of each epoch.
 
     Args:
-        model: images (batch, channels, height, width) to logits (batch, classes).
+        model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
         recipe: of the optimiser and the schedule.
-        steps_per_epoch: of the training set.
+        batches_per_epoch: of the training set.
+        tokens_per_byte: of the validation text, for bits per byte; None for images.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> None:
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, batches_per_epoch: int, tokens_per_byte: float | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
-        self.steps_per_epoch = steps_per_epoch
-        self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, images
+        self.batches_per_epoch = batches_per_epoch
+        accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
+        self.steps_per_epoch = -(-batches_per_epoch // accumulate)
+        self.tokens_per_byte = tokens_per_byte
+        self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
         self.epoch_metrics: dict[str, float] = {}
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,12 +52,14 @@ class Classifier(lightning.LightningModule):
 
     def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
         x, target = batch
-        logits = self(x).float()
-        loss = F.cross_entropy(logits, target)
+        target = target.flatten()
+        logits = self(x).float().flatten(0, -2)  # (images or tokens, classes or vocabulary)
+        loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
         sums = self._sums[part]
-        sums[0] += loss.item() * len(target)
+        count = int((target != NOT_COUNTED).sum())
+        sums[0] += loss.item() * count
         sums[1] += int((logits.argmax(1) == target).sum())
-        sums[2] += len(target)
+        sums[2] += count
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -66,19 +75,28 @@ class Classifier(lightning.LightningModule):
         self._measure(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        for part, (loss, right, images) in self._sums.items():
-            if images:
-                self.epoch_metrics[f"{part}_loss"] = loss / images
-                self.epoch_metrics[f"{part}_accuracy"] = right / images
+        for part, (loss, right, count) in self._sums.items():
+            if count:
+                self.epoch_metrics[f"{part}_loss"] = loss / count
+                self.epoch_metrics[f"{part}_accuracy"] = right / count
+        if self.tokens_per_byte is not None:
+            bits = self.epoch_metrics["val_loss"] / math.log(2)
+            self.epoch_metrics["val_bits_per_byte"] = bits * self.tokens_per_byte
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         self.log_dict(self.epoch_metrics)
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(
+        kind = torch.optim.AdamW if isinstance(self.recipe, TextRecipe) else torch.optim.Adam
+        optimizer = kind(
             self.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
+        if isinstance(self.recipe, TextRecipe) and self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
 
     def _rate(self, step: int) -> float:
         """The share of the highest learning rate at a step."""

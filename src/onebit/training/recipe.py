@@ -6,10 +6,10 @@ import difflib
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -18,22 +18,19 @@ from onebit.errors import RecipeError
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides a training run. A run with the same recipe on the same machine gives the same network.
+    """What decides a training run of any kind. A run with the same recipe on the same machine gives the same network.
 
     The keys and their meaning:
 
     Args:
-        data: digits, cifar10, food101, mnist, fashion-mnist, or a path to a folder of images or IDX files.
-        image_size: [height, width] in pixels; null keeps the data's own.
-        channels: 1 (grey) or 3 (RGB).
-        validation_share: of the training images, to choose the best epoch by; 0: the last epoch counts, test images are only watched.
-        train_limit: at most so many training images, balanced over the classes; null for all.
-        augment: none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side).
-        kernel_size, widths, hidden, values, normalize, batch_norm, logit_scale, binary: of the network; see `onebit.models.conv_classifier`.
-        epochs: how often each training image is seen.
-        batch_size: images in a step.
-        learning_rate: the highest of the schedule; Adam's.
-        weight_decay: Adam's.
+        data: what to train on; see `ImageRecipe` and `TextRecipe`.
+        binary: false trains the float twin.
+        values: "01" or "pm1", how a bit reads.
+        logit_scale: a constant that multiplies the logits of a binary network; null for none.
+        epochs: how often each training image is seen; of text, how many stretches of epoch_steps.
+        batch_size: images or texts in a step.
+        learning_rate: the highest of the schedule.
+        weight_decay: the optimiser's.
         warmup: steps (or epochs, see schedule_unit) in which the learning rate rises to its highest.
         schedule: constant, linear or cosine, after the warm-up.
         decay: steps (or epochs) from the start until the rate reaches 0; null: the end of training.
@@ -43,19 +40,9 @@ class Recipe:
         threads: of PyTorch; null: one for each core.
     """
 
-    data: str = "digits"
-    image_size: tuple[int, int] | None = None
-    channels: Literal[1, 3] = 3
-    validation_share: float = 0.0
-    train_limit: int | None = None
-    augment: Literal["none", "flip", "crop-flip"] = "none"
-    kernel_size: int = 3
-    widths: str | tuple[int, ...] = "counted"
-    hidden: tuple[int, ...] | None = None
+    data: str = ""
     binary: bool = True
     values: Literal["01", "pm1"] = "01"
-    normalize: Literal["channel", "example", "batch"] | None = "channel"
-    batch_norm: bool = False
     logit_scale: float | None = None
     epochs: int = 10
     batch_size: int = 64
@@ -70,42 +57,33 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("kernel_size", "epochs", "batch_size"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("train_limit", "threads", "decay"):
-            value = getattr(self, name)
-            _require(value is None or value >= 1, name, value, "1 or more, or null")
-        for name in ("weight_decay", "warmup", "seed"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number above 0")
-        _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
-        for name in ("image_size", "widths", "hidden"):
-            value = getattr(self, name)
-            sizes = value if isinstance(value, tuple) else (1,)
-            _require(len(sizes) > 0 and all(size >= 1 for size in sizes), name, value, "numbers from 1 up")
-        _require(self.widths in ("counted", "listed") or not isinstance(self.widths, str), "widths", self.widths,
-                 "counted, listed or a list of channels")  # fmt: skip
-        _require(
-            self.logit_scale is None or self.logit_scale > 0,
-            "logit_scale",
-            self.logit_scale,
-            "a number above 0, or null",
-        )
-        _require(
-            not (self.binary and self.batch_norm),
-            "batch_norm",
-            True,
-            "binary=false with it, or normalize=batch instead",
-        )
+        self._at_least(1, "epochs", "batch_size")
+        self._at_least(1, "threads", "decay")
+        self._at_least(0, "weight_decay", "warmup", "seed")
+        self._above_zero("learning_rate", "logit_scale")
+
+    def _at_least(self, least: int, *keys: str) -> None:
+        """Refuse keys with numbers below `least`; null passes where the key's type lets it."""
+        for key in keys:
+            value = getattr(self, key)
+            numbers = value if isinstance(value, tuple) else (value,)
+            holds = all(number is None or number >= least for number in numbers) and len(numbers) > 0
+            _require(holds, key, value, f"numbers from {least} up" if isinstance(value, tuple) else f"{least} or more")
+
+    def _above_zero(self, *keys: str) -> None:
+        for key in keys:
+            value = getattr(self, key)
+            _require(value is None or value > 0, key, value, "a number above 0")
 
     def to_yaml(self) -> str:
         """The recipe as YAML, every key."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        return yaml.safe_dump(plain, sort_keys=False)
+        kind = next(name for name, recipe in KINDS.items() if isinstance(self, recipe))
+        return yaml.safe_dump({"kind": kind, **plain}, sort_keys=False)
 
-    def override(self, values: Mapping[str, Any], where: str = "recipe") -> Recipe:
+    def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         """The recipe with other values for some keys; raises RecipeError where a key is unknown or a value does not fit."""
-        hints = get_type_hints(Recipe)
+        hints = get_type_hints(type(self))
         changes = {}
         for key, value in values.items():
             name = str(key).replace("-", "_")
@@ -121,6 +99,111 @@ class Recipe:
             return replace(self, **changes)
         except RecipeError as error:
             raise RecipeError(f"[{where}] {error}") from None
+
+
+@dataclass(frozen=True)
+class ImageRecipe(Recipe):
+    """What decides the training of a classifier of images; optimised by Adam.
+
+    The keys beyond those of `Recipe`:
+
+    Args:
+        data: digits, cifar10, food101, mnist, fashion-mnist, or a path to a folder of images or IDX files.
+        image_size: [height, width] in pixels; null keeps the data's own.
+        channels: 1 (grey) or 3 (RGB).
+        validation_share: of the training images, to choose the best epoch by; 0: the last epoch counts, test images are only watched.
+        train_limit: at most so many training images, balanced over the classes; null for all.
+        augment: none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side).
+        kernel_size, widths, hidden, normalize, batch_norm: of the network; see `onebit.models.conv_classifier`.
+    """
+
+    data: str = "digits"
+    image_size: tuple[int, int] | None = None
+    channels: Literal[1, 3] = 3
+    validation_share: float = 0.0
+    train_limit: int | None = None
+    augment: Literal["none", "flip", "crop-flip"] = "none"
+    kernel_size: int = 3
+    widths: str | tuple[int, ...] = "counted"
+    hidden: tuple[int, ...] | None = None
+    normalize: Literal["channel", "example", "batch"] | None = "channel"
+    batch_norm: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "kernel_size", "train_limit", "image_size", "hidden")
+        _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
+        if isinstance(self.widths, str):
+            known = self.widths in ("counted", "listed")
+            _require(known, "widths", self.widths, "counted, listed or a list of channels")
+        else:
+            self._at_least(1, "widths")
+        _require(
+            not (self.binary and self.batch_norm),
+            "batch_norm",
+            True,
+            "binary=false with it, or normalize=batch instead",
+        )
+
+
+@dataclass(frozen=True)
+class TextRecipe(Recipe):
+    """What decides the training of a language decoder; optimised by AdamW.
+
+    The keys beyond those of `Recipe`:
+
+    Args:
+        data: python (documentation and sources that come with the interpreter), wikitext-2, wikitext-103, a text file, or a folder of text files.
+        validation_data: another source to validate on; null: the data set's own part, else validation_share of the training text.
+        validation_share: of the documents (of a single file, its end), where there is no validation_data.
+        vocabulary: how many WordPiece tokens to train on the training text, or the path of a vocab.txt (BERT's form).
+        examples: windows (packed, without padding) or sentences (a line each, cut and padded to the context, as in the paper).
+        count_padding: trains on padding too, as the paper seems to; sentences only. Honest figures never count it.
+        size: tiny, mini, small or large.
+        context, blocks, features, heads, head: of the network, where they differ from the size's; see `onebit.models.language_decoder`.
+        residual_scale, embedding_widening, head_widening, latent_spread, embedding_spread: of the network; see there.
+        epoch_steps: steps between two evaluations, which is what an epoch is here; null: one pass over the training text.
+        accumulate: batches whose gradients make one step.
+        clip: the largest norm of a step's gradient; null for no limit.
+        validation_tokens: at most so many are evaluated after each epoch; null for all. The last evaluation is of all.
+    """
+
+    data: str = "python"
+    validation_data: str | None = None
+    validation_share: float = 0.05
+    vocabulary: int | str = 1024
+    examples: Literal["windows", "sentences"] = "windows"
+    count_padding: bool = False
+    size: Literal["tiny", "mini", "small", "large"] = "tiny"
+    context: int | None = None
+    blocks: int | None = None
+    features: int | None = None
+    heads: int | None = None
+    head: tuple[int, ...] | None = None
+    residual_scale: float = 1.0
+    embedding_widening: int = 1
+    head_widening: int = 1
+    latent_spread: float = 1.0
+    embedding_spread: float = 1.0
+    epoch_steps: int | None = None
+    accumulate: int = 1
+    clip: float | None = None
+    validation_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "context", "blocks", "features", "heads", "head", "embedding_widening", "head_widening")
+        self._at_least(1, "epoch_steps", "accumulate", "validation_tokens")
+        self._above_zero("residual_scale", "latent_spread", "embedding_spread", "clip")
+        _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "a number above 0, below 1")
+        if isinstance(self.vocabulary, int):
+            _require(self.vocabulary >= 259, "vocabulary", self.vocabulary, "259 or more, or a vocab.txt")
+        _require(
+            not (self.count_padding and self.examples == "windows"), "count_padding", True, "examples=sentences with it"
+        )
+
+
+KINDS: dict[str, type[Recipe]] = {"images": ImageRecipe, "text": TextRecipe}
 
 
 def recipe_names() -> list[str]:
@@ -156,7 +239,10 @@ def load_recipe(source: str | Path) -> Recipe:
         raise RecipeError(f"[{source}] is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"[{source}] holds {type(tree).__name__}: needs keys with values, such as 'epochs: 10'")
-    return Recipe().override(tree, str(source))
+    kind = tree.pop("kind", "images")
+    if kind not in KINDS:
+        raise RecipeError(f"[{source}] kind={kind!r}: use {' or '.join(KINDS)}")
+    return KINDS[kind]().override(tree, str(source))
 
 
 def parse_text(text: str) -> Any:
@@ -222,6 +308,3 @@ def _coerce(value: Any, hint: Any) -> Any:
 def _require(holds: bool, key: str, value: Any, allowed: str) -> None:
     if not holds:
         raise RecipeError(f"{key}={value!r}: use {allowed}")
-
-
-KEYS = tuple(field.name for field in fields(Recipe))

@@ -11,11 +11,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, RecipeError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
-from onebit.models import conv_classifier
-from onebit.training.recipe import Recipe, load_recipe
+from onebit.models import conv_classifier, decoder_sizes, language_decoder
+from onebit.text import TextTask
+from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -25,14 +26,14 @@ class Run:
     Args:
         path: the folder.
         recipe: what was trained.
-        task: labels, size and scaling.
+        task: labels, size and scaling; or the tokenizer.
         model: of the checkpoint, in evaluation mode, float32, on the CPU.
         epochs: how many the checkpoint has behind it.
     """
 
     path: Path
     recipe: Recipe
-    task: ImageTask
+    task: ImageTask | TextTask
     model: nn.Module
     epochs: int
 
@@ -47,11 +48,25 @@ class Run:
         return json.loads(path.read_text()) if path.exists() else {}
 
 
-def build_model(recipe: Recipe, classes: int) -> nn.Module:
-    """The network that a recipe describes."""
+def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
+    """The network that a recipe describes, for the classes or the vocabulary of a task."""
+    if isinstance(recipe, TextRecipe) and isinstance(task, TextTask):
+        return language_decoder(
+            {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)},
+            binary=recipe.binary,
+            values=recipe.values,
+            residual_scale=recipe.residual_scale,
+            logit_scale=recipe.logit_scale,
+            embedding_widening=recipe.embedding_widening,
+            head_widening=recipe.head_widening,
+            latent_spread=recipe.latent_spread,
+            embedding_spread=recipe.embedding_spread,
+        )
+    if not isinstance(recipe, ImageRecipe) or not isinstance(task, ImageTask):
+        raise OnebitError("[run] its recipe and its task are of different kinds: the folder is damaged")
     return conv_classifier(
         kernel_size=recipe.kernel_size,
-        num_classes=classes,
+        num_classes=len(task.labels),
         widths=recipe.widths,
         binary=recipe.binary,
         in_channels=recipe.channels,
@@ -63,12 +78,28 @@ def build_model(recipe: Recipe, classes: int) -> nn.Module:
     )
 
 
+def decoder_sizes_of(recipe: TextRecipe) -> dict[str, Any]:
+    """The sizes of a recipe's decoder: those of its named size, but for what it sets itself."""
+    own = {key: getattr(recipe, key) for key in ("context", "blocks", "features", "heads", "head")}
+    try:
+        return decoder_sizes({**decoder_sizes(recipe.size), **{k: v for k, v in own.items() if v is not None}})
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def read_task(values: Any) -> ImageTask | TextTask:
+    """A task from its JSON values, of whichever kind; raises FormatError where they describe none."""
+    kind = values.get("kind") if isinstance(values, dict) else None
+    return TextTask.from_json(values) if kind == "text-generation" else ImageTask.from_json(values)
+
+
 def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     """Read a run folder.
 
     Args:
         path: the folder.
-        which: "best" by validation accuracy; the last where the run kept no best, having had no validation images of its own.
+        which: "best" by validation accuracy (of text by validation loss); the last where the run kept no best, having had no validation images of
+            its own.
 
     Raises:
         OnebitError: it is no run folder, has no checkpoint yet, or is damaged.
@@ -78,7 +109,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
         raise OnebitError(f"[{path}] is not a run folder: give one that 'onebit train' made")
     recipe = load_recipe(path / "recipe.yaml")
     try:
-        task = ImageTask.from_json(json.loads((path / "task.json").read_text()))
+        task = read_task(json.loads((path / "task.json").read_text()))
     except ValueError as error:
         raise OnebitError(f"[{path / 'task.json'}] damaged: {error}") from None
     file = path / "checkpoints" / f"{which}.ckpt"
@@ -86,7 +117,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
         file = path / "checkpoints" / "last.ckpt"
     if not file.exists():
         raise OnebitError(f"[{path}] has no checkpoint yet: let it train for an epoch")
-    model = build_model(recipe, len(task.labels))
+    model = build_model(recipe, task)
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         state = {key.removeprefix("model."): value for key, value in content["state_dict"].items()}

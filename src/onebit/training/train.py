@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import sys
 import time
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +23,17 @@ from torch import nn
 
 import onebit
 from onebit.data import ImageSet, load_images
+from onebit.data.text import load_text
 from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
+from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
 from onebit.training.callbacks import AtomicCheckpoints, Curves
 from onebit.training.module import Classifier
-from onebit.training.recipe import Recipe, load_recipe
-from onebit.training.run import Run, build_model, load_run, write_json
+from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
+from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
+from onebit.training.windows import TextData, evaluate_text
 
 
 def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> Run:
@@ -44,7 +50,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
 
     Raises:
         OnebitError: the folder holds another run, there is nothing to resume, or the loss became NaN or infinite.
-        DataError: the images cannot be used.
+        DataError: the images or the text cannot be used.
         KeyboardInterrupt: at Ctrl-C; the checkpoint of the last whole epoch stands.
     """
     out = Path(out)
@@ -58,30 +64,19 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     elif out.exists() and any(out.iterdir()):
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
     torch.set_num_threads(recipe.threads or _cores())
-    splits = load_images(
-        recipe.data, recipe.image_size, recipe.channels, recipe.validation_share, recipe.train_limit, recipe.seed
-    )
-    height, width = splits.train.pixels.shape[1:3]
-    task = ImageTask(splits.train.classes, (height, width), recipe.channels)
-    torch.manual_seed(recipe.seed)
-    model = build_model(recipe, len(task.labels))
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    smallest = 2 ** (sum(isinstance(m, nn.MaxPool2d) for m in model.modules()))
-    if min(height, width) < smallest:
-        raise OnebitError(
-            f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more"
-        )
+    job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
-    write_json(out / "task.json", task.to_json())
+    write_json(out / "task.json", job.task.to_json())
     write_json(out / "versions.json", _versions())
-    module = Classifier(model, recipe, len(Batches(splits.train, task, recipe.batch_size)))
+    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte)
     folder = out / "checkpoints"
     keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
-    if recipe.validation_share:
-        checkpoints.append(ModelCheckpoint(folder, filename="best", monitor="val_accuracy", mode="max", **keep))
+    if job.monitor is not None:
+        mode = "max" if job.monitor == "val_accuracy" else "min"
+        checkpoints.append(ModelCheckpoint(folder, filename="best", monitor=job.monitor, mode=mode, **keep))
     _silence()
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
@@ -91,6 +86,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
         callbacks=[*checkpoints, Curves(out / "curves.csv", progress)],
         plugins=[AtomicCheckpoints()],
+        accumulate_grad_batches=recipe.accumulate if isinstance(recipe, TextRecipe) else 1,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -98,31 +94,107 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         log_every_n_steps=10**9,
     )
     start = time.monotonic()
-    data = ImageData(splits, task, recipe)
     try:
-        trainer.fit(module, data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+        trainer.fit(module, job.data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
     except SystemExit:
         raise KeyboardInterrupt from None  # Lightning leaves the process at Ctrl-C; the caller decides instead
     if trainer.interrupted:
         raise KeyboardInterrupt
     run = load_run(out)
-    result = evaluate(run.model, splits.test, task)
     write_json(
         out / "result.json",
         {
-            "test_accuracy": result["accuracy"],
-            "test_loss": result["loss"],
-            "test_images": len(splits.test),
-            "train_images": len(splits.train),
+            **job.test(run.model),
             "chosen_epoch": run.epochs,
             "epochs": recipe.epochs,
-            "parameters": sum(p.numel() for p in model.parameters()),
+            "parameters": sum(p.numel() for p in job.model.parameters()),
             "seconds": round(time.monotonic() - start, 1),
             "precision": str(trainer.precision),
             "seed": recipe.seed,
         },
     )
     return run
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What training one kind of recipe needs.
+
+    Args:
+        task: goes with the run and into the packed file.
+        model: fresh.
+        data: batches.
+        batches_per_epoch: of them.
+        test: the figures of the finished network, for result.json.
+        monitor: the metric that chooses the best epoch; None: the last one counts.
+        tokens_per_byte: of the validation text.
+    """
+
+    task: ImageTask | TextTask
+    model: nn.Module
+    data: lightning.LightningDataModule
+    batches_per_epoch: int
+    test: Callable[[nn.Module], dict[str, Any]]
+    monitor: str | None
+    tokens_per_byte: float | None = None
+
+
+def _image_job(recipe: Recipe) -> _Job:
+    assert isinstance(recipe, ImageRecipe)
+    splits = load_images(
+        recipe.data, recipe.image_size, recipe.channels, recipe.validation_share, recipe.train_limit, recipe.seed
+    )
+    height, width = splits.train.pixels.shape[1:3]
+    task = ImageTask(splits.train.classes, (height, width), recipe.channels)
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe, task)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    smallest = 2 ** (sum(isinstance(m, nn.MaxPool2d) for m in model.modules()))
+    if min(height, width) < smallest:
+        raise OnebitError(
+            f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more"
+        )
+
+    def test(trained: nn.Module) -> dict[str, Any]:
+        result = evaluate(trained, splits.test, task)
+        return {
+            "test_accuracy": result["accuracy"],
+            "test_loss": result["loss"],
+            "test_images": len(splits.test),
+            "train_images": len(splits.train),
+        }
+
+    count = len(Batches(splits.train, task, recipe.batch_size))
+    monitor = "val_accuracy" if recipe.validation_share else None
+    return _Job(task, model, ImageData(splits, task, recipe), count, test, monitor)
+
+
+def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
+    splits = load_text(
+        recipe.data,
+        recipe.vocabulary,
+        "line" if recipe.examples == "sentences" else "document",
+        recipe.validation_data,
+        recipe.validation_share,
+        recipe.seed,
+    )
+    if progress:
+        for note in splits.notes:
+            print(f"note: {note}", file=sys.stderr)
+    task = splits.task
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe, task)
+    context = decoder_sizes_of(recipe)["context"]
+    data = TextData(splits, recipe, context)
+
+    def test(trained: nn.Module) -> dict[str, Any]:
+        sentences = recipe.examples == "sentences"
+        metrics = evaluate_text(trained, splits.validation, task, context, recipe.examples)
+        figures = {f"validation_{key}": value for key, value in metrics.figures(padded=sentences).items()}
+        seen = recipe.epochs * len(data.batches(0)) * recipe.batch_size * context
+        return {**figures, "train_tokens": len(splits.train), "train_tokens_seen_at_most": seen}
+
+    return _Job(task, model, data, len(data.batches(0)), test, "val_loss", splits.validation.tokens_per_byte)
 
 
 def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, float]:
@@ -140,7 +212,7 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
 
 def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
     """A run is resumed with its own recipe; only its end and its threads may be moved."""
-    if old.override({"epochs": new.epochs, "threads": new.threads}) != new:
+    if type(old) is not type(new) or old.override({"epochs": new.epochs, "threads": new.threads}) != new:
         raise OnebitError(
             f"[train] {out} was trained with another recipe: resume with the same one, or give another --out"
         )

@@ -1,0 +1,76 @@
+"""Honest figures of a language model: over real tokens only, with what they were measured on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass
+class TextMetrics:
+    """Sums over evaluated tokens, and the figures that follow from them.
+
+    Args:
+        tokenizer: in words, for beside the figures.
+        context: the most tokens that a prediction looked at.
+        tokens_per_byte: of the text, predicted tokens for each byte in UTF-8.
+    """
+
+    tokenizer: str
+    context: int
+    tokens_per_byte: float
+    tokens: int = 0
+    nats: float = 0.0
+    right: int = 0
+    padding: int = 0
+    padding_nats: float = 0.0
+    padding_right: int = 0
+
+    def add(self, nats: NDArray[Any], right: NDArray[Any], counted: NDArray[np.bool_]) -> None:
+        """Take in the -log-probabilities of targets, whether each was the most probable token, and whether it is a real one (else padding)."""
+        self.tokens += int(counted.sum())
+        self.nats += float(nats[counted].sum(dtype=np.float64))
+        self.right += int(right[counted].sum())
+        self.padding += int((~counted).sum())
+        self.padding_nats += float(nats[~counted].sum(dtype=np.float64))
+        self.padding_right += int(right[~counted].sum())
+
+    def figures(self, padded: bool = False) -> dict[str, Any]:
+        """The figures, and what they stand on.
+
+        Args:
+            padded: adds those that count padding as tokens, as the paper's tables seem to. They are for comparison with those tables only:
+                padding is easy to predict, so they flatter.
+        """
+        loss = self.nats / self.tokens
+        figures: dict[str, Any] = {
+            "loss": loss,
+            "perplexity": _exp(loss),
+            "accuracy": self.right / self.tokens,
+            "bits_per_byte": loss / math.log(2) * self.tokens_per_byte,
+            "tokens": self.tokens,
+            "tokenizer": self.tokenizer,
+            "context": self.context,
+        }
+        if padded:
+            count = self.tokens + self.padding
+            loss = (self.nats + self.padding_nats) / count
+            figures["padded_perplexity_not_comparable"] = _exp(loss)
+            figures["padded_accuracy_not_comparable"] = (self.right + self.padding_right) / count
+        return figures
+
+
+def nats_of(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The -log-probability of each target, and whether it had the largest logit; logits (n, vocabulary), targets (n,)."""
+    largest = logits.max(-1)
+    total = np.log(np.exp(logits - largest[:, None]).sum(-1, dtype=np.float64)) + largest
+    rows = np.arange(len(targets))
+    return (total - logits[rows, targets]).astype(np.float32), logits.argmax(-1) == targets
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,0 +1,152 @@
+"""Batches of text for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import lightning
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.data.examples import NOT_COUNTED, Examples
+from onebit.data.text import TextSet, TextSplits
+from onebit.metrics import TextMetrics
+from onebit.text import TextTask, Tokenizer
+from onebit.training.recipe import TextRecipe
+
+EVALUATION_BATCH = 16
+
+
+class TextBatches:
+    """An iterable of (inputs, targets), int64 (batch, context) each, that goes on where the epoch before it ended.
+
+    Each pass over the text has an order of its own, and windows that begin elsewhere; both depend on the seed and the number of the pass only.
+
+    Args:
+        text: tokens.
+        task: of the text.
+        recipe: kind of examples, batch, seed.
+        context: tokens of an example.
+        batches: in an epoch; None for as many as make a pass.
+        epoch: which.
+    """
+
+    def __init__(
+        self,
+        text: TextSet,
+        task: TextTask,
+        recipe: TextRecipe,
+        context: int,
+        batches: int | None = None,
+        epoch: int = 0,
+    ) -> None:
+        self._text = text
+        self._task = task
+        self._recipe = recipe
+        self._context = context
+        examples = self._examples(0)
+        self._per_pass = len(examples) - (recipe.examples == "windows" and len(examples) > 1)
+        self._batches = batches or -(-self._per_pass // recipe.batch_size)
+        self._epoch = epoch
+
+    def _examples(self, number: int) -> Examples:
+        tokenizer = Tokenizer(self._task)
+        random = np.random.default_rng((self._recipe.seed, number, 1))
+        windows = self._recipe.examples == "windows" and len(self._text) > 2 * self._context
+        offset = int(random.integers(self._context)) if windows else 0
+        return Examples(self._text, self._context, self._recipe.examples, tokenizer.pad, tokenizer.separator, offset)
+
+    def __len__(self) -> int:
+        return self._batches
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        size = self._recipe.batch_size
+        known = -1
+        for first in range(self._epoch * self._batches * size, (self._epoch + 1) * self._batches * size, size):
+            chosen: list[int] = []
+            for position in range(first, first + size):
+                number = position // self._per_pass
+                if number != known:
+                    if chosen:
+                        break  # a batch is of one pass; the rest of it is the next batch's
+                    examples = self._examples(number)
+                    order = np.random.default_rng((self._recipe.seed, number)).permutation(self._per_pass)
+                    known = number
+                chosen.append(int(order[position % self._per_pass]))
+            inputs, targets = examples.take(np.asarray(chosen))
+            if self._recipe.count_padding:
+                targets[targets == NOT_COUNTED] = Tokenizer(self._task).pad
+            yield torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+class _InOrder:
+    """All examples in the text's order, or the first of them up to a number of tokens."""
+
+    def __init__(self, examples: Examples, tokens: int | None) -> None:
+        self._examples = examples
+        self._count = len(examples) if tokens is None else min(len(examples), max(1, tokens // examples.context))
+
+    def __len__(self) -> int:
+        return -(-self._count // EVALUATION_BATCH)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, self._count, EVALUATION_BATCH):
+            inputs, targets = self._examples.take(np.arange(first, min(first + EVALUATION_BATCH, self._count)))
+            yield torch.from_numpy(inputs), torch.from_numpy(targets)
+
+
+class TextData(lightning.LightningDataModule):
+    """The splits of a recipe's text as Lightning wants them; see `ImageData` for the order."""
+
+    def __init__(self, splits: TextSplits, recipe: TextRecipe, context: int) -> None:
+        super().__init__()
+        self.splits = splits
+        self.recipe = recipe
+        self.context = context
+
+    def batches(self, epoch: int) -> TextBatches:
+        """The batches of an epoch."""
+        count = None if self.recipe.epoch_steps is None else self.recipe.epoch_steps * self.recipe.accumulate
+        return TextBatches(self.splits.train, self.splits.task, self.recipe, self.context, count, epoch)
+
+    def train_dataloader(self) -> TextBatches:
+        return self.batches(self.trainer.current_epoch if self.trainer is not None else 0)
+
+    def val_dataloader(self) -> _InOrder:
+        examples = evaluation_examples(self.splits.validation, self.splits.task, self.context, self.recipe.examples)
+        return _InOrder(examples, self.recipe.validation_tokens)
+
+
+def evaluation_examples(text: TextSet, task: TextTask, context: int, kind: str) -> Examples:
+    """The examples that a text is evaluated by."""
+    tokenizer = Tokenizer(task)
+    return Examples(
+        text, context, "sentences" if kind == "sentences" else "windows", tokenizer.pad, tokenizer.separator
+    )
+
+
+def evaluate_text(model: nn.Module, text: TextSet, task: TextTask, context: int, kind: str = "windows") -> TextMetrics:
+    """The figures of a PyTorch language model on all of a text, in float32 and evaluation mode.
+
+    Args:
+        model: integers (batch, context) to logits (batch, context, vocabulary).
+        text: tokens.
+        task: the tokenizer.
+        context: tokens that the model looks at.
+        kind: of examples; see `Examples`.
+    """
+    device = next(model.parameters()).device
+    metrics = TextMetrics(task.description, context, text.tokens_per_byte)
+    pad = Tokenizer(task).pad
+    model.eval()
+    with torch.inference_mode():
+        for inputs, targets in _InOrder(evaluation_examples(text, task, context, kind), None):
+            counted = targets != NOT_COUNTED
+            targets = torch.where(counted, targets, pad).to(device)
+            logits = model(inputs.to(device)).float()  # (batch, time, vocabulary)
+            nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
+            right = logits.argmax(-1).flatten() == targets.flatten()
+            metrics.add(nats.cpu().numpy(), right.cpu().numpy(), counted.flatten().numpy())
+    return metrics

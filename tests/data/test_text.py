@@ -1,0 +1,239 @@
+"""Reading, dividing, tokenizing and caching text; and cutting it into examples."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from onebit.data import text as module
+from onebit.data.examples import NOT_COUNTED, Examples
+from onebit.data.text import Document, load_evaluation_text, load_text, prepare_text
+from onebit.errors import DataError
+from onebit.text import Tokenizer, train_vocabulary
+
+TASK = train_vocabulary(["one two three four five six seven\n" * 40], 300)
+TOKENIZER = Tokenizer(TASK)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def lines(count):
+    return "".join(f"line {i} of the text, with some words\n" for i in range(count))
+
+
+def decode(text):
+    return TOKENIZER.decode([int(t) for t in text.tokens])
+
+
+def test_a_file_is_divided_at_a_line(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(lines(100))
+    splits = load_text(str(path), 300, share=0.1)
+    train, validation = (Tokenizer(splits.task).decode(t.tokens.tolist()) for t in (splits.train, splits.validation))
+    assert train.startswith("[SEP]line 0 of") and train.endswith("\n[SEP]")
+    assert validation.startswith("[SEP]line 9")
+    assert train[5:-5] + validation[5:-5] == lines(100)
+    assert splits.train.bytes + splits.validation.bytes == len(lines(100))
+    assert splits.train.tokens_per_byte == (len(splits.train) - 1) / splits.train.bytes
+
+
+def test_a_folder_is_divided_by_files_and_stays_divided(tmp_path):
+    folder = tmp_path / "texts"
+    (folder / "deep").mkdir(parents=True)
+    for i in range(20):
+        (folder / ("deep" if i % 2 else ".") / f"{i}.txt").write_text(f"text {i}\n" * 20)
+    first = load_text(str(folder), 300, share=0.2)
+    assert first.train.documents + first.validation.documents == 20
+    held = {line for line in Tokenizer(first.task).decode(first.validation.tokens.tolist()).split("\n") if line}
+    (folder / "21.txt").write_text("text 21\n" * 20)
+    second = load_text(str(folder), 300, share=0.2)
+    kept = Tokenizer(second.task).decode(second.validation.tokens.tolist())
+    assert all(line.replace("[SEP]", "") in kept for line in held)
+    assert load_text(str(folder), 300, share=0.2, seed=1).validation.bytes != 0
+
+
+def test_another_source_validates(tmp_path):
+    (tmp_path / "a.txt").write_text(lines(50))
+    (tmp_path / "b.txt").write_text("other words\n" * 10)
+    splits = load_text(str(tmp_path / "a.txt"), 300, validation=str(tmp_path / "b.txt"))
+    assert (splits.train.bytes, splits.validation.bytes) == (len(lines(50)), 120)
+
+
+def test_lines_are_separated(tmp_path):
+    (tmp_path / "a.txt").write_text("one two\n\n  \nthree\r\nfour")
+    text, _ = load_evaluation_text(str(tmp_path / "a.txt"), TASK, "line")
+    assert decode(text) == "[SEP]one two[SEP]three[SEP]four[SEP]"
+    assert (text.documents, text.bytes) == (3, len("one two\nthree\nfour\n"))
+
+
+def test_text_that_is_no_utf8_is_replaced_counted_and_told(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"good \xff bad \xc3( \xef\xbf\xbd and more good text\n")
+    text, notes = load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+    assert text.replaced == 2
+    assert decode(text) == "[SEP]good \ufffd bad \ufffd( \ufffd and more good text\n[SEP]"
+    assert notes == [f"{tmp_path / 'a.txt'}: invalid UTF-8 was replaced in 2 places"]
+
+
+def test_a_character_may_lie_across_two_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 3)
+    content = "äöü€😀" * 5
+    (tmp_path / "a.txt").write_text(content, "utf-8")
+    text, notes = load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+    assert decode(text) == f"[SEP]{content}[SEP]"
+    assert (text.replaced, notes) == (0, [])
+
+
+def test_binary_files_are_left_out_and_told(tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.txt").write_text(lines(10))
+    (folder / "b.bin").write_bytes(b"\0\1\2" * 100)
+    (folder / ".hidden").write_text("secret")
+    text, notes = load_evaluation_text(str(folder), TASK)
+    assert decode(text) == f"[SEP]{lines(10)}[SEP]"
+    assert notes == [f"{folder}: 1 binary files were left out, the first b.bin"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "holds no text: it is empty"), (b" \n \n", "holds no text"), (b"\0" * 50, "a.txt is binary")],
+)
+def test_files_without_text_are_named(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+
+
+def test_sources_that_are_none(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder: give one, or one of python, wikitext-2, wikitext-103"):
+        load_text(str(tmp_path / "nothing"), 300)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no text"):
+        load_text(str(tmp_path / "empty"), 300)
+    (tmp_path / "a.txt").write_text("one line only, of which nothing can be set aside")
+    with pytest.raises(DataError, match="too short to set 0.05 of it aside"):
+        load_text(str(tmp_path / "a.txt"), 300)
+
+
+def test_the_text_of_the_interpreter_is_there():
+    documents, _ = module._documents("python", "train")
+    names = {d.name for d in documents}
+    assert {"argparse.py", "json/decoder.py", "pydoc_data/topics.py"} <= names
+    assert not any(name.startswith(("test/", "site-packages/")) for name in names)
+
+
+def test_a_second_preparation_comes_from_the_cache(tmp_path, cache, monkeypatch):
+    path = tmp_path / "a.txt"
+    path.write_text(lines(30))
+    first, _ = load_evaluation_text(str(path), TASK)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_write_tokens", lambda *a: pytest.fail("tokenized again"))
+        second, _ = load_evaluation_text(str(path), TASK)
+    assert np.array_equal(first.tokens, second.tokens)
+    assert isinstance(second.tokens, np.memmap)
+    path.write_text(lines(31))
+    assert len(load_evaluation_text(str(path), TASK)[0]) > len(first)
+    assert not [p for p in (cache / "tokens").iterdir() if p.name.startswith("tmp")]
+
+
+def test_preparation_streams(tmp_path, cache):
+    # 40 MB of text: read whole, with its tokens as a list, it would take hundreds of megabytes.
+    path = tmp_path / "big.txt"
+    with path.open("w") as file:
+        for _ in range(40):
+            file.write("some words that are written again and again, a megabyte of them\n" * 15_000)
+    (tmp_path / "task.json").write_text(json.dumps(TASK.to_json()))
+    code = f"""
+import json, resource
+from pathlib import Path
+from onebit.data.text import Document, prepare_text
+from onebit.text import TextTask, Tokenizer
+tokenizer = Tokenizer(TextTask.from_json(json.loads(Path({str(tmp_path / "task.json")!r}).read_text())))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+size = Path({str(path)!r}).stat().st_size
+text, _ = prepare_text([Document("big", Path({str(path)!r}), 0, size)], tokenizer, "document", "big")
+print(len(text), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    count, megabytes = done.stdout.split()
+    assert int(count) > 5_000_000
+    assert float(megabytes) < 400
+
+
+def test_wikitext_is_read_through_datasets(monkeypatch):
+    import datasets
+
+    rows = {
+        "train": ["", " = Title = \n", " Some text .\n"] * 30,
+        "validation": [" Held out .\n"],
+        "test": [" Test .\n"],
+    }
+    asked = []
+
+    def load_dataset(path, name, split):
+        asked.append((path, name, split))
+        return datasets.Dataset.from_dict({"text": rows[split]})
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    splits = load_text("wikitext-2", 300)
+    assert asked == [("Salesforce/wikitext", "wikitext-2-raw-v1", part) for part in ("train", "validation")]
+    assert Tokenizer(splits.task).decode(splits.validation.tokens.tolist()) == "[SEP] Held out .\n[SEP]"
+    assert splits.train.bytes == 30 * len(" = Title = \n Some text .\n")
+    text, _ = load_evaluation_text("wikitext-103", TASK)
+    assert asked[-1] == ("Salesforce/wikitext", "wikitext-103-raw-v1", "test")
+    assert decode(text) == "[SEP] Test .\n[SEP]"
+
+
+def test_wikitext_that_cannot_be_loaded_says_what_to_do(monkeypatch):
+    import datasets
+
+    def fail(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match="no network.*go online once"):
+        load_text("wikitext-103", 300)
+
+
+def prepared(tmp_path, content, unit="document"):
+    path = tmp_path / "t.txt"
+    path.write_text(content)
+    size = path.stat().st_size
+    return prepare_text([Document("t", path, 0, size, fingerprint=content)], TOKENIZER, unit, "t")[0]
+
+
+def test_windows_make_each_token_a_target_once(tmp_path):
+    text = prepared(tmp_path, lines(7))
+    examples = Examples(text, 10, pad=TOKENIZER.pad)
+    inputs, targets = examples.take(np.arange(len(examples)))
+    assert inputs.shape == targets.shape == (len(examples), 10)
+    counted = targets != NOT_COUNTED
+    assert targets[counted].tolist() == text.tokens[1:].tolist()
+    assert inputs[counted].tolist() == text.tokens[:-1].tolist()
+    assert (inputs[~counted] == TOKENIZER.pad).all()
+
+
+def test_sentences_are_cut_and_padded(tmp_path):
+    text = prepared(tmp_path, "one two\nthree\n" + "four " * 30 + "\n", "line")
+    examples = Examples(text, 8, "sentences", TOKENIZER.pad, TOKENIZER.separator)
+    assert len(examples) == 3
+    inputs, targets = examples.take(np.arange(3))
+    assert (inputs[:, 0] == TOKENIZER.separator).all()
+    for row, sentence in enumerate(("one two", "three")):
+        ids = TOKENIZER.encode(sentence)
+        assert inputs[row].tolist()[: len(ids) + 1] == [TOKENIZER.separator, *ids]
+        assert targets[row].tolist() == [*ids, TOKENIZER.separator, *[NOT_COUNTED] * (7 - len(ids))]
+    assert (targets[2] != NOT_COUNTED).all()
+
+
+def test_too_little_text_for_an_example(tmp_path):
+    text = prepared(tmp_path, "a")
+    with pytest.raises(DataError, match="too few for one example"):
+        Examples(text, 8, "windows", offset=20)
