@@ -10,6 +10,7 @@
 #include <stdexcept>
 
 #include "cpu.h"
+#include "decoder.h"
 #include "engine.h"
 
 namespace nb = nanobind;
@@ -31,8 +32,9 @@ onebit::TensorView view(const std::string& name, const Array& array) {
     return tensor;
 }
 
-std::unique_ptr<onebit::Engine> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                                     const std::optional<std::string>& isa) {
+template <class Runner>
+std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
+                             const std::optional<std::string>& isa) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
     if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
     onebit::Tensors views;
@@ -41,7 +43,43 @@ std::unique_ptr<onebit::Engine> make(const std::string& program, const nb::dict&
         views[name] = view(name, nb::cast<Array>(item));
     }
     const auto kind = precision == "int8" ? onebit::Precision::int8 : onebit::Precision::float32;
-    return std::make_unique<onebit::Engine>(program, views, kind, threads, isa.value_or(""));
+    return std::make_unique<Runner>(program, views, kind, threads, isa.value_or(""));
+}
+
+// What both kinds of runner tell of themselves.
+template <class Runner>
+void describe(nb::class_<Runner>& runner) {
+    runner.def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none())
+        .def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
+        .def_prop_ro("threads", &Runner::threads)
+        .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
+        .def_prop_ro("memory_bytes", &Runner::memory_bytes);
+}
+
+// A new array of floats that Python owns.
+Output new_output(const std::vector<std::size_t>& shape) {
+    std::size_t size = 1;
+    for (const std::size_t axis : shape) size *= axis;
+    auto* out = new float[size];
+    nb::capsule owner(out, [](void* data) noexcept { delete[] static_cast<float*>(data); });
+    return Output(out, shape.size(), shape.data(), owner);
+}
+
+Output extend(onebit::Decoder& decoder, const std::vector<int>& sequences, const std::vector<std::int64_t>& counts,
+              const nb::ndarray<const std::int32_t, nb::ndim<1>, nb::device::cpu, nb::c_contig>& tokens, bool all) {
+    std::int64_t sum = 0;
+    for (const std::int64_t count : counts) {
+        if (count < 1 || count > decoder.context())
+            throw std::invalid_argument("[engine] each sequence takes 1 to " + std::to_string(decoder.context()) + " tokens");
+        sum += count;
+    }
+    if (sum != static_cast<std::int64_t>(tokens.shape(0))) throw std::invalid_argument("[engine] the counts do not add up to the tokens");
+    Output out = new_output({all ? tokens.shape(0) : sequences.size(), static_cast<std::size_t>(decoder.outputs())});
+    {
+        nb::gil_scoped_release release;
+        decoder.extend(sequences, counts, tokens.data(), all, out.data());
+    }
+    return out;
 }
 
 Output run(onebit::Engine& engine, const Array& batch) {
@@ -54,17 +92,16 @@ Output run(onebit::Engine& engine, const Array& batch) {
     const auto count = static_cast<std::int64_t>(batch.shape(0));
     std::vector<std::size_t> shape = {batch.shape(0)};
     for (const std::int64_t axis : engine.output_shape()) shape.push_back(static_cast<std::size_t>(axis));
-    auto* out = new float[static_cast<std::size_t>(count * onebit::elements(engine.output_shape()))];
-    nb::capsule owner(out, [](void* data) noexcept { delete[] static_cast<float*>(data); });
+    Output out = new_output(shape);
     {
         nb::gil_scoped_release release;
         if (pixels) {
-            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out);
+            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data());
         } else {
-            engine.run(static_cast<const float*>(batch.data()), count, out);
+            engine.run(static_cast<const float*>(batch.data()), count, out.data());
         }
     }
-    return Output(out, shape.size(), shape.data(), owner);
+    return out;
 }
 
 nb::list isas() {
@@ -87,11 +124,16 @@ nb::list isas() {
 NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
-    nb::class_<onebit::Engine>(m, "Engine")
-        .def(nb::new_(&make), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none())
-        .def("run", &run, "batch"_a)
-        .def_prop_ro("isa", [](const onebit::Engine& e) { return std::string(e.kernels().name); })
-        .def_prop_ro("threads", &onebit::Engine::threads)
-        .def_prop_ro("precision", [](const onebit::Engine& e) { return std::string(e.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
-        .def_prop_ro("memory_bytes", &onebit::Engine::memory_bytes);
+    nb::class_<onebit::Engine> engine(m, "Engine");
+    describe(engine);
+    engine.def("run", &run, "batch"_a);
+    nb::class_<onebit::Decoder> decoder(m, "Decoder");
+    describe(decoder);
+    decoder.def("open", &onebit::Decoder::open)
+        .def("close", &onebit::Decoder::close, "sequence"_a)
+        .def("length", &onebit::Decoder::length, "sequence"_a)
+        .def("cut", &onebit::Decoder::cut, "sequence"_a, "length"_a)
+        .def("extend", &extend, "sequences"_a, "counts"_a, "tokens"_a, "all"_a = false)
+        .def_prop_ro("context", &onebit::Decoder::context)
+        .def_prop_ro("outputs", &onebit::Decoder::outputs);
 }

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "cpu.h"
+#include "memory_plan.h"
 
 namespace onebit {
 namespace {
@@ -26,6 +27,7 @@ std::size_t at(int index) {
 Engine::Engine(const std::string& text, const Tensors& tensors, Precision precision, int threads, const std::string& isa, std::size_t memory_cap)
     : kernels_(choose_kernels(isa)), precision_(precision), pool_(threads) {
     Program program = read_program(text, tensors);
+    if (program.tokens) throw std::invalid_argument("[engine] a program over tokens: a decoder runs it");
     shapes_ = std::move(program.shapes);
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
@@ -59,58 +61,22 @@ Engine::Engine(const std::string& text, const Tensors& tensors, Precision precis
         tasks_.push_back(std::move(task));
     }
     scratch_.threads.resize(at(pool_.threads()));
-    plan_memory(memory_cap);
+    plan(memory_cap);
 }
 
-// Values share buffers: one is free again after the last task that reads its value.
-void Engine::plan_memory(std::size_t memory_cap) {
-    std::vector<std::size_t> last(shapes_.size(), 0);
-    for (std::size_t i = 0; i < tasks_.size(); ++i) {
-        for (const int input : tasks_[i].step.inputs) {
-            if (input >= 0) last[at(input)] = i;
-        }
-    }
-    last[at(output_)] = tasks_.size();
-    buffer_of_.assign(shapes_.size(), -1);
-    std::vector<std::size_t> sizes;
-    std::vector<int> free;
-    const auto place = [&](int value) {
-        const auto size = static_cast<std::size_t>(elements(shapes_[at(value)]));
-        // The smallest free buffer that is large enough, else the largest, which then grows.
-        auto best = free.end();
-        for (auto it = free.begin(); it != free.end(); ++it) {
-            const bool fits = sizes[at(*it)] >= size;
-            if (best == free.end()) {
-                best = it;
-            } else {
-                const bool best_fits = sizes[at(*best)] >= size;
-                if (fits != best_fits ? fits : (fits == (sizes[at(*it)] < sizes[at(*best)]) && sizes[at(*it)] != sizes[at(*best)])) best = it;
-            }
-        }
-        if (best == free.end()) {
-            buffer_of_[at(value)] = static_cast<int>(sizes.size());
-            sizes.push_back(size);
-        } else {
-            buffer_of_[at(value)] = *best;
-            sizes[at(*best)] = std::max(sizes[at(*best)], size);
-            free.erase(best);
-        }
-    };
-    place(0);
-    for (std::size_t i = 0; i < tasks_.size(); ++i) {
-        const Step& step = tasks_[i].step;
-        place(step.output);
-        for (int k = 0; k < 2; ++k) {
-            const int input = step.inputs[k];
-            if (input >= 0 && last[at(input)] == i && !(k == 1 && input == step.inputs[0])) free.push_back(buffer_of_[at(input)]);
-        }
-    }
+void Engine::plan(std::size_t memory_cap) {
+    std::vector<const Step*> steps;
+    for (const Task& task : tasks_) steps.push_back(&task.step);
+    std::vector<std::int64_t> sizes;
+    for (const Shape& shape : shapes_) sizes.push_back(elements(shape));
+    const MemoryPlan plan = plan_memory(steps, sizes, output_);
+    buffer_of_ = plan.buffer_of;
     std::size_t total = 0;
-    for (const std::size_t size : sizes) {
-        total += size * sizeof(float);
+    for (const std::int64_t size : plan.sizes) {
+        total += static_cast<std::size_t>(size) * sizeof(float);
         if (total > memory_cap) throw std::invalid_argument("[engine] the activations need more than " + std::to_string(memory_cap) + " bytes");
     }
-    for (const std::size_t size : sizes) buffers_.emplace_back(size);
+    for (const std::int64_t size : plan.sizes) buffers_.emplace_back(static_cast<std::size_t>(size));
     ranges_.resize(shapes_.size());
     range_known_.resize(shapes_.size(), false);
 }
@@ -172,16 +138,10 @@ void Engine::run_task(const Task& task) {
             for (std::int64_t i = 0; i < n; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
             return;
         }
-        case Op::gelu:
-            for (std::int64_t i = 0; i < n; ++i) y[i] = 0.5f * x[i] * (1.0f + std::erf(x[i] * 0.70710678118654752f));
-            return;
+        case Op::scale: kernels_.scale(x, n, step.factor, y); return;
+        case Op::gelu: kernels_.gelu(x, n, y); return;
         case Op::softmax:
-            for (std::int64_t i = 0; i < n; i += channels) {
-                float largest = x[i], sum = 0;
-                for (std::int64_t c = 1; c < channels; ++c) largest = std::max(largest, x[i + c]);
-                for (std::int64_t c = 0; c < channels; ++c) sum += y[i + c] = std::exp(x[i + c] - largest);
-                for (std::int64_t c = 0; c < channels; ++c) y[i + c] /= sum;
-            }
+            for (std::int64_t i = 0; i < n; i += channels) kernels_.softmax(x + i, channels, y + i);
             return;
         case Op::flatten:
             if (!step.channels_first) {
@@ -219,6 +179,9 @@ void Engine::run_task(const Task& task) {
             }
             return;
         }
+        case Op::attention:
+        case Op::bit_embedding:
+        case Op::embedding: return;  // read_program lets them into programs over tokens only
     }
 }
 

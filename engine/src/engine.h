@@ -44,7 +44,7 @@ class Engine {
         std::vector<float> scale, shift;      // of a scale_shift on its own
     };
 
-    void plan_memory(std::size_t memory_cap);
+    void plan(std::size_t memory_cap);
     void run_example(float* out);
     void run_task(const Task& task);
     float* value(int index) { return buffers_[static_cast<std::size_t>(buffer_of_[static_cast<std::size_t>(index)])].data(); }

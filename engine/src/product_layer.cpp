@@ -9,8 +9,6 @@
 namespace onebit {
 namespace {
 
-// Signed levels are stored shifted up by this, so that all products take unsigned inputs.
-constexpr int signed_shift = 128;
 // Work (multiply-accumulates, or elements times 8) below which waking threads costs more than it gives.
 constexpr std::int64_t serial_work = 200'000;
 // Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
@@ -22,6 +20,8 @@ int round_up(std::int64_t n, int to) {
     return static_cast<int>((n + to - 1) / to * to);
 }
 
+}  // namespace
+
 void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
     if (work < serial_work) {
         for (std::int64_t i = 0; i < count; ++i) body(i, 0);
@@ -30,7 +30,14 @@ void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std
     }
 }
 
-}  // namespace
+Quantizer::Quantizer(const Range& range) {
+    const auto largest = std::bit_cast<float>(range.largest_bits);
+    finite = std::isfinite(largest);
+    high = range.negative ? 127.0f : 255.0f;
+    low = range.negative ? -high : 0.0f;
+    scale = largest > smallest_largest ? largest / high : 1.0f;
+    inverse = largest > smallest_largest ? 1.0f / scale : 0.0f;
+}
 
 std::size_t Scratch::bytes() const {
     std::size_t sum = levels.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
@@ -329,18 +336,14 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
         std::memset(levels + padded_size, 0, slack_bytes);
         // Each row of a matrix has a scale of its own, so only a whole image can use the range that its maker has told.
         const Range range = known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
-        const auto largest = std::bit_cast<float>(range.largest_bits);
-        if (!std::isfinite(largest)) {
-            // One NaN or infinity leaves no scale for the others.
+        const Quantizer q(range);
+        if (!q.finite) {
             std::fill(y, y + out_size, std::numeric_limits<float>::quiet_NaN());
             scratch.threads[0].range.largest_bits = 0x7FC00000u;
             continue;
         }
-        const float high = range.negative ? 127.0f : 255.0f;
-        const float scale = largest > smallest_largest ? largest / high : 1.0f;
-        const float inverse = largest > smallest_largest ? 1.0f / scale : 0.0f;
-        prepare(x, levels, inverse, range.negative ? -high : 0.0f, high, range.negative ? signed_shift : 0, pool);
-        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights8, range.negative ? -scale : scale, y, pool, scratch);
+        prepare(x, levels, q.inverse, q.low, q.high, range.negative ? signed_shift : 0, pool);
+        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights8, range.negative ? -q.scale : q.scale, y, pool, scratch);
     }
     Range made;
     for (const Scratch::Thread& thread : scratch.threads) made.include(thread.range);

@@ -1,6 +1,7 @@
 // A convolution or a dense layer, binary or float, with the steps fused behind it: normalisation, ReLU, max-pooling.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -21,12 +22,16 @@ class Buffer {
         }
         return data_.get();
     }
+    T* data() const { return data_.get(); }
     std::size_t bytes() const { return size_ * sizeof(T); }
 
   private:
     std::unique_ptr<T[]> data_;
     std::size_t size_ = 0;
 };
+
+// Signed levels are stored shifted up by this where a product takes unsigned inputs, and the other way round.
+constexpr int signed_shift = 128;
 
 // What quantising needs to know of a value: its largest magnitude, as bits, and whether any element is below 0.
 struct Range {
@@ -55,6 +60,18 @@ struct Scratch {
 
     std::size_t bytes() const;
 };
+
+// How a value of a range becomes 8 bits: level = clip(round(x * inverse), low, high), x = scale * level; docs/program.md.
+struct Quantizer {
+    explicit Quantizer(const Range& range);
+
+    bool finite;  // else one NaN or infinity leaves no scale for the others
+    float scale, inverse, low, high;
+};
+
+// Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
+// 8) to be worth waking them.
+void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
 class ProductLayer {
   public:

@@ -15,9 +15,12 @@ constexpr std::int64_t max_elements = std::int64_t{1} << 31;
 const std::map<std::string, Op>& op_names() {
     static const std::map<std::string, Op> names = {
         {"add", Op::add},
+        {"attention", Op::attention},
         {"bit_conv2d", Op::bit_conv2d},
+        {"bit_embedding", Op::bit_embedding},
         {"bit_linear", Op::bit_linear},
         {"conv2d", Op::conv2d},
+        {"embedding", Op::embedding},
         {"flatten", Op::flatten},
         {"gelu", Op::gelu},
         {"linear", Op::linear},
@@ -25,6 +28,7 @@ const std::map<std::string, Op>& op_names() {
         {"mean_pool", Op::mean_pool},
         {"normalize", Op::normalize},
         {"relu", Op::relu},
+        {"scale", Op::scale},
         {"scale_shift", Op::scale_shift},
         {"softmax", Op::softmax},
     };
@@ -38,11 +42,20 @@ class StepReader {
 
     [[noreturn]] void fail(const std::string& message) const { throw std::invalid_argument("[" + where_ + "] " + message); }
 
-    Shape read(Step& step, const Shape& x, const Shape* y) {
+    // `x`, `y`, `z` are the shapes of its inputs, `tokens` says that the program is one over tokens.
+    Shape read(Step& step, const Shape& x, const Shape* y, const Shape* z, bool tokens) {
+        check_kind(step, x, tokens);
         switch (step.op) {
             case Op::add:
                 if (y == nullptr || x != *y) fail("its inputs have different shapes");
                 return x;
+            case Op::attention:
+                if (y == nullptr || z == nullptr || x != *y || x != *z) fail("its inputs have different shapes");
+                step.heads = size("heads");
+                if (x.back() % step.heads != 0) fail("heads does not divide its features");
+                return x;
+            case Op::bit_embedding:
+            case Op::embedding: return embedding(step, x);
             case Op::bit_linear:
             case Op::linear: return dense(step, x);
             case Op::bit_conv2d:
@@ -63,11 +76,11 @@ class StepReader {
             case Op::mean_pool: image(x); return {x[2]};
             case Op::normalize: {
                 step.over_channel = choice("over", "channel", "example");
-                const Json& eps = attributes().at("eps");
-                step.eps = static_cast<float>(eps.number);
-                if (eps.kind != Json::Kind::number || !(step.eps > 0) || !std::isfinite(step.eps)) fail("eps needs a finite number above 0");
+                if (tokens && !step.over_channel) fail("over='example' would mix tokens: use 'channel'");
+                step.eps = above_zero("eps");
                 return x;
             }
+            case Op::scale: step.factor = above_zero("factor"); return x;
             case Op::scale_shift:
                 step.weight = floats("scale", {x.back()}, false);
                 step.bias = floats("shift", {x.back()}, false);
@@ -88,6 +101,38 @@ class StepReader {
             fail(std::string(name) + " needs integers from " + std::to_string(least) + " to " + std::to_string(max_axis));
         }
         return static_cast<std::int64_t>(value.number);
+    }
+
+    float above_zero(const char* name) const {
+        const Json& json = attributes().at(name);
+        const auto value = static_cast<float>(json.number);
+        if (json.kind != Json::Kind::number || !(value > 0) || !std::isfinite(value)) fail(std::string(name) + " needs a finite number above 0");
+        return value;
+    }
+
+    // Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed.
+    void check_kind(const Step& step, const Shape& x, bool tokens) const {
+        switch (step.op) {
+            case Op::bit_embedding:
+            case Op::embedding:
+                if (!tokens || x.size() != 1) fail("its input is not the program's tokens");
+                return;
+            case Op::attention:
+                if (!tokens) fail("the program's input is not tokens");
+                break;
+            case Op::add:
+            case Op::bit_linear:
+            case Op::gelu:
+            case Op::linear:
+            case Op::normalize:
+            case Op::relu:
+            case Op::scale:
+            case Op::scale_shift:
+            case Op::softmax: break;
+            default:
+                if (tokens) fail("has no meaning for tokens");
+        }
+        if (tokens && x.size() != 2) fail("its input is tokens: embed them first");
     }
 
     std::int64_t size(const char* name) const { return integer(attributes().at(name), name, 1); }
@@ -171,6 +216,21 @@ class StepReader {
         return y;
     }
 
+    Shape embedding(Step& step, const Shape& x) {
+        step.rows = size("rows");
+        const std::int64_t features = size("features");
+        step.of_position = choice("of", "position", "token");
+        if (step.of_position && step.rows < x[0]) fail("has fewer rows than there are positions");
+        if (step.op == Op::bit_embedding) {
+            step.plus_minus = choice("values", "pm1", "01");
+            step.bits = bits("weight", step.rows, features, false);
+            step.bias_bits = bits("bias", 1, features, true);
+        } else {
+            step.weight = floats("weight", {step.rows, features}, false);
+        }
+        return {x[0], features};
+    }
+
     Shape convolution(Step& step, const Shape& x) {
         image(x);
         const std::int64_t in = size("in_channels"), out = size("out_channels"), groups = size("groups");
@@ -231,6 +291,10 @@ Program read_program(const std::string& text, const Tensors& tensors) {
     }
     if (input.empty() || input.size() > 4) throw std::invalid_argument("[program] input.shape needs 1 to 4 axes");
     check_shape(input, "input");
+    if (const Json* kind = json.at("input").find("kind")) {
+        if (kind->string("input.kind") != "tokens" || input.size() != 1) throw std::invalid_argument("[program] input.kind is unknown");
+        program.tokens = true;
+    }
     named[json.at("input").at("name").string("input.name")] = 0;
     program.shapes.push_back(input);
     for (const Json& item : json.at("steps").items("steps")) {
@@ -241,15 +305,16 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         Step step;
         step.op = op->second;
         const auto& inputs = item.at("inputs").items("inputs");
-        if (inputs.size() != (step.op == Op::add ? 2u : 1u)) throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
+        if (inputs.size() != (step.op == Op::attention ? 3u : step.op == Op::add ? 2u : 1u))
+            throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const auto found = named.find(inputs[i].string("inputs"));
             if (found == named.end()) throw std::invalid_argument("[" + where + "] uses a value before any step makes it");
             step.inputs[i] = found->second;
         }
         StepReader reader(where, item, tensors);
-        const Shape* second = step.inputs[1] < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(step.inputs[1])];
-        Shape shape = reader.read(step, program.shapes[static_cast<std::size_t>(step.inputs[0])], second);
+        const auto shape_of = [&](int value) { return value < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(value)]; };
+        Shape shape = reader.read(step, *shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), program.tokens);
         check_shape(shape, where);
         step.output = static_cast<int>(program.shapes.size());
         if (!named.emplace(item.at("output").string("output"), step.output).second) {

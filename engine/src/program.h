@@ -23,7 +23,25 @@ struct TensorView {
 };
 using Tensors = std::map<std::string, TensorView>;
 
-enum class Op { add, bit_conv2d, bit_linear, conv2d, flatten, gelu, linear, max_pool2d, mean_pool, normalize, relu, scale_shift, softmax };
+enum class Op {
+    add,
+    attention,
+    bit_conv2d,
+    bit_embedding,
+    bit_linear,
+    conv2d,
+    embedding,
+    flatten,
+    gelu,
+    linear,
+    max_pool2d,
+    mean_pool,
+    normalize,
+    relu,
+    scale,
+    scale_shift,
+    softmax,
+};
 
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
 struct Window {
@@ -34,16 +52,20 @@ struct Window {
 
 struct Step {
     Op op{};
-    int inputs[2] = {-1, -1};  // indices of values
+    int inputs[3] = {-1, -1, -1};  // indices of values
     int output = -1;
     Window window;
     bool plus_minus = false;      // bits read as -1 and +1
     bool over_channel = false;    // normalize: the last axis; else the whole example
     bool channels_first = false;  // flatten: order "chw"
+    bool of_position = false;     // embedding: of the position, not of the token
+    std::int64_t rows = 0;        // embedding: of its table
+    std::int64_t heads = 0;       // attention
     float eps = 0;
+    float factor = 0;                    // scale
     const std::uint8_t* bits = nullptr;  // of binary layers
     const std::uint8_t* bias_bits = nullptr;
-    const float* weight = nullptr;  // of float layers; the scale of scale_shift
+    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift
     const float* bias = nullptr;    // of float layers; the shift of scale_shift
 };
 
@@ -52,6 +74,7 @@ struct Program {
     std::vector<Step> steps;
     std::vector<Shape> shapes;
     int output = 0;
+    bool tokens = false;  // the input is a sequence of tokens, and every value has a row for each of them
 };
 
 // Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -6,15 +7,10 @@ from numpy.typing import NDArray
 def isas() -> list[dict[str, Any]]:
     """The instruction sets of this build, the best last: name, text, needs, supported."""
 
-class Engine:
-    """A program in the engine; raises ValueError where the program, its tensors or an argument do not fit."""
-
+class _Runner:
     def __init__(
         self, program: str, tensors: dict[str, NDArray[Any]], precision: str, threads: int, isa: str | None = None
     ) -> None: ...
-    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute a batch, uint8 or float32 (n, *input shape), to float32 (n, *output shape)."""
-
     @property
     def isa(self) -> str: ...
     @property
@@ -23,3 +19,37 @@ class Engine:
     def precision(self) -> str: ...
     @property
     def memory_bytes(self) -> int: ...
+
+class Engine(_Runner):
+    """A program in the engine; raises ValueError where the program, its tensors or an argument do not fit."""
+
+    def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """Compute a batch, uint8 or float32 (n, *input shape), to float32 (n, *output shape)."""
+
+class Decoder(_Runner):
+    """A program over tokens in the engine, with the caches of any number of sequences; raises ValueError as Engine does."""
+
+    @property
+    def context(self) -> int:
+        """The most tokens of a sequence."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the program gives for each token."""
+
+    def open(self) -> int:
+        """A new, empty sequence."""
+
+    def close(self, sequence: int) -> None:
+        """Forget a sequence; its number may be given again."""
+
+    def length(self, sequence: int) -> int:
+        """How many tokens it has."""
+
+    def cut(self, sequence: int, length: int) -> None:
+        """Forget its tokens from `length` on."""
+
+    def extend(
+        self, sequences: Sequence[int], counts: Sequence[int], tokens: NDArray[np.int32], all: bool = False
+    ) -> NDArray[np.float32]:
+        """Append counts[i] of the tokens to sequences[i]; the outputs after each token (`all`), or after the last of each sequence."""

@@ -59,12 +59,15 @@ class Program:
         input_name, input_shape: of the value that a caller gives.
         steps: in the order in which they run.
         output: the name of the value that a caller gets.
+        tokens: the input is a sequence of at most `input_shape[0]` tokens, and every value has a row for each of them; a row depends on its own
+            token and those before it only.
     """
 
     input_name: str
     input_shape: Shape
     steps: tuple[Step, ...]
     output: str
+    tokens: bool = False
 
     def to_json(self) -> str:
         """The program as JSON, in the form that docs/program.md shows."""
@@ -80,7 +83,11 @@ class Program:
         ]
         return json.dumps(
             {
-                "input": {"name": self.input_name, "shape": list(self.input_shape)},
+                "input": {
+                    "name": self.input_name,
+                    "shape": list(self.input_shape),
+                    **({"kind": "tokens"} if self.tokens else {}),
+                },
                 "steps": steps,
                 "output": self.output,
             },
@@ -112,11 +119,15 @@ class Program:
                     tensors=names,
                 )
             )
+        shape = _axes(source.get("shape"), "input.shape")
+        if "kind" in source and (source["kind"] != "tokens" or len(shape) != 1):
+            raise FormatError(f"[program] input.kind={source['kind']!r}: only 'tokens', with one axis, is known")
         return cls(
             input_name=_typed(source.get("name"), str, "input.name"),
-            input_shape=_axes(source.get("shape"), "input.shape"),
+            input_shape=shape,
             steps=tuple(steps),
             output=_typed(tree.get("output"), str, "output"),
+            tokens="kind" in source,
         )
 
     def shapes(self, tensors: Tensors) -> dict[str, Shape]:
@@ -138,17 +149,32 @@ class Program:
                     raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
             if step.output in shapes:
                 raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
-            count = 2 if step.op == "add" else 1
+            count = {"add": 2, "attention": 3}.get(step.op, 1)
             if len(step.inputs) != count:
                 raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
             reader = _Reader(where, step, tensors)
+            self._check_kind(reader, step, shapes[step.inputs[0]])
             shape = OPS[step.op](reader, *(shapes[name] for name in step.inputs))
             reader.finish()
             _check_size(shape, where)
             shapes[step.output] = shape
-        if self.output not in shapes:
+        if self.output not in shapes or (self.tokens and self.output == self.input_name):
             raise FormatError(f"[program] its output {self.output!r} is made by no step")
         return shapes
+
+    def _check_kind(self, reader: _Reader, step: Step, x: Shape) -> None:
+        """Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed."""
+        if step.op in EMBEDDING_OPS:
+            if not self.tokens or len(x) != 1:
+                raise reader.fail("its input is not the program's tokens")
+        elif step.op == "attention" and not self.tokens:
+            raise reader.fail("the program's input is not tokens")
+        elif self.tokens and step.op not in TOKEN_OPS:
+            raise reader.fail("has no meaning for tokens")
+        elif self.tokens and len(x) != 2:
+            raise reader.fail("its input is tokens: embed them first")
+        elif self.tokens and step.op == "normalize" and step.attributes.get("over") != "channel":
+            raise reader.fail("over='example' would mix tokens: use 'channel'")
 
 
 class _Reader:
@@ -315,6 +341,33 @@ def _add(r: _Reader, x: Shape, y: Shape) -> Shape:
     return x
 
 
+def _attention(r: _Reader, q: Shape, k: Shape, v: Shape) -> Shape:
+    if not q == k == v:
+        raise r.fail(f"its inputs have shapes {q}, {k} and {v}: needs equal ones")
+    heads = r.integer("heads")
+    if q[-1] % heads:
+        raise r.fail(f"heads={heads} does not divide its {q[-1]} features")
+    return q
+
+
+def _embedding(r: _Reader, x: Shape, binary: bool) -> Shape:
+    rows, features = r.integer("rows"), r.integer("features")
+    if r.choice("of", ("token", "position")) == "position" and rows < x[0]:
+        raise r.fail(f"has {rows} rows for {x[0]} positions: needs one for each")
+    if binary:
+        r.choice("values", ("01", "pm1"))
+        r.bits("weight", rows, features)
+        r.bits("bias", 1, features, optional=True)
+    else:
+        r.tensor("weight", np.float32, (rows, features))
+    return (x[0], features)
+
+
+def _scale(r: _Reader, x: Shape) -> Shape:
+    r.number("factor")
+    return x
+
+
 def _flatten(r: _Reader, x: Shape) -> Shape:
     if r.choice("order", ("hwc", "chw")) == "chw" and len(x) != 3:
         raise r.fail(f"order='chw' but its input has shape {x}: needs (height, width, channels)")
@@ -324,9 +377,12 @@ def _flatten(r: _Reader, x: Shape) -> Shape:
 # Each op: from its reader and its inputs' shapes to its output's shape, every attribute and tensor checked on the way.
 OPS: dict[str, Callable[..., Shape]] = {
     "add": _add,
+    "attention": _attention,
     "bit_conv2d": lambda r, x: _convolution(r, x, True),
+    "bit_embedding": lambda r, x: _embedding(r, x, True),
     "bit_linear": lambda r, x: _dense(r, x, True),
     "conv2d": lambda r, x: _convolution(r, x, False),
+    "embedding": lambda r, x: _embedding(r, x, False),
     "flatten": _flatten,
     "gelu": _same,
     "linear": lambda r, x: _dense(r, x, False),
@@ -334,9 +390,12 @@ OPS: dict[str, Callable[..., Shape]] = {
     "mean_pool": _mean_pool,
     "normalize": _normalize,
     "relu": _same,
+    "scale": _scale,
     "scale_shift": _scale_shift,
     "softmax": _same,
 }
+EMBEDDING_OPS = ("bit_embedding", "embedding")
+TOKEN_OPS = ("add", "attention", "bit_linear", "gelu", "linear", "normalize", "relu", "scale", "scale_shift", "softmax")
 
 
 def _last(r: _Reader, x: Shape) -> int:

@@ -35,6 +35,23 @@ struct Segments {
     int length;
 };
 
+// Bits in the layout that products with few rows read, for they take as long as reading the weights takes: a tile holds 128 outputs; for each
+// group of 4 inputs it has 64 bytes, of which byte 4 * lane + i belongs to input i of the group, and its bit b to the output 16 * b + lane.
+constexpr int tile_blocks = 8;
+constexpr int tile_outputs = block_outputs * tile_blocks;
+constexpr int tile_group_bytes = 64;
+// Keys lie in blocks of so many tokens.
+constexpr int key_block = 64;
+
+// A query's view of what it attends to: one head of `features` numbers a token.
+struct Attended {
+    std::int64_t tokens;
+    std::int64_t features;      // of the head
+    std::int64_t key_stride;    // from a block of keys to the next; the head's begin at [feature][token of the block]
+    std::int64_t value_stride;  // from a token's values to the next's
+    float scale;
+};
+
 // What happens to a row of sums before it is stored.
 struct Epilogue {
     enum class Norm { none, channel, affine };
@@ -62,6 +79,11 @@ struct Kernels {
     // The same in float: the panel holds one input after another, for each 16 * blocks outputs.
     void (*product_float)(const float* const* rows, int count, const Segments& segments, const float* panel, int blocks, float* out,
                           std::ptrdiff_t out_stride);
+    // One tile of bits times one row of inputs (4 * groups): out[o] = sum over i of bit(o, i) * x[i], for 128 outputs; exact.
+    void (*product_bits)(const std::uint8_t* tile, const std::int8_t* x, std::int64_t groups, std::int32_t* out);
+    // Some blocks of a tile to a panel of 0 and 1, as the products with many rows take it; for floats also of -1 and 1.
+    void (*expand_tile_int8)(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, std::int8_t* panel);
+    void (*expand_tile_float)(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, bool plus_minus, float* panel);
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
     void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);
@@ -73,9 +95,16 @@ struct Kernels {
 
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
     void (*scale_shift)(const float* x, std::ptrdiff_t rows, int channels, const float* scale, const float* shift, float* y);
+    void (*scale)(const float* x, std::ptrdiff_t n, float factor, float* y);
     void (*relu)(const float* x, std::ptrdiff_t n, float* y);
+    void (*gelu)(const float* x, std::ptrdiff_t n, float* y);
+    void (*softmax)(const float* x, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
+    // y = softmax(scale * q K^T) V for one head of one query, with keys and values as floats or as their upper 16 bits (bfloat16); `scores` has
+    // room for the tokens rounded up to whole blocks.
+    void (*attend)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
+    void (*attend_bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
 };
 
 // The tables that this build has, the best last.

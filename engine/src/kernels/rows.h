@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 
 #include "kernels.h"
 
@@ -54,6 +55,51 @@ void row_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
 
 void row_relu(const float* x, std::ptrdiff_t n, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];  // NaN stays NaN
+}
+
+void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * factor;
+}
+
+// e^x to 2 units in the last place, without branches so that the compiler makes vectors of it: x = n ln 2 + r, a polynomial for e^r (Cephes),
+// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN.
+inline float exponential(float x) {
+    const float bounded = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+    const float n = __builtin_rintf(bounded * 1.44269504088896341f);
+    const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
+    float power;
+    std::memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+// x/2 * erfc(-x / sqrt(2)). For z >= 0 erfc(z) = t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun 7.1.26); as
+// a product it does not lose its tail to rounding as 1 + erf would.
+inline float gelu_of(float x) {
+    const float z = std::fabs(x) * 0.70710678118654752f;
+    const float t = 1.0f / (1.0f + 0.3275911f * z);
+    const float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
+    const float tail = p * exponential(-z * z);
+    return 0.5f * x * (x < 0 ? tail : 2.0f - tail);
+}
+
+void row_gelu(const float* x, std::ptrdiff_t n, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = gelu_of(x[i]);
+}
+
+void row_softmax(const float* x, std::ptrdiff_t n, float* y) {
+    float largest = x[0];
+    for (std::ptrdiff_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = exponential(x[i] - largest);
+    const float share = 1.0f / lane_sum(y, n);
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] *= share;
 }
 
 void row_add(const float* a, const float* b, std::ptrdiff_t n, float* y) {
@@ -154,6 +200,103 @@ void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
                 }
             }
         }
+    }
+}
+
+void expand_tile_int8_rows(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, std::int8_t* panel) {
+    for (std::int64_t g = 0; g < groups; ++g, tile += tile_group_bytes) {
+        std::uint32_t words[block_outputs];
+        std::memcpy(words, tile, sizeof words);
+        for (int b = 0; b < blocks; ++b, panel += sizeof words) {
+            std::uint32_t weights[block_outputs];
+            for (int lane = 0; lane < block_outputs; ++lane) weights[lane] = words[lane] >> (first_block + b) & 0x01010101u;
+            std::memcpy(panel, weights, sizeof weights);
+        }
+    }
+}
+
+void expand_tile_float_rows(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, bool plus_minus, float* panel) {
+    const float set = 1.0f, clear = plus_minus ? -1.0f : 0.0f;
+    for (std::int64_t g = 0; g < groups; ++g, tile += tile_group_bytes) {
+        std::uint32_t words[block_outputs];
+        std::memcpy(words, tile, sizeof words);
+        for (int i = 0; i < int8_group; ++i) {
+            for (int b = 0; b < blocks; ++b, panel += block_outputs) {
+                for (int lane = 0; lane < block_outputs; ++lane) {
+                    panel[lane] = (words[lane] >> (8 * i + first_block + b) & 1u) != 0 ? set : clear;
+                }
+            }
+        }
+    }
+}
+
+// Sixteen numbers that the compiler keeps in as many registers as an instruction set needs for them.
+typedef float Lanes __attribute__((vector_size(4 * lanes)));
+typedef std::uint16_t HalfLanes __attribute__((vector_size(2 * lanes)));
+typedef std::uint32_t WordLanes __attribute__((vector_size(4 * lanes)));
+
+inline void load_lanes(const float* from, Lanes& to) {
+    std::memcpy(&to, from, sizeof to);
+}
+
+inline void load_lanes(const std::uint16_t* from, Lanes& to) {
+    HalfLanes half;
+    std::memcpy(&half, from, sizeof half);
+    const WordLanes words = __builtin_convertvector(half, WordLanes) << 16;
+    std::memcpy(&to, &words, sizeof to);
+}
+
+inline float load_one(float x) {
+    return x;
+}
+
+inline float load_one(std::uint16_t x) {
+    const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+template <class Stored>
+void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    constexpr int parts = key_block / lanes;
+    for (std::int64_t first = 0; first < a.tokens; first += key_block, keys += a.key_stride) {
+        Lanes sums[parts] = {};
+        for (std::int64_t i = 0; i < a.features; ++i) {
+            for (int p = 0; p < parts; ++p) {
+                Lanes key;
+                load_lanes(keys + i * key_block + p * lanes, key);
+                sums[p] += key * q[i];
+            }
+        }
+        for (int p = 0; p < parts; ++p) std::memcpy(scores + first + p * lanes, &sums[p], sizeof sums[p]);
+    }
+    row_scale(scores, a.tokens, a.scale, scores);
+    row_softmax(scores, a.tokens, scores);
+    // Sixteen features at a time stay in registers while the tokens pass.
+    std::int64_t i = 0;
+    for (; i + lanes <= a.features; i += lanes) {
+        Lanes even = {}, odd = {};
+        std::int64_t t = 0;
+        for (; t + 2 <= a.tokens; t += 2) {
+            Lanes one, two;
+            load_lanes(values + t * a.value_stride + i, one);
+            load_lanes(values + (t + 1) * a.value_stride + i, two);
+            even += one * scores[t];
+            odd += two * scores[t + 1];
+        }
+        if (t < a.tokens) {
+            Lanes one;
+            load_lanes(values + t * a.value_stride + i, one);
+            even += one * scores[t];
+        }
+        even += odd;
+        std::memcpy(y + i, &even, sizeof even);
+    }
+    for (; i < a.features; ++i) {
+        float sum = 0;
+        for (std::int64_t t = 0; t < a.tokens; ++t) sum += load_one(values[t * a.value_stride + i]) * scores[t];
+        y[i] = sum;
     }
 }
 

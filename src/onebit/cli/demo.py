@@ -1,4 +1,4 @@
-"""`onebit demo`: the whole way on handwritten digits, in about two minutes."""
+"""`onebit demo`: the whole way on handwritten digits, in about two minutes; or on text, see `demo_text`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 EXAMPLES = """examples:
   onebit demo
   onebit demo --out my_demo --epochs 5
+  onebit demo text                          a 1-bit language decoder instead, about three minutes
 """
 
 # The smallest network that shows what bits can do; the digits are enlarged so that two poolings leave something to see.
@@ -23,21 +24,20 @@ IMAGE_SIZE = (16, 16)
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="train, pack and run a 1-bit network on handwritten digits",
+        help="train, pack and run a 1-bit network on handwritten digits, or on text",
         description=(
-            "Train a network of single bits and its float twin on scikit-learn's handwritten digits, pack it, verify it, run it, "
-            "and print one table and one picture."
+            "Train a network of single bits and its float twin on scikit-learn's handwritten digits (or on the documentation and sources that come "
+            "with Python), pack it, verify it, run it, and print one table and one picture (or a sample of text)."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("images",), default="images", help="default %(default)s")
+    parser.add_argument("what", nargs="?", choices=("images", "text"), default="images", help="default %(default)s")
     parser.add_argument(
         "--out",
         type=Path,
-        default=Path("onebit-demo"),
         metavar="DIR",
-        help="default %(default)s; an earlier demo there is replaced",
+        help="default onebit-demo, onebit-demo-text; an earlier demo there is replaced",
     )
     parser.add_argument("--epochs", type=int, help="of the binary network and of its twin (default the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
@@ -45,16 +45,26 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    args.out = args.out or Path("onebit-demo" if args.what == "images" else "onebit-demo-text")
+    if args.what == "text":
+        from onebit.cli import demo_text
+
+        return demo_text.run(args)
+    return _run_images(args)
+
+
+def _run_images(args: argparse.Namespace) -> int:
     import onebit
     from onebit.cli.verify import compare_all
     from onebit.data import load_test_images
+    from onebit.images import ImageTask
     from onebit.training import load_recipe, load_run, train
 
     overrides: dict[str, Any] = {"image_size": list(IMAGE_SIZE), "seed": args.seed}
     if args.epochs is not None:
         overrides["epochs"] = args.epochs
     recipe = load_recipe("digits").override(overrides, "demo")
-    _clear(args.out)
+    clear(args.out)
     start = time.monotonic()
     runs = {}
     for name, binary in (("binary", True), ("float", False)):
@@ -69,7 +79,9 @@ def run(args: argparse.Namespace) -> int:
     print()
     report = onebit.pack(runs["binary"].model, file, runs["binary"].task)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
-    images = load_test_images("digits", runs["binary"].task, recipe.seed)
+    task = runs["binary"].task
+    assert isinstance(task, ImageTask)
+    images = load_test_images("digits", task, recipe.seed)
     comparisons = {
         row["computed by"]: row for row in compare_all(file, load_run(args.out / "binary"), images.pixels, 1)
     }
@@ -81,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     answers = session(images.pixels).argmax(1)
     times = _time_both(runs["float"], session, images.pixels[:1])
     float_bytes = 4 * sum(p.numel() for p in runs["float"].model.parameters())
-    _print_table(
+    print_table(
         [
             ("", "float, PyTorch", "binary, PyTorch", "binary, engine int8"),
             (
@@ -99,16 +111,21 @@ def run(args: argparse.Namespace) -> int:
     _draw(picture, runs, session, images)
     _write_samples(args.out / "samples", images)
     print(f"\nCurves and sample answers: {picture}   ({time.monotonic() - start:.0f} s in all)")
-    # In a virtual environment that is not active the command is found by its path only.
-    command = "onebit" if shutil.which("onebit") or sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    command = command_name()
     print("Next:")
     print(f"  {command} info {file}")
     print(f"  {command} classify {file} {args.out / 'samples'}/*.png --top 2")
     print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
+    print(f"  {command} demo text    the same for language, about three minutes")
     return 0
 
 
-def _clear(out: Path) -> None:
+def command_name() -> str:
+    """How the user can call the command again: in a virtual environment that is not active it is found by its path only."""
+    return "onebit" if shutil.which("onebit") or sys.argv[0].endswith("__main__.py") else sys.argv[0]
+
+
+def clear(out: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     from onebit.errors import OnebitError
 
@@ -139,7 +156,8 @@ def _time_both(twin: Any, session: Any, pixels: Any) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Print rows of cells in columns; the first row is the head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     print()
     for index, row in enumerate(rows):

@@ -1,17 +1,25 @@
-"""`onebit evaluate`: accuracy and loss of a run folder or of a packed file."""
+"""`onebit evaluate`: accuracy and loss of a run folder or of a packed file; of a language model also perplexity and bits per byte."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onebit.data.text import TextSet
+    from onebit.metrics import TextMetrics
+    from onebit.runtime.text import TextSession
 
 EXAMPLES = """examples:
   onebit evaluate runs/images                                      the trained network in PyTorch, on its own test images
   onebit evaluate runs/images.onebit --data my_pictures            the packed file in the engine
   onebit evaluate runs/images.onebit --data my_pictures --precision float32
+  onebit evaluate runs/mini                                        a language model, on the text that was set aside
+  onebit evaluate runs/mini.onebit --data other_books.txt          the packed file, on another text
 """
 
 
@@ -19,13 +27,17 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="accuracy and loss of a trained network or a packed file",
-        description="Accuracy and loss on test images, of a run folder (in PyTorch) or of a packed file (in the engine).",
+        description=(
+            "Accuracy and loss on test images, or perplexity, accuracy and bits per byte on text, of a run folder (in PyTorch) or of a packed file "
+            "(in the engine)."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=Path, metavar="RUN_OR_FILE")
     parser.add_argument(
-        "--data", help="a folder of images or the name of a data set; default what the run was trained on"
+        "--data",
+        help="a folder of images, a text file or folder, or the name of a data set; default what the run was trained on",
     )
     parser.add_argument(
         "--precision", choices=("int8", "float32"), default="int8", help="of the engine (default %(default)s)"
@@ -39,11 +51,23 @@ def run(args: argparse.Namespace) -> int:
     result = _evaluate_run(args) if args.model.is_dir() else _evaluate_file(args)
     if args.json:
         print(json.dumps(result))
-    else:
+    elif "images" in result:
         print(
             f"{args.model} ({result['numerics']}): accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} "
             f"on {result['images']} test images, {result['seconds']:.1f} s"
         )
+    else:
+        print(
+            f"{args.model} ({result['numerics']}): {result['bits_per_byte']:.4f} bits per byte, perplexity {result['perplexity']:.3f}, "
+            f"accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} on {result['tokens']:,} tokens of {result['data']}, "
+            f"{result['seconds']:.1f} s"
+        )
+        print(f"  tokenizer: {result['tokenizer']}; context: {result['context']} tokens; padding is not counted")
+        if "padded_perplexity_not_comparable" in result:
+            print(
+                f"  counting padding, for comparison with the paper's tables only: perplexity {result['padded_perplexity_not_comparable']:.3f}, "
+                f"accuracy {100 * result['padded_accuracy_not_comparable']:.2f} %"
+            )
     return 0
 
 
@@ -51,15 +75,43 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from onebit.data import load_test_images
+    from onebit.images import ImageTask
     from onebit.training import evaluate, load_run
 
     if args.threads:
         torch.set_num_threads(args.threads)
     trained = load_run(args.model)
+    if not isinstance(trained.task, ImageTask):
+        return _evaluate_text_run(args, trained)
     images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
     start = time.perf_counter()
     result = evaluate(trained.model, images, trained.task)
     return {"numerics": "PyTorch float32", **result, "seconds": time.perf_counter() - start}
+
+
+def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
+    from onebit.data.text import Unit, load_evaluation_text, load_validation_text
+    from onebit.training import evaluate_text
+
+    recipe = trained.recipe
+    unit: Unit = "line" if recipe.examples == "sentences" else "document"
+    if args.data is None:
+        text, notes = load_validation_text(
+            recipe.data, trained.task, unit, recipe.validation_data, recipe.validation_share, recipe.seed
+        )
+    else:
+        text, notes = load_evaluation_text(args.data, trained.task, unit)
+    _print_notes(notes)
+    start = time.perf_counter()
+    metrics = evaluate_text(trained.model, text, trained.task, trained.model.context, recipe.examples)
+    seconds = time.perf_counter() - start
+    figures = metrics.figures(padded=recipe.examples == "sentences")
+    return {"numerics": "PyTorch float32", "data": text.source, **figures, "seconds": seconds}
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
@@ -68,13 +120,15 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     import onebit
     from onebit.data import load_test_images
     from onebit.errors import OnebitError
-    from onebit.runtime.session import softmax
+    from onebit.runtime.session import ImageSession, softmax
 
     session = onebit.load(args.model, args.precision, args.threads)
+    if args.data is None:
+        raise OnebitError("[evaluate] a packed file does not know where its images or its text lie: give --data")
+    if not isinstance(session, ImageSession):
+        return _evaluate_text_file(args, session)
     if session.task is None:
         raise OnebitError(f"[{args.model}] is no classifier of images")
-    if args.data is None:
-        raise OnebitError("[evaluate] a packed file does not know where its images lie: give --data")
     images = load_test_images(args.data, session.task)
     start = time.perf_counter()
     right, loss = 0, 0.0
@@ -92,3 +146,31 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
         "images": count,
         "seconds": seconds,
     }
+
+
+def _evaluate_text_file(args: argparse.Namespace, session: Any) -> dict[str, Any]:
+    from onebit.data.text import load_evaluation_text
+
+    text, notes = load_evaluation_text(args.data, session.task)
+    _print_notes(notes)
+    start = time.perf_counter()
+    figures = evaluate_session(session, text).figures()
+    seconds = time.perf_counter() - start
+    return {"numerics": f"engine {args.precision}", "data": text.source, **figures, "seconds": seconds}
+
+
+def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:
+    """The figures of a packed language model on all of a text, in windows of its context."""
+    import numpy as np
+
+    from onebit.data.examples import Examples
+    from onebit.metrics import TextMetrics, nats_of
+
+    metrics = TextMetrics(session.task.description, session.context, text.tokens_per_byte)
+    examples = Examples(text, session.context)
+    for index in range(len(examples)):
+        inputs, targets = (array[0] for array in examples.take(np.array([index])))
+        count = int((targets >= 0).sum())
+        nats, right = nats_of(session.logits(inputs[:count].tolist()), targets[:count])
+        metrics.add(nats, right, np.ones(count, bool))
+    return metrics

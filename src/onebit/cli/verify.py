@@ -8,8 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The reference is plain NumPy: a few images take as long as thousands in the engine.
+# The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
 REFERENCE_IMAGES = 16
+REFERENCE_TEXTS = 1
+# Texts of a whole context that are compared where no --limit is given.
+TEXTS = 8
 
 EXAMPLES = """examples:
   onebit verify runs/images.onebit runs/images
@@ -22,19 +25,23 @@ def add_parser(subparsers: Any) -> None:
         "verify",
         help="compare a packed file with the network it was packed from",
         description=(
-            "Run the same test images through PyTorch, the NumPy reference and the engine at both precisions, and report the largest difference "
-            "and how often the answer differs. Exits 1 where the float32 engine is not PyTorch's equal."
+            "Run the same test images or texts through PyTorch, the NumPy reference and the engine at both precisions, and report the "
+            "largest difference and how often the answer differs. Exits 1 where the float32 engine is not PyTorch's equal."
         ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder that it was packed from")
-    parser.add_argument("--data", help="other images; default the run's own test images")
+    parser.add_argument(
+        "--data", help="other images or another text; default the run's own, which it was not trained on"
+    )
     parser.add_argument(
         "--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="use the first N images only")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use the first N images, or texts of a whole context, only"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
@@ -43,25 +50,29 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.data import load_test_images
     from onebit.errors import OnebitError
+    from onebit.images import ImageTask
     from onebit.runtime.verify import FLOAT32_TOLERANCE
     from onebit.training import load_run
 
     trained = load_run(args.folder, args.checkpoint)
     if args.limit is not None and args.limit < 1:
         raise OnebitError(f"[verify] --limit {args.limit}: use 1 or more")
-    images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
-    pixels = images.pixels[: args.limit]
-    rows = compare_all(args.file, trained, pixels, args.threads)
-    float32 = next(row for row in rows if row["computed by"] == "engine float32")
-    good = float32["relative"] <= FLOAT32_TOLERANCE
+    if isinstance(trained.task, ImageTask):
+        images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
+        rows = compare_all(args.file, trained, images.pixels[: args.limit], args.threads)
+    else:
+        rows = compare_texts(args.file, trained, load_texts(trained, args.data, args.limit or TEXTS), args.threads)
+    float32 = [row for row in rows if row["computed by"].startswith("engine float32")]
+    good = all(row["relative"] <= FLOAT32_TOLERANCE for row in float32)
     if args.json:
         print(json.dumps({"file": str(args.file), "run": str(args.folder), "equal": good, "comparisons": rows}))
     else:
         print(f"{args.file} against {args.folder} in PyTorch float32:")
+        width = max(len(row["computed by"]) for row in rows)
         for row in rows:
             print(
-                f"  {row['computed by']:<16} largest relative difference {row['relative']:.1e}, "
-                f"{row['changed']} of {row['images']} answers differ ({100 * row['changed'] / row['images']:.2f} %), {row['seconds']:.1f} s"
+                f"  {row['computed by']:<{width}} largest relative difference {row['relative']:.1e}, "
+                f"{row['changed']} of {row['compared']} answers differ ({100 * row['changed'] / row['compared']:.2f} %), {row['seconds']:.1f} s"
             )
         print(
             "the packed file computes what was trained"
@@ -80,7 +91,6 @@ def compare_all(file: Path, trained: Any, pixels: Any, threads: int | None) -> l
     from onebit.errors import OnebitError
     from onebit.fileformat import load_model
     from onebit.runtime import reference
-    from onebit.runtime.verify import compare
     from onebit.training.batches import scale_pixels
 
     def batches(compute: Any, count: int) -> Any:
@@ -106,17 +116,81 @@ def compare_all(file: Path, trained: Any, pixels: Any, threads: int | None) -> l
         "engine float32": (len(pixels), float32),
         "engine int8": (len(pixels), int8),
     }
+    return _compare({name: (lambda c=c, n=n: batches(c, n)) for name, (n, c) in computations.items()}, expected)
+
+
+def load_texts(trained: Any, data: str | None, count: int) -> Any:
+    """The first texts of a whole context, int64 (count, context), that a run was not trained on."""
+    import numpy as np
+
+    from onebit.data.text import load_evaluation_text, load_validation_text
+    from onebit.errors import DataError
+
+    recipe, context = trained.recipe, trained.model.context
+    if data is None:
+        text, _ = load_validation_text(
+            recipe.data, trained.task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
+        )
+    else:
+        text, _ = load_evaluation_text(data, trained.task)
+    count = min(count, len(text) // context)
+    if not count:
+        raise DataError(f"[{text.source}] holds {len(text)} tokens: needs a whole context of {context}")
+    return np.asarray(text.tokens[: count * context], np.int64).reshape(count, context)
+
+
+def compare_texts(file: Path, trained: Any, tokens: Any, threads: int | None) -> list[dict[str, Any]]:
+    """Compare the reference and the engine, in one pass and token by token, with PyTorch on texts, int64 (n, context)."""
+    import numpy as np
+    import torch
+
+    import onebit
+    from onebit.errors import OnebitError
+    from onebit.fileformat import load_model
+    from onebit.runtime import reference
+    from onebit.runtime.text import TextSession
+
+    packed = load_model(file)
+    if packed.task.get("vocabulary") != trained.task.to_json()["vocabulary"] or packed.program.input_shape != (
+        trained.model.context,
+    ):
+        raise OnebitError(
+            f"[verify] {file} has another vocabulary or context than {trained.path}: it was packed from another run"
+        )
+    with torch.inference_mode():
+        expected = np.concatenate([trained.model(torch.from_numpy(text[None])).float().numpy()[0] for text in tokens])
+    few = tokens[:REFERENCE_TEXTS]
+    computations: dict[str, Any] = {}
+    for precision in ("float32", "int8"):
+        computations[f"NumPy {precision}"] = lambda p=precision: np.concatenate(
+            list(reference.run(packed.program, packed.tensors, few, p))
+        )
+    for precision in ("float32", "int8"):
+        session = onebit.load(file, precision, threads)  # type: ignore[arg-type]
+        assert isinstance(session, TextSession)
+        computations[f"engine {precision}"] = lambda s=session: np.concatenate([s.logits(text) for text in tokens])
+        computations[f"engine {precision}, token by token"] = lambda s=session: np.concatenate(
+            [s.logits(text, one_by_one=True) for text in tokens]
+        )
+    return _compare(computations, expected)
+
+
+def _compare(computations: dict[str, Any], expected: Any) -> list[dict[str, Any]]:
+    """What each computation gives against the first of the expected outputs, and how long it takes."""
+    from onebit.runtime.verify import compare
+
     rows = []
-    for name, (count, compute) in computations.items():
+    for name, compute in computations.items():
         start = time.perf_counter()
-        difference = compare(batches(compute, count), expected[:count])
+        made = compute()
         seconds = time.perf_counter() - start
+        difference = compare(made, expected[: len(made)])
         rows.append(
             {
                 "computed by": name,
                 "relative": difference.relative,
                 "changed": difference.changed,
-                "images": count,
+                "compared": difference.compared,
                 "seconds": seconds,
             }
         )

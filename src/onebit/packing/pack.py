@@ -8,9 +8,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
 from onebit.packing.trace import FloatTensor, trace
+from onebit.text import TextTask
+
+# A report that is longer than a screen is not read; `PackReport.kept_float` has them all.
+_SHOWN_TENSORS = 16
 
 
 @dataclass(frozen=True)
@@ -50,18 +55,22 @@ class PackReport:
         ]
         if self.kept_float:
             lines.append("  kept as float32 (4 bytes each):")
-            lines += [f"    {t.name}: {t.elements:,} ({t.reason})" for t in self.kept_float]
+            lines += [f"    {t.name}: {t.elements:,} ({t.reason})" for t in self.kept_float[:_SHOWN_TENSORS]]
+            rest = self.kept_float[_SHOWN_TENSORS:]
+            if rest:
+                lines.append(f"    and {len(rest)} more tensors: {sum(t.elements for t in rest):,}")
         else:
             lines.append("  kept as float32: nothing")
         return "\n".join(lines)
 
 
-def to_packed_model(model: nn.Module, task: ImageTask) -> PackedModel:
-    """The packed form of a classifier of images, in memory.
+def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel:
+    """The packed form of a classifier of images or of a language model, in memory.
 
     Args:
-        model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes).
-        task: labels, image size, channels and scaling.
+        model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes); or takes integers (batch,
+            time), gives logits (batch, time, vocabulary), and has a `context`.
+        task: labels, image size, channels and scaling; or the tokenizer.
 
     Raises:
         PackError: the model holds what a program cannot express.
@@ -69,13 +78,13 @@ def to_packed_model(model: nn.Module, task: ImageTask) -> PackedModel:
     return _trace(model, task)[0]
 
 
-def pack(model: nn.Module, path: str | Path, task: ImageTask) -> PackReport:
-    """Pack a classifier of images into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
+def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> PackReport:
+    """Pack a classifier of images or a language model into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
 
     Args:
         model: as for `to_packed_model`.
         path: the `.onebit` file to write; one that stands there is replaced only when the new one is complete.
-        task: labels, image size, channels and scaling.
+        task: labels, image size, channels and scaling; or the tokenizer.
 
     Returns:
         The report: bytes before and after, and what stayed float.
@@ -102,12 +111,24 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask) -> PackReport:
     )
 
 
-def _trace(model: nn.Module, task: ImageTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
+def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
     training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
+            if isinstance(task, TextTask):
+                context = getattr(model, "context", None)
+                if type(context) is not int or context < 1:
+                    raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
+                result = trace(model, (context,), tokens=True)
+            else:
+                result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
     finally:
         model.train(training)
+    if isinstance(task, TextTask):
+        outputs = result.program.shapes(result.tensors)[result.program.output][-1]
+        if outputs != len(task.vocabulary):
+            raise PackError(
+                f"[pack] the model gives {outputs} logits for a vocabulary of {len(task.vocabulary)} tokens"
+            )
     return PackedModel(result.program, result.tensors, task.to_json()), result.bit_parameters, tuple(result.kept_float)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
-from onebit.nn import BinaryConv2d, BinaryLinear, Normalize
+from onebit.nn import (
+    BinaryConv2d,
+    BinaryEmbedding,
+    BinaryLinear,
+    CausalAttention,
+    Normalize,
+    TokenPositionEmbedding,
+)
 from onebit.program import Program, Step, pack_rows
 
 
@@ -44,13 +51,21 @@ class _LayerTracer(fx.Tracer):
         return isinstance(m, tuple(_MODULES)) or super().is_leaf_module(m, module_qualified_name)
 
 
-def trace(model: nn.Module, input_shape: Sequence[int], mean: Sequence[float] = (), std: Sequence[float] = ()) -> Trace:
+def trace(
+    model: nn.Module,
+    input_shape: Sequence[int],
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    tokens: bool = False,
+) -> Trace:
     """Express a model as a program.
 
     Args:
-        model: in evaluation mode; takes (batch, channels, height, width) for a 3-axis `input_shape`, (batch, features) for one axis.
-        input_shape: (height, width, channels) or (features,).
+        model: in evaluation mode; takes (batch, channels, height, width) for a 3-axis `input_shape`, (batch, features) for one axis, integers
+            (batch, time) for tokens.
+        input_shape: (height, width, channels) or (features,); (context,) for tokens.
         mean, std: of each channel; the program begins with ``(x - mean) / std`` where they are given.
+        tokens: the model is one over tokens.
 
     Raises:
         PackError: the model holds a layer or a function that a program cannot express; the message names it.
@@ -62,7 +77,7 @@ def trace(model: nn.Module, input_shape: Sequence[int], mean: Sequence[float] = 
         raise PackError(
             f"[pack] {type(model).__name__} cannot be traced ({error}): avoid control flow that depends on tensors in its forward"
         ) from None
-    builder = _Builder(model, tuple(input_shape), mean, std)
+    builder = _Builder(model, Program("input", tuple(input_shape), (), "input", tokens), mean, std)
     for node in graph.nodes:
         builder.visit(node)
     return builder.finish()
@@ -71,17 +86,14 @@ def trace(model: nn.Module, input_shape: Sequence[int], mean: Sequence[float] = 
 class _Builder:
     """Collects steps, and knows each value's name and shape, from a traced graph."""
 
-    def __init__(
-        self, model: nn.Module, input_shape: tuple[int, ...], mean: Sequence[float], std: Sequence[float]
-    ) -> None:
+    def __init__(self, model: nn.Module, program: Program, mean: Sequence[float], std: Sequence[float]) -> None:
         self._model = model
         self._steps: list[Step] = []
         self._named: dict[str, str] = {}  # a graph node's name to a value's name
         self._result: str | None = None
         self._current = "input"
         self._tensors: dict[str, NDArray[Any]] = {}
-        self._input_shape = input_shape
-        self._trace = Trace(Program("input", input_shape, (), "input"), self._tensors)
+        self._trace = Trace(program, self._tensors)
         self._source = "input"
         if len(mean):
             scale = 1 / np.asarray(std, np.float32)
@@ -109,11 +121,11 @@ class _Builder:
     def finish(self) -> Trace:
         """The trace, its shapes checked."""
         assert self._result is not None
-        program = Program("input", self._input_shape, tuple(self._steps), self._result)
+        program = replace(self._trace.program, steps=tuple(self._steps), output=self._result)
         try:
             program.shapes(self._tensors)
         except ValueError as error:
-            raise PackError(f"[pack] the model does not fit an input of shape {self._input_shape}: {error}") from None
+            raise PackError(f"[pack] the model does not fit an input of shape {program.input_shape}: {error}") from None
         self._trace.program = program
         return self._trace
 
@@ -155,10 +167,13 @@ class _Builder:
         layer = self._model.get_submodule(str(node.target))
         if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
             raise self.fail("is called with more than one tensor: this layer takes one")
-        x = self._named[node.args[0].name]
+        return self.layer(str(node.target), layer, self._named[node.args[0].name])
+
+    def layer(self, name: str, layer: nn.Module, x: str) -> str:
+        """Append the steps of a layer; returns the name of its output."""
         for kind, handler in _MODULES.items():
             if isinstance(layer, kind):
-                return handler(self, str(node.target), layer, x)
+                return handler(self, name, layer, x)
         known = ", ".join(sorted(kind.__name__ for kind in _MODULES))
         raise self.fail(f"a layer of type {type(layer).__name__} cannot be packed: use {known}")
 
@@ -197,13 +212,12 @@ class _Builder:
         )
 
     def _constant_scale(self, x: str, factor: float) -> str:
-        channels = self._shape(x)[-1]
-        return self.scale_shift(
-            x, np.full(channels, factor, np.float32), np.zeros(channels, np.float32), f"{x}_times", "a constant factor"
-        )
+        if not 0 < factor < float("inf"):
+            raise self.fail(f"a product with {factor} cannot be packed: use a number above 0")
+        return self.step("scale", [x], {"factor": factor})
 
     def _shape(self, value: str) -> tuple[int, ...]:
-        return Program("input", self._input_shape, tuple(self._steps), value).shapes(self._tensors)[value]
+        return replace(self._trace.program, steps=tuple(self._steps), output=value).shapes(self._tensors)[value]
 
     def _flatten(self, x: str) -> str:
         return self.step("flatten", [x], {"order": "chw" if len(self._shape(x)) == 3 else "hwc"})
@@ -306,6 +320,47 @@ def _float_layer(b: _Builder, name: str, layer: nn.Linear | nn.Conv2d, x: str) -
     return b.step(op, [x], attributes, **tensors)
 
 
+def _attention(b: _Builder, name: str, layer: CausalAttention, x: str) -> str:
+    projected = [b.layer(f"{name}.{part}", getattr(layer, part), x) for part in ("query", "key", "value")]
+    return b.layer(f"{name}.out", layer.out, b.step("attention", projected, {"heads": layer.heads}))
+
+
+def _token_position(b: _Builder, name: str, layer: TokenPositionEmbedding, x: str) -> str:
+    tokens = _embedding(b, f"{name}.tokens", layer.tokens, x)
+    return b.step("add", [tokens, _embedding(b, f"{name}.positions", layer.positions, x, "position")])
+
+
+def _embedding(b: _Builder, name: str, layer: nn.Module, x: str, of: str = "token") -> str:
+    if not isinstance(layer, nn.Embedding):
+        raise b.fail(
+            f"an embedding of type {type(layer).__name__} cannot be packed: use BinaryEmbedding or nn.Embedding"
+        )
+    attributes = {"rows": layer.num_embeddings, "features": layer.embedding_dim, "of": of}
+    if not isinstance(layer, BinaryEmbedding):
+        if layer.max_norm is not None:
+            raise b.fail("an embedding with max_norm cannot be packed")
+        return b.step(
+            "embedding", [x], attributes, weight=b.float_tensor(f"{name}.weight", layer.weight, "a float layer")
+        )
+    bits = layer.bits()
+    tensors = {"weight": b.bit_tensor(f"{name}.weight", layer.weight, bits.weight)}
+    if layer.bias is not None and bits.bias is not None:
+        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits.bias[None])
+    y = b.step("bit_embedding", [x], {**attributes, "values": layer.values}, **tensors)
+    return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
+
+
+def _layer_norm(b: _Builder, name: str, layer: nn.LayerNorm, x: str) -> str:
+    if len(layer.normalized_shape) != 1 or b._shape(x)[-1] != layer.normalized_shape[0]:
+        raise b.fail(f"LayerNorm({layer.normalized_shape}) cannot be packed: normalise over the last axis")
+    y = b.step("normalize", [x], {"over": "channel", "eps": layer.eps})
+    if layer.weight is None:
+        return y
+    weight = layer.weight.detach().cpu().numpy()
+    shift = np.zeros_like(weight) if layer.bias is None else layer.bias.detach().cpu().numpy()
+    return b.scale_shift(y, weight, shift, name, "learned scale and shift of a layer normalisation")
+
+
 def _gelu(b: _Builder, name: str, layer: nn.GELU, x: str) -> str:
     if layer.approximate != "none":
         raise b.fail(f"GELU(approximate={layer.approximate!r}) cannot be packed: use approximate='none'")
@@ -344,9 +399,14 @@ def _flatten_layer(b: _Builder, name: str, layer: nn.Flatten, x: str) -> str:
 _MODULES: dict[type[nn.Module], Callable[..., str]] = {
     BinaryLinear: _binary,
     BinaryConv2d: _binary,
+    BinaryEmbedding: _embedding,
+    CausalAttention: _attention,
+    TokenPositionEmbedding: _token_position,
     Normalize: _normalize,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.Embedding: _embedding,
     nn.Linear: _float_layer,
     nn.Conv2d: _float_layer,
     nn.ReLU: lambda b, name, layer, x: b.step("relu", [x]),

@@ -1,5 +1,5 @@
 """Loads and runs packed models, without PyTorch."""
 
-from onebit.runtime.session import Session, load
+from onebit.runtime.session import ImageSession, Session, load
 
-__all__ = ["Session", "load"]
+__all__ = ["ImageSession", "Session", "load"]

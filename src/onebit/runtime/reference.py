@@ -22,13 +22,17 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
     Args:
         program: checked by its `shapes`.
         tensors: name to array.
-        batch: (n, *input shape): uint8, which is divided by 255, or float32.
+        batch: (n, *input shape): uint8, which is divided by 255, or float32; of a program over tokens, integers (n, time).
         precision: ``"int8"`` quantises the inputs of the binary layers, ``"float32"`` does not.
 
     Returns:
-        float32 (n, *output shape).
+        float32 (n, *output shape); (n, time, features) of a program over tokens.
     """
-    x = batch.astype(np.float32) / np.float32(255) if batch.dtype == np.uint8 else batch.astype(np.float32)
+    x: NDArray[Any]
+    if program.tokens:
+        x = batch
+    else:
+        x = batch.astype(np.float32) / np.float32(255) if batch.dtype == np.uint8 else batch.astype(np.float32)
     values: dict[str, Array] = {program.input_name: x}
     with np.errstate(all="ignore"):  # NaN and infinity are results here, not accidents
         for step in program.steps:
@@ -36,6 +40,9 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
             inputs = [values[name] for name in step.inputs]
             if step.op in ("bit_linear", "bit_conv2d"):
                 values[step.output] = _binary(step, named, inputs[0], precision)
+            elif step.op == "attention":
+                q, k, v = inputs
+                values[step.output] = _attention(step.attributes["heads"], q, k, v, precision)
             else:
                 values[step.output] = _OPS[step.op](step.attributes, named, *inputs)
     return values[program.output]
@@ -109,6 +116,37 @@ def _normalize(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Ar
     return ((x - mean) / np.sqrt(variance + a["eps"])).astype(np.float32)
 
 
+def _attention(heads: int, q: Array, k: Array, v: Array, precision: Precision) -> Array:
+    """Causal: each token sees itself and those before it; (n, time, features) each."""
+    if precision == "int8":
+        k, v = round_to_bfloat16(k), round_to_bfloat16(v)
+    n, time, features = q.shape
+    q, k, v = (
+        x.reshape(n, time, heads, -1).transpose(0, 2, 1, 3) for x in (q, k, v)
+    )  # (n, heads, time, features / heads)
+    scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads))
+    scores = np.where(np.tril(np.ones((time, time), bool)), scores, np.float32(-np.inf))
+    return (_softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
+
+
+def round_to_bfloat16(x: Array) -> Array:
+    """The nearest numbers with the upper 16 bits of a float32 only, ties to even."""
+    bits = x.astype(np.float32).view(np.uint32)
+    rounded = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    return np.where(np.isnan(x), x, rounded)
+
+
+def _embedding(a: Mapping[str, Any], tensors: Mapping[str, Any], tokens: NDArray[Any]) -> Array:
+    if "values" in a:
+        table = _read_bits(tensors["weight"], a["features"], a["values"]).astype(np.float32)
+        if "bias" in tensors:
+            table = table + _read_bits(tensors["bias"], a["features"], a["values"])[0].astype(np.float32)
+    else:
+        table = tensors["weight"]
+    rows = tokens if a["of"] == "token" else np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
+    return table[rows]
+
+
 def _gelu(x: Array) -> Array:
     erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(np.float32)
     return (x * np.float32(0.5) * (1 + erf)).astype(np.float32)
@@ -136,7 +174,9 @@ def _bias(tensors: Mapping[str, Any]) -> Any:
 
 _OPS: dict[str, Callable[..., Array]] = {
     "add": lambda a, t, x, y: x + y,
+    "bit_embedding": _embedding,
     "conv2d": lambda a, t, x: (_convolve(x, t["weight"], a) + _bias(t)).astype(np.float32),
+    "embedding": _embedding,
     "flatten": _flatten,
     "gelu": lambda a, t, x: _gelu(x),
     "linear": lambda a, t, x: (_dense(x, t["weight"], a) + _bias(t)).astype(np.float32),
@@ -144,6 +184,7 @@ _OPS: dict[str, Callable[..., Array]] = {
     "mean_pool": lambda a, t, x: x.mean((1, 2), dtype=np.float64).astype(np.float32),
     "normalize": _normalize,
     "relu": lambda a, t, x: np.maximum(x, np.float32(0)),
+    "scale": lambda a, t, x: x * np.float32(a["factor"]),
     "scale_shift": lambda a, t, x: (x * t["scale"] + t["shift"]).astype(np.float32),
     "softmax": lambda a, t, x: _softmax(x),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,64 @@ Precision = Literal["int8", "float32"]
 
 
 class Session:
-    """A packed model in the engine; made by `load`.
+    """A packed model in the engine; `load` makes one of the kind that the file holds: `ImageSession` or `TextSession`.
+
+    What a kind does not offer raises OnebitError with the name of what it does.
+    """
+
+    program: Program
+    _engine: Any
+
+    @property
+    def precision(self) -> str:
+        """``"int8"`` or ``"float32"``."""
+        return str(self._engine.precision)
+
+    @property
+    def threads(self) -> int:
+        """How many threads the engine uses."""
+        return int(self._engine.threads)
+
+    @property
+    def isa(self) -> str:
+        """The instruction set whose kernels run."""
+        return str(self._engine.isa)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the engine holds: weights in its layout, activations, and caches of texts."""
+        return int(self._engine.memory_bytes)
+
+    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """See `ImageSession`."""
+        raise OnebitError("[Session] this model is no network of images: use generate, score or logits")
+
+    def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
+        """See `ImageSession.classify`."""
+        raise OnebitError("[Session.classify] this model is no classifier of images: use generate, score or logits")
+
+    def generate(self, prompt: str = "", *args: Any, **options: Any) -> Iterator[str]:
+        """See `onebit.runtime.text.TextSession.generate`."""
+        raise OnebitError("[Session.generate] this model writes no text: use classify, or call the session with images")
+
+    def score(self, text: str) -> list[tuple[str, float]]:
+        """See `onebit.runtime.text.TextSession.score`."""
+        raise OnebitError("[Session.score] this model knows no text: use classify, or call the session with images")
+
+
+def engine_options(precision: str, threads: int | None) -> tuple[str, int]:
+    """A precision and a number of threads, checked; one thread for each core where None is asked for."""
+    if precision not in ("int8", "float32"):
+        raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
+    if threads is None:
+        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not isinstance(threads, int) or not 1 <= threads <= 256:
+        raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
+    return precision, threads
+
+
+class ImageSession(Session):
+    """A packed network of images in the engine; made by `load`.
 
     Call it with a batch of images for logits:
 
@@ -38,20 +95,15 @@ class Session:
     def __init__(
         self, model: PackedModel, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
     ) -> None:
-        if precision not in ("int8", "float32"):
-            raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
-        if threads is None:
-            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        if not isinstance(threads, int) or not 1 <= threads <= 256:
-            raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
+        options = engine_options(precision, threads)
         # Imported here so that the NumPy reference and `info` work where the engine was not built.
         from onebit._engine import Engine
 
         try:
-            self._engine = Engine(model.program.to_json(), model.tensors, precision, threads, isa)
+            self._engine = Engine(model.program.to_json(), model.tensors, *options, isa)
         except ValueError as error:
             raise OnebitError(str(error)) from None
-        self.program: Program = model.program
+        self.program = model.program
         self.task: ImageTask | None = (
             ImageTask.from_json(model.task) if model.task["kind"] == "image-classification" else None
         )
@@ -69,26 +121,6 @@ class Session:
                 f"[load] the task names {len(self.task.labels)} labels and images of {self.task.image_size}, but the program takes "
                 f"{self.input_shape} and gives {self.output_shape}: pack the model again"
             )
-
-    @property
-    def precision(self) -> str:
-        """``"int8"`` or ``"float32"``."""
-        return self._engine.precision
-
-    @property
-    def threads(self) -> int:
-        """How many threads the engine uses."""
-        return self._engine.threads
-
-    @property
-    def isa(self) -> str:
-        """The instruction set whose kernels run."""
-        return self._engine.isa
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes that the engine holds: weights in its layout, and activations."""
-        return self._engine.memory_bytes
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         if not isinstance(batch, np.ndarray) or batch.dtype not in (np.uint8, np.float32):
@@ -157,5 +189,12 @@ def load(
         >>> session = onebit.load("digits.onebit")
         >>> session.classify(["three.png"], top=1)
         [[('3', 0.98)]]
+        >>> print("".join(onebit.load("books.onebit").generate("It was")))
     """
-    return Session(load_model(path), precision, threads, isa)
+    model = load_model(path)
+    if model.task["kind"] == "text-generation":
+        # Imported here because it needs the tokenizers library, which images do not.
+        from onebit.runtime.text import TextSession
+
+        return TextSession(model, precision, threads, isa)
+    return ImageSession(model, precision, threads, isa)

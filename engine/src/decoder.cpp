@@ -1,0 +1,306 @@
+#include "decoder.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <stdexcept>
+
+#include "cpu.h"
+#include "memory_plan.h"
+
+namespace onebit {
+namespace {
+
+// Tokens that pass through the program at once: enough to share each expanded weight, few enough to stay small.
+constexpr std::size_t most_rows = 256;
+// The same where the outputs of all are asked for: behind the last attention values are widest.
+constexpr std::size_t most_wanted_rows = 64;
+
+std::size_t at(std::int64_t index) {
+    return static_cast<std::size_t>(index);
+}
+
+// The upper 16 bits of a float, rounded to the nearest, ties to even.
+std::uint16_t to_bfloat16(float x) {
+    const auto bits = std::bit_cast<std::uint32_t>(x);
+    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // stays NaN
+    return static_cast<std::uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+}
+
+// Room for `n` numbers, growing by halves so that a long text is not copied for each of its blocks.
+template <class T>
+void grow(std::vector<T>& numbers, std::int64_t n) {
+    if (numbers.capacity() < at(n)) numbers.reserve(std::max(at(n), numbers.capacity() + numbers.capacity() / 2));
+    if (numbers.size() < at(n)) numbers.resize(at(n));
+}
+
+}  // namespace
+
+Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision precision, int threads, const std::string& isa)
+    : kernels_(choose_kernels(isa)), precision_(precision), pool_(threads) {
+    const Program program = read_program(text, tensors);
+    if (!program.tokens) throw std::invalid_argument("[engine] the program's input is not tokens: an engine runs it");
+    if (program.output == 0) throw std::invalid_argument("[engine] the program has no step");
+    context_ = program.shapes.front()[0];
+    output_ = program.output;
+    vocabulary_ = std::int64_t{1} << 24;
+    for (const Shape& shape : program.shapes) widths_.push_back(shape.size() > 1 ? shape.back() : 1);
+    std::vector<int> uses(widths_.size(), 0);
+    for (const Step& step : program.steps) {
+        for (const int input : step.inputs) {
+            if (input >= 0) ++uses[at(input)];
+        }
+    }
+    ++uses[at(output_)];
+    for (std::size_t i = 0; i < program.steps.size(); ++i) {
+        Task task;
+        task.step = program.steps[i];
+        const Step& step = program.steps[i];
+        const std::int64_t width = widths_[at(step.output)];
+        if (step.op == Op::bit_linear || step.op == Op::linear) {
+            const bool quantize = precision == Precision::int8 && step.bits != nullptr;
+            task.layer = std::make_unique<DenseLayer>(step, widths_[at(step.inputs[0])], width, quantize, kernels_);
+            while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
+                   task.layer->fuse(program.steps[i + 1])) {
+                task.step.output = program.steps[++i].output;
+            }
+        } else if (step.op == Op::bit_embedding) {
+            task.bits.assign(step.bits, step.bits + step.rows * row_bytes(width));
+            task.shift.assign(at(width), 0.0f);
+            for (std::int64_t c = 0; step.bias_bits != nullptr && c < width; ++c) {
+                task.shift[at(c)] = (step.bias_bits[c / 8] >> (c % 8) & 1) != 0 ? 1.0f : (step.plus_minus ? -1.0f : 0.0f);
+            }
+        } else if (step.op == Op::embedding) {
+            task.table.assign(step.weight, step.weight + step.rows * width);
+        } else if (step.op == Op::scale_shift) {
+            task.scale.assign(step.weight, step.weight + width);
+            task.shift.assign(step.bias, step.bias + width);
+        } else if (step.op == Op::attention) {
+            task.cache = caches_++;
+            last_attention_ = tasks_.size() + 1;
+        }
+        if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
+        tasks_.push_back(std::move(task));
+    }
+    std::vector<const Step*> steps;
+    std::vector<bool> read(widths_.size(), false);
+    for (const Task& task : tasks_) steps.push_back(&task.step);
+    for (std::size_t i = last_attention_; i < tasks_.size(); ++i) {
+        for (const int input : tasks_[i].step.inputs) {
+            if (input > 0) read[at(input)] = true;
+        }
+    }
+    read[at(output_)] = true;
+    for (std::size_t i = 0; i < last_attention_; ++i) {
+        if (read[at(tasks_[i].step.output)]) kept_.push_back(tasks_[i].step.output);
+    }
+    const MemoryPlan plan = plan_memory(steps, widths_, output_);
+    buffer_of_ = plan.buffer_of;
+    buffers_.resize(plan.sizes.size());
+    scratch_.threads.resize(at(pool_.threads()));
+}
+
+std::size_t Decoder::memory_bytes() const {
+    const std::lock_guard lock(mutex_);
+    std::size_t sum = scratch_.bytes() + scores_.bytes();
+    for (const auto& buffer : buffers_) sum += buffer.bytes();
+    for (const Task& task : tasks_) {
+        sum +=
+            (task.layer ? task.layer->bytes() : 0) + task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
+    }
+    for (const Sequence& sequence : sequences_) {
+        for (const Cache& c : sequence.caches) {
+            sum += sizeof(float) * (c.keys.capacity() + c.values.capacity()) + sizeof(std::uint16_t) * (c.keys16.capacity() + c.values16.capacity());
+        }
+    }
+    return sum;
+}
+
+int Decoder::open() {
+    const std::lock_guard lock(mutex_);
+    auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.open; });
+    if (free == sequences_.end()) free = sequences_.emplace(sequences_.end());
+    free->open = true;
+    free->length = 0;
+    free->caches.resize(at(caches_));
+    return static_cast<int>(free - sequences_.begin());
+}
+
+void Decoder::check(int sequence) const {
+    if (sequence < 0 || at(sequence) >= sequences_.size() || !sequences_[at(sequence)].open) {
+        throw std::invalid_argument("[engine] sequence " + std::to_string(sequence) + " is not open");
+    }
+}
+
+void Decoder::close(int sequence) {
+    const std::lock_guard lock(mutex_);
+    check(sequence);
+    sequences_[at(sequence)] = Sequence();
+}
+
+std::int64_t Decoder::length(int sequence) const {
+    const std::lock_guard lock(mutex_);
+    check(sequence);
+    return sequences_[at(sequence)].length;
+}
+
+void Decoder::cut(int sequence, std::int64_t length) {
+    const std::lock_guard lock(mutex_);
+    check(sequence);
+    Sequence& s = sequences_[at(sequence)];
+    if (length < 0 || length > s.length)
+        throw std::invalid_argument("[engine] a sequence of " + std::to_string(s.length) + " tokens cannot be cut there");
+    s.length = length;
+}
+
+void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out) {
+    const std::lock_guard lock(mutex_);
+    if (sequences.size() != counts.size()) throw std::invalid_argument("[engine] a count for each sequence is needed");
+    std::vector<Row> rows;
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+        check(sequences[i]);
+        if (std::count(sequences.begin(), sequences.end(), sequences[i]) > 1) throw std::invalid_argument("[engine] a sequence is named twice");
+        const std::int64_t length = sequences_[at(sequences[i])].length;
+        if (counts[i] < 1) throw std::invalid_argument("[engine] a sequence without a new token");
+        if (length + counts[i] > context_) {
+            throw std::invalid_argument("[engine] " + std::to_string(length + counts[i]) + " tokens: the context is " + std::to_string(context_));
+        }
+        for (std::int64_t k = 0; k < counts[i]; ++k, ++tokens) {
+            if (*tokens < 0 || *tokens >= vocabulary_) {
+                throw std::invalid_argument("[engine] token " + std::to_string(*tokens) + " is out of range: use 0 to " +
+                                            std::to_string(vocabulary_ - 1));
+            }
+            rows.push_back({sequences[i], length + k, *tokens, all || k + 1 == counts[i]});
+        }
+    }
+    const std::size_t most = all ? most_wanted_rows : most_rows;
+    for (std::size_t first = 0; first < rows.size(); first += most) {
+        const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
+        const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most, rows.size() - first)));
+        out += run_rows(part, out) * outputs();
+        for (const Row& row : part) ++sequences_[at(row.sequence)].length;
+    }
+}
+
+std::int64_t Decoder::run_rows(std::vector<Row> rows, float* out) {
+    const auto wanted = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& row) { return row.wanted; }));
+    // All memory is taken before the first step: growing a buffer forgets what is in it.
+    std::vector<std::size_t> needs(buffers_.size(), 0);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        const int value = tasks_[i].step.output;
+        std::size_t& need = needs[at(buffer_of_[at(value)])];
+        need = std::max(need, (i < last_attention_ ? rows.size() : wanted) * at(widths_[at(value)]));
+    }
+    for (std::size_t b = 0; b < buffers_.size(); ++b) buffers_[b].reserve(needs[b]);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        if (i == last_attention_ && wanted < rows.size()) {
+            if (wanted == 0) return 0;
+            for (const int kept : kept_) {
+                const std::int64_t width = widths_[at(kept)];
+                float* to = value(kept);
+                for (std::size_t r = 0; r < rows.size(); ++r) {
+                    if (!rows[r].wanted) continue;
+                    const float* from = value(kept) + static_cast<std::int64_t>(r) * width;
+                    if (from != to) std::copy(from, from + width, to);
+                    to += width;
+                }
+            }
+            std::erase_if(rows, [](const Row& row) { return !row.wanted; });
+        }
+        run_task(tasks_[i], rows);
+    }
+    const float* result = value(output_);
+    std::copy(result, result + static_cast<std::int64_t>(rows.size()) * outputs(), out);
+    return static_cast<std::int64_t>(rows.size());
+}
+
+void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
+    const Step& step = task.step;
+    const auto count = static_cast<std::int64_t>(rows.size());
+    const std::int64_t width = widths_[at(step.output)], n = count * width;
+    const float* x = value(step.inputs[0]);
+    float* y = value(step.output);
+    const auto each_row = [&](const auto& body) { parallel(pool_, n * 8, count, [&](std::int64_t r, int) { body(x + r * width, y + r * width); }); };
+    switch (step.op) {
+        case Op::bit_linear:
+        case Op::linear: task.layer->run(x, count, y, pool_, scratch_); return;
+        case Op::bit_embedding:
+        case Op::embedding: embed(task, rows, y); return;
+        case Op::attention: attend(task, rows, y); return;
+        case Op::add: {
+            const float* other = value(step.inputs[1]);
+            parallel(pool_, n * 8, count, [&](std::int64_t r, int) { kernels_.add(x + r * width, other + r * width, width, y + r * width); });
+            return;
+        }
+        case Op::gelu: each_row([&](const float* from, float* to) { kernels_.gelu(from, width, to); }); return;
+        case Op::normalize: each_row([&](const float* from, float* to) { kernels_.normalize(from, width, step.eps, to); }); return;
+        case Op::relu: each_row([&](const float* from, float* to) { kernels_.relu(from, width, to); }); return;
+        case Op::scale: each_row([&](const float* from, float* to) { kernels_.scale(from, width, step.factor, to); }); return;
+        case Op::scale_shift: kernels_.scale_shift(x, count, static_cast<int>(width), task.scale.data(), task.shift.data(), y); return;
+        case Op::softmax: each_row([&](const float* from, float* to) { kernels_.softmax(from, width, to); }); return;
+        default: return;  // read_program lets nothing else into a program over tokens
+    }
+}
+
+void Decoder::embed(const Task& task, const std::vector<Row>& rows, float* y) const {
+    const Step& step = task.step;
+    const std::int64_t width = widths_[at(step.output)];
+    for (const Row& row : rows) {
+        const std::int64_t index = step.of_position ? row.position : row.token;
+        if (step.op == Op::embedding) {
+            const float* from = task.table.data() + index * width;
+            std::copy(from, from + width, y);
+        } else {
+            const float clear = step.plus_minus ? -1.0f : 0.0f;
+            const std::uint8_t* bits = task.bits.data() + index * row_bytes(width);
+            for (std::int64_t c = 0; c < width; ++c) y[c] = ((bits[c / 8] >> (c % 8) & 1) != 0 ? 1.0f : clear) + task.shift[at(c)];
+        }
+        y += width;
+    }
+}
+
+void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
+    const std::int64_t width = widths_[at(task.step.output)], heads = task.step.heads, features = width / heads;
+    const float* q = value(task.step.inputs[0]);
+    const float* k = value(task.step.inputs[1]);
+    const float* v = value(task.step.inputs[2]);
+    const bool half = precision_ == Precision::int8;
+    std::int64_t work = 0;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+        Cache& cache = sequences_[at(rows[r].sequence)].caches[at(task.cache)];
+        const std::int64_t position = rows[r].position, blocks = position / key_block + 1;
+        const std::int64_t first = position / key_block * width * key_block + position % key_block;
+        const float* key = k + static_cast<std::int64_t>(r) * width;
+        const float* one = v + static_cast<std::int64_t>(r) * width;
+        if (half) {
+            grow(cache.keys16, blocks * key_block * width);
+            grow(cache.values16, (position + 1) * width);
+            for (std::int64_t c = 0; c < width; ++c) cache.keys16[at(first + c * key_block)] = to_bfloat16(key[c]);
+            for (std::int64_t c = 0; c < width; ++c) cache.values16[at(position * width + c)] = to_bfloat16(one[c]);
+        } else {
+            grow(cache.keys, blocks * key_block * width);
+            grow(cache.values, (position + 1) * width);
+            for (std::int64_t c = 0; c < width; ++c) cache.keys[at(first + c * key_block)] = key[c];
+            std::copy(one, one + width, cache.values.begin() + position * width);
+        }
+        work += 2 * (position + 1) * width;
+    }
+    const std::int64_t room = (context_ + key_block - 1) / key_block * key_block;
+    scores_.reserve(at(room * pool_.threads()));
+    parallel(pool_, work, static_cast<std::int64_t>(rows.size()) * heads, [&](std::int64_t unit, int thread) {
+        const Row& row = rows[at(unit / heads)];
+        const std::int64_t offset = unit % heads * features;
+        const Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
+        const Attended a{row.position + 1, features, width * key_block, width, 1.0f / std::sqrt(static_cast<float>(features))};
+        const float* query = q + unit / heads * width + offset;
+        float* scores = scores_.data() + room * thread;
+        float* to = y + unit / heads * width + offset;
+        if (half) {
+            kernels_.attend_bf16(query, cache.keys16.data() + offset * key_block, cache.values16.data() + offset, a, scores, to);
+        } else {
+            kernels_.attend(query, cache.keys.data() + offset * key_block, cache.values.data() + offset, a, scores, to);
+        }
+    });
+}
+
+}  // namespace onebit

@@ -1,0 +1,95 @@
+// Runs a program over tokens: prompts in one pass, then a token after the other, with the keys and values of each sequence kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "dense_layer.h"
+#include "engine.h"
+#include "kernels/kernels.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace onebit {
+
+class Decoder {
+  public:
+    // As Engine's; the program must be one over tokens.
+    Decoder(const std::string& program, const Tensors& tensors, Precision precision, int threads, const std::string& isa);
+
+    std::int64_t context() const { return context_; }
+    // Numbers that the program gives for each token.
+    std::int64_t outputs() const { return widths_[static_cast<std::size_t>(output_)]; }
+    const Kernels& kernels() const { return kernels_; }
+    int threads() const { return pool_.threads(); }
+    Precision precision() const { return precision_; }
+    std::size_t memory_bytes() const;
+
+    // A new, empty sequence; its number is free again after `close`.
+    int open();
+    void close(int sequence);
+    std::int64_t length(int sequence) const;
+    // Forget the tokens from `length` on.
+    void cut(int sequence, std::int64_t length);
+
+    // Append counts[i] tokens to sequences[i], all in one pass. Writes the outputs that follow each token (`all`), or only the last of each
+    // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context; nothing
+    // is appended then.
+    void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out);
+
+  private:
+    struct Task {
+        Step step;
+        std::unique_ptr<DenseLayer> layer;
+        std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own
+        std::vector<std::uint8_t> bits;          // of a binary embedding
+        int cache = -1;                          // of an attention
+    };
+    // Of one sequence in one attention. Keys lie in blocks of tokens, [block][feature][token], values a row a token; as floats, or as their upper
+    // 16 bits where activations are quantised anyway.
+    struct Cache {
+        std::vector<float> keys, values;
+        std::vector<std::uint16_t> keys16, values16;
+    };
+    struct Sequence {
+        bool open = false;
+        std::int64_t length = 0;
+        std::vector<Cache> caches;
+    };
+    struct Row {
+        int sequence;
+        std::int64_t position;
+        std::int32_t token;
+        bool wanted;  // its outputs are asked for
+    };
+
+    void check(int sequence) const;
+    // Returns how many rows of outputs it wrote.
+    std::int64_t run_rows(std::vector<Row> rows, float* out);
+    void run_task(const Task& task, const std::vector<Row>& rows);
+    void embed(const Task& task, const std::vector<Row>& rows, float* y) const;
+    void attend(const Task& task, const std::vector<Row>& rows, float* y);
+    float* value(int index) { return buffers_[static_cast<std::size_t>(buffer_of_[static_cast<std::size_t>(index)])].data(); }
+
+    const Kernels& kernels_;
+    Precision precision_;
+    std::int64_t context_ = 0, vocabulary_ = 0;
+    std::vector<std::int64_t> widths_;  // of each value
+    int output_ = 0;
+    std::vector<Task> tasks_;
+    std::size_t last_attention_ = 0;  // behind it only the rows whose outputs are asked for are computed
+    std::vector<int> kept_;           // values that are read behind it
+    int caches_ = 0;
+    std::vector<int> buffer_of_;
+    std::vector<Buffer<float>> buffers_;
+    Buffer<float> scores_;
+    std::vector<Sequence> sequences_;
+    ThreadPool pool_;
+    DenseScratch scratch_;
+    mutable std::mutex mutex_;
+};
+
+}  // namespace onebit

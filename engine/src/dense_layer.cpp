@@ -1,0 +1,218 @@
+#include "dense_layer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+
+namespace onebit {
+namespace {
+
+// Up to so many rows the bits are read again for each; beyond, expanding them costs less.
+constexpr std::int64_t few_rows = 4;
+// Products with bits keep 2^7 times a sum in 32 bits: of more inputs they are not exact.
+constexpr std::int64_t most_inputs_of_bits = 65536;
+constexpr int panel_blocks = max_blocks;
+constexpr int panel_outputs = panel_blocks * block_outputs;
+// Rows that share a panel while it is in the first-level cache.
+constexpr std::int64_t rows_at_once = 24;
+
+}  // namespace
+
+std::size_t DenseScratch::bytes() const {
+    std::size_t sum = levels.bytes() + sums8.bytes() + sums.bytes() + rows.size() * sizeof(Row);
+    for (const Thread& thread : threads) sum += thread.panel8.bytes() + thread.panel.bytes();
+    return sum;
+}
+
+DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels)
+    : kernels_(kernels),
+      quantize_(quantize),
+      plus_minus_(step.plus_minus),
+      inputs_(inputs),
+      outputs_(outputs),
+      groups_((inputs + int8_group - 1) / int8_group),
+      tile_count_((outputs + tile_outputs - 1) / tile_outputs) {
+    bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
+    if (step.bits == nullptr) {
+        if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
+        const std::int64_t panels = (outputs + panel_outputs - 1) / panel_outputs;
+        weights_.assign(static_cast<std::size_t>(panels * panel_outputs * inputs), 0.0f);
+        for (std::int64_t o = 0; o < outputs; ++o) {
+            float* panel = weights_.data() + o / panel_outputs * panel_outputs * inputs + o % panel_outputs;
+            for (std::int64_t k = 0; k < inputs; ++k) panel[k * panel_outputs] = step.weight[o * inputs + k];
+        }
+        return;
+    }
+    tiles_.assign(static_cast<std::size_t>(tile_count_ * groups_ * tile_group_bytes), 0);
+    const std::int64_t stored = row_bytes(inputs);
+    for (std::int64_t o = 0; o < outputs; ++o) {
+        const std::uint8_t* row = step.bits + o * stored;
+        std::uint8_t* to = tiles_.data() + o / tile_outputs * groups_ * tile_group_bytes + o % block_outputs * int8_group;
+        const auto place = static_cast<int>(o % tile_outputs / block_outputs);
+        std::int32_t ones = 0;
+        for (std::int64_t k = 0; k < inputs; ++k) {
+            const unsigned set = row[k / 8] >> (k % 8) & 1u;
+            ones += static_cast<std::int32_t>(set);
+            to[k / int8_group * tile_group_bytes + k % int8_group] |= static_cast<std::uint8_t>(set << place);
+        }
+        offset_sums_.push_back(signed_shift * ones);
+        if (step.bias_bits != nullptr) {
+            const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
+            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+        }
+    }
+}
+
+bool DenseLayer::fuse(const Step& next) {
+    if (norm_ != Epilogue::Norm::none) return false;
+    if (next.op == Op::normalize) {
+        norm_ = Epilogue::Norm::channel;
+        eps_ = next.eps;
+        return true;
+    }
+    if (next.op == Op::scale_shift) {
+        norm_ = Epilogue::Norm::affine;
+        scale_.assign(next.weight, next.weight + outputs_);
+        shift_.assign(next.bias, next.bias + outputs_);
+        return true;
+    }
+    return false;
+}
+
+void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t stride = tile_count_ * tile_outputs;
+    Epilogue e;
+    e.norm = norm_;
+    e.eps = eps_;
+    e.bias = bias_.data();
+    e.scale = scale_.data();
+    e.shift = shift_.data();
+    const auto sums_size = static_cast<std::size_t>(rows * stride);
+    if (!quantize_) {
+        scratch.sums.reserve(sums_size);
+        multiply_floats(x, rows, pool, scratch);
+        parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) {
+            kernels_.finish_float(scratch.sums.data() + r * stride, static_cast<int>(outputs_), e, y + r * outputs_);
+        });
+        return;
+    }
+    scratch.sums8.reserve(sums_size);
+    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(rows)));
+    const bool few = rows <= few_rows && inputs_ <= most_inputs_of_bits;
+    quantize_rows(x, rows, few, pool, scratch);
+    few ? multiply_few(rows, pool, scratch) : multiply_many(rows, pool, scratch);
+    parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) {
+        const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
+        std::int32_t* sums = scratch.sums8.data() + r * stride;
+        float* to = y + r * outputs_;
+        if (!row.finite) {
+            std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
+            return;
+        }
+        // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
+        if (few && !row.is_signed) {
+            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] += offset_sums_[static_cast<std::size_t>(o)];
+        } else if (!few && row.is_signed) {
+            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] -= offset_sums_[static_cast<std::size_t>(o)];
+        }
+        if (plus_minus_) {
+            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * sums[o] - row.total;  // sum (2b - 1) q
+        }
+        kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+    });
+}
+
+void DenseLayer::quantize_rows(const float* x, std::int64_t rows, bool few, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t stride = groups_ * int8_group;
+    std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(rows * stride + slack_bytes));
+    parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) {
+        Range range;
+        kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
+        const Quantizer q(range);
+        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
+        std::uint8_t* to = levels + r * stride;
+        row.scale = q.scale;
+        row.finite = q.finite;
+        row.is_signed = range.negative;
+        row.total = 0;
+        const int shift = few ? (range.negative ? 0 : -signed_shift) : (range.negative ? signed_shift : 0);
+        const int raised = range.negative == few ? 0 : shift;  // what the stored byte stands above its level
+        std::fill(to + inputs_, to + stride, std::uint8_t{0});
+        if (!q.finite) {
+            std::fill(to, to + inputs_, std::uint8_t{0});
+            return;
+        }
+        kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
+        if (!plus_minus_) return;
+        for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - raised;
+    });
+}
+
+void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t pieces = std::min<std::int64_t>(tile_count_, 4 * pool.threads());
+    const auto* levels = reinterpret_cast<const std::int8_t*>(scratch.levels.data());
+    std::int32_t* sums = scratch.sums8.data();
+    // Reading bits is so fast that waking a thread pays later than elsewhere.
+    parallel(pool, rows * outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
+        for (std::int64_t t = tile_count_ * piece / pieces; t < tile_count_ * (piece + 1) / pieces; ++t) {
+            for (std::int64_t r = 0; r < rows; ++r) {
+                kernels_.product_bits(tile(t), levels + r * groups_ * int8_group, groups_, sums + (r * tile_count_ + t) * tile_outputs);
+            }
+        }
+    });
+}
+
+void DenseLayer::multiply_many(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t length = groups_ * int8_group, stride = tile_count_ * tile_outputs;
+    const std::ptrdiff_t no_offset = 0;
+    const Segments segments{&no_offset, 1, static_cast<int>(length)};
+    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
+    for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
+    const std::uint8_t* levels = scratch.levels.data();
+    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
+    parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
+        std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
+        const std::int64_t first = p * panel_outputs;
+        kernels_.expand_tile_int8(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks, panel);
+        for (std::int64_t r = 0; r < rows; r += rows_at_once) {
+            const std::uint8_t* from[rows_at_once];
+            const auto count = static_cast<int>(std::min(rows_at_once, rows - r));
+            for (int i = 0; i < count; ++i) from[i] = levels + (r + i) * length;
+            kernels_.product_int8(from, count, segments, panel, panel_blocks, scratch.sums8.data() + r * stride + first, stride);
+        }
+    });
+}
+
+void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t stride = tile_count_ * tile_outputs;
+    const std::ptrdiff_t no_offset = 0;
+    const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
+    if (!tiles_.empty()) {
+        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(groups_ * int8_group * panel_outputs));
+    }
+    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
+    parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
+        const std::int64_t first = p * panel_outputs;
+        const float* panel = weights_.data() + first * inputs_;
+        if (!tiles_.empty()) {
+            float* expanded = scratch.threads[static_cast<std::size_t>(thread)].panel.data();
+            kernels_.expand_tile_float(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks,
+                                       plus_minus_, expanded);
+            panel = expanded;
+        }
+        for (std::int64_t r = 0; r < rows; r += rows_at_once) {
+            const float* from[rows_at_once];
+            const auto count = static_cast<int>(std::min(rows_at_once, rows - r));
+            for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;
+            kernels_.product_float(from, count, segments, panel, panel_blocks, scratch.sums.data() + r * stride + first, stride);
+        }
+    });
+}
+
+std::size_t DenseLayer::bytes() const {
+    return tiles_.size() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
+           sizeof(std::int32_t) * offset_sums_.size();
+}
+
+}  // namespace onebit

@@ -1,0 +1,70 @@
+// A dense layer over the rows of a sequence, binary or float, with a normalisation fused behind it. Few rows (a token after the other) read the
+// weights as bits; many (a prompt) expand them to panels in the cache, and share them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "product_layer.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace onebit {
+
+// Working memory that all layers of a program share.
+struct DenseScratch {
+    Buffer<std::uint8_t> levels;  // quantised rows
+    Buffer<std::int32_t> sums8;
+    Buffer<float> sums;
+    struct Row {
+        float scale = 1.0f;
+        bool is_signed = false;
+        bool finite = true;
+        std::int32_t total = 0;  // of the levels
+    };
+    std::vector<Row> rows;
+    struct Thread {
+        Buffer<std::int8_t> panel8;
+        Buffer<float> panel;
+    };
+    std::vector<Thread> threads;
+
+    std::size_t bytes() const;
+};
+
+class DenseLayer {
+  public:
+    // Copies the step's tensors. `quantize`: 8-bit inputs (binary layers only).
+    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels);
+
+    // Fuse a normalisation; false where that is not possible.
+    bool fuse(const Step& next);
+
+    // x (rows, inputs) to y (rows, outputs).
+    void run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, DenseScratch& scratch) const;
+    std::size_t bytes() const;
+
+  private:
+    void quantize_rows(const float* x, std::int64_t rows, bool few, ThreadPool& pool, DenseScratch& scratch) const;
+    void multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    void multiply_many(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    const std::uint8_t* tile(std::int64_t index) const { return tiles_.data() + index * groups_ * tile_group_bytes; }
+
+    const Kernels& kernels_;
+    bool quantize_;
+    bool plus_minus_;
+    std::int64_t inputs_, outputs_;
+    std::int64_t groups_;              // of 4 inputs
+    std::int64_t tile_count_;          // of 128 outputs
+    std::vector<std::uint8_t> tiles_;  // bits
+    std::vector<float> weights_;       // of float layers: panels of 64 outputs
+    std::vector<float> bias_;
+    std::vector<std::int32_t> offset_sums_;  // 128 * ones of each output
+    Epilogue::Norm norm_ = Epilogue::Norm::none;
+    float eps_ = 0;
+    std::vector<float> scale_, shift_;
+};
+
+}  // namespace onebit

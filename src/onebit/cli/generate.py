@@ -1,0 +1,126 @@
+"""`onebit generate`: text from a packed language model, streamed to the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit generate books.onebit "It was a dark night"
+  onebit generate books.onebit "It was" --temperature 0 --max-new-tokens 50    the most probable text
+  onebit generate books.onebit                                                 line by line: each line is gone on from
+  onebit generate books.onebit "It was" --json | jq .tokens_per_second
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "generate",
+        help="write text with a packed language model",
+        description="Write on from a prompt with a packed language model; without a prompt, from each line that is typed. Needs no PyTorch.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the text to go on from")
+    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="default %(default)s")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="0 takes the most probable token (default %(default)s)",
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable tokens")
+    parser.add_argument("--top-p", type=float, metavar="P", help="only the tokens that together have probability P")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 against repetition")
+    parser.add_argument("--seed", type=int, help="the same text each time")
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
+    parser.add_argument(
+        "--overflow",
+        choices=("slide", "stop"),
+        default="slide",
+        help="when the context is full: forget its older half, or end (default %(default)s)",
+    )
+    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--json", action="store_true", help="one JSON object with tokens and timings; needs a PROMPT")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import onebit
+    from onebit.errors import OnebitError
+    from onebit.runtime.text import TextSession
+
+    session = onebit.load(args.file, args.precision, args.threads)
+    options = {
+        name: getattr(args, name)
+        for name in (
+            "max_new_tokens",
+            "temperature",
+            "top_k",
+            "top_p",
+            "repetition_penalty",
+            "seed",
+            "stop",
+            "overflow",
+        )
+    }
+    if not isinstance(session, TextSession):
+        session.generate()  # raises: this model writes no text
+        return 1
+    if args.prompt is not None:
+        if args.json:
+            print(json.dumps(_measured(session, args.prompt, options)))
+            return 0
+        print(args.prompt, end="", flush=True)
+        _stream(session, args.prompt, options)
+        return 0
+    if args.json:
+        raise OnebitError("[generate] --json needs a PROMPT")
+    if sys.stdin.isatty():
+        print("Type the beginning of a text; an empty line or Ctrl-D ends.", file=sys.stderr)
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return 0
+        print(line.rstrip("\n"), end="", flush=True)
+        _stream(session, line.rstrip("\n"), options)
+
+
+def _stream(session: Any, prompt: str, options: dict[str, Any]) -> None:
+    for piece in session.generate(prompt, **options):
+        print(piece, end="", flush=True)
+    print(flush=True)
+
+
+def _measured(session: Any, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The text with its tokens and how long they took; the first token's time holds the pass over the prompt."""
+    encoded = session.tokenizer.encode(prompt)
+    start = time.perf_counter()
+    times = []
+    pieces = []
+    for piece in session.generate(prompt, **options):
+        pieces.append(piece)
+        times.append(time.perf_counter() - start)
+    text = "".join(pieces)
+    tokens = session.tokenizer.encode(text)
+    seconds = times[-1] if times else time.perf_counter() - start
+    return {
+        "prompt": prompt,
+        "text": text,
+        "prompt_tokens": len(encoded),
+        "new_tokens": len(tokens),
+        "first_piece_ms": round(1e3 * times[0], 3) if times else None,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(len(tokens) / seconds, 1) if seconds else None,
+        "precision": session.precision,
+        "threads": session.threads,
+    }

@@ -1,0 +1,81 @@
+"""Choosing the next token from its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import OnebitError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Args:
+        temperature: divides the logits; 0 takes the most probable token (greedy).
+        top_k: only the k most probable tokens; None for all.
+        top_p: only the most probable tokens that together have this probability; None for all.
+        repetition_penalty: logits of tokens that stand in the text already are divided by it where positive, multiplied where negative
+            (Keskar et al., arXiv 1909.05858); 1 for none.
+
+    Raises:
+        OnebitError: a value is out of range.
+    """
+
+    temperature: float = 0.8
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise OnebitError(
+                f"[generate] temperature={self.temperature}: use 0 (the most probable token always) or more"
+            )
+        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
+            raise OnebitError(f"[generate] top_k={self.top_k}: use an integer from 1 up, or None for all tokens")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise OnebitError(f"[generate] top_p={self.top_p}: use a number above 0, at most 1, or None for all tokens")
+        if not 0 < self.repetition_penalty < float("inf"):
+            raise OnebitError(
+                f"[generate] repetition_penalty={self.repetition_penalty}: use a number above 0; 1 for none"
+            )
+
+    def choose(
+        self, logits: NDArray[np.float32], past: Sequence[int], random: np.random.Generator, never: Sequence[int] = ()
+    ) -> int:
+        """The next token.
+
+        Args:
+            logits: (vocabulary,).
+            past: the tokens of the text so far.
+            random: where chance comes from.
+            never: tokens that are not to be chosen.
+        """
+        scores = logits.astype(np.float64)
+        if self.repetition_penalty != 1 and len(past):
+            seen = np.unique(np.asarray(past))
+            scores[seen] = np.where(
+                scores[seen] > 0, scores[seen] / self.repetition_penalty, scores[seen] * self.repetition_penalty
+            )
+        scores[list(never)] = -np.inf
+        if self.temperature == 0:
+            return int(scores.argmax())
+        scores /= self.temperature
+        candidates: NDArray[Any] = np.arange(len(scores))
+        if self.top_k is not None and self.top_k < len(scores):
+            candidates = np.argpartition(-scores, self.top_k - 1)[: self.top_k]
+        candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
+        probabilities = np.exp(scores[candidates] - scores[candidates[0]])
+        probabilities /= probabilities.sum()
+        if self.top_p is not None:
+            # As many as reach top_p, the one that reaches it included.
+            count = int(np.searchsorted(probabilities.cumsum(), self.top_p)) + 1
+            candidates, probabilities = candidates[:count], probabilities[:count]
+            probabilities /= probabilities.sum()
+        return int(random.choice(candidates, p=probabilities))

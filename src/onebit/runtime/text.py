@@ -1,0 +1,281 @@
+"""A packed language model, loaded and ready to write and to judge text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import DataError, OnebitError
+from onebit.fileformat import PackedModel
+from onebit.metrics import nats_of
+from onebit.runtime.generation import Sampling
+from onebit.runtime.session import Precision, Session, engine_options
+from onebit.text import TextTask, Tokenizer
+
+Overflow = Literal["slide", "stop"]
+
+
+@dataclass
+class _Text:
+    """One text that is being written: its tokens, its sequence in the engine, and where it stands."""
+
+    tokens: list[int]
+    sequence: int
+    random: np.random.Generator
+    pending: list[int] = field(default_factory=list)  # not yet in the engine
+    made: int = 0
+    done: bool = False
+
+
+class TextSession(Session):
+    """A packed language model in the engine; made by `onebit.load`.
+
+    Args:
+        model: of the kind "text-generation".
+        precision, threads, isa: see `onebit.load`.
+
+    Raises:
+        OnebitError: the tokenizer does not fit the program.
+
+    A session may be shared by several threads; each text that is written has a cache of its own.
+    """
+
+    def __init__(
+        self, model: PackedModel, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+    ) -> None:
+        options = engine_options(precision, threads)
+        self.task = TextTask.from_json(model.task)
+        self.tokenizer = Tokenizer(self.task)
+        if not model.program.tokens or model.shapes[model.program.output][-1] != self.tokenizer.size:
+            raise OnebitError(
+                f"[load] the vocabulary has {self.tokenizer.size} tokens, but the program gives "
+                f"{model.shapes[model.program.output]}: pack the model again"
+            )
+        # Imported here so that `info` works where the engine was not built.
+        from onebit._engine import Decoder
+
+        try:
+            self._engine = Decoder(model.program.to_json(), model.tensors, *options, isa)
+        except ValueError as error:
+            raise OnebitError(str(error)) from None
+        self.program = model.program
+        self.context = self._engine.context
+
+    def logits(self, tokens: Sequence[int], one_by_one: bool = False) -> NDArray[np.float32]:
+        """The logits of what follows each of some tokens.
+
+        Args:
+            tokens: ids, at most `context` of them.
+            one_by_one: computes them as writing does, each from the cache of those before it, instead of in one pass.
+
+        Returns:
+            float32 (tokens, vocabulary).
+
+        Raises:
+            DataError: there is none, there are too many, or one is out of range.
+        """
+        ids = self._ids(tokens)
+        if not 1 <= len(ids) <= self.context:
+            raise DataError(f"[logits] {len(ids)} tokens: give 1 to {self.context}")
+        sequence = self._engine.open()
+        try:
+            if one_by_one:
+                return np.concatenate([self._engine.extend([sequence], [1], ids[i : i + 1]) for i in range(len(ids))])
+            return self._engine.extend([sequence], [len(ids)], ids, all=True)
+        finally:
+            self._engine.close(sequence)
+
+    def generate(
+        self,
+        prompt: str = "",
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        overflow: Overflow = "slide",
+    ) -> Iterator[str]:
+        """Write on from a prompt, piece by piece.
+
+        Args:
+            prompt: the text to go on from; empty for a text from its beginning.
+            max_new_tokens: at most so many tokens are written.
+            temperature, top_k, top_p, repetition_penalty: see `Sampling`; temperature 0 is greedy.
+            seed: of chance; None for another text each time.
+            stop: a text, or several, at which writing ends; it is not given out.
+            overflow: when the model's context is full: "slide" forgets the older half and goes on, "stop" ends. A prompt longer than the context
+                is cut at its beginning by "slide" and refused by "stop".
+
+        Yields:
+            Pieces of text, of whole characters; some tokens complete no character and give none. The text also ends where the model ends it.
+
+        Raises:
+            OnebitError: an argument is out of range.
+            DataError: the prompt is longer than the context and may not be cut.
+
+        Example:
+            >>> for piece in session.generate("Once upon", max_new_tokens=50):
+            ...     print(piece, end="", flush=True)
+        """
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+        stops = _stops(stop)
+        text = self._start(self._prompt_ids(prompt), max_new_tokens, seed, overflow)
+        return self._stream(text, sampling, max_new_tokens, stops, overflow)
+
+    def generate_tokens(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        overflow: Overflow = "slide",
+    ) -> Iterator[tuple[int, int]]:
+        """Write on from several prompts at once: each pass through the weights serves all of them.
+
+        Args: as for `generate`.
+
+        Yields:
+            (index of the prompt, token), as they are made. Each text's tokens are those that it would have alone with its own seed, `seed` + index.
+        """
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+        texts: list[_Text] = []
+        try:
+            for index, prompt in enumerate(prompts):
+                own = None if seed is None else seed + index
+                texts.append(self._start(self._prompt_ids(prompt), max_new_tokens, own, overflow))
+            yield from self._write(texts, sampling, max_new_tokens, overflow)
+        finally:
+            for text in texts:
+                self._engine.close(text.sequence)
+
+    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int = 200, **options: object) -> list[str]:
+        """The texts that `generate_tokens` writes, each without its prompt."""
+        made: list[list[int]] = [[] for _ in prompts]
+        for index, token in self.generate_tokens(prompts, max_new_tokens, **options):  # type: ignore[arg-type]
+            made[index].append(token)
+        starts = [self._prompt_ids(prompt)[-8:] for prompt in prompts]
+        return [
+            "".join(piece for _, piece in self.tokenizer.stream(tokens, start))
+            for tokens, start in zip(made, starts, strict=True)
+        ]
+
+    def score(self, text: str) -> list[tuple[str, float]]:
+        """The log-probability of each token of a text, given what stands before it.
+
+        Args:
+            text: of any length; beyond the context, each token is judged by at least half a context before it.
+
+        Returns:
+            (piece of the text, natural logarithm of its probability) for each token; the first follows a separator.
+        """
+        ids = self.tokenizer.encode(text)
+        scores = self.score_tokens(ids)
+        return [(self.tokenizer.decode([token]), float(p)) for token, p in zip(ids, scores, strict=True)]
+
+    def score_tokens(self, tokens: Sequence[int]) -> NDArray[np.float32]:
+        """`score` of ids: the log-probability of each, float32 (tokens,)."""
+        ids = np.concatenate([[self.tokenizer.separator], self._ids(tokens)]).astype(np.int32)
+        scores = np.empty(len(ids) - 1, np.float32)
+        step = max(1, self.context // 2)
+        done = 0
+        while done < len(scores):
+            first = max(0, done - step) if done else 0
+            last = min(len(scores), first + self.context)
+            logits = self.logits(ids[first:last].tolist())[done - first :]
+            scores[done:last] = -nats_of(logits, ids[done + 1 : last + 1].astype(np.int64))[0]
+            done = last
+        return scores
+
+    def _ids(self, tokens: Sequence[int]) -> NDArray[np.int32]:
+        ids = np.asarray(tokens, np.int64)
+        if ids.ndim != 1:
+            raise DataError(f"[tokens] an array of shape {ids.shape}: give a list of token ids")
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.size:
+            wrong = int(ids.min() if ids.min() < 0 else ids.max())
+            raise DataError(f"[tokens] token {wrong} is out of range: use 0 to {self.tokenizer.size - 1}")
+        return ids.astype(np.int32)
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        # As in training: a text follows a separator.
+        return [self.tokenizer.separator, *self.tokenizer.encode(prompt)]
+
+    def _start(self, ids: list[int], max_new_tokens: int, seed: int | None, overflow: Overflow) -> _Text:
+        if type(max_new_tokens) is not int or max_new_tokens < 1:
+            raise OnebitError(f"[generate] max_new_tokens={max_new_tokens}: use an integer from 1 up")
+        if overflow not in ("slide", "stop"):
+            raise OnebitError(f"[generate] overflow={overflow!r}: use 'slide' or 'stop'")
+        if len(ids) > self.context and overflow == "stop":
+            raise DataError(
+                f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or let it slide"
+            )
+        return _Text(ids, self._engine.open(), np.random.default_rng(seed), pending=ids[-self.context :])
+
+    def _write(
+        self, texts: Sequence[_Text], sampling: Sampling, max_new_tokens: int, overflow: Overflow
+    ) -> Iterator[tuple[int, int]]:
+        """The tokens of several texts, one of each in every pass."""
+        never = (self.tokenizer.pad, self.tokenizer.unknown)
+        while True:
+            active = [text for text in texts if not text.done]
+            if not active:
+                return
+            tokens = np.asarray([token for text in active for token in text.pending], np.int32)
+            logits = self._engine.extend([t.sequence for t in active], [len(t.pending) for t in active], tokens)
+            for text, row in zip(active, logits, strict=True):
+                token = sampling.choose(row, text.tokens, text.random, never)
+                if token == self.tokenizer.separator:
+                    text.done = True
+                    continue
+                text.tokens.append(token)
+                text.pending = [token]
+                text.made += 1
+                text.done = text.made >= max_new_tokens
+                if not text.done and self._engine.length(text.sequence) == self.context:
+                    text.done = overflow == "stop"
+                    # Positions are absolute: the newer half is read anew from position 0.
+                    self._engine.cut(text.sequence, 0)
+                    text.pending = text.tokens[-max(1, self.context // 2) :]
+                yield texts.index(text), token
+
+    def _stream(
+        self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
+    ) -> Iterator[str]:
+        held = ""  # may be the beginning of a stop
+        try:
+            start = text.tokens[-8:]
+            made = (token for _, token in self._write([text], sampling, max_new_tokens, overflow))
+            for _, piece in self.tokenizer.stream(made, start):
+                held += piece
+                found = [held.index(s) for s in stops if s in held]
+                if found:
+                    held = held[: min(found)]
+                    break
+                keep = max((_overlap(held, s) for s in stops), default=0)
+                if len(held) > keep:
+                    yield held[: len(held) - keep]
+                    held = held[len(held) - keep :]
+            if held:
+                yield held
+        finally:
+            self._engine.close(text.sequence)
+
+
+def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(stops):
+        raise OnebitError("[generate] stop is empty: give a text, or None")
+    return stops
+
+
+def _overlap(text: str, stop: str) -> int:
+    """The longest end of `text` that begins `stop`."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)
