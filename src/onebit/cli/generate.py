@@ -7,7 +7,10 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onebit.runtime.text import TextSession
 
 EXAMPLES = """examples:
   onebit generate books.onebit "It was a dark night"
@@ -95,30 +98,28 @@ def run(args: argparse.Namespace) -> int:
         _stream(session, line.rstrip("\n"), options)
 
 
-def _stream(session: Any, prompt: str, options: dict[str, Any]) -> None:
+def _stream(session: TextSession, prompt: str, options: dict[str, Any]) -> None:
     for piece in session.generate(prompt, **options):
         print(piece, end="", flush=True)
     print(flush=True)
 
 
-def _measured(session: Any, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
+def _measured(session: TextSession, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
     """The text with its tokens and how long they took; the first token's time holds the pass over the prompt."""
-    encoded = session.tokenizer.encode(prompt)
     start = time.perf_counter()
-    times = []
-    pieces = []
-    for piece in session.generate(prompt, **options):
+    tokens, pieces, times = [], [], []
+    for token, piece in session.generate_pieces(prompt, **options):
+        tokens += token
         pieces.append(piece)
         times.append(time.perf_counter() - start)
-    text = "".join(pieces)
-    tokens = session.tokenizer.encode(text)
-    seconds = times[-1] if times else time.perf_counter() - start
+    seconds = times[-1] if times else 0.0
     return {
         "prompt": prompt,
-        "text": text,
-        "prompt_tokens": len(encoded),
+        "text": "".join(pieces),
+        "prompt_tokens": len(session.tokenizer.encode(prompt)),
+        "tokens": tokens,
         "new_tokens": len(tokens),
-        "first_piece_ms": round(1e3 * times[0], 3) if times else None,
+        "first_token_ms": round(1e3 * times[0], 3) if times else None,
         "seconds": round(seconds, 4),
         "tokens_per_second": round(len(tokens) / seconds, 1) if seconds else None,
         "precision": session.precision,

@@ -59,7 +59,7 @@ def describe_file(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "format_version": FORMAT_VERSION,
-        "task": model.task,
+        "task": _short(model.task),
         "input_shape": list(model.program.input_shape),
         "output_shape": list(model.shapes[model.program.output]),
         "steps": [step.op for step in model.program.steps],
@@ -68,6 +68,14 @@ def describe_file(path: Path) -> dict[str, Any]:
         "tensor_bytes": sum(tensor.nbytes for tensor in model.tensors.values()),
         "file_bytes": path.stat().st_size,
     }
+
+
+def _short(task: dict[str, Any]) -> dict[str, Any]:
+    """A task without its vocabulary, which is longer than all else."""
+    if "vocabulary" not in task:
+        return task
+    tokens = str(task["vocabulary"]).count("\n") + 1
+    return {key: value for key, value in task.items() if key != "vocabulary"} | {"vocabulary_size": tokens}
 
 
 def describe_engine() -> list[dict[str, Any]]:
@@ -90,6 +98,8 @@ def _bits(op: str, attributes: Any, has_bias: bool) -> int:
     elif op == "bit_conv2d":
         height, width = attributes["kernel_size"]
         outputs, inputs = attributes["out_channels"], height * width * attributes["in_channels"] // attributes["groups"]
+    elif op == "bit_embedding":
+        return int(attributes["features"] * (attributes["rows"] + has_bias))
     else:
         return 0
     return int(outputs * (inputs + has_bias))
@@ -101,7 +111,10 @@ def _print_file(result: dict[str, Any]) -> None:
     shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
     counts = Counter(result["steps"])
     print(f"{result['file']}: {task['kind']}, format {result['format_version']}")
-    print(f"  input       {' x '.join(map(str, result['input_shape']))}")
+    tokens = "vocabulary_size" in task
+    print(f"  input       {' x '.join(map(str, result['input_shape']))}" + (" tokens" if tokens else ""))
+    if tokens:
+        print(f"  tokenizer   WordPiece over {task['alphabet']}, {task['vocabulary_size']:,} tokens")
     print(f"  output      {' x '.join(map(str, result['output_shape']))}" + (f": {shown}" if labels else ""))
     print(f"  steps       {len(result['steps'])}: " + ", ".join(f"{count} {op}" for op, count in counts.most_common()))
     print(f"  parameters  {result['bit_parameters']:,} of one bit; {result['float_values']:,} values of float32")

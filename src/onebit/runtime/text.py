@@ -17,6 +17,8 @@ from onebit.runtime.session import Precision, Session, engine_options
 from onebit.text import TextTask, Tokenizer
 
 Overflow = Literal["slide", "stop"]
+# How many tokens of a prompt the decoding of what follows looks at: whether a space stands before a word depends on the one before.
+_STREAM_CONTEXT = 8
 
 
 @dataclass
@@ -123,6 +125,24 @@ class TextSession(Session):
             >>> for piece in session.generate("Once upon", max_new_tokens=50):
             ...     print(piece, end="", flush=True)
         """
+        pieces = self.generate_pieces(
+            prompt, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop, overflow
+        )
+        return (piece for _, piece in pieces if piece)
+
+    def generate_pieces(
+        self,
+        prompt: str = "",
+        max_new_tokens: int = 200,
+        temperature: float = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] | None = None,
+        overflow: Overflow = "slide",
+    ) -> Iterator[tuple[list[int], str]]:
+        """As `generate`, each piece of text with the new tokens since the piece before; a piece may be empty."""
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         stops = _stops(stop)
         text = self._start(self._prompt_ids(prompt), max_new_tokens, seed, overflow)
@@ -162,7 +182,7 @@ class TextSession(Session):
         made: list[list[int]] = [[] for _ in prompts]
         for index, token in self.generate_tokens(prompts, max_new_tokens, **options):  # type: ignore[arg-type]
             made[index].append(token)
-        starts = [self._prompt_ids(prompt)[-8:] for prompt in prompts]
+        starts = [self._prompt_ids(prompt)[-_STREAM_CONTEXT:] for prompt in prompts]
         return [
             "".join(piece for _, piece in self.tokenizer.stream(tokens, start))
             for tokens, start in zip(made, starts, strict=True)
@@ -248,23 +268,21 @@ class TextSession(Session):
 
     def _stream(
         self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
-    ) -> Iterator[str]:
+    ) -> Iterator[tuple[list[int], str]]:
         held = ""  # may be the beginning of a stop
         try:
-            start = text.tokens[-8:]
             made = (token for _, token in self._write([text], sampling, max_new_tokens, overflow))
-            for _, piece in self.tokenizer.stream(made, start):
+            for token, piece in self.tokenizer.stream(made, text.tokens[-_STREAM_CONTEXT:]):
                 held += piece
                 found = [held.index(s) for s in stops if s in held]
                 if found:
-                    held = held[: min(found)]
-                    break
-                keep = max((_overlap(held, s) for s in stops), default=0)
-                if len(held) > keep:
-                    yield held[: len(held) - keep]
-                    held = held[len(held) - keep :]
+                    yield [token], held[: min(found)]
+                    return
+                ready = len(held) - max((_overlap(held, s) for s in stops), default=0)
+                yield [token], held[:ready]
+                held = held[ready:]
             if held:
-                yield held
+                yield [], held
         finally:
             self._engine.close(text.sequence)
 

@@ -1,0 +1,256 @@
+"""Writing and judging text with a packed model: against PyTorch, and every argument."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import onebit
+from onebit.errors import DataError, FormatError, OnebitError
+from onebit.fileformat import PackedModel, load_model, save_model
+from onebit.models import language_decoder
+from onebit.packing import pack, to_packed_model
+from onebit.runtime.generation import Sampling
+from onebit.runtime.text import TextSession
+from onebit.text import Tokenizer, train_vocabulary
+
+CONTEXT = 48
+CORPUS = "the cat sat on the mat, and the dog sat on the cat; nobody knew why. wörter 😀!\n"
+TASK = train_vocabulary([CORPUS * 50], 300)
+TOKENIZER = Tokenizer(TASK)
+
+
+def decoder():
+    """A small decoder trained for a moment on one sentence: its answers must hang on what stands before."""
+    torch.manual_seed(0)
+    model = language_decoder(
+        {"vocabulary": TOKENIZER.size, "context": CONTEXT, "blocks": 2, "features": 32, "heads": 4, "head": (32, 32)},
+        residual_scale=0.35, logit_scale=3.0, embedding_widening=2, latent_spread=0.25, embedding_spread=0.1,
+    )  # fmt: skip
+    ids = torch.tensor(TOKENIZER.encode(CORPUS * 40))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    for step in range(60):
+        starts = torch.randint(0, len(ids) - CONTEXT - 1, (8,), generator=torch.Generator().manual_seed(step))
+        batch = torch.stack([ids[s : s + CONTEXT + 1] for s in starts])
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return decoder()
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("packed") / "cat.onebit"
+    report = pack(model, path, TASK)
+    assert report.bit_parameters == report.parameters
+    assert not report.kept_float
+    return path
+
+
+@pytest.fixture(scope="module")
+def session(file):
+    return onebit.load(file, threads=1)
+
+
+@pytest.fixture(scope="module")
+def exact(file):
+    return onebit.load(file, "float32", threads=1)
+
+
+def greedy(model, ids, count):
+    """The most probable continuation in PyTorch, without any cache; the window slides as the session's does."""
+    ids, window, made = list(ids), list(ids)[-CONTEXT:], []
+    never = [TOKENIZER.pad, TOKENIZER.unknown]
+    for _ in range(count):
+        with torch.no_grad():
+            logits = model(torch.tensor([window]))[0, -1]
+        logits[never] = -torch.inf
+        token = int(logits.argmax())
+        if token == TOKENIZER.separator:
+            break
+        ids.append(token)
+        made.append(token)
+        window = [*window, token] if len(window) < CONTEXT else ids[-CONTEXT // 2 :]
+    return made
+
+
+def test_a_file_gives_the_session_of_its_kind(session):
+    assert isinstance(session, TextSession)
+    assert (session.context, session.tokenizer.size) == (CONTEXT, TOKENIZER.size)
+    assert session.memory_bytes > 0
+    for call in (lambda: session.classify(["a.png"]), lambda: session(np.zeros((1, 2, 2, 3), np.uint8))):
+        with pytest.raises(OnebitError, match="use generate, score or logits"):
+            call()
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_float32_logits_are_pytorchs(model, exact, one_by_one):
+    ids = [TOKENIZER.separator, *TOKENIZER.encode(CORPUS)][:CONTEXT]
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]))[0].numpy()
+    difference = np.abs(exact.logits(ids, one_by_one=one_by_one) - expected).max() / np.abs(expected).max()
+    assert difference < 1e-4
+
+
+def test_int8_perplexity_is_within_a_hundredth(session, exact):
+    text = "and the dog sat on the mat; the cat knew why, and nobody sat on the dog. " * 8
+    int8, float32 = (np.exp(-np.mean(s.score_tokens(TOKENIZER.encode(text)))) for s in (session, exact))
+    assert int8 != float32
+    assert abs(int8 / float32 - 1) < 0.01
+
+
+def test_greedy_text_is_pytorchs_for_200_tokens(model, exact):
+    prompt = "the dog"
+    made = [token for _, token in exact.generate_tokens([prompt], 200, temperature=0)]
+    assert made == greedy(model, [TOKENIZER.separator, *TOKENIZER.encode(prompt)], 200)
+    # The context is 48 tokens: to get so far it must have slid.
+    assert len(made) == 200
+    assert "".join(exact.generate(prompt, 200, temperature=0)) == TOKENIZER.decode(made)
+
+
+def test_several_texts_at_once_are_those_that_each_would_be_alone(session):
+    prompts = ["the cat", "", "nobody knew why the dog sat on", "mat"]
+    options = {"max_new_tokens": 70, "temperature": 1.0, "top_k": 20}
+    together = session.generate_batch(prompts, seed=5, **options)
+    alone = ["".join(session.generate(p, seed=5 + i, **options)) for i, p in enumerate(prompts)]
+    assert together == alone
+    assert session.memory_bytes < 10_000_000  # their caches are gone
+
+
+def test_a_seed_repeats_and_none_varies(session):
+    def write(seed):
+        return "".join(session.generate("the", 30, temperature=1.5, seed=seed))
+
+    assert write(3) == write(3)
+    assert len({write(seed) for seed in (1, 2, 3, 4)}) > 1
+    assert len({write(None) for _ in range(4)}) > 1
+
+
+def test_pieces_are_whole_characters(session):
+    pieces = list(session.generate("wörter", 150, temperature=2.0, seed=1))
+    assert all(pieces)
+    text = "".join(pieces)
+    # Bytes that make no character are shown as such, but no character is cut.
+    assert text.encode("utf-8").decode("utf-8") == text
+
+
+def test_a_stop_ends_the_text_and_is_not_given_out(session):
+    whole = "".join(session.generate("the cat", 60, temperature=0))
+    stop = whole[20:23]
+    expected = whole[: whole.index(stop)]
+    assert "".join(session.generate("the cat", 60, temperature=0, stop=stop)) == expected
+    assert "".join(session.generate("the cat", 60, temperature=0, stop=["never there", stop])) == expected
+    assert "".join(session.generate("the cat", 60, temperature=0, stop="never there")) == whole
+
+
+def test_a_full_context_slides_or_stops(session):
+    prompt = CORPUS * 3
+    ids = TOKENIZER.encode(prompt)
+    assert len(ids) + 1 > CONTEXT
+    assert len(list(session.generate_tokens([prompt], 30, temperature=0))) == 30
+    with pytest.raises(DataError, match=f"the prompt has {len(ids) + 1} tokens, the model's context is {CONTEXT}"):
+        session.generate(prompt, overflow="stop")
+    made = list(session.generate_tokens(["the"], 500, temperature=0, overflow="stop"))
+    assert len(made) <= CONTEXT - len(TOKENIZER.encode("the"))
+
+
+def test_score_is_pytorchs_log_softmax(model, exact):
+    ids = TOKENIZER.encode(CORPUS)[: CONTEXT - 1]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[TOKENIZER.separator, *ids]]))[0, :-1]
+        expected = logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
+    np.testing.assert_allclose(exact.score_tokens(ids), expected, rtol=1e-3, atol=1e-3)
+    scored = exact.score(CORPUS[:30])
+    assert "".join(piece for piece, _ in scored) == CORPUS[:30]
+    assert [p for _, p in scored] == exact.score_tokens(TOKENIZER.encode(CORPUS[:30])).tolist()
+
+
+def test_score_of_a_long_text_looks_back_half_a_context(exact):
+    ids = TOKENIZER.encode(CORPUS * 8)
+    scores = exact.score_tokens(ids)
+    assert len(scores) == len(ids) > 2 * CONTEXT
+    assert np.isfinite(scores).all()
+    assert (scores <= 0).all()
+    np.testing.assert_allclose(scores[:10], exact.score_tokens(ids[:10]), rtol=1e-4, atol=1e-4)
+    assert exact.score_tokens([]).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": -0.1}, "temperature=-0.1: use 0"),
+        ({"temperature": float("nan")}, "temperature=nan"),
+        ({"top_k": 0}, "top_k=0: use an integer from 1 up"),
+        ({"top_p": 0}, "top_p=0: use a number above 0, at most 1"),
+        ({"top_p": 1.01}, "top_p=1.01"),
+        ({"repetition_penalty": 0}, "repetition_penalty=0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"overflow": "wrap"}, "overflow='wrap'"),
+        ({"stop": ""}, "stop is empty"),
+    ],
+)
+def test_arguments_out_of_range_are_named_at_once(session, options, message):
+    with pytest.raises(OnebitError, match=message):
+        session.generate("the", **options)
+
+
+@pytest.mark.parametrize("ids", [[-1], [0, TOKENIZER.size]])
+def test_tokens_out_of_range_are_named(session, ids):
+    for call in (session.logits, session.score_tokens):
+        with pytest.raises(DataError, match=f"token {ids[-1]} is out of range: use 0 to {TOKENIZER.size - 1}"):
+            call(ids)
+
+
+def test_too_many_or_no_tokens(session):
+    for count in (0, CONTEXT + 1):
+        with pytest.raises(DataError, match=f"{count} tokens: give 1 to {CONTEXT}"):
+            session.logits([3] * count)
+
+
+def test_an_abandoned_text_frees_its_sequence(session):
+    before = session.memory_bytes
+    for _ in range(5):
+        text = session.generate("the cat sat", 100, seed=0)
+        next(text)
+        text.close()
+    assert session.memory_bytes <= before + 100_000
+
+
+def test_a_vocabulary_of_another_size_is_refused(model, file, tmp_path):
+    packed = load_model(file)
+    other = train_vocabulary([CORPUS * 50], 280)
+    save_model(PackedModel(packed.program, packed.tensors, other.to_json()), tmp_path / "b.onebit")
+    with pytest.raises(OnebitError, match="the vocabulary has 280 tokens, but the program gives"):
+        onebit.load(tmp_path / "b.onebit")
+    with pytest.raises(ValueError, match="logits for a vocabulary of 280 tokens"):
+        to_packed_model(model, other)
+    save_model(PackedModel(packed.program, packed.tensors, {"kind": "text-generation"}), tmp_path / "c.onebit")
+    with pytest.raises(FormatError, match="damaged"):
+        onebit.load(tmp_path / "c.onebit")
+
+
+def test_sampling_follows_its_rules():
+    logits = np.log(np.array([0.5, 0.3, 0.15, 0.05], np.float32))
+
+    def drawn(**options):
+        random = np.random.default_rng(0)
+        tokens = [Sampling(**options).choose(logits, [0], random) for _ in range(4000)]
+        return np.bincount(tokens, minlength=4) / 4000
+
+    np.testing.assert_allclose(drawn(temperature=1.0), [0.5, 0.3, 0.15, 0.05], atol=0.03)
+    assert drawn(temperature=0.0).tolist() == [1, 0, 0, 0]
+    np.testing.assert_allclose(drawn(temperature=1.0, top_k=2), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(drawn(temperature=1.0, top_p=0.7), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(drawn(temperature=1.0, top_p=0.01), [1, 0, 0, 0], atol=0)
+    squares = np.array([0.5, 0.3, 0.15, 0.05]) ** 2
+    np.testing.assert_allclose(drawn(temperature=0.5), squares / squares.sum(), atol=0.03)
+    # The logit of token 0, log 0.5 < 0, is multiplied: its weight becomes 0.5^3.
+    weights = np.array([0.125, 0.3, 0.15, 0.05])
+    np.testing.assert_allclose(drawn(temperature=1.0, repetition_penalty=3.0), weights / weights.sum(), atol=0.03)
+    assert Sampling(0).choose(logits, [], np.random.default_rng(0), never=[0, 1]) == 2
