@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "decoder.h"
 #include "engine.h"
 #include "json.h"
 
@@ -125,6 +127,110 @@ void test_rows(const onebit::Kernels& fast) {
     }
 }
 
+// Products that read bits, of any number of inputs and with every level, and tiles expanded to panels.
+void test_tiles(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (int groups = 1; groups <= 70; ++groups) {
+        std::vector<std::uint8_t> tile(static_cast<std::size_t>(groups * onebit::tile_group_bytes));
+        for (auto& byte : tile) byte = static_cast<std::uint8_t>(groups % 9 == 0 ? 255 : pick(0, 255));
+        std::vector<std::int8_t> x(static_cast<std::size_t>(groups * 4));
+        for (auto& v : x) v = static_cast<std::int8_t>(groups % 7 == 0 ? -128 : groups % 5 == 0 ? 127 : pick(-128, 127));
+        std::vector<std::int32_t> sums(onebit::tile_outputs), expected(sums.size());
+        plain.product_bits(tile.data(), x.data(), groups, expected.data());
+        fast.product_bits(tile.data(), x.data(), groups, sums.data());
+        CHECK(sums == expected);
+        // The panel is what the products with many rows take: its sums must be the same.
+        const int blocks = pick(1, onebit::max_blocks), first = pick(0, onebit::tile_blocks - blocks), width = 16 * blocks;
+        std::vector<std::int8_t> panel(static_cast<std::size_t>(groups * 4 * width));
+        fast.expand_tile_int8(tile.data(), groups, first, blocks, panel.data());
+        std::vector<float> floats(panel.size());
+        fast.expand_tile_float(tile.data(), groups, first, blocks, groups % 2 == 0, floats.data());
+        for (int o = 0; o < width; ++o) {
+            std::int32_t sum = 0, float_sum = 0, total = 0;
+            for (int k = 0; k < groups * 4; ++k) {
+                const auto input = static_cast<std::int32_t>(x[static_cast<std::size_t>(k)]);
+                total += input;
+                sum += panel[static_cast<std::size_t>((k / 4 * width + o) * 4 + k % 4)] * input;
+                float_sum += static_cast<std::int32_t>(floats[static_cast<std::size_t>(k * width + o)]) * input;
+            }
+            CHECK(sum == expected[static_cast<std::size_t>(16 * first + o)]);
+            CHECK(float_sum == (groups % 2 == 0 ? 2 * sum - total : sum));
+        }
+    }
+}
+
+// What transformers need beside products; exact functions from the standard library are the measure.
+void test_transformer_rows(const onebit::Kernels& fast) {
+    for (int n = 1; n <= 130; ++n) {
+        const auto size = static_cast<std::size_t>(n);
+        std::vector<float> x(size), y(size);
+        for (auto& v : x) v = 4 * pick_float();
+        if (n % 11 == 0) x[0] = 1e30f, x[size - 1] = -1e30f;
+        fast.gelu(x.data(), n, y.data());
+        for (std::size_t i = 0; i < size; ++i) {
+            const double exact = 0.5 * x[i] * std::erfc(-x[i] / std::sqrt(2.0));
+            CHECK(std::fabs(y[i] - exact) <= 1e-6 * (1 + std::fabs(exact)));
+        }
+        fast.scale(x.data(), n, 0.35f, y.data());
+        for (std::size_t i = 0; i < size; ++i) CHECK(y[i] == 0.35f * x[i]);
+        for (auto& v : x) v = 10 * pick_float();
+        fast.softmax(x.data(), n, y.data());
+        double sum = 0;
+        for (const float v : x) sum += std::exp(static_cast<double>(v));
+        for (std::size_t i = 0; i < size; ++i) CHECK(std::fabs(y[i] - std::exp(static_cast<double>(x[i])) / sum) <= 2e-6);
+    }
+    for (int round = 0; round < 60; ++round) {
+        const int tokens = pick(1, 200), features = pick(1, 50), width = features + pick(0, 20);
+        const int blocks = (tokens + onebit::key_block - 1) / onebit::key_block;
+        // What lies behind the last token must not be read into the result.
+        std::vector<float> keys(static_cast<std::size_t>(blocks * onebit::key_block * width), std::nanf("")),
+            values(static_cast<std::size_t>(tokens * width));
+        std::vector<float> q(static_cast<std::size_t>(features)), y(q.size()), scores(static_cast<std::size_t>(blocks * onebit::key_block));
+        for (auto& v : q) v = pick_float();
+        const auto upper = [](float v) {
+            std::uint32_t bits;
+            std::memcpy(&bits, &v, 4);
+            bits &= 0xFFFF0000u;
+            std::memcpy(&v, &bits, 4);
+            return v;
+        };
+        for (auto& v : values) v = upper(pick_float());
+        std::vector<double> weights(static_cast<std::size_t>(tokens));
+        double sum = 0;
+        for (int t = 0; t < tokens; ++t) {
+            double score = 0;
+            for (int i = 0; i < features; ++i) {
+                const float key = upper(pick_float());
+                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)] = key;
+                score += static_cast<double>(key) * q[static_cast<std::size_t>(i)];
+            }
+            sum += weights[static_cast<std::size_t>(t)] = std::exp(0.3 * score);
+        }
+        const onebit::Attended a{tokens, features, static_cast<std::int64_t>(width) * onebit::key_block, width, 0.3f};
+        const auto check = [&] {
+            for (int i = 0; i < features; ++i) {
+                double expected = 0;
+                for (int t = 0; t < tokens; ++t)
+                    expected += weights[static_cast<std::size_t>(t)] / sum * values[static_cast<std::size_t>(t * width + i)];
+                CHECK(std::fabs(y[static_cast<std::size_t>(i)] - expected) < 1e-5);
+            }
+        };
+        fast.attend(q.data(), keys.data(), values.data(), a, scores.data(), y.data());
+        check();
+        const auto halves = [](const std::vector<float>& from) {
+            std::vector<std::uint16_t> to;
+            for (const float v : from) {
+                std::uint32_t bits;
+                std::memcpy(&bits, &v, 4);
+                to.push_back(static_cast<std::uint16_t>(bits >> 16));
+            }
+            return to;
+        };
+        fast.attend_bf16(q.data(), halves(keys).data(), halves(values).data(), a, scores.data(), y.data());
+        check();
+    }
+}
+
 void test_thread_pool() {
     for (const int threads : {1, 2, 5}) {
         onebit::ThreadPool pool(threads);
@@ -175,10 +281,45 @@ void test_engine_in_threads() {
     }
 }
 
-void test_damaged_programs() {
-    const std::string good = small_program();
-    std::vector<std::uint8_t> bits(20 * 8);
-    const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
+std::string token_program() {
+    return R"({"input":{"name":"t","shape":[40],"kind":"tokens"},"steps":[
+        {"op":"bit_embedding","inputs":["t"],"output":"a","attributes":{"rows":9,"features":20,"values":"01","of":"token"},"tensors":{"weight":"e"}},
+        {"op":"normalize","inputs":["a"],"output":"b","attributes":{"over":"channel","eps":1e-5}},
+        {"op":"attention","inputs":["b","b","b"],"output":"c","attributes":{"heads":2}},
+        {"op":"add","inputs":["b","c"],"output":"d","attributes":{}},
+        {"op":"bit_linear","inputs":["d"],"output":"f","attributes":{"in_features":20,"out_features":9,"values":"pm1"},"tensors":{"weight":"w"}},
+        {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
+}
+
+void test_decoder_in_threads() {
+    std::vector<std::uint8_t> bits(9 * 8);
+    for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i % 8 < 2 ? pick(0, 255) : i % 8 == 2 ? pick(0, 15) : 0);
+    const onebit::Tensors tensors = {{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}};
+    std::vector<std::int32_t> text(40);
+    for (auto& token : text) token = pick(0, 8);
+    for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
+        std::vector<float> expected(40 * 9);
+        onebit::Decoder reference(token_program(), tensors, precision, 1, "scalar");
+        reference.extend({reference.open()}, {40}, text.data(), true, expected.data());
+        onebit::Decoder decoder(token_program(), tensors, precision, 3, "");
+        std::vector<std::thread> threads;
+        std::vector<std::vector<float>> results(4, std::vector<float>(40 * 9));
+        for (auto& result : results) {
+            threads.emplace_back([&] {
+                const int sequence = decoder.open();
+                decoder.extend({sequence}, {11}, text.data(), true, result.data());
+                for (int i = 11; i < 40; ++i) decoder.extend({sequence}, {1}, text.data() + i, false, result.data() + i * 9);
+                decoder.close(sequence);
+            });
+        }
+        for (auto& thread : threads) thread.join();
+        for (const auto& result : results) {
+            for (std::size_t i = 0; i < result.size(); ++i) CHECK(near(result[i], expected[i]));
+        }
+    }
+}
+
+void test_damaged_programs(const std::string& good, const onebit::Tensors& tensors) {
     int refused = 0;
     for (int round = 0; round < 3000; ++round) {
         std::string text = good;
@@ -207,11 +348,16 @@ int main() {
         }
         test_products(*all[i]);
         test_rows(*all[i]);
+        test_tiles(*all[i]);
+        test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }
     test_thread_pool();
     test_engine_in_threads();
-    test_damaged_programs();
+    test_decoder_in_threads();
+    const std::vector<std::uint8_t> zeros(20 * 8);
+    test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});
+    test_damaged_programs(token_program(), {{"e", {zeros.data(), false, {9, 8}}}, {"w", {zeros.data(), false, {9, 8}}}});
     std::printf("%d checks passed\n", checks);
     return 0;
 }
