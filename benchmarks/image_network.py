@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from measure import cpu_name, interleaved_medians, resident_bytes
 
 SIZE = 256
 CLASSES = 101
@@ -38,31 +34,6 @@ model = conv_classifier(int(sys.argv[1]), binary=False).eval()
 with torch.inference_mode():
     model(torch.zeros(1, 3, 256, 256))
 """
-REPORT = "\nprint([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')][0])"
-
-
-def resident_bytes(program: str, argument: str) -> int:
-    """The resident memory of a fresh process after it ran `program`."""
-    result = subprocess.run(
-        [sys.executable, "-c", program + REPORT, argument], capture_output=True, text=True, check=True
-    )
-    return int(result.stdout.split()[-1]) * 1024
-
-
-def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each job: medians over rounds in which all take turns, so that the machine's moods hit all alike.
-
-    In each round a job runs three times and the last two count: in the first, threads of the job before may still be spinning.
-    """
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
-            job()
-            for _ in range(2):
-                start = time.perf_counter()
-                job()
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure_inference(path: Path, kernel_size: int, threads: int, repeats: int) -> dict[str, float]:
@@ -121,13 +92,6 @@ def measure_training(kernel_size: int, threads: int, repeats: int) -> dict[str, 
         for binary in (False, True)
     }
     return interleaved_medians(jobs, repeats)
-
-
-def cpu_name() -> str:
-    """The processor's name, as the operating system tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main() -> None:

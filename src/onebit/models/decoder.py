@@ -54,7 +54,7 @@ class LanguageDecoder(nn.Module):
 
     def caches(self) -> list[KeyValueCache]:
         """An empty cache for each block, for `extend`."""
-        return [KeyValueCache() for _ in self.blocks]
+        return [KeyValueCache(self.context) for _ in self.blocks]
 
     def extend(self, tokens: Tensor, caches: list[KeyValueCache]) -> Tensor:
         """The logits (batch, vocabulary) after the last of some new tokens (batch, time), given caches of those before them."""

@@ -14,23 +14,35 @@ from onebit.normalize import Over
 
 
 class KeyValueCache:
-    """The keys and values of the tokens that one attention layer has seen, so that a new token need not compute them again."""
+    """The keys and values of the tokens that one attention layer has seen, so that a new token need not compute them again.
 
-    def __init__(self) -> None:
-        self.keys: Tensor | None = None  # (batch, heads, time, features / heads)
-        self.values: Tensor | None = None
+    Args:
+        room: tokens to take memory for at once; it doubles where they become more.
+    """
 
-    @property
-    def length(self) -> int:
-        """How many tokens it holds."""
-        return 0 if self.keys is None else self.keys.shape[2]
+    def __init__(self, room: int = 256) -> None:
+        self.length = 0
+        self._room = room
+        self._keys: Tensor | None = None  # (batch, heads, room, features / heads)
+        self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new tokens; returns those of all."""
-        if self.keys is not None and self.values is not None:
-            keys, values = torch.cat([self.keys, keys], 2), torch.cat([self.values, values], 2)
-        self.keys, self.values = keys, values
-        return keys, values
+        """Add the keys and values of new tokens, (batch, heads, time, features / heads); returns those of all."""
+        end = self.length + keys.shape[2]
+        self._keys, self._values = self._grown(self._keys, keys, end), self._grown(self._values, values, end)
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def _grown(self, held: Tensor | None, new: Tensor, tokens: int) -> Tensor:
+        if held is not None and held.shape[2] >= tokens:
+            return held
+        room = max(tokens, self._room if held is None else 2 * held.shape[2])
+        grown = new.new_empty(*new.shape[:2], room, new.shape[3])
+        if held is not None:
+            grown[:, :, : self.length] = held[:, :, : self.length]
+        return grown
 
 
 class CausalAttention(nn.Module):

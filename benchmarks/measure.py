@@ -1,0 +1,44 @@
+"""What the benchmarks measure with: side by side, in one run, medians."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+REPORT = "\nprint([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')][0])"
+
+
+def resident_bytes(program: str, argument: str) -> int:
+    """The resident memory of a fresh process after it ran `program`."""
+    result = subprocess.run(
+        [sys.executable, "-c", program + REPORT, argument], capture_output=True, text=True, check=True
+    )
+    return int(result.stdout.split()[-1]) * 1024
+
+
+def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Milliseconds of each job: medians over rounds in which all take turns, so that the machine's moods hit all alike.
+
+    In each round a job runs three times and the last two count: in the first, threads of the job before may still be spinning.
+    """
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(repeats):
+        for name, job in jobs.items():
+            job()
+            for _ in range(2):
+                start = time.perf_counter()
+                job()
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def cpu_name() -> str:
+    """The processor's name, as the operating system tells it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
