@@ -20,12 +20,23 @@ std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
 
-// The upper 16 bits of a float, rounded to the nearest, ties to even.
+// The upper 16 bits of a float, rounded to the nearest, ties to even; NaN stays NaN. Without branches, so that it is done for many at once.
 std::uint16_t to_bfloat16(float x) {
     const auto bits = std::bit_cast<std::uint32_t>(x);
-    if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);  // stays NaN
-    return static_cast<std::uint16_t>((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
+    const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16, quiet = bits >> 16 | 0x40u;
+    return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
+
+// The eight numbers of each byte of bits.
+struct Expansion {
+    float of[256][8];
+
+    explicit Expansion(float clear) {
+        for (int byte = 0; byte < 256; ++byte) {
+            for (int bit = 0; bit < 8; ++bit) of[byte][bit] = (byte >> bit & 1) != 0 ? 1.0f : clear;
+        }
+    }
+};
 
 // Room for `n` numbers, growing by halves so that a long text is not copied for each of its blocks.
 template <class T>
@@ -251,9 +262,14 @@ void Decoder::embed(const Task& task, const std::vector<Row>& rows, float* y) co
             const float* from = task.table.data() + index * width;
             std::copy(from, from + width, y);
         } else {
-            const float clear = step.plus_minus ? -1.0f : 0.0f;
+            static const Expansion zero_one(0.0f), plus_minus(-1.0f);
+            const Expansion& expansion = step.plus_minus ? plus_minus : zero_one;
             const std::uint8_t* bits = task.bits.data() + index * row_bytes(width);
-            for (std::int64_t c = 0; c < width; ++c) y[c] = ((bits[c / 8] >> (c % 8) & 1) != 0 ? 1.0f : clear) + task.shift[at(c)];
+            std::int64_t c = 0;
+            for (; c + 8 <= width; c += 8) {
+                for (int i = 0; i < 8; ++i) y[c + i] = expansion.of[bits[c / 8]][i] + task.shift[at(c + i)];
+            }
+            for (; c < width; ++c) y[c] = expansion.of[bits[c / 8]][c % 8] + task.shift[at(c)];
         }
         y += width;
     }
@@ -266,35 +282,63 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     const float* v = value(task.step.inputs[2]);
     const bool half = precision_ == Precision::int8;
     std::int64_t work = 0;
-    for (std::size_t r = 0; r < rows.size(); ++r) {
-        Cache& cache = sequences_[at(rows[r].sequence)].caches[at(task.cache)];
-        const std::int64_t position = rows[r].position, blocks = position / key_block + 1;
-        const std::int64_t first = position / key_block * width * key_block + position % key_block;
-        const float* key = k + static_cast<std::int64_t>(r) * width;
-        const float* one = v + static_cast<std::int64_t>(r) * width;
+    for (const Row& row : rows) {
+        Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
+        const std::int64_t keys = (row.position / key_block + 1) * key_block * width, values = (row.position + 1) * width;
         if (half) {
-            grow(cache.keys16, blocks * key_block * width);
-            grow(cache.values16, (position + 1) * width);
-            for (std::int64_t c = 0; c < width; ++c) cache.keys16[at(first + c * key_block)] = to_bfloat16(key[c]);
-            for (std::int64_t c = 0; c < width; ++c) cache.values16[at(position * width + c)] = to_bfloat16(one[c]);
+            grow(cache.keys16, keys);
+            grow(cache.values16, values);
         } else {
-            grow(cache.keys, blocks * key_block * width);
-            grow(cache.values, (position + 1) * width);
+            grow(cache.keys, keys);
+            grow(cache.values, values);
+        }
+        work += 2 * (row.position + 1) * width;
+    }
+    parallel(pool_, static_cast<std::int64_t>(rows.size()) * width * 16, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r, int) {
+        const std::int64_t position = rows[at(r)].position;
+        Cache& cache = sequences_[at(rows[at(r)].sequence)].caches[at(task.cache)];
+        const std::int64_t first = position / key_block * width * key_block + position % key_block;
+        const float* key = k + r * width;
+        const float* one = v + r * width;
+        if (!half) {
             for (std::int64_t c = 0; c < width; ++c) cache.keys[at(first + c * key_block)] = key[c];
             std::copy(one, one + width, cache.values.begin() + position * width);
+            return;
         }
-        work += 2 * (position + 1) * width;
+        std::uint16_t* to = cache.values16.data() + position * width;
+        for (std::int64_t c = 0; c < width; ++c) to[c] = to_bfloat16(one[c]);
+        to = cache.keys16.data() + first;
+        for (std::int64_t c = 0; c < width; c += block_outputs) {
+            std::uint16_t some[block_outputs];
+            const std::int64_t count = std::min<std::int64_t>(block_outputs, width - c);
+            for (std::int64_t i = 0; i < count; ++i) some[i] = to_bfloat16(key[c + i]);
+            for (std::int64_t i = 0; i < count; ++i) to[(c + i) * key_block] = some[i];
+        }
+    });
+    // Rows that stand behind each other in one text read the same keys and values.
+    std::vector<std::pair<std::int64_t, int>> groups;  // first row, how many
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+        // Behind the last attention only the rows whose outputs are asked for go on.
+        if (task.cache + 1 == caches_ && !rows[r].wanted) continue;
+        const bool joins = !groups.empty() && groups.back().first + groups.back().second == static_cast<std::int64_t>(r) &&
+                           groups.back().second < most_queries && rows[r].sequence == rows[r - 1].sequence;
+        if (joins) {
+            ++groups.back().second;
+        } else {
+            groups.emplace_back(r, 1);
+        }
     }
     const std::int64_t room = (context_ + key_block - 1) / key_block * key_block;
-    scores_.reserve(at(room * pool_.threads()));
-    parallel(pool_, work, static_cast<std::int64_t>(rows.size()) * heads, [&](std::int64_t unit, int thread) {
-        const Row& row = rows[at(unit / heads)];
+    scores_.reserve(at(room * most_queries * pool_.threads()));
+    parallel(pool_, work, static_cast<std::int64_t>(groups.size()) * heads, [&](std::int64_t unit, int thread) {
+        const auto [first, count] = groups[at(unit / heads)];
+        const Row& row = rows[at(first)];
         const std::int64_t offset = unit % heads * features;
         const Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
-        const Attended a{row.position + 1, features, width * key_block, width, 1.0f / std::sqrt(static_cast<float>(features))};
-        const float* query = q + unit / heads * width + offset;
-        float* scores = scores_.data() + room * thread;
-        float* to = y + unit / heads * width + offset;
+        const Attended a{count, row.position + 1, features, width * key_block, width, width, room, 1.0f / std::sqrt(static_cast<float>(features))};
+        const float* query = q + first * width + offset;
+        float* scores = scores_.data() + room * most_queries * thread;
+        float* to = y + first * width + offset;
         if (half) {
             kernels_.attend_bf16(query, cache.keys16.data() + offset * key_block, cache.values16.data() + offset, a, scores, to);
         } else {

@@ -111,15 +111,18 @@ void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& po
             return;
         }
         // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
+        Epilogue own = e;
         if (few && !row.is_signed) {
             for (std::int64_t o = 0; o < outputs_; ++o) sums[o] += offset_sums_[static_cast<std::size_t>(o)];
         } else if (!few && row.is_signed) {
-            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] -= offset_sums_[static_cast<std::size_t>(o)];
+            own.offset = offset_sums_.data();
         }
         if (plus_minus_) {
-            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * sums[o] - row.total;  // sum (2b - 1) q
+            // sum (2b - 1) q
+            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * (sums[o] - (own.offset != nullptr ? own.offset[o] : 0)) - row.total;
+            own.offset = nullptr;
         }
-        kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+        kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), own, to);
     });
 }
 

@@ -179,14 +179,12 @@ void test_transformer_rows(const onebit::Kernels& fast) {
         for (const float v : x) sum += std::exp(static_cast<double>(v));
         for (std::size_t i = 0; i < size; ++i) CHECK(std::fabs(y[i] - std::exp(static_cast<double>(x[i])) / sum) <= 2e-6);
     }
-    for (int round = 0; round < 60; ++round) {
-        const int tokens = pick(1, 200), features = pick(1, 50), width = features + pick(0, 20);
-        const int blocks = (tokens + onebit::key_block - 1) / onebit::key_block;
+    for (int round = 0; round < 100; ++round) {
+        const int rows = pick(1, onebit::most_queries), tokens = pick(1, 200), features = pick(1, 50), width = features + pick(0, 20);
+        const int seen = tokens + rows - 1, blocks = (seen + onebit::key_block - 1) / onebit::key_block, room = blocks * onebit::key_block;
         // What lies behind the last token must not be read into the result.
-        std::vector<float> keys(static_cast<std::size_t>(blocks * onebit::key_block * width), std::nanf("")),
-            values(static_cast<std::size_t>(tokens * width));
-        std::vector<float> q(static_cast<std::size_t>(features)), y(q.size()), scores(static_cast<std::size_t>(blocks * onebit::key_block));
-        for (auto& v : q) v = pick_float();
+        std::vector<float> keys(static_cast<std::size_t>(room * width), std::nanf("")), values(static_cast<std::size_t>(seen * width));
+        std::vector<float> q(static_cast<std::size_t>(rows * width)), y(q.size()), scores(static_cast<std::size_t>(rows * room));
         const auto upper = [](float v) {
             std::uint32_t bits;
             std::memcpy(&bits, &v, 4);
@@ -194,29 +192,49 @@ void test_transformer_rows(const onebit::Kernels& fast) {
             std::memcpy(&v, &bits, 4);
             return v;
         };
+        for (auto& v : q) v = pick_float();
         for (auto& v : values) v = upper(pick_float());
-        std::vector<double> weights(static_cast<std::size_t>(tokens));
-        double sum = 0;
-        for (int t = 0; t < tokens; ++t) {
-            double score = 0;
+        for (int t = 0; t < seen; ++t) {
             for (int i = 0; i < features; ++i) {
-                const float key = upper(pick_float());
-                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)] = key;
-                score += static_cast<double>(key) * q[static_cast<std::size_t>(i)];
+                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)] = upper(pick_float());
             }
-            sum += weights[static_cast<std::size_t>(t)] = std::exp(0.3 * score);
         }
-        const onebit::Attended a{tokens, features, static_cast<std::int64_t>(width) * onebit::key_block, width, 0.3f};
+        const onebit::Attended a{rows, tokens, features, static_cast<std::int64_t>(width) * onebit::key_block, width, width, room, 0.3f};
         const auto check = [&] {
-            for (int i = 0; i < features; ++i) {
-                double expected = 0;
-                for (int t = 0; t < tokens; ++t)
-                    expected += weights[static_cast<std::size_t>(t)] / sum * values[static_cast<std::size_t>(t * width + i)];
-                CHECK(std::fabs(y[static_cast<std::size_t>(i)] - expected) < 1e-5);
+            for (int r = 0; r < rows; ++r) {
+                std::vector<double> weights;
+                double sum = 0;
+                for (int t = 0; t < tokens + r; ++t) {
+                    double score = 0;
+                    for (int i = 0; i < features; ++i) {
+                        score +=
+                            static_cast<double>(
+                                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)]) *
+                            q[static_cast<std::size_t>(r * width + i)];
+                    }
+                    weights.push_back(std::exp(0.3 * score));
+                    sum += weights.back();
+                }
+                for (int i = 0; i < features; ++i) {
+                    double expected = 0;
+                    for (int t = 0; t < tokens + r; ++t) {
+                        expected += weights[static_cast<std::size_t>(t)] / sum * values[static_cast<std::size_t>(t * width + i)];
+                    }
+                    CHECK(std::fabs(y[static_cast<std::size_t>(r * width + i)] - expected) < 1e-5);
+                }
             }
         };
         fast.attend(q.data(), keys.data(), values.data(), a, scores.data(), y.data());
         check();
+        // A query's result does not depend on the queries beside it.
+        std::vector<float> alone(y.size());
+        for (int r = 0; r < rows; ++r) {
+            onebit::Attended one = a;
+            one.rows = 1;
+            one.tokens = tokens + r;
+            fast.attend(q.data() + r * width, keys.data(), values.data(), one, scores.data(), alone.data() + r * width);
+            for (int i = 0; i < features; ++i) CHECK(alone[static_cast<std::size_t>(r * width + i)] == y[static_cast<std::size_t>(r * width + i)]);
+        }
         const auto halves = [](const std::vector<float>& from) {
             std::vector<std::uint16_t> to;
             for (const float v : from) {

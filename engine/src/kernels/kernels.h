@@ -43,12 +43,18 @@ constexpr int tile_group_bytes = 64;
 // Keys lie in blocks of so many tokens.
 constexpr int key_block = 64;
 
-// A query's view of what it attends to: one head of `features` numbers a token.
+// Queries of one head that stand behind each other share what they read, up to so many.
+constexpr int most_queries = 4;
+
+// What some queries attend to: one head of `features` numbers a token.
 struct Attended {
-    std::int64_t tokens;
-    std::int64_t features;      // of the head
+    int rows;             // queries
+    std::int64_t tokens;  // that the first query sees; each further one sees one more
+    std::int64_t features;
     std::int64_t key_stride;    // from a block of keys to the next; the head's begin at [feature][token of the block]
     std::int64_t value_stride;  // from a token's values to the next's
+    std::int64_t row_stride;    // from a query to the next, and from its result to the next
+    std::int64_t score_stride;  // the same of `scores`
     float scale;
 };
 
@@ -101,8 +107,8 @@ struct Kernels {
     void (*softmax)(const float* x, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
-    // y = softmax(scale * q K^T) V for one head of one query, with keys and values as floats or as their upper 16 bits (bfloat16); `scores` has
-    // room for the tokens rounded up to whole blocks.
+    // y = softmax(scale * q K^T) V for one head, with keys and values as floats or as their upper 16 bits (bfloat16); `scores` has room for the
+    // tokens of each query rounded up to whole blocks.
     void (*attend)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
     void (*attend_bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
 };

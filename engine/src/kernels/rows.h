@@ -11,34 +11,52 @@
 namespace onebit {
 namespace {
 
-// Sums are kept in lanes, as a vector unit keeps them; the scalar set adds in the same order, so results differ little between sets.
 constexpr int lanes = 16;
 
-float lane_sum(const float* x, std::ptrdiff_t n) {
-    float part[lanes] = {};
-    std::ptrdiff_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (int l = 0; l < lanes; ++l) part[l] += x[i + l];
-    }
+// Sixteen numbers that the compiler keeps in as many registers as an instruction set needs for them.
+typedef float Lanes __attribute__((vector_size(4 * lanes)));
+typedef std::uint16_t HalfLanes __attribute__((vector_size(2 * lanes)));
+typedef std::uint32_t WordLanes __attribute__((vector_size(4 * lanes)));
+
+float sum_of(const Lanes& x) {
     float sum = 0;
-    for (; i < n; ++i) sum += x[i];
-    for (int l = 0; l < lanes; ++l) sum += part[l];
+    for (int l = 0; l < lanes; ++l) sum += x[l];
     return sum;
 }
 
-float lane_squares(const float* x, std::ptrdiff_t n, float mean) {
-    float part[lanes] = {};
+// The sum of f(x) over a row, kept in lanes as a vector unit keeps it, several at a time so that one addition need not wait for the other; the
+// scalar set adds in the same order, so results differ little between sets.
+template <class Function>
+float lane_total(const float* x, std::ptrdiff_t n, const Function& f) {
+    constexpr int chains = 4;
+    Lanes part[chains] = {};
     std::ptrdiff_t i = 0;
-    for (; i + lanes <= n; i += lanes) {
-        for (int l = 0; l < lanes; ++l) {
-            const float d = x[i + l] - mean;
-            part[l] += d * d;
+    for (; i + chains * lanes <= n; i += chains * lanes) {
+        for (int c = 0; c < chains; ++c) {
+            Lanes v;
+            std::memcpy(&v, x + i + c * lanes, sizeof v);
+            part[c] += f(v);
         }
     }
-    float sum = 0;
-    for (; i < n; ++i) sum += (x[i] - mean) * (x[i] - mean);
-    for (int l = 0; l < lanes; ++l) sum += part[l];
+    for (; i + lanes <= n; i += lanes) {
+        Lanes v;
+        std::memcpy(&v, x + i, sizeof v);
+        part[0] += f(v);
+    }
+    float sum = sum_of((part[0] + part[1]) + (part[2] + part[3]));
+    for (; i < n; ++i) sum += f(x[i]);
     return sum;
+}
+
+float lane_sum(const float* x, std::ptrdiff_t n) {
+    return lane_total(x, n, [](const auto& v) { return v; });
+}
+
+float lane_squares(const float* x, std::ptrdiff_t n, float mean) {
+    return lane_total(x, n, [mean](const auto& v) {
+        const auto d = v - mean;
+        return d * d;
+    });
 }
 
 // Images have millions of elements: sums of pieces of this many keep a float's error small.
@@ -95,8 +113,15 @@ void row_gelu(const float* x, std::ptrdiff_t n, float* y) {
 }
 
 void row_softmax(const float* x, std::ptrdiff_t n, float* y) {
-    float largest = x[0];
-    for (std::ptrdiff_t i = 1; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    float part[lanes];
+    for (int l = 0; l < lanes; ++l) part[l] = x[0];
+    std::ptrdiff_t first = 0;
+    for (; first + lanes <= n; first += lanes) {
+        for (int l = 0; l < lanes; ++l) part[l] = x[first + l] > part[l] ? x[first + l] : part[l];
+    }
+    float largest = part[0];
+    for (int l = 1; l < lanes; ++l) largest = part[l] > largest ? part[l] : largest;
+    for (; first < n; ++first) largest = x[first] > largest ? x[first] : largest;
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = exponential(x[i] - largest);
     const float share = 1.0f / lane_sum(y, n);
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] *= share;
@@ -230,20 +255,21 @@ void expand_tile_float_rows(const std::uint8_t* tile, std::int64_t groups, int f
     }
 }
 
-// Sixteen numbers that the compiler keeps in as many registers as an instruction set needs for them.
-typedef float Lanes __attribute__((vector_size(4 * lanes)));
-typedef std::uint16_t HalfLanes __attribute__((vector_size(2 * lanes)));
-typedef std::uint32_t WordLanes __attribute__((vector_size(4 * lanes)));
-
 inline void load_lanes(const float* from, Lanes& to) {
     std::memcpy(&to, from, sizeof to);
 }
 
 inline void load_lanes(const std::uint16_t* from, Lanes& to) {
+#if defined(__AVX512F__)
+    // The compiler would widen each half by itself and then join them.
+    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+    to = reinterpret_cast<Lanes>(_mm512_slli_epi32(words, 16));
+#else
     HalfLanes half;
     std::memcpy(&half, from, sizeof half);
     const WordLanes words = __builtin_convertvector(half, WordLanes) << 16;
     std::memcpy(&to, &words, sizeof to);
+#endif
 }
 
 inline float load_one(float x) {
@@ -257,46 +283,97 @@ inline float load_one(std::uint16_t x) {
     return value;
 }
 
-template <class Stored>
-void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
-    constexpr int parts = key_block / lanes;
-    for (std::int64_t first = 0; first < a.tokens; first += key_block, keys += a.key_stride) {
-        Lanes sums[parts] = {};
-        for (std::int64_t i = 0; i < a.features; ++i) {
-            for (int p = 0; p < parts; ++p) {
-                Lanes key;
-                load_lanes(keys + i * key_block + p * lanes, key);
-                sums[p] += key * q[i];
-            }
+// The products of some queries with the first 16 * parts tokens of a block of keys.
+template <int rows, int parts, class Stored>
+void score_block(const float* q, const Stored* keys, const Attended& a, float* scores) {
+    Lanes sums[rows][parts] = {};
+    for (std::int64_t i = 0; i < a.features; ++i) {
+        for (int p = 0; p < parts; ++p) {
+            Lanes key;
+            load_lanes(keys + i * key_block + p * lanes, key);
+            for (int r = 0; r < rows; ++r) sums[r][p] += key * q[r * a.row_stride + i];
         }
-        for (int p = 0; p < parts; ++p) std::memcpy(scores + first + p * lanes, &sums[p], sizeof sums[p]);
     }
-    row_scale(scores, a.tokens, a.scale, scores);
-    row_softmax(scores, a.tokens, scores);
-    // Sixteen features at a time stay in registers while the tokens pass.
+    for (int r = 0; r < rows; ++r) std::memcpy(scores + r * a.score_stride, sums[r], sizeof sums[r]);
+}
+
+// softmax(scale * x) over the first n; there is room for whole registers behind them, which saves a loop over the rest.
+void softmax_scores(float* x, std::int64_t n, float scale) {
+    const std::int64_t whole = (n + lanes - 1) / lanes * lanes;
+    for (std::int64_t t = n; t < whole; ++t) x[t] = x[0];
+    Lanes most;
+    std::memcpy(&most, x, sizeof most);
+    for (std::int64_t t = lanes; t < whole; t += lanes) {
+        Lanes v;
+        std::memcpy(&v, x + t, sizeof v);
+        most = v > most ? v : most;
+    }
+    float largest = most[0];
+    for (int l = 1; l < lanes; ++l) largest = most[l] > largest ? most[l] : largest;
+    for (std::int64_t t = 0; t < whole; ++t) x[t] = exponential(scale * (x[t] - largest));
+    for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
+    const float share = 1.0f / lane_sum(x, whole);
+    for (std::int64_t t = 0; t < whole; ++t) x[t] *= share;
+}
+
+template <class Stored, int rows>
+void attend_rows(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    const std::int64_t most = a.tokens + rows - 1;
+    for (std::int64_t first = 0; first < most; first += key_block, keys += a.key_stride) {
+        const std::int64_t left = most - first;
+        if (left > 3 * lanes) {
+            score_block<rows, 4>(q, keys, a, scores + first);
+        } else if (left > 2 * lanes) {
+            score_block<rows, 3>(q, keys, a, scores + first);
+        } else if (left > lanes) {
+            score_block<rows, 2>(q, keys, a, scores + first);
+        } else {
+            score_block<rows, 1>(q, keys, a, scores + first);
+        }
+    }
+    for (int r = 0; r < rows; ++r) softmax_scores(scores + r * a.score_stride, a.tokens + r, a.scale);
+    // Sixteen features at a time stay in registers while the tokens pass, those at even and those at odd places in two sums; in what order a row
+    // adds does not depend on the rows beside it, so that a text read whole and one read token by token agree to the last bit.
+    const std::int64_t pairs = a.tokens / 2 * 2;
     std::int64_t i = 0;
     for (; i + lanes <= a.features; i += lanes) {
-        Lanes even = {}, odd = {};
-        std::int64_t t = 0;
-        for (; t + 2 <= a.tokens; t += 2) {
-            Lanes one, two;
-            load_lanes(values + t * a.value_stride + i, one);
-            load_lanes(values + (t + 1) * a.value_stride + i, two);
-            even += one * scores[t];
-            odd += two * scores[t + 1];
+        Lanes sums[rows][2] = {};
+        const Stored* value = values + i;
+        for (std::int64_t t = 0; t < pairs; t += 2, value += 2 * a.value_stride) {
+            Lanes even, odd;
+            load_lanes(value, even);
+            load_lanes(value + a.value_stride, odd);
+            for (int r = 0; r < rows; ++r) {
+                sums[r][0] += even * scores[r * a.score_stride + t];
+                sums[r][1] += odd * scores[r * a.score_stride + t + 1];
+            }
         }
-        if (t < a.tokens) {
-            Lanes one;
-            load_lanes(values + t * a.value_stride + i, one);
-            even += one * scores[t];
+        for (int r = 0; r < rows; ++r) {
+            for (std::int64_t t = pairs; t < a.tokens + r; ++t) {
+                Lanes one;
+                load_lanes(values + i + t * a.value_stride, one);
+                sums[r][t % 2] += one * scores[r * a.score_stride + t];
+            }
+            sums[r][0] += sums[r][1];
+            std::memcpy(y + r * a.row_stride + i, &sums[r][0], sizeof(Lanes));
         }
-        even += odd;
-        std::memcpy(y + i, &even, sizeof even);
     }
     for (; i < a.features; ++i) {
-        float sum = 0;
-        for (std::int64_t t = 0; t < a.tokens; ++t) sum += load_one(values[t * a.value_stride + i]) * scores[t];
-        y[i] = sum;
+        for (int r = 0; r < rows; ++r) {
+            float sum = 0;
+            for (std::int64_t t = 0; t < a.tokens + r; ++t) sum += load_one(values[t * a.value_stride + i]) * scores[r * a.score_stride + t];
+            y[r * a.row_stride + i] = sum;
+        }
+    }
+}
+
+template <class Stored>
+void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    switch (a.rows) {
+        case 1: return attend_rows<Stored, 1>(q, keys, values, a, scores, y);
+        case 2: return attend_rows<Stored, 2>(q, keys, values, a, scores, y);
+        case 3: return attend_rows<Stored, 3>(q, keys, values, a, scores, y);
+        default: return attend_rows<Stored, 4>(q, keys, values, a, scores, y);
     }
 }
 
