@@ -15,9 +15,10 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from measure import train_run
 
 # One small network, one budget: what two cores bear in under an hour for all 18 runs.
 COMMON = {
@@ -53,19 +54,6 @@ def command(keys: dict[str, str], seed: int, data: str, out: Path) -> list[str]:
     for key, value in (COMMON | keys).items():
         words += [f"--{key.replace('_', '-')}", value]
     return words
-
-
-def run_one(name: str, words: list[str], out: Path) -> None:
-    """Train, unless it is done already; go on where an earlier start was stopped."""
-    if (out / "result.json").exists():
-        return
-    if (out / "recipe.yaml").exists():
-        words = [*words, "--resume"]
-    with out.with_suffix(".log").open("a") as log:
-        log.write(" ".join(words) + "\n")
-        log.flush()
-        status = subprocess.run(words, stdout=log, stderr=log, check=False).returncode
-    print(f"{time.strftime('%H:%M:%S')} {name}: {'done' if status == 0 else f'failed, exit {status}'}", flush=True)
 
 
 def measure(out: Path, data: str) -> dict[str, float]:
@@ -158,7 +146,7 @@ def main() -> None:
     with ThreadPoolExecutor(arguments.parallel) as pool:
         for full, _, keys, seed in jobs:
             out = arguments.out / full
-            pool.submit(run_one, full, command(keys, seed, arguments.data, out), out)
+            pool.submit(train_run, full, command(keys, seed, arguments.data, out), out)
     if arguments.train_only:
         return
     rows: dict[str, list[dict[str, float]]] = {}

@@ -37,6 +37,19 @@ def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def train_run(name: str, words: list[str], out: Path) -> None:
+    """Train, unless it is done already; go on where an earlier start was stopped."""
+    if (out / "result.json").exists():
+        return
+    if (out / "recipe.yaml").exists():
+        words = [*words, "--resume"]
+    with out.with_suffix(".log").open("a") as log:
+        log.write(" ".join(words) + "\n")
+        log.flush()
+        status = subprocess.run(words, stdout=log, stderr=log, check=False).returncode
+    print(f"{time.strftime('%H:%M:%S')} {name}: {'done' if status == 0 else f'failed, exit {status}'}", flush=True)
+
+
 def cpu_name() -> str:
     """The processor's name, as the operating system tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
