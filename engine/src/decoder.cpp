@@ -281,8 +281,9 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     const float* k = value(task.step.inputs[1]);
     const float* v = value(task.step.inputs[2]);
     const bool half = precision_ == Precision::int8;
-    std::int64_t work = 0;
+    std::int64_t work = 0, longest = 0;
     for (const Row& row : rows) {
+        longest = std::max(longest, row.position + 1);
         Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
         const std::int64_t keys = (row.position / key_block + 1) * key_block * width, values = (row.position + 1) * width;
         if (half) {
@@ -328,7 +329,7 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
             groups.emplace_back(r, 1);
         }
     }
-    const std::int64_t room = (context_ + key_block - 1) / key_block * key_block;
+    const std::int64_t room = (longest + key_block - 1) / key_block * key_block;
     scores_.reserve(at(room * most_queries * pool_.threads()));
     parallel(pool_, work, static_cast<std::int64_t>(groups.size()) * heads, [&](std::int64_t unit, int thread) {
         const auto [first, count] = groups[at(unit / heads)];

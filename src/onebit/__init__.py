@@ -15,19 +15,21 @@ if TYPE_CHECKING:
     from onebit.packing import pack as pack
     from onebit.runtime import Session as Session
     from onebit.runtime import load as load
+    from onebit.text import TextTask as TextTask
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
 _WHERE = {
     "ImageTask": "onebit.images",
     "OnebitError": "onebit.errors",
     "Session": "onebit.runtime",
+    "TextTask": "onebit.text",
     "load": "onebit.runtime",
     "models": "",
     "nn": "",
     "pack": "onebit.packing",
 }
 
-__all__ = ["ImageTask", "OnebitError", "Session", "__version__", "load", "models", "nn", "pack"]
+__all__ = ["ImageTask", "OnebitError", "Session", "TextTask", "__version__", "load", "models", "nn", "pack"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,8 @@ EPILOG = """examples:
   onebit train images --data my_pictures         train on own images in folders, one folder a class
   onebit pack runs/images                        runs/images.onebit, 32 times smaller
   onebit classify runs/images.onebit photo.jpg   what is in the photo
+  onebit train tiny --data book.txt              train a language decoder on own text
+  onebit generate runs/tiny.onebit "It was"      and write with it, once it is packed
 
 'onebit COMMAND --help' tells more of each.
 """
@@ -57,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except (OnebitError, OSError) as error:
         print(f"onebit: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except MemoryError:
+        print("onebit: error: there is not enough memory for this model or these inputs", file=sys.stderr)
         return 1
     except ImportError as error:
         if error.name in ("torch", "lightning", "yaml", "sklearn", "matplotlib", "datasets"):

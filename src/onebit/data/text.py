@@ -228,8 +228,8 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
         files = [
             p
             for p in sorted(folder.rglob("*.py"))
-            # Tests, and what else is installed beside the library, differ from machine to machine.
-            if not {"test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__"}
+            # Tests, and what else is installed beside the library, differ from machine to machine; the code pages are tables of numbers.
+            if not {"test", "tests", "idlelib", "lib2to3", "encodings", "site-packages", "dist-packages", "__pycache__"}
             & set(p.relative_to(folder).parts)
         ]
         return _text_files(files, folder, source)

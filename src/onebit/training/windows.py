@@ -43,16 +43,16 @@ class TextBatches:
         epoch: int = 0,
     ) -> None:
         self._text = text
-        self._task = task
         self._recipe = recipe
         self._context = context
+        self._tokenizer = Tokenizer(task)
         examples = self._examples(0)
         self._per_pass = len(examples) - (recipe.examples == "windows" and len(examples) > 1)
         self._batches = batches or -(-self._per_pass // recipe.batch_size)
         self._epoch = epoch
 
     def _examples(self, number: int) -> Examples:
-        tokenizer = Tokenizer(self._task)
+        tokenizer = self._tokenizer
         random = np.random.default_rng((self._recipe.seed, number, 1))
         windows = self._recipe.examples == "windows" and len(self._text) > 2 * self._context
         offset = int(random.integers(self._context)) if windows else 0
@@ -77,7 +77,7 @@ class TextBatches:
                 chosen.append(int(order[position % self._per_pass]))
             inputs, targets = examples.take(np.asarray(chosen))
             if self._recipe.count_padding:
-                targets[targets == NOT_COUNTED] = Tokenizer(self._task).pad
+                targets[targets == NOT_COUNTED] = self._tokenizer.pad
             yield torch.from_numpy(inputs), torch.from_numpy(targets)
 
 
