@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measure import cpu_name, interleaved_medians, resident_bytes
+from measure import cpu_name, interleaved_medians, print_training_steps, resident_bytes, training_steps
 
 SIZE = 256
 CLASSES = 101
@@ -86,12 +86,7 @@ def measure_training(kernel_size: int, threads: int, repeats: int) -> dict[str, 
 
         return run
 
-    jobs = {
-        f"{'binary' if binary else 'float twin'}, {'bfloat16' if bf16 else 'float32'}": step(binary, bf16)
-        for bf16 in (False, True)
-        for binary in (False, True)
-    }
-    return interleaved_medians(jobs, repeats)
+    return training_steps(step, repeats)
 
 
 def main() -> None:
@@ -139,11 +134,7 @@ def main() -> None:
         for threads in arguments.threads:
             times = measure_training(arguments.kernel_size, threads, arguments.training_repeats)
             results[f"training_step_ms_{threads}_threads"] = times
-            for kind in ("float32", "bfloat16"):
-                binary, twin = times[f"binary, {kind}"], times[f"float twin, {kind}"]
-                print(
-                    f"{threads} threads, training step, {kind}: binary {binary:.0f} ms, twin {twin:.0f} ms: {binary / twin:.2f} x"
-                )
+            print_training_steps(times, threads)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1) + "\n")
 

@@ -37,6 +37,25 @@ def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def training_steps(step: Callable[[bool, bool], Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Milliseconds of a training step, binary and float twin, float32 and bfloat16; `step(binary, bf16)` makes one."""
+    jobs = {
+        f"{'binary' if binary else 'float twin'}, {'bfloat16' if bf16 else 'float32'}": step(binary, bf16)
+        for bf16 in (False, True)
+        for binary in (False, True)
+    }
+    return interleaved_medians(jobs, repeats)
+
+
+def print_training_steps(times: dict[str, float], threads: int) -> None:
+    """A line for each precision: both times and their ratio."""
+    for kind in ("float32", "bfloat16"):
+        binary, twin = times[f"binary, {kind}"], times[f"float twin, {kind}"]
+        print(
+            f"{threads} threads, training step, {kind}: binary {binary:.0f} ms, twin {twin:.0f} ms: {binary / twin:.2f} x"
+        )
+
+
 def train_run(name: str, words: list[str], out: Path) -> None:
     """Train, unless it is done already; go on where an earlier start was stopped."""
     if (out / "result.json").exists():

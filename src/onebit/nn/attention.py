@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -118,9 +119,5 @@ class BinaryAttention(CausalAttention):
         eps: float = 1e-5,
         latent_spread: float = 1.0,
     ) -> None:
-        def linear(inputs: int, outputs: int) -> nn.Module:
-            return BinaryLinear(
-                inputs, outputs, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread
-            )
-
+        linear = partial(BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread)
         super().__init__(features, heads, linear)
