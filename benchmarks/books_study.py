@@ -57,10 +57,12 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "chosen_epoch": run.epochs,
         "seconds": run.result()["seconds"],
     }
-    for name, source in (("validation", arguments.validation), ("test", arguments.test)):
-        row[name] = evaluate(str(out), "--data", source)
-        for precision in ("int8", "float32"):
-            row[f"{name}_{precision}"] = evaluate(str(file), "--data", source, "--precision", precision)
+    # The run's own last evaluation was on all of the validation text, in PyTorch float32.
+    own = run.result()
+    row["validation"] = {key.removeprefix("validation_"): own[key] for key in own if key.startswith("validation_")}
+    row["validation_int8"] = evaluate(str(file), "--data", arguments.validation)
+    row["test"] = evaluate(str(out), "--data", arguments.test)
+    row["test_int8"] = evaluate(str(file), "--data", arguments.test)
     return row
 
 
