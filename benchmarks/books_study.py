@@ -63,7 +63,31 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     row["validation_int8"] = evaluate(str(file), "--data", arguments.validation)
     row["test"] = evaluate(str(out), "--data", arguments.test)
     row["test_int8"] = evaluate(str(file), "--data", arguments.test)
+    row["greedy_tokens_alike"] = greedy_tokens_alike(run, file)
     return row
+
+
+def greedy_tokens_alike(run: Any, file: Path, prompt: str = "It was", count: int = 200) -> int:
+    """How many of the most probable tokens the float32 engine and PyTorch have in common before they first differ."""
+    import torch
+
+    import onebit
+    from onebit.runtime.text import TextSession
+
+    session = onebit.load(file, "float32")
+    assert isinstance(session, TextSession)
+    tokenizer = session.tokenizer
+    engine = [token for _, token in session.generate_tokens([prompt], count, temperature=0, overflow="stop")]
+    caches, new, alike = run.model.caches(), [tokenizer.separator, *tokenizer.encode(prompt)], 0
+    with torch.inference_mode():
+        for token in engine:
+            logits = run.model.extend(torch.tensor([new]), caches)[0].clone()
+            logits[[tokenizer.pad, tokenizer.unknown]] = -torch.inf
+            new = [int(logits.argmax())]
+            if new != [token]:
+                break
+            alike += 1
+    return alike
 
 
 def time_writing(binary: Path, twin: Path) -> dict[str, float]:
@@ -175,6 +199,10 @@ def main() -> None:
                 results["rows"].setdefault(name, []).append(measure(out, arguments))
                 (arguments.out / "study.json").write_text(json.dumps(results, indent=1))
     print(table(results["rows"]))
+    for name, runs in results["rows"].items():
+        print(
+            f"{name}: {[run['greedy_tokens_alike'] for run in runs]} of 200 greedy tokens alike in PyTorch and the engine, float32"
+        )
     draw(arguments.out, arguments.seeds)
     first = [arguments.out / f"{name}-seed{arguments.seeds[0]}" for name in VARIANTS]
     if all((out / "result.json").exists() for out in first):
