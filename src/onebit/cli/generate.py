@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
         session.generate()  # raises: this model writes no text
         return 1
     if args.prompt is not None:
+        _note_length(session, args.prompt, args.overflow)
         if args.json:
             print(json.dumps(_measured(session, args.prompt, options)))
             return 0
@@ -94,8 +95,19 @@ def run(args: argparse.Namespace) -> int:
         line = sys.stdin.readline()
         if not line.strip():
             return 0
+        _note_length(session, line, args.overflow)
         print(line.rstrip("\n"), end="", flush=True)
         _stream(session, line.rstrip("\n"), options)
+
+
+def _note_length(session: TextSession, prompt: str, overflow: str) -> None:
+    """Say where the model cannot see all of a prompt, and goes on all the same."""
+    tokens = len(session.tokenizer.encode(prompt)) + 1
+    if tokens > session.context and overflow == "slide":
+        print(
+            f"note: the prompt has {tokens} tokens, the model's context is {session.context}: it sees the end of it only",
+            file=sys.stderr,
+        )
 
 
 def _stream(session: TextSession, prompt: str, options: dict[str, Any]) -> None:
