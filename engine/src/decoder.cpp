@@ -13,7 +13,7 @@ namespace {
 
 // Tokens that pass through the program at once: enough to share each expanded weight, few enough to stay small.
 constexpr std::size_t most_rows = 256;
-// The same where the outputs of all are asked for: behind the last attention values are widest.
+// The same behind the last attention, where values are widest.
 constexpr std::size_t most_wanted_rows = 64;
 
 std::size_t at(std::int64_t index) {
@@ -105,6 +105,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision prec
     for (std::size_t i = 0; i < last_attention_; ++i) {
         if (read[at(tasks_[i].step.output)]) kept_.push_back(tasks_[i].step.output);
     }
+    aside_.resize(kept_.size());
     const MemoryPlan plan = plan_memory(steps, widths_, output_);
     buffer_of_ = plan.buffer_of;
     buffers_.resize(plan.sizes.size());
@@ -114,6 +115,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision prec
 std::size_t Decoder::memory_bytes() const {
     const std::lock_guard lock(mutex_);
     std::size_t sum = scratch_.bytes() + scores_.bytes();
+    for (const auto& buffer : aside_) sum += buffer.bytes();
     for (const auto& buffer : buffers_) sum += buffer.bytes();
     for (const Task& task : tasks_) {
         sum +=
@@ -184,45 +186,54 @@ void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::i
             rows.push_back({sequences[i], length + k, *tokens, all || k + 1 == counts[i]});
         }
     }
-    const std::size_t most = all ? most_wanted_rows : most_rows;
-    for (std::size_t first = 0; first < rows.size(); first += most) {
+    for (std::size_t first = 0; first < rows.size(); first += most_rows) {
         const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most, rows.size() - first)));
+        const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most_rows, rows.size() - first)));
         out += run_rows(part, out) * outputs();
         for (const Row& row : part) ++sequences_[at(row.sequence)].length;
     }
 }
 
-std::int64_t Decoder::run_rows(std::vector<Row> rows, float* out) {
-    const auto wanted = static_cast<std::size_t>(std::count_if(rows.begin(), rows.end(), [](const Row& row) { return row.wanted; }));
+std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
+    std::vector<std::size_t> wanted;
+    for (std::size_t r = 0; r < rows.size(); ++r) {
+        if (rows[r].wanted) wanted.push_back(r);
+    }
+    const std::size_t piece = std::min(wanted.size(), most_wanted_rows);
     // All memory is taken before the first step: growing a buffer forgets what is in it.
     std::vector<std::size_t> needs(buffers_.size(), 0);
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
         const int value = tasks_[i].step.output;
         std::size_t& need = needs[at(buffer_of_[at(value)])];
-        need = std::max(need, (i < last_attention_ ? rows.size() : wanted) * at(widths_[at(value)]));
+        need = std::max(need, (i < last_attention_ ? rows.size() : piece) * at(widths_[at(value)]));
     }
     for (std::size_t b = 0; b < buffers_.size(); ++b) buffers_[b].reserve(needs[b]);
-    for (std::size_t i = 0; i < tasks_.size(); ++i) {
-        if (i == last_attention_ && wanted < rows.size()) {
-            if (wanted == 0) return 0;
-            for (const int kept : kept_) {
-                const std::int64_t width = widths_[at(kept)];
-                float* to = value(kept);
-                for (std::size_t r = 0; r < rows.size(); ++r) {
-                    if (!rows[r].wanted) continue;
-                    const float* from = value(kept) + static_cast<std::int64_t>(r) * width;
-                    if (from != to) std::copy(from, from + width, to);
-                    to += width;
-                }
-            }
-            std::erase_if(rows, [](const Row& row) { return !row.wanted; });
+    for (std::size_t i = 0; i < last_attention_; ++i) run_task(tasks_[i], rows);
+
+    // Behind the last attention only the rows that are asked for go on, a piece at a time: their values are set aside, because the pieces share
+    // buffers.
+    std::vector<float*> aside;
+    for (std::size_t k = 0; k < kept_.size(); ++k) {
+        const std::int64_t width = widths_[at(kept_[k])];
+        aside.push_back(aside_[k].reserve(wanted.size() * at(width)));
+        for (std::size_t w = 0; w < wanted.size(); ++w) {
+            const float* from = value(kept_[k]) + static_cast<std::int64_t>(wanted[w]) * width;
+            std::copy(from, from + width, aside[k] + static_cast<std::int64_t>(w) * width);
         }
-        run_task(tasks_[i], rows);
     }
-    const float* result = value(output_);
-    std::copy(result, result + static_cast<std::int64_t>(rows.size()) * outputs(), out);
-    return static_cast<std::int64_t>(rows.size());
+    for (std::size_t first = 0; first < wanted.size(); first += piece) {
+        const std::size_t count = std::min(piece, wanted.size() - first);
+        std::vector<Row> some;
+        for (std::size_t w = first; w < first + count; ++w) some.push_back(rows[wanted[w]]);
+        for (std::size_t k = 0; k < kept_.size(); ++k) {
+            const float* from = aside[k] + static_cast<std::int64_t>(first) * widths_[at(kept_[k])];
+            std::copy(from, from + static_cast<std::int64_t>(count) * widths_[at(kept_[k])], value(kept_[k]));
+        }
+        for (std::size_t i = last_attention_; i < tasks_.size(); ++i) run_task(tasks_[i], some);
+        const float* result = value(output_);
+        out = std::copy(result, result + static_cast<std::int64_t>(count) * outputs(), out);
+    }
+    return static_cast<std::int64_t>(wanted.size());
 }
 
 void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {

@@ -68,7 +68,7 @@ class Decoder {
 
     void check(int sequence) const;
     // Returns how many rows of outputs it wrote.
-    std::int64_t run_rows(std::vector<Row> rows, float* out);
+    std::int64_t run_rows(const std::vector<Row>& rows, float* out);
     void run_task(const Task& task, const std::vector<Row>& rows);
     void embed(const Task& task, const std::vector<Row>& rows, float* y) const;
     void attend(const Task& task, const std::vector<Row>& rows, float* y);
@@ -84,7 +84,7 @@ class Decoder {
     std::vector<int> kept_;           // values that are read behind it
     int caches_ = 0;
     std::vector<int> buffer_of_;
-    std::vector<Buffer<float>> buffers_;
+    std::vector<Buffer<float>> buffers_, aside_;
     Buffer<float> scores_;
     std::vector<Sequence> sequences_;
     ThreadPool pool_;
