@@ -14,7 +14,7 @@ namespace {
 // Tokens that pass through the program at once: enough to share each expanded weight, few enough to stay small.
 constexpr std::size_t most_rows = 256;
 // The same behind the last attention, where values are widest.
-constexpr std::size_t most_wanted_rows = 64;
+constexpr std::size_t most_wanted_rows = 96;
 
 std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);

@@ -70,6 +70,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
         constexpr int large = blocks == 4 ? 6 : blocks == 3 ? 8 : 12;                                                                     \
         int r = 0;                                                                                                                        \
         for (; r + large <= count; r += large) tile<large, blocks>(rows + r, s, panel, out + r * stride, stride);                         \
+        for (; r + 4 <= count; r += 4) tile<4, blocks>(rows + r, s, panel, out + r * stride, stride);                                     \
         for (; r + 2 <= count; r += 2) tile<2, blocks>(rows + r, s, panel, out + r * stride, stride);                                     \
         for (; r < count; ++r) tile<1, blocks>(rows + r, s, panel, out + r * stride, stride);                                             \
     }                                                                                                                                     \
