@@ -17,6 +17,16 @@ constexpr int panel_outputs = panel_blocks * block_outputs;
 // Rows that share a panel while it is in the first-level cache.
 constexpr std::int64_t rows_at_once = 24;
 
+// Eight bytes as a matrix of bits, transposed: bit b of byte i becomes bit i of byte b (Warren, Hacker's Delight, 7-3).
+std::uint64_t transpose_bits(std::uint64_t x) {
+    std::uint64_t t = (x ^ x >> 7) & 0x00AA00AA00AA00AAu;
+    x ^= t ^ t << 7;
+    t = (x ^ x >> 14) & 0x0000CCCC0000CCCCu;
+    x ^= t ^ t << 14;
+    t = (x ^ x >> 28) & 0x00000000F0F0F0F0u;
+    return x ^ t ^ t << 28;
+}
+
 }  // namespace
 
 std::size_t DenseScratch::bytes() const {
@@ -47,19 +57,28 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
     tiles_.assign(static_cast<std::size_t>(tile_count_ * groups_ * tile_group_bytes), 0);
     const std::int64_t stored = row_bytes(inputs);
     for (std::int64_t o = 0; o < outputs; ++o) {
-        const std::uint8_t* row = step.bits + o * stored;
-        std::uint8_t* to = tiles_.data() + o / tile_outputs * groups_ * tile_group_bytes + o % block_outputs * int8_group;
-        const auto place = static_cast<int>(o % tile_outputs / block_outputs);
         std::int32_t ones = 0;
-        for (std::int64_t k = 0; k < inputs; ++k) {
-            const unsigned set = row[k / 8] >> (k % 8) & 1u;
-            ones += static_cast<std::int32_t>(set);
-            to[k / int8_group * tile_group_bytes + k % int8_group] |= static_cast<std::uint8_t>(set << place);
-        }
+        for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) ones += std::popcount(step.bits[o * stored + i]);
         offset_sums_.push_back(signed_shift * ones);
         if (step.bias_bits != nullptr) {
             const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
             bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+        }
+    }
+    // A lane's eight outputs have a row of bits each; eight inputs of them are eight bytes here, transposed.
+    for (std::int64_t lane = 0; lane < tile_count_ * block_outputs; ++lane) {
+        const std::int64_t first = lane / block_outputs * tile_outputs + lane % block_outputs;
+        std::uint8_t* to = tiles_.data() + lane / block_outputs * groups_ * tile_group_bytes + lane % block_outputs * int8_group;
+        for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) {
+            std::uint64_t bits = 0;
+            for (int b = 0; b < tile_blocks; ++b) {
+                const std::int64_t o = first + b * block_outputs;
+                if (o < outputs) bits |= static_cast<std::uint64_t>(step.bits[o * stored + i]) << (8 * b);
+            }
+            bits = transpose_bits(bits);
+            for (std::int64_t k = 8 * i; k < std::min(8 * i + 8, groups_ * int8_group); ++k, bits >>= 8) {
+                to[k / int8_group * tile_group_bytes + k % int8_group] = static_cast<std::uint8_t>(bits);
+            }
         }
     }
 }
