@@ -3,7 +3,8 @@
     python benchmarks/books_study.py --train books-train.txt --validation books-valid.txt --test wiki.test.raw --out runs/books
 
 Each training is a process of its own (`onebit train mini ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
-At the end every run is packed and measured in PyTorch and in the engine, and OUT/study.json, OUT/curves.png and a Markdown table are written.
+At the end every run is packed and measured in PyTorch and in the engine (OUT/NAME.json); OUT/study.json, OUT/curves.png and a Markdown
+table are written.
 """
 
 from __future__ import annotations
@@ -48,10 +49,14 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from onebit.packing import pack
     from onebit.training import load_run
 
+    known = out.with_name(out.name + ".json")
+    if known.exists():
+        row: dict[str, Any] = json.loads(known.read_text())
+        return row
     run = load_run(out)
     file = out.with_name(out.name + ".onebit")
     report = pack(run.model, file, run.task)
-    row: dict[str, Any] = {
+    row = {
         "parameters": report.parameters,
         "file_bytes": report.file_bytes,
         "chosen_epoch": run.epochs,
@@ -64,6 +69,7 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     row["test"] = evaluate(str(out), "--data", arguments.test)
     row["test_int8"] = evaluate(str(file), "--data", arguments.test)
     row["greedy_tokens_alike"] = greedy_tokens_alike(run, file)
+    known.write_text(json.dumps(row, indent=1))
     return row
 
 
