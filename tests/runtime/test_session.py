@@ -87,3 +87,12 @@ def test_differences():
     assert difference.changed_share == 0.5
     assert compare(base, base).relative == 0
     assert compare(np.full_like(base, np.nan), base).relative == np.inf
+
+
+def test_a_network_of_images_says_that_it_writes_no_text(path):
+    session = onebit.load(path)
+    for call in (lambda: session.generate("a"), lambda: session.generate_batch(["a"])):
+        with pytest.raises(OnebitError, match="writes no text: use classify"):
+            call()
+    with pytest.raises(OnebitError, match="knows no text: use classify"):
+        session.score("a")

@@ -59,6 +59,11 @@ class Session:
         """See `onebit.runtime.text.TextSession.generate`."""
         raise OnebitError("[Session.generate] this model writes no text: use classify, or call the session with images")
 
+    def generate_batch(self, prompts: Sequence[str], *args: Any, **options: Any) -> list[str]:
+        """See `onebit.runtime.text.TextSession.generate_batch`."""
+        self.generate()  # raises
+        return []
+
     def score(self, text: str) -> list[tuple[str, float]]:
         """See `onebit.runtime.text.TextSession.score`."""
         raise OnebitError("[Session.score] this model knows no text: use classify, or call the session with images")
