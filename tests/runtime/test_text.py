@@ -166,9 +166,9 @@ def test_score_is_pytorchs_log_softmax(model, exact):
         logits = model(torch.tensor([[TOKENIZER.separator, *ids]]))[0, :-1]
         expected = logits.log_softmax(-1)[torch.arange(len(ids)), torch.tensor(ids)].numpy()
     np.testing.assert_allclose(exact.score_tokens(ids), expected, rtol=1e-3, atol=1e-3)
-    scored = exact.score(CORPUS[:30])
-    assert "".join(piece for piece, _ in scored) == CORPUS[:30]
-    assert [p for _, p in scored] == exact.score_tokens(TOKENIZER.encode(CORPUS[:30])).tolist()
+    scored = exact.score("wörter 😀!")
+    assert "".join(piece for piece, _ in scored) == "wörter 😀!"
+    assert [p for _, p in scored] == exact.score_tokens(TOKENIZER.encode("wörter 😀!")).tolist()
 
 
 def test_score_of_a_long_text_looks_back_half_a_context(exact):
@@ -220,6 +220,10 @@ def test_an_abandoned_text_frees_its_sequence(session):
         next(text)
         text.close()
     assert session.memory_bytes <= before + 100_000
+    for _ in range(5):
+        session.generate("never begun")
+    assert session._engine.open() == 0  # none was left open
+    session._engine.close(0)
 
 
 def test_a_vocabulary_of_another_size_is_refused(model, file, tmp_path):
@@ -253,4 +257,13 @@ def test_sampling_follows_its_rules():
     # The logit of token 0, log 0.5 < 0, is multiplied: its weight becomes 0.5^3.
     weights = np.array([0.125, 0.3, 0.15, 0.05])
     np.testing.assert_allclose(drawn(temperature=1.0, repetition_penalty=3.0), weights / weights.sum(), atol=0.03)
+    many = np.random.default_rng(1).normal(size=5000).astype(np.float32)
+    powers = np.exp(many.astype(np.float64))
+    order = np.argsort(-powers)
+    for top_k, top_p in ((None, 0.9), (1000, 0.9), (10, None), (None, 1.0), (5000, 0.05)):
+        kept = order[:top_k]
+        if top_p is not None:
+            kept = kept[: int(np.searchsorted(powers[kept].cumsum() / powers[kept].sum(), top_p - 1e-12)) + 1]
+        found = Sampling(1.0, top_k, top_p)._candidates(powers)
+        assert powers[found].tolist() == powers[kept].tolist()  # equal ones may change places
     assert Sampling(0).choose(logits, [], np.random.default_rng(0), never=[0, 1]) == 2

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from onebit.errors import OnebitError
 
+_FIRST_CANDIDATES = 256
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -66,16 +68,30 @@ class Sampling:
         scores[list(never)] = -np.inf
         if self.temperature == 0:
             return int(scores.argmax())
-        scores /= self.temperature
-        candidates: NDArray[Any] = np.arange(len(scores))
-        if self.top_k is not None and self.top_k < len(scores):
-            candidates = np.argpartition(-scores, self.top_k - 1)[: self.top_k]
-        candidates = candidates[np.argsort(-scores[candidates], kind="stable")]
-        probabilities = np.exp(scores[candidates] - scores[candidates[0]])
-        probabilities /= probabilities.sum()
-        if self.top_p is not None:
-            # As many as reach top_p, the one that reaches it included.
-            count = int(np.searchsorted(probabilities.cumsum(), self.top_p)) + 1
-            candidates, probabilities = candidates[:count], probabilities[:count]
-            probabilities /= probabilities.sum()
-        return int(random.choice(candidates, p=probabilities))
+        powers = np.exp((scores - scores.max()) / self.temperature)
+        candidates = self._candidates(powers)
+        if candidates is not None:
+            powers = powers[candidates]
+        sums = powers.cumsum()
+        chosen = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
+        return chosen if candidates is None else int(candidates[chosen])
+
+    def _candidates(self, powers: NDArray[Any]) -> NDArray[np.int64] | None:
+        """The tokens that top_k and top_p leave, the most probable first; None for all, in their order."""
+        if self.top_k is None and self.top_p is None:
+            return None
+        count = len(powers)
+        kept = min(self.top_k or count, count)
+        # Sorting a whole vocabulary takes longer than computing its logits; few tokens are often enough for top_p.
+        size = kept if self.top_p is None else min(kept, _FIRST_CANDIDATES)
+        while True:
+            best = np.argpartition(-powers, size - 1)[:size] if size < count else np.arange(count)
+            best = best[np.argsort(-powers[best], kind="stable")]
+            if self.top_p is None:
+                return best
+            # top_p is a share of what top_k leaves.
+            total = powers.sum() if kept == count else np.partition(powers, count - kept)[count - kept :].sum()
+            sums = powers[best].cumsum()
+            if size == kept or sums[-1] >= self.top_p * total:
+                return best[: int(np.searchsorted(sums, self.top_p * total)) + 1]
+            size = min(kept, 8 * size)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,14 +22,14 @@ Overflow = Literal["slide", "stop"]
 _STREAM_CONTEXT = 8
 
 
-@dataclass
+@dataclass(eq=False)
 class _Text:
-    """One text that is being written: its tokens, its sequence in the engine, and where it stands."""
+    """One text that is being written: its tokens, what of them the engine has not seen, its sequence there, and where it stands."""
 
     tokens: list[int]
-    sequence: int
+    pending: list[int]
     random: np.random.Generator
-    pending: list[int] = field(default_factory=list)  # not yet in the engine
+    sequence: int = -1  # opened when writing begins
     made: int = 0
     done: bool = False
 
@@ -167,15 +168,11 @@ class TextSession(Session):
             (index of the prompt, token), as they are made. Each text's tokens are those that it would have alone with its own seed, `seed` + index.
         """
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        texts: list[_Text] = []
-        try:
-            for index, prompt in enumerate(prompts):
-                own = None if seed is None else seed + index
-                texts.append(self._start(self._prompt_ids(prompt), max_new_tokens, own, overflow))
-            yield from self._write(texts, sampling, max_new_tokens, overflow)
-        finally:
-            for text in texts:
-                self._engine.close(text.sequence)
+        texts = [
+            self._start(self._prompt_ids(prompt), max_new_tokens, None if seed is None else seed + index, overflow)
+            for index, prompt in enumerate(prompts)
+        ]
+        return self._write(texts, sampling, max_new_tokens, overflow)
 
     def generate_batch(self, prompts: Sequence[str], max_new_tokens: int = 200, **options: object) -> list[str]:
         """The texts that `generate_tokens` writes, each without its prompt."""
@@ -195,11 +192,12 @@ class TextSession(Session):
             text: of any length; beyond the context, each token is judged by at least half a context before it.
 
         Returns:
-            (piece of the text, natural logarithm of its probability) for each token; the first follows a separator.
+            (piece of the text, natural logarithm of its probability) for each token; a piece is empty where its token ends inside a character. The
+            first token follows a separator.
         """
         ids = self.tokenizer.encode(text)
         scores = self.score_tokens(ids)
-        return [(self.tokenizer.decode([token]), float(p)) for token, p in zip(ids, scores, strict=True)]
+        return [(piece, float(p)) for (_, piece), p in zip(self.tokenizer.stream(ids), scores, strict=True)]
 
     def score_tokens(self, tokens: Sequence[int]) -> NDArray[np.float32]:
         """`score` of ids: the log-probability of each, float32 (tokens,)."""
@@ -237,42 +235,47 @@ class TextSession(Session):
             raise DataError(
                 f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or let it slide"
             )
-        return _Text(ids, self._engine.open(), np.random.default_rng(seed), pending=ids[-self.context :])
+        return _Text(ids, ids[-self.context :], np.random.default_rng(seed))
 
     def _write(
         self, texts: Sequence[_Text], sampling: Sampling, max_new_tokens: int, overflow: Overflow
-    ) -> Iterator[tuple[int, int]]:
-        """The tokens of several texts, one of each in every pass."""
+    ) -> Generator[tuple[int, int]]:
+        """The tokens of several texts, one of each in every pass, with the index of the text."""
         never = (self.tokenizer.pad, self.tokenizer.unknown)
-        while True:
-            active = [text for text in texts if not text.done]
-            if not active:
-                return
-            tokens = np.asarray([token for text in active for token in text.pending], np.int32)
-            logits = self._engine.extend([t.sequence for t in active], [len(t.pending) for t in active], tokens)
-            for text, row in zip(active, logits, strict=True):
-                token = sampling.choose(row, text.tokens, text.random, never)
-                if token == self.tokenizer.separator:
-                    text.done = True
-                    continue
-                text.tokens.append(token)
-                text.pending = [token]
-                text.made += 1
-                text.done = text.made >= max_new_tokens
-                if not text.done and self._engine.length(text.sequence) == self.context:
-                    text.done = overflow == "stop"
-                    # Positions are absolute: the newer half is read anew from position 0.
-                    self._engine.cut(text.sequence, 0)
-                    text.pending = text.tokens[-max(1, self.context // 2) :]
-                yield texts.index(text), token
+        try:
+            for text in texts:
+                text.sequence = self._engine.open()
+            while active := [(index, text) for index, text in enumerate(texts) if not text.done]:
+                tokens = np.asarray([token for _, text in active for token in text.pending], np.int32)
+                logits = self._engine.extend(
+                    [text.sequence for _, text in active], [len(text.pending) for _, text in active], tokens
+                )
+                for (index, text), row in zip(active, logits, strict=True):
+                    token = sampling.choose(row, text.tokens, text.random, never)
+                    if token == self.tokenizer.separator:
+                        text.done = True
+                        continue
+                    text.tokens.append(token)
+                    text.pending = [token]
+                    text.made += 1
+                    text.done = text.made >= max_new_tokens
+                    if not text.done and self._engine.length(text.sequence) == self.context:
+                        text.done = overflow == "stop"
+                        # Positions are absolute: the newer half is read anew from position 0.
+                        self._engine.cut(text.sequence, 0)
+                        text.pending = text.tokens[-max(1, self.context // 2) :]
+                    yield index, token
+        finally:
+            for text in texts:
+                if text.sequence >= 0:
+                    self._engine.close(text.sequence)
 
     def _stream(
         self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
     ) -> Iterator[tuple[list[int], str]]:
         held = ""  # may be the beginning of a stop
-        try:
-            made = (token for _, token in self._write([text], sampling, max_new_tokens, overflow))
-            for token, piece in self.tokenizer.stream(made, text.tokens[-_STREAM_CONTEXT:]):
+        with closing(self._write([text], sampling, max_new_tokens, overflow)) as made:
+            for token, piece in self.tokenizer.stream((token for _, token in made), text.tokens[-_STREAM_CONTEXT:]):
                 held += piece
                 found = [held.index(s) for s in stops if s in held]
                 if found:
@@ -281,10 +284,8 @@ class TextSession(Session):
                 ready = len(held) - max((_overlap(held, s) for s in stops), default=0)
                 yield [token], held[:ready]
                 held = held[ready:]
-            if held:
-                yield [], held
-        finally:
-            self._engine.close(text.sequence)
+        if held:
+            yield [], held
 
 
 def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
