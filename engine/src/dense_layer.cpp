@@ -14,8 +14,12 @@ constexpr std::int64_t few_rows = 4;
 constexpr std::int64_t most_inputs_of_bits = 65536;
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
-// Rows that share a panel while it is in the first-level cache.
+// Rows that share a panel while they are in the first-level cache.
 constexpr std::int64_t rows_at_once = 24;
+// Rows that the fastest tile takes: threads divide the rows at multiples of it.
+constexpr std::int64_t tile_rows = 6;
+// With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
+constexpr std::int64_t least_rows_of_a_thread = 32;
 
 // Eight bytes as a matrix of bits, transposed: bit b of byte i becomes bit i of byte b (Warren, Hacker's Delight, 7-3).
 std::uint64_t transpose_bits(std::uint64_t x) {
@@ -117,58 +121,78 @@ void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& po
         return;
     }
     scratch.sums8.reserve(sums_size);
+    scratch.levels.reserve(static_cast<std::size_t>(rows * groups_ * int8_group + slack_bytes));
     scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(rows)));
     const bool few = rows <= few_rows && inputs_ <= most_inputs_of_bits;
-    quantize_rows(x, rows, few, pool, scratch);
-    few ? multiply_few(rows, pool, scratch) : multiply_many(rows, pool, scratch);
-    parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) {
-        const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
-        std::int32_t* sums = scratch.sums8.data() + r * stride;
-        float* to = y + r * outputs_;
-        if (!row.finite) {
-            std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
-            return;
-        }
-        // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
-        Epilogue own = e;
-        if (few && !row.is_signed) {
-            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] += offset_sums_[static_cast<std::size_t>(o)];
-        } else if (!few && row.is_signed) {
-            own.offset = offset_sums_.data();
-        }
-        if (plus_minus_) {
-            // sum (2b - 1) q
-            for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * (sums[o] - (own.offset != nullptr ? own.offset[o] : 0)) - row.total;
-            own.offset = nullptr;
-        }
-        kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), own, to);
-    });
+    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
+    if (!few) {
+        for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(groups_ * int8_group * panel_outputs));
+    }
+    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
+    if (!few && rows >= least_rows_of_a_thread * pool.threads()) {
+        // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
+        const std::int64_t pieces = pool.threads();
+        const auto bound = [&](std::int64_t piece) { return piece == pieces ? rows : rows * piece / pieces / tile_rows * tile_rows; };
+        parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
+            const std::int64_t first = bound(piece), end = bound(piece + 1);
+            for (std::int64_t r = first; r < end; ++r) quantize_row(x, r, few, scratch);
+            for (std::int64_t p = 0; p < panels; ++p) multiply_panel(p, first, end, thread, scratch);
+            for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
+        });
+        return;
+    }
+    parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) { quantize_row(x, r, few, scratch); });
+    if (few) {
+        multiply_few(rows, pool, scratch);
+    } else {
+        parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, rows, thread, scratch); });
+    }
+    parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
 }
 
-void DenseLayer::quantize_rows(const float* x, std::int64_t rows, bool few, ThreadPool& pool, DenseScratch& scratch) const {
+void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
     const std::int64_t stride = groups_ * int8_group;
-    std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(rows * stride + slack_bytes));
-    parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) {
-        Range range;
-        kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
-        const Quantizer q(range);
-        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
-        std::uint8_t* to = levels + r * stride;
-        row.scale = q.scale;
-        row.finite = q.finite;
-        row.is_signed = range.negative;
-        row.total = 0;
-        const int shift = few ? (range.negative ? 0 : -signed_shift) : (range.negative ? signed_shift : 0);
-        const int raised = range.negative == few ? 0 : shift;  // what the stored byte stands above its level
-        std::fill(to + inputs_, to + stride, std::uint8_t{0});
-        if (!q.finite) {
-            std::fill(to, to + inputs_, std::uint8_t{0});
-            return;
-        }
-        kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
-        if (!plus_minus_) return;
-        for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - raised;
-    });
+    Range range;
+    kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
+    const Quantizer q(range);
+    DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
+    std::uint8_t* to = scratch.levels.data() + r * stride;
+    row.scale = q.scale;
+    row.finite = q.finite;
+    row.is_signed = range.negative;
+    row.total = 0;
+    const int shift = few ? (range.negative ? 0 : -signed_shift) : (range.negative ? signed_shift : 0);
+    std::fill(to + inputs_, to + stride, std::uint8_t{0});
+    if (!q.finite) {
+        std::fill(to, to + inputs_, std::uint8_t{0});
+        return;
+    }
+    kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
+    if (!plus_minus_) return;
+    for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
+}
+
+void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
+    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
+    std::int32_t* sums = scratch.sums8.data() + r * tile_count_ * tile_outputs;
+    float* to = y + r * outputs_;
+    if (!row.finite) {
+        std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
+        return;
+    }
+    // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
+    Epilogue own = e;
+    if (few && !row.is_signed) {
+        for (std::int64_t o = 0; o < outputs_; ++o) sums[o] += offset_sums_[static_cast<std::size_t>(o)];
+    } else if (!few && row.is_signed) {
+        own.offset = offset_sums_.data();
+    }
+    if (plus_minus_) {
+        // sum (2b - 1) q
+        for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * (sums[o] - (own.offset != nullptr ? own.offset[o] : 0)) - row.total;
+        own.offset = nullptr;
+    }
+    kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), own, to);
 }
 
 void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
@@ -185,25 +209,18 @@ void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch&
     });
 }
 
-void DenseLayer::multiply_many(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t length = groups_ * int8_group, stride = tile_count_ * tile_outputs;
+void DenseLayer::multiply_panel(std::int64_t p, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const {
+    const std::int64_t length = groups_ * int8_group, stride = tile_count_ * tile_outputs, first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
-    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
-    for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
-    const std::uint8_t* levels = scratch.levels.data();
-    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
-    parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
-        std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
-        const std::int64_t first = p * panel_outputs;
-        kernels_.expand_tile_int8(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks, panel);
-        for (std::int64_t r = 0; r < rows; r += rows_at_once) {
-            const std::uint8_t* from[rows_at_once];
-            const auto count = static_cast<int>(std::min(rows_at_once, rows - r));
-            for (int i = 0; i < count; ++i) from[i] = levels + (r + i) * length;
-            kernels_.product_int8(from, count, segments, panel, panel_blocks, scratch.sums8.data() + r * stride + first, stride);
-        }
-    });
+    std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
+    kernels_.expand_tile_int8(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks, panel);
+    for (; row < end; row += rows_at_once) {
+        const std::uint8_t* from[rows_at_once];
+        const auto count = static_cast<int>(std::min(rows_at_once, end - row));
+        for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (row + i) * length;
+        kernels_.product_int8(from, count, segments, panel, panel_blocks, scratch.sums8.data() + row * stride + first, stride);
+    }
 }
 
 void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {

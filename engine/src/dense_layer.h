@@ -46,9 +46,12 @@ class DenseLayer {
     std::size_t bytes() const;
 
   private:
-    void quantize_rows(const float* x, std::int64_t rows, bool few, ThreadPool& pool, DenseScratch& scratch) const;
+    // `few`: the row goes to multiply_few, else to multiply_panel.
+    void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
+    void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
     void multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
-    void multiply_many(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    // Rows from `row` to `end` with a panel of outputs.
+    void multiply_panel(std::int64_t panel, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
     const std::uint8_t* tile(std::int64_t index) const { return tiles_.data() + index * groups_ * tile_group_bytes; }
 
