@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-EPOCHS, EPOCH_STEPS = 6, 50
+EPOCHS, EPOCH_STEPS = 6, 75
+VALIDATION_TOKENS = 30_000  # after each epoch; at the end all are counted
 TWIN_RATE = 1e-3  # what the float twin learns best at
 PROMPT = "def read("
 SAMPLE_TOKENS = 60
@@ -28,9 +29,8 @@ def run(args: argparse.Namespace) -> int:
     from onebit.runtime.text import TextSession
     from onebit.training import TextRecipe, load_recipe, load_run, train
 
-    recipe = load_recipe("tiny").override(
-        {"epochs": args.epochs or EPOCHS, "epoch_steps": EPOCH_STEPS, "warmup": EPOCH_STEPS, "seed": args.seed}, "demo"
-    )
+    overrides = {"epochs": args.epochs or EPOCHS, "epoch_steps": EPOCH_STEPS, "warmup": EPOCH_STEPS, "seed": args.seed}
+    recipe = load_recipe("tiny").override(overrides | {"validation_tokens": VALIDATION_TOKENS}, "demo")
     assert isinstance(recipe, TextRecipe)
     clear(args.out)
     start = time.monotonic()
