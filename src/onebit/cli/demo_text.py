@@ -29,7 +29,12 @@ def run(args: argparse.Namespace) -> int:
     from onebit.runtime.text import TextSession
     from onebit.training import TextRecipe, load_recipe, load_run, train
 
-    overrides = {"epochs": args.epochs or EPOCHS, "epoch_steps": EPOCH_STEPS, "warmup": EPOCH_STEPS, "seed": args.seed}
+    overrides = {
+        "epochs": EPOCHS if args.epochs is None else args.epochs,
+        "epoch_steps": EPOCH_STEPS,
+        "warmup": EPOCH_STEPS,
+        "seed": args.seed,
+    }
     recipe = load_recipe("tiny").override(overrides | {"validation_tokens": VALIDATION_TOKENS}, "demo")
     assert isinstance(recipe, TextRecipe)
     clear(args.out)
