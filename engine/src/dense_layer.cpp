@@ -14,8 +14,6 @@ constexpr std::int64_t few_rows = 4;
 constexpr std::int64_t most_inputs_of_bits = 65536;
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
-// Rows that share a panel while they are in the first-level cache.
-constexpr std::int64_t rows_at_once = 24;
 // Rows that the fastest tile takes: threads divide the rows at multiples of it.
 constexpr std::int64_t tile_rows = 6;
 // With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
@@ -215,9 +213,9 @@ void DenseLayer::multiply_panel(std::int64_t p, std::int64_t row, std::int64_t e
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
     kernels_.expand_tile_int8(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks, panel);
-    for (; row < end; row += rows_at_once) {
-        const std::uint8_t* from[rows_at_once];
-        const auto count = static_cast<int>(std::min(rows_at_once, end - row));
+    for (; row < end; row += kernels_.rows_at_once) {
+        const std::uint8_t* from[max_rows];
+        const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - row));
         for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (row + i) * length;
         kernels_.product_int8(from, count, segments, panel, panel_blocks, scratch.sums8.data() + row * stride + first, stride);
     }
@@ -240,9 +238,9 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
                                        plus_minus_, expanded);
             panel = expanded;
         }
-        for (std::int64_t r = 0; r < rows; r += rows_at_once) {
-            const float* from[rows_at_once];
-            const auto count = static_cast<int>(std::min(rows_at_once, rows - r));
+        for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
+            const float* from[max_rows];
+            const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, rows - r));
             for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;
             kernels_.product_float(from, count, segments, panel, panel_blocks, scratch.sums.data() + r * stride + first, stride);
         }

@@ -262,10 +262,10 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
         Sum* sums = sums_of(own);
         for (const Part& part : parts_) {
             for (std::int64_t p = first; p < end;) {
-                const Input* rows[24];
+                const Input* rows[max_rows];
                 int count = 0;
                 std::int64_t oy = p / out_width_, ox = p % out_width_;
-                for (; count < 24 && p + count < end; ++count) {
+                for (; count < kernels_.rows_at_once && p + count < end; ++count) {
                     rows[count] = padded + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
                     if (++ox == out_width_) ox = 0, ++oy;
                 }

@@ -45,7 +45,7 @@ bool near(float a, float b) {
 void test_products(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
     for (int round = 0; round < 300; ++round) {
-        const int segments = pick(1, 3), raw = pick(1, 70), blocks = pick(1, 4), rows = pick(1, blocks * 16), count = pick(1, 24);
+        const int segments = pick(1, 3), raw = pick(1, 70), blocks = pick(1, 4), rows = pick(1, blocks * 16), count = pick(1, onebit::max_rows);
         const int length = (raw + 3) / 4 * 4, width = blocks * 16;
         const auto row_bytes = static_cast<std::ptrdiff_t>(onebit::row_bytes(segments * raw));
         std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * rows + onebit::slack_bytes));

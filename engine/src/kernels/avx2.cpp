@@ -111,6 +111,7 @@ const Kernels avx2_kernels = {
     "avx2",
     "AVX2 and FMA: 32 8-bit products an instruction",
     feature_avx2 | feature_fma,
+    24,
     expand_rows,
     product_int8,
     product_float,

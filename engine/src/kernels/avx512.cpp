@@ -194,6 +194,7 @@ const Kernels avx512_kernels = {
     "avx512",
     "AVX-512 with VNNI: 64 8-bit products an instruction",
     feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni,
+    24,
     expand_int8,
     product_int8,
     product_float,

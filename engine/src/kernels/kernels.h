@@ -20,8 +20,8 @@ enum Feature : std::uint32_t {
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
 constexpr int block_outputs = 16;
 constexpr int max_blocks = 4;
-// Rows (positions of an image, or rows of a matrix) that one call of a product takes at most.
-constexpr int max_rows = 8;
+// Rows (positions of an image, or rows of a matrix) that one call of a product with a panel takes at most.
+constexpr int max_rows = 32;
 // Inputs that lie side by side in a panel for 8-bit products; 1 for float ones.
 constexpr int int8_group = 4;
 // Kernels read up to this many bytes beyond a row's last input, and use none of them.
@@ -74,6 +74,9 @@ struct Kernels {
     const char* name;
     const char* text;
     std::uint32_t needs;
+    // How many rows a product with a panel best takes at once: so many that the panel stays in the first-level cache while they use it, a multiple
+    // of what its fastest tile takes; at most max_rows.
+    int rows_at_once;
 
     // Expand 16 * blocks rows of bits to a panel: for each group of 4 inputs, for each output, 4 bytes of 0/1 or -1/+1. Each segment of
     // `raw_length` bits is padded with zeros to `length`. Rows from `rows` on are zero.

@@ -39,6 +39,7 @@ const Kernels scalar_kernels = {
     "scalar",
     "plain C++, the specification of all others",
     0,
+    24,
     expand_rows,
     product<std::uint8_t, std::int8_t, std::int32_t, int8_group>,
     product<float, float, float, 1>,
