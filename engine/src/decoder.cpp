@@ -208,6 +208,7 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
         need = std::max(need, (i < last_attention_ ? rows.size() : piece) * at(widths_[at(value)]));
     }
     for (std::size_t b = 0; b < buffers_.size(); ++b) buffers_[b].reserve(needs[b]);
+    prepared_ = -1;
     for (std::size_t i = 0; i < last_attention_; ++i) run_task(tasks_[i], rows);
 
     // Behind the last attention only the rows that are asked for go on, a piece at a time: their values are set aside, because the pieces share
@@ -229,6 +230,7 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
             const float* from = aside[k] + static_cast<std::int64_t>(first) * widths_[at(kept_[k])];
             std::copy(from, from + static_cast<std::int64_t>(count) * widths_[at(kept_[k])], value(kept_[k]));
         }
+        prepared_ = -1;
         for (std::size_t i = last_attention_; i < tasks_.size(); ++i) run_task(tasks_[i], some);
         const float* result = value(output_);
         out = std::copy(result, result + static_cast<std::int64_t>(count) * outputs(), out);
@@ -245,7 +247,12 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
     const auto each_row = [&](const auto& body) { parallel(pool_, n * 8, count, [&](std::int64_t r, int) { body(x + r * width, y + r * width); }); };
     switch (step.op) {
         case Op::bit_linear:
-        case Op::linear: task.layer->run(x, count, y, pool_, scratch_); return;
+        case Op::linear: {
+            // Queries, keys and values have one input, which is quantised once.
+            task.layer->run(x, count, prepared_ == step.inputs[0], y, pool_, scratch_);
+            if (task.layer->quantizes()) prepared_ = step.inputs[0];
+            return;
+        }
         case Op::bit_embedding:
         case Op::embedding: embed(task, rows, y); return;
         case Op::attention: attend(task, rows, y); return;

@@ -8,32 +8,18 @@
 namespace onebit {
 namespace {
 
-// Up to so many rows the bits are read again for each; beyond, expanding them costs less.
-constexpr std::int64_t few_rows = 4;
-// Products with bits keep 2^7 times a sum in 32 bits: of more inputs they are not exact.
-constexpr std::int64_t most_inputs_of_bits = 65536;
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
-// Rows that the fastest tile takes: threads divide the rows at multiples of it.
-constexpr std::int64_t tile_rows = 6;
+// Where many rows pass through the bits, so many bytes of prepared inputs at a time: they stay in the second-level cache.
+constexpr std::int64_t prepared_at_once = std::int64_t{256} << 10;
 // With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
 constexpr std::int64_t least_rows_of_a_thread = 32;
-
-// Eight bytes as a matrix of bits, transposed: bit b of byte i becomes bit i of byte b (Warren, Hacker's Delight, 7-3).
-std::uint64_t transpose_bits(std::uint64_t x) {
-    std::uint64_t t = (x ^ x >> 7) & 0x00AA00AA00AA00AAu;
-    x ^= t ^ t << 7;
-    t = (x ^ x >> 14) & 0x0000CCCC0000CCCCu;
-    x ^= t ^ t << 14;
-    t = (x ^ x >> 28) & 0x00000000F0F0F0F0u;
-    return x ^ t ^ t << 28;
-}
 
 }  // namespace
 
 std::size_t DenseScratch::bytes() const {
-    std::size_t sum = levels.bytes() + sums8.bytes() + sums.bytes() + rows.size() * sizeof(Row);
-    for (const Thread& thread : threads) sum += thread.panel8.bytes() + thread.panel.bytes();
+    std::size_t sum = levels.bytes() + prepared.bytes() + sums8.bytes() + sums.bytes() + rows.size() * sizeof(Row);
+    for (const Thread& thread : threads) sum += thread.prepared.bytes() + thread.panel8.bytes() + thread.panel.bytes();
     return sum;
 }
 
@@ -43,8 +29,8 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
       plus_minus_(step.plus_minus),
       inputs_(inputs),
       outputs_(outputs),
-      groups_((inputs + int8_group - 1) / int8_group),
-      tile_count_((outputs + tile_outputs - 1) / tile_outputs) {
+      steps_((inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs),
+      units_((outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
@@ -56,8 +42,14 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
         }
         return;
     }
-    tiles_.assign(static_cast<std::size_t>(tile_count_ * groups_ * tile_group_bytes), 0);
+    bits_.assign(static_cast<std::size_t>(units_ * steps_ * unit_step_bytes), 0);
     const std::int64_t stored = row_bytes(inputs);
+    for (std::int64_t unit = 0; unit < units_; ++unit) {
+        const std::int64_t first = unit * kernels_.layout.unit_outputs;
+        const auto rows = static_cast<int>(std::min<std::int64_t>(kernels_.layout.unit_outputs, outputs - first));
+        const Tile at = tile_of(unit);
+        kernels_.lay_out(step.bits + first * stored, stored, rows, inputs, bits_.data() + (at.bits - bits_.data()), at.step_stride);
+    }
     for (std::int64_t o = 0; o < outputs; ++o) {
         std::int32_t ones = 0;
         for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) ones += std::popcount(step.bits[o * stored + i]);
@@ -67,22 +59,12 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
             bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
         }
     }
-    // A lane's eight outputs have a row of bits each; eight inputs of them are eight bytes here, transposed.
-    for (std::int64_t lane = 0; lane < tile_count_ * block_outputs; ++lane) {
-        const std::int64_t first = lane / block_outputs * tile_outputs + lane % block_outputs;
-        std::uint8_t* to = tiles_.data() + lane / block_outputs * groups_ * tile_group_bytes + lane % block_outputs * int8_group;
-        for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) {
-            std::uint64_t bits = 0;
-            for (int b = 0; b < tile_blocks; ++b) {
-                const std::int64_t o = first + b * block_outputs;
-                if (o < outputs) bits |= static_cast<std::uint64_t>(step.bits[o * stored + i]) << (8 * b);
-            }
-            bits = transpose_bits(bits);
-            for (std::int64_t k = 8 * i; k < std::min(8 * i + 8, groups_ * int8_group); ++k, bits >>= 8) {
-                to[k / int8_group * tile_group_bytes + k % int8_group] = static_cast<std::uint8_t>(bits);
-            }
-        }
-    }
+}
+
+DenseLayer::Tile DenseLayer::tile_of(std::int64_t unit) const {
+    const std::int64_t in_tile = kernels_.layout.tile_units, first = unit / in_tile * in_tile;
+    const std::int64_t units = std::min(in_tile, units_ - first);
+    return {bits_.data() + (first * steps_ + (unit - first)) * unit_step_bytes, units * unit_step_bytes, first + units};
 }
 
 bool DenseLayer::fuse(const Step& next) {
@@ -101,8 +83,8 @@ bool DenseLayer::fuse(const Step& next) {
     return false;
 }
 
-void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t stride = tile_count_ * tile_outputs;
+void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t stride = sums_stride();
     Epilogue e;
     e.norm = norm_;
     e.eps = eps_;
@@ -118,28 +100,46 @@ void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& po
         });
         return;
     }
-    scratch.sums8.reserve(sums_size);
-    scratch.levels.reserve(static_cast<std::size_t>(rows * groups_ * int8_group + slack_bytes));
-    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(rows)));
-    const bool few = rows <= few_rows && inputs_ <= most_inputs_of_bits;
+    const BitLayout& layout = kernels_.layout;
+    const std::int64_t length = steps_ * layout.step_inputs;
+    const bool few = rows <= layout.most_rows && inputs_ <= layout.most_inputs;
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
+    scratch.sums8.reserve(sums_size);
+    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(rows)));
+    if (!again) scratch.levels.reserve(static_cast<std::size_t>(rows * length + slack_bytes));
     if (!few) {
-        for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(groups_ * int8_group * panel_outputs));
+        for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
     }
     const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
-    if (!few && rows >= least_rows_of_a_thread * pool.threads()) {
+    const std::int64_t prepared_bytes = steps_ * layout.prepared_bytes;
+    if (rows >= least_rows_of_a_thread * pool.threads()) {
         // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
-        const std::int64_t pieces = pool.threads();
-        const auto bound = [&](std::int64_t piece) { return piece == pieces ? rows : rows * piece / pieces / tile_rows * tile_rows; };
+        const std::int64_t at_once =
+            few ? std::clamp<std::int64_t>(prepared_at_once / prepared_bytes, 1, 64) : (rows + pool.threads() - 1) / pool.threads();
+        const std::int64_t pieces = (rows + at_once - 1) / at_once;
+        if (few) {
+            for (auto& thread : scratch.threads) thread.prepared.reserve(static_cast<std::size_t>(at_once * prepared_bytes));
+        }
         parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
-            const std::int64_t first = bound(piece), end = bound(piece + 1);
-            for (std::int64_t r = first; r < end; ++r) quantize_row(x, r, few, scratch);
-            for (std::int64_t p = 0; p < panels; ++p) multiply_panel(p, first, end, thread, scratch);
+            const std::int64_t first = piece * at_once, end = std::min(rows, first + at_once);
+            for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, few, scratch);
+            if (few) {
+                std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
+                for (std::int64_t r = first; r < end; ++r) prepare_row(r, prepared + (r - first) * prepared_bytes, scratch);
+                multiply_bits(0, units_, first, end, prepared, scratch);
+            }
+            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first, end, thread, scratch);
             for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
         });
         return;
     }
-    parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) { quantize_row(x, r, few, scratch); });
+    if (few) scratch.prepared.reserve(static_cast<std::size_t>(rows * prepared_bytes));
+    if (!again) {
+        parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) {
+            quantize_row(x, r, few, scratch);
+            if (few) prepare_row(r, scratch.prepared.data() + r * prepared_bytes, scratch);
+        });
+    }
     if (few) {
         multiply_few(rows, pool, scratch);
     } else {
@@ -149,7 +149,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& po
 }
 
 void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
-    const std::int64_t stride = groups_ * int8_group;
+    const std::int64_t stride = steps_ * kernels_.layout.step_inputs;
     Range range;
     kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(range);
@@ -163,16 +163,26 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
     std::fill(to + inputs_, to + stride, std::uint8_t{0});
     if (!q.finite) {
         std::fill(to, to + inputs_, std::uint8_t{0});
-        return;
+    } else {
+        kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
     }
-    kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
-    if (!plus_minus_) return;
-    for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
+    if (few) {
+        for (std::int64_t k = 0; k < inputs_; ++k) row.total += static_cast<std::int8_t>(to[k]);
+        row.total -= static_cast<std::int32_t>(inputs_) * shift;
+    } else {
+        for (std::int64_t k = 0; k < inputs_; ++k) row.total += to[k];
+        row.total -= static_cast<std::int32_t>(inputs_) * shift;
+    }
+}
+
+void DenseLayer::prepare_row(std::int64_t r, std::uint8_t* prepared, const DenseScratch& scratch) const {
+    const std::uint8_t* levels = scratch.levels.data() + r * steps_ * kernels_.layout.step_inputs;
+    kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), steps_, prepared);
 }
 
 void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
     const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
-    std::int32_t* sums = scratch.sums8.data() + r * tile_count_ * tile_outputs;
+    std::int32_t* sums = scratch.sums8.data() + r * sums_stride();
     float* to = y + r * outputs_;
     if (!row.finite) {
         std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
@@ -194,61 +204,95 @@ void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* 
 }
 
 void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t pieces = std::min<std::int64_t>(tile_count_, 4 * pool.threads());
-    const auto* levels = reinterpret_cast<const std::int8_t*>(scratch.levels.data());
-    std::int32_t* sums = scratch.sums8.data();
+    const std::int64_t pieces = std::min<std::int64_t>(units_, pool.threads());
     // Reading bits is so fast that waking a thread pays later than elsewhere.
     parallel(pool, rows * outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
-        for (std::int64_t t = tile_count_ * piece / pieces; t < tile_count_ * (piece + 1) / pieces; ++t) {
-            for (std::int64_t r = 0; r < rows; ++r) {
-                kernels_.product_bits(tile(t), levels + r * groups_ * int8_group, groups_, sums + (r * tile_count_ + t) * tile_outputs);
-            }
-        }
+        multiply_bits(units_ * piece / pieces, units_ * (piece + 1) / pieces, 0, rows, scratch.prepared.data(), scratch);
     });
 }
 
+void DenseLayer::multiply_bits(std::int64_t unit, std::int64_t end, std::int64_t first_row, std::int64_t end_row, const std::uint8_t* prepared,
+                               DenseScratch& scratch) const {
+    const std::int64_t stride = units_ * kernels_.layout.unit_outputs;
+    while (unit < end) {
+        const Tile tile = tile_of(unit);
+        const std::int64_t next = std::min(tile.end, end);
+        for (std::int64_t r = first_row; r < end_row; ++r) {
+            kernels_.product_bits(tile.bits, tile.step_stride, static_cast<int>(next - unit),
+                                  prepared + (r - first_row) * steps_ * kernels_.layout.prepared_bytes, steps_,
+                                  scratch.sums8.data() + r * stride + unit * kernels_.layout.unit_outputs);
+        }
+        unit = next;
+    }
+}
+
+template <class Expand>
+void DenseLayer::expand_panel(std::int64_t p, const Expand& expand) const {
+    const std::int64_t first = p * panel_outputs, unit = first / kernels_.layout.unit_outputs;
+    const std::int64_t tile_first = unit / kernels_.layout.tile_units * kernels_.layout.tile_units;
+    const Tile tile = tile_of(tile_first);
+    expand(tile.bits, tile.step_stride, static_cast<int>((first - tile_first * kernels_.layout.unit_outputs) / block_outputs));
+}
+
+int DenseLayer::blocks_of(std::int64_t p) const {
+    const std::int64_t left = units_ * kernels_.layout.unit_outputs - p * panel_outputs;
+    return static_cast<int>(std::min<std::int64_t>(panel_outputs, left) / block_outputs);
+}
+
 void DenseLayer::multiply_panel(std::int64_t p, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const {
-    const std::int64_t length = groups_ * int8_group, stride = tile_count_ * tile_outputs, first = p * panel_outputs;
+    const std::int64_t length = steps_ * kernels_.layout.step_inputs, stride = units_ * kernels_.layout.unit_outputs, first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
-    kernels_.expand_tile_int8(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks, panel);
+    const int blocks = blocks_of(p);
+    expand_panel(p, [&](const std::uint8_t* tile, std::ptrdiff_t step_stride, int first_block) {
+        kernels_.expand_bits_int8(tile, step_stride, steps_, first_block, blocks, panel);
+    });
     for (; row < end; row += kernels_.rows_at_once) {
         const std::uint8_t* from[max_rows];
         const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - row));
         for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (row + i) * length;
-        kernels_.product_int8(from, count, segments, panel, panel_blocks, scratch.sums8.data() + row * stride + first, stride);
+        kernels_.product_int8(from, count, segments, panel, blocks, scratch.sums8.data() + row * stride + first, stride);
     }
 }
 
 void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t stride = tile_count_ * tile_outputs;
+    const std::int64_t stride = sums_stride();
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
-    if (!tiles_.empty()) {
-        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(groups_ * int8_group * panel_outputs));
+    if (!bits_.empty()) {
+        const std::int64_t length = steps_ * kernels_.layout.step_inputs;
+        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(length * panel_outputs));
     }
     const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
     parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
         const std::int64_t first = p * panel_outputs;
         const float* panel = weights_.data() + first * inputs_;
-        if (!tiles_.empty()) {
+        int blocks = panel_blocks;
+        if (!bits_.empty()) {
             float* expanded = scratch.threads[static_cast<std::size_t>(thread)].panel.data();
-            kernels_.expand_tile_float(tile(first / tile_outputs), groups_, static_cast<int>(first % tile_outputs / block_outputs), panel_blocks,
-                                       plus_minus_, expanded);
+            blocks = blocks_of(p);
+            expand_panel(p, [&](const std::uint8_t* tile, std::ptrdiff_t step_stride, int first_block) {
+                kernels_.expand_bits_float(tile, step_stride, steps_, first_block, blocks, plus_minus_, expanded);
+            });
             panel = expanded;
         }
         for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
             const float* from[max_rows];
             const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, rows - r));
             for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;
-            kernels_.product_float(from, count, segments, panel, panel_blocks, scratch.sums.data() + r * stride + first, stride);
+            kernels_.product_float(from, count, segments, panel, blocks, scratch.sums.data() + r * stride + first, stride);
         }
     });
 }
 
+std::int64_t DenseLayer::sums_stride() const {
+    // Bits come in whole units, floats in whole panels.
+    return bits_.empty() ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : units_ * kernels_.layout.unit_outputs;
+}
+
 std::size_t DenseLayer::bytes() const {
-    return tiles_.size() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
+    return bits_.size() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
            sizeof(std::int32_t) * offset_sums_.size();
 }
 

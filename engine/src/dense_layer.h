@@ -14,7 +14,8 @@ namespace onebit {
 
 // Working memory that all layers of a program share.
 struct DenseScratch {
-    Buffer<std::uint8_t> levels;  // quantised rows
+    Buffer<std::uint8_t> levels;    // quantised rows
+    Buffer<std::uint8_t> prepared;  // the same as products with bits take them
     Buffer<std::int32_t> sums8;
     Buffer<float> sums;
     struct Row {
@@ -25,6 +26,7 @@ struct DenseScratch {
     };
     std::vector<Row> rows;
     struct Thread {
+        Buffer<std::uint8_t> prepared;
         Buffer<std::int8_t> panel8;
         Buffer<float> panel;
     };
@@ -41,8 +43,9 @@ class DenseLayer {
     // Fuse a normalisation; false where that is not possible.
     bool fuse(const Step& next);
 
-    // x (rows, inputs) to y (rows, outputs).
-    void run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, DenseScratch& scratch) const;
+    // x (rows, inputs) to y (rows, outputs). `again`: the layer that ran before had the same x, so that what was prepared of it can be used.
+    void run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const;
+    bool quantizes() const { return quantize_; }
     std::size_t bytes() const;
 
   private:
@@ -50,19 +53,33 @@ class DenseLayer {
     void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
     void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
     void multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    void prepare_row(std::int64_t row, std::uint8_t* prepared, const DenseScratch& scratch) const;
+    // Some units of outputs with some rows, of which the first is prepared at `prepared`.
+    void multiply_bits(std::int64_t unit, std::int64_t end, std::int64_t first_row, std::int64_t end_row, const std::uint8_t* prepared,
+                       DenseScratch& scratch) const;
     // Rows from `row` to `end` with a panel of outputs.
     void multiply_panel(std::int64_t panel, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
-    const std::uint8_t* tile(std::int64_t index) const { return tiles_.data() + index * groups_ * tile_group_bytes; }
+    // From a unit to the end of its tile.
+    struct Tile {
+        const std::uint8_t* bits;
+        std::ptrdiff_t step_stride;
+        std::int64_t end;  // unit
+    };
+    Tile tile_of(std::int64_t unit) const;
+    // Calls expand(tile, step_stride, first block in the tile) for a panel of outputs.
+    template <class Expand>
+    void expand_panel(std::int64_t panel, const Expand& expand) const;
+    int blocks_of(std::int64_t panel) const;
+    std::int64_t sums_stride() const;  // from a row's sums to the next's
 
     const Kernels& kernels_;
     bool quantize_;
     bool plus_minus_;
     std::int64_t inputs_, outputs_;
-    std::int64_t groups_;              // of 4 inputs
-    std::int64_t tile_count_;          // of 128 outputs
-    std::vector<std::uint8_t> tiles_;  // bits
-    std::vector<float> weights_;       // of float layers: panels of 64 outputs
+    std::int64_t steps_, units_;      // of the instruction set's layout
+    std::vector<std::uint8_t> bits_;  // tiles of units
+    std::vector<float> weights_;      // of float layers: panels of 64 outputs
     std::vector<float> bias_;
     std::vector<std::int32_t> offset_sums_;  // 128 * ones of each output
     Epilogue::Norm norm_ = Epilogue::Norm::none;

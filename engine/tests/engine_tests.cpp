@@ -1,5 +1,6 @@
 // The engine's own tests: every instruction set against the scalar one, the thread pool, and threads around one engine. They are also what
 // runs under the sanitizers (-DONEBIT_SANITIZE=address,undefined or thread).
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -127,34 +128,64 @@ void test_rows(const onebit::Kernels& fast) {
     }
 }
 
-// Products that read bits, of any number of inputs and with every level, and tiles expanded to panels.
-void test_tiles(const onebit::Kernels& fast) {
-    const onebit::Kernels& plain = onebit::scalar_kernels;
-    for (int groups = 1; groups <= 70; ++groups) {
-        std::vector<std::uint8_t> tile(static_cast<std::size_t>(groups * onebit::tile_group_bytes));
-        for (auto& byte : tile) byte = static_cast<std::uint8_t>(groups % 9 == 0 ? 255 : pick(0, 255));
-        std::vector<std::int8_t> x(static_cast<std::size_t>(groups * 4));
-        for (auto& v : x) v = static_cast<std::int8_t>(groups % 7 == 0 ? -128 : groups % 5 == 0 ? 127 : pick(-128, 127));
-        std::vector<std::int32_t> sums(onebit::tile_outputs), expected(sums.size());
-        plain.product_bits(tile.data(), x.data(), groups, expected.data());
-        fast.product_bits(tile.data(), x.data(), groups, sums.data());
+// Products that read bits, of any number of inputs and outputs and with every level, against sums over the rows of bits as a file holds them; and the
+// same bits expanded to panels.
+void test_bits(const onebit::Kernels& fast) {
+    const onebit::BitLayout& layout = fast.layout;
+    CHECK(layout.unit_outputs * layout.step_inputs == 8 * onebit::unit_step_bytes);
+    for (int round = 0; round < 150; ++round) {
+        const int inputs = round < 100 ? round + 1 : pick(100, 1500), count = pick(1, layout.tile_units), first = pick(0, count - 1);
+        const int outputs = count * layout.unit_outputs, steps = (inputs + layout.step_inputs - 1) / layout.step_inputs;
+        const auto row_bytes = onebit::row_bytes(inputs);
+        const auto whole = static_cast<std::size_t>(steps * layout.step_inputs);
+        std::vector<std::uint8_t> rows(static_cast<std::size_t>(row_bytes * outputs), 0);
+        const auto bit = [&](int o, int i) { return rows[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1; };
+        for (int o = 0; o < outputs; ++o) {
+            for (int i = 0; i < inputs; ++i) {
+                if (round % 9 == 0 || pick(0, 1) == 1)
+                    rows[static_cast<std::size_t>(o * row_bytes + i / 8)] |= static_cast<std::uint8_t>(1 << (i % 8));
+            }
+        }
+        std::vector<std::uint8_t> tile(static_cast<std::size_t>(count * steps * onebit::unit_step_bytes), 0);
+        const std::ptrdiff_t stride = std::ptrdiff_t{count} * onebit::unit_step_bytes;
+        for (int u = 0; u < count; ++u) {
+            fast.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
+                         tile.data() + u * onebit::unit_step_bytes, stride);
+        }
+        std::vector<std::int8_t> x(whole, 0);
+        for (int i = 0; i < inputs; ++i)
+            x[static_cast<std::size_t>(i)] = static_cast<std::int8_t>(round % 7 == 0 ? -128 : round % 5 == 0 ? 127 : pick(-128, 127));
+        std::vector<std::int32_t> expected(static_cast<std::size_t>(outputs), 0);
+        std::int32_t total = 0;
+        for (int i = 0; i < inputs; ++i) total += x[static_cast<std::size_t>(i)];
+        for (int o = 0; o < outputs; ++o) {
+            for (int i = 0; i < inputs; ++i) expected[static_cast<std::size_t>(o)] += bit(o, i) != 0 ? x[static_cast<std::size_t>(i)] : 0;
+        }
+        std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * layout.prepared_bytes));
+        fast.prepare_bits(x.data(), steps, prepared.data());
+        // All units of the tile, and some of them as a thread takes them.
+        std::vector<std::int32_t> sums(static_cast<std::size_t>(outputs)), some(static_cast<std::size_t>((count - first) * layout.unit_outputs));
+        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, sums.data());
         CHECK(sums == expected);
+        fast.product_bits(tile.data() + first * onebit::unit_step_bytes, stride, count - first, prepared.data(), steps, some.data());
+        CHECK(std::equal(some.begin(), some.end(), expected.begin() + first * layout.unit_outputs));
         // The panel is what the products with many rows take: its sums must be the same.
-        const int blocks = pick(1, onebit::max_blocks), first = pick(0, onebit::tile_blocks - blocks), width = 16 * blocks;
-        std::vector<std::int8_t> panel(static_cast<std::size_t>(groups * 4 * width));
-        fast.expand_tile_int8(tile.data(), groups, first, blocks, panel.data());
+        const int all_blocks = outputs / onebit::block_outputs;
+        const int blocks = pick(1, std::min(onebit::max_blocks, all_blocks)), first_block = pick(0, all_blocks - blocks), width = 16 * blocks;
+        std::vector<std::int8_t> panel(whole * static_cast<std::size_t>(width));
+        fast.expand_bits_int8(tile.data(), stride, steps, first_block, blocks, panel.data());
         std::vector<float> floats(panel.size());
-        fast.expand_tile_float(tile.data(), groups, first, blocks, groups % 2 == 0, floats.data());
+        fast.expand_bits_float(tile.data(), stride, steps, first_block, blocks, round % 2 == 0, floats.data());
         for (int o = 0; o < width; ++o) {
-            std::int32_t sum = 0, float_sum = 0, total = 0;
-            for (int k = 0; k < groups * 4; ++k) {
+            std::int32_t sum = 0, float_sum = 0;
+            for (int k = 0; k < inputs; ++k) {
                 const auto input = static_cast<std::int32_t>(x[static_cast<std::size_t>(k)]);
-                total += input;
                 sum += panel[static_cast<std::size_t>((k / 4 * width + o) * 4 + k % 4)] * input;
                 float_sum += static_cast<std::int32_t>(floats[static_cast<std::size_t>(k * width + o)]) * input;
             }
-            CHECK(sum == expected[static_cast<std::size_t>(16 * first + o)]);
-            CHECK(float_sum == (groups % 2 == 0 ? 2 * sum - total : sum));
+            const std::int32_t wanted = expected[static_cast<std::size_t>(16 * first_block + o)];
+            CHECK(sum == wanted);
+            CHECK(float_sum == (round % 2 == 0 ? 2 * wanted - total : wanted));
         }
     }
 }
@@ -366,7 +397,7 @@ int main() {
         }
         test_products(*all[i]);
         test_rows(*all[i]);
-        test_tiles(*all[i]);
+        test_bits(*all[i]);
         test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }

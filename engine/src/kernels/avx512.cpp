@@ -1,6 +1,7 @@
 // AVX-512 with VNNI; scalar.cpp explains what is computed.
 #include <immintrin.h>
 
+#include "bits.h"
 #include "rows.h"
 
 namespace onebit {
@@ -167,24 +168,81 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
     }
 }
 
-// A bit in place b is worth 2^b until its sum is shifted at the end, which saves moving it: two instructions for 64 products.
-void product_bits(const std::uint8_t* tile, const std::int8_t* x, std::int64_t groups, std::int32_t* out) {
-    __m512i sums[tile_blocks];
-    for (int b = 0; b < tile_blocks; ++b) sums[b] = _mm512_setzero_si512();
-    for (std::int64_t g = 0; g < groups; ++g) {
-        const __m512i bits = _mm512_loadu_si512(tile + g * tile_group_bytes);
-        std::int32_t four;
-        std::memcpy(&four, x + g * 4, 4);
-        const __m512i inputs = _mm512_set1_epi32(four);
+using Layout = Columns<16>;
+
+// Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
+constexpr int tables_of_step = 128;
+
+// Entry i has the sum of those of five inputs whose bits are set in i.
+__m512i subset_sums(const std::int16_t* x) {
+    __m512i sums = _mm512_maskz_set1_epi16(0xAAAAAAAAu, x[0]);
+    sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi16(x[1]));
+    sums = _mm512_mask_add_epi16(sums, 0xF0F0F0F0u, sums, _mm512_set1_epi16(x[2]));
+    sums = _mm512_mask_add_epi16(sums, 0xFF00FF00u, sums, _mm512_set1_epi16(x[3]));
+    return _mm512_mask_add_epi16(sums, 0xFFFF0000u, sums, _mm512_set1_epi16(x[4]));
+}
+
+void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
+    for (std::int64_t s = 0; s < steps; ++s, x += 16, prepared += tables_of_step * 2) {
+        alignas(32) std::int16_t wide[16];
+        _mm256_store_si256(reinterpret_cast<__m256i*>(wide), _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
+        const __m512i sums = subset_sums(wide);
+        _mm512_storeu_si512(prepared, sums);
+        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(sums, _mm512_set1_epi16(wide[5])));
+        _mm512_storeu_si512(prepared + 128, subset_sums(wide + 6));
+        _mm512_storeu_si512(prepared + 192, subset_sums(wide + 11));
+    }
+}
+
+// A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16
+// steps fits in 16 bits (16 * 16 * 128 = 2^15).
+template <int units>
+void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, std::int32_t* out) {
+    // Bytes that stand ahead of those that are read: far enough for memory to answer, near enough to stay in the cache.
+    constexpr std::ptrdiff_t ahead = 4096;
+    __m512i totals[units][2];
+    for (int u = 0; u < units; ++u) totals[u][0] = totals[u][1] = _mm512_setzero_si512();
+    for (std::int64_t first = 0; first < steps; first += 16) {
+        const std::int64_t end = first + 16 < steps ? first + 16 : steps;
+        __m512i sums[units];
+        for (int u = 0; u < units; ++u) sums[u] = _mm512_setzero_si512();
+        for (std::int64_t s = first; s < end; ++s, w += step_stride, tables += tables_of_step * 2) {
+            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
 #pragma GCC unroll 8
-        for (int b = 0; b < tile_blocks; ++b) {
-            const __m512i chosen = _mm512_and_si512(bits, _mm512_set1_epi8(static_cast<char>(1 << b)));
-            sums[b] = _mm512_dpbusd_epi32(sums[b], chosen, inputs);
+            for (int u = 0; u < units; ++u) {
+                const __m512i bits = _mm512_loadu_si512(w + u * unit_step_bytes);
+                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T0);
+                // The look-ups use the lowest bits of each index and ignore the others.
+                const __m512i a = _mm512_permutex2var_epi16(six_low, bits, six_high);
+                const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 6), five);
+                const __m512i c = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 11), last);
+                sums[u] = _mm512_add_epi16(sums[u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+            }
+        }
+#pragma GCC unroll 8
+        for (int u = 0; u < units; ++u) {
+            totals[u][0] = _mm512_add_epi32(totals[u][0], _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sums[u])));
+            totals[u][1] = _mm512_add_epi32(totals[u][1], _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sums[u], 1)));
         }
     }
-#pragma GCC unroll 8
-    for (int b = 0; b < tile_blocks; ++b) {
-        _mm512_storeu_si512(out + b * block_outputs, _mm512_srai_epi32(sums[b], static_cast<unsigned>(b)));
+    for (int u = 0; u < units; ++u) {
+        _mm512_storeu_si512(out + u * 32, totals[u][0]);
+        _mm512_storeu_si512(out + u * 32 + 16, totals[u][1]);
+    }
+}
+
+void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+                  std::int32_t* out) {
+    switch (count) {
+        case 1: return look_up<1>(units, step_stride, prepared, steps, out);
+        case 2: return look_up<2>(units, step_stride, prepared, steps, out);
+        case 3: return look_up<3>(units, step_stride, prepared, steps, out);
+        case 4: return look_up<4>(units, step_stride, prepared, steps, out);
+        case 5: return look_up<5>(units, step_stride, prepared, steps, out);
+        case 6: return look_up<6>(units, step_stride, prepared, steps, out);
+        case 7: return look_up<7>(units, step_stride, prepared, steps, out);
+        default: return look_up<8>(units, step_stride, prepared, steps, out);
     }
 }
 
@@ -198,9 +256,13 @@ const Kernels avx512_kernels = {
     expand_int8,
     product_int8,
     product_float,
+    {"16 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 8, tables_of_step * 2, std::int64_t{1} << 24,
+     std::int64_t{1} << 30},
+    Layout::lay_out,
+    prepare_bits,
     product_bits,
-    expand_tile_int8_rows,
-    expand_tile_float_rows,
+    expand_bits_int8<Layout>,
+    expand_bits_float<Layout>,
     finish_int8,
     row_finish_float,
     row_range,

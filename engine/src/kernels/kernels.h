@@ -35,11 +35,19 @@ struct Segments {
     int length;
 };
 
-// Bits in the layout that products with few rows read, for they take as long as reading the weights takes: a tile holds 128 outputs; for each
-// group of 4 inputs it has 64 bytes, of which byte 4 * lane + i belongs to input i of the group, and its bit b to the output 16 * b + lane.
-constexpr int tile_blocks = 8;
-constexpr int tile_outputs = block_outputs * tile_blocks;
-constexpr int tile_group_bytes = 64;
+// Bits of a dense layer in the layout that an instruction set's product with bits reads fastest (bits.h has them). 64 bytes, a unit's step, hold
+// `step_inputs` inputs of `unit_outputs` outputs. Units lie side by side in tiles: for each step the 64 bytes of one unit after the other's, so that
+// a layer is read as one stream. Inputs beyond a layer's last are zero bits.
+constexpr int unit_step_bytes = 64;
+struct BitLayout {
+    const char* name;
+    int unit_outputs;
+    int step_inputs;
+    int tile_units;            // in a tile at most: so many as the product keeps in registers
+    int prepared_bytes;        // that `prepare_bits` makes of the inputs of a step
+    std::int64_t most_inputs;  // up to which sums are exact
+    std::int64_t most_rows;    // up to which it is faster than a panel is
+};
 // Keys lie in blocks of so many tokens.
 constexpr int key_block = 64;
 
@@ -88,11 +96,22 @@ struct Kernels {
     // The same in float: the panel holds one input after another, for each 16 * blocks outputs.
     void (*product_float)(const float* const* rows, int count, const Segments& segments, const float* panel, int blocks, float* out,
                           std::ptrdiff_t out_stride);
-    // One tile of bits times one row of inputs (4 * groups): out[o] = sum over i of bit(o, i) * x[i], for 128 outputs; exact.
-    void (*product_bits)(const std::uint8_t* tile, const std::int8_t* x, std::int64_t groups, std::int32_t* out);
-    // Some blocks of a tile to a panel of 0 and 1, as the products with many rows take it; for floats also of -1 and 1.
-    void (*expand_tile_int8)(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, std::int8_t* panel);
-    void (*expand_tile_float)(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, bool plus_minus, float* panel);
+
+    BitLayout layout;
+    // `rows` outputs' rows of bits into a unit of zeros whose steps lie `step_stride` bytes apart.
+    void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
+                    std::ptrdiff_t step_stride);
+    // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
+    void (*prepare_bits)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
+    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i]; exact.
+    void (*product_bits)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+                         std::int32_t* out);
+    // Some blocks of 16 outputs of a tile to a panel of 0 and 1, as the products with many rows take it; for floats also of -1 and 1.
+    void (*expand_bits_int8)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks,
+                             std::int8_t* panel);
+    void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
+                              float* panel);
+
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
     void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);

@@ -228,33 +228,6 @@ void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
     }
 }
 
-void expand_tile_int8_rows(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, std::int8_t* panel) {
-    for (std::int64_t g = 0; g < groups; ++g, tile += tile_group_bytes) {
-        std::uint32_t words[block_outputs];
-        std::memcpy(words, tile, sizeof words);
-        for (int b = 0; b < blocks; ++b, panel += sizeof words) {
-            std::uint32_t weights[block_outputs];
-            for (int lane = 0; lane < block_outputs; ++lane) weights[lane] = words[lane] >> (first_block + b) & 0x01010101u;
-            std::memcpy(panel, weights, sizeof weights);
-        }
-    }
-}
-
-void expand_tile_float_rows(const std::uint8_t* tile, std::int64_t groups, int first_block, int blocks, bool plus_minus, float* panel) {
-    const float set = 1.0f, clear = plus_minus ? -1.0f : 0.0f;
-    for (std::int64_t g = 0; g < groups; ++g, tile += tile_group_bytes) {
-        std::uint32_t words[block_outputs];
-        std::memcpy(words, tile, sizeof words);
-        for (int i = 0; i < int8_group; ++i) {
-            for (int b = 0; b < blocks; ++b, panel += block_outputs) {
-                for (int lane = 0; lane < block_outputs; ++lane) {
-                    panel[lane] = (words[lane] >> (8 * i + first_block + b) & 1u) != 0 ? set : clear;
-                }
-            }
-        }
-    }
-}
-
 inline void load_lanes(const float* from, Lanes& to) {
     std::memcpy(&to, from, sizeof to);
 }

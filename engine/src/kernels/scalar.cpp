@@ -1,4 +1,5 @@
 // The specification of every kernel, in plain C++.
+#include "bits.h"
 #include "rows.h"
 
 namespace onebit {
@@ -22,12 +23,20 @@ void product(const Input* const* rows, int count, const Segments& s, const Weigh
     }
 }
 
-void product_bits(const std::uint8_t* tile, const std::int8_t* x, std::int64_t groups, std::int32_t* out) {
-    for (int o = 0; o < tile_outputs; ++o) {
+using Layout = Columns<16>;
+
+void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
+    std::memcpy(prepared, x, static_cast<std::size_t>(steps) * Layout::step_inputs);
+}
+
+void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+                  std::int32_t* out) {
+    for (int o = 0; o < count * Layout::unit_outputs; ++o) {
         std::int32_t sum = 0;
-        for (std::int64_t k = 0; k < groups * int8_group; ++k) {
-            const std::uint8_t byte = tile[k / int8_group * tile_group_bytes + o % block_outputs * int8_group + k % int8_group];
-            sum += (byte >> (o / block_outputs) & 1) != 0 ? x[k] : 0;
+        for (std::int64_t s = 0; s < steps; ++s) {
+            std::uint16_t bits;
+            std::memcpy(&bits, units + s * step_stride + o * 2, 2);
+            for (int i = 0; i < 16; ++i) sum += (bits >> i & 1) != 0 ? static_cast<std::int8_t>(prepared[s * 16 + i]) : 0;
         }
         out[o] = sum;
     }
@@ -43,9 +52,12 @@ const Kernels scalar_kernels = {
     expand_rows,
     product<std::uint8_t, std::int8_t, std::int32_t, int8_group>,
     product<float, float, float, 1>,
+    {"16 inputs of each output side by side", Layout::unit_outputs, Layout::step_inputs, 8, Layout::step_inputs, std::int64_t{1} << 24, 4},
+    Layout::lay_out,
+    prepare_bits,
     product_bits,
-    expand_tile_int8_rows,
-    expand_tile_float_rows,
+    expand_bits_int8<Layout>,
+    expand_bits_float<Layout>,
     row_finish_int8,
     row_finish_float,
     row_range,

@@ -1,0 +1,112 @@
+// How bits of dense layers may lie in memory. An instruction set takes the layout that its product reads fastest, and gets from here how bits come
+// into it and out of it again. Internal linkage, as in rows.h.
+#pragma once
+
+#include <cstring>
+
+#include "kernels.h"
+#include "rows.h"
+
+namespace onebit {
+namespace {
+
+// Each output has `width` bits of its inputs side by side: what look-ups in tables take.
+template <int width>
+struct Columns {
+    static constexpr int step_inputs = width, unit_outputs = 512 / width;
+
+    static void lay_out(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
+                        std::ptrdiff_t step_stride) {
+        constexpr int bytes = width / 8;
+        const std::int64_t steps = (inputs + width - 1) / width;
+        // Some steps of all outputs at a time, so that what is written stays in the cache until it is whole.
+        constexpr std::int64_t some = 64;
+        for (std::int64_t first = 0; first < steps; first += some) {
+            const std::int64_t end = first + some < steps ? first + some : steps;
+            for (int o = 0; o < rows; ++o) {
+                const std::uint8_t* row = bits + o * row_bytes;
+                for (std::int64_t s = first; s < end; ++s) std::memcpy(unit + s * step_stride + o * bytes, row + s * bytes, bytes);
+            }
+        }
+    }
+
+    static unsigned four_inputs(const std::uint8_t* step, int output, int group) {
+        return step[output * (width / 8) + group / 2] >> (group % 2 * 4) & 15u;
+    }
+};
+
+// Each byte has the same input of eight outputs, and 4 inputs lie side by side: what a dot product of bytes takes once all bits but one are masked
+// away. Byte 4 * lane + i of a step belongs to its input i; bit b of it to the output 16 * b + lane.
+struct Planes {
+    static constexpr int step_inputs = 4, unit_outputs = 128;
+
+    // Eight bytes as a matrix of bits, transposed: bit b of byte i becomes bit i of byte b (Warren, Hacker's Delight, 7-3).
+    static std::uint64_t transpose(std::uint64_t x) {
+        std::uint64_t t = (x ^ x >> 7) & 0x00AA00AA00AA00AAu;
+        x ^= t ^ t << 7;
+        t = (x ^ x >> 14) & 0x0000CCCC0000CCCCu;
+        x ^= t ^ t << 14;
+        t = (x ^ x >> 28) & 0x00000000F0F0F0F0u;
+        return x ^ t ^ t << 28;
+    }
+
+    static void lay_out(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
+                        std::ptrdiff_t step_stride) {
+        const std::int64_t steps = (inputs + 3) / 4;
+        for (int lane = 0; lane < block_outputs; ++lane) {
+            for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) {
+                std::uint64_t eight = 0;
+                for (int b = 0; b < 8; ++b) {
+                    const int o = b * block_outputs + lane;
+                    if (o < rows) eight |= static_cast<std::uint64_t>(bits[o * row_bytes + i]) << (8 * b);
+                }
+                eight = transpose(eight);
+                for (std::int64_t k = 8 * i; k < 8 * i + 8 && k < 4 * steps; ++k, eight >>= 8) {
+                    unit[k / 4 * step_stride + lane * 4 + k % 4] = static_cast<std::uint8_t>(eight);
+                }
+            }
+        }
+    }
+
+    static unsigned four_inputs(const std::uint8_t* step, int output, int) {
+        unsigned four = 0;
+        for (int i = 0; i < 4; ++i) four |= (step[output % block_outputs * 4 + i] >> (output / block_outputs) & 1u) << i;
+        return four;
+    }
+};
+
+// Some blocks of 16 outputs of a tile to a panel for 8-bit products, of 0 and 1.
+template <class Layout>
+void expand_bits_int8(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, std::int8_t* panel) {
+    std::uint32_t table[16];
+    for (unsigned i = 0; i < 16; ++i) table[i] = four_weights(i, false);
+    for (std::int64_t s = 0; s < steps; ++s, tile += step_stride) {
+        for (int group = 0; group < Layout::step_inputs / 4; ++group) {
+            for (int o = first_block * block_outputs; o < (first_block + blocks) * block_outputs; ++o, panel += 4) {
+                const std::uint8_t* step = tile + o / Layout::unit_outputs * unit_step_bytes;
+                std::memcpy(panel, &table[Layout::four_inputs(step, o % Layout::unit_outputs, group)], 4);
+            }
+        }
+    }
+}
+
+// The same for float products, of 0 and 1 or of -1 and 1.
+template <class Layout>
+void expand_bits_float(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
+                       float* panel) {
+    const float set = 1.0f, clear = plus_minus ? -1.0f : 0.0f;
+    const int width = blocks * block_outputs;
+    for (std::int64_t s = 0; s < steps; ++s, tile += step_stride) {
+        for (int group = 0; group < Layout::step_inputs / 4; ++group, panel += 4 * width) {
+            for (int o = 0; o < width; ++o) {
+                const int output = first_block * block_outputs + o;
+                const std::uint8_t* step = tile + output / Layout::unit_outputs * unit_step_bytes;
+                const unsigned four = Layout::four_inputs(step, output % Layout::unit_outputs, group);
+                for (int i = 0; i < 4; ++i) panel[i * width + o] = (four >> i & 1u) != 0 ? set : clear;
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace onebit
