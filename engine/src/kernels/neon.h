@@ -19,7 +19,7 @@ template <int lane, int count>
 #pragma GCC unroll 4
     for (int q = 0; q < quarters; ++q) {
         const float32x4_t weights = vld1q_f32(w + 4 * q);
-#pragma GCC unroll 6
+#pragma GCC unroll 4
         for (int r = 0; r < count; ++r) sums[r][q] = vfmaq_laneq_f32(sums[r][q], weights, inputs[r], lane);
     }
 }
@@ -38,7 +38,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
         float32x4_t inputs[count];
         int k = 0;
         for (; k + 4 <= s.length; k += 4, w += std::ptrdiff_t{4} * width) {
-#pragma GCC unroll 6
+#pragma GCC unroll 4
             for (int r = 0; r < count; ++r) inputs[r] = vld1q_f32(x[r] + k);
             add_floats<0>(sums, inputs, w);
             add_floats<1>(sums, inputs, w + width);
@@ -46,7 +46,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
             add_floats<3>(sums, inputs, w + 3 * width);
         }
         for (; k < s.length; ++k, w += width) {
-#pragma GCC unroll 6
+#pragma GCC unroll 4
             for (int r = 0; r < count; ++r) inputs[r] = vdupq_n_f32(x[r][k]);
             add_floats<0>(sums, inputs, w);
         }
@@ -56,13 +56,11 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
     }
 }
 
-// 6 rows: 24 sums, 6 inputs and the weights in turn take all 32 registers.
 void product_float(const float* const* rows, int count, const Segments& s, const float* panel, int blocks, float* out, std::ptrdiff_t out_stride) {
     const int width = blocks * block_outputs;
     for (int b = 0; b < blocks; ++b, panel += block_outputs, out += block_outputs) {
         int r = 0;
-        for (; r + 6 <= count; r += 6) tile_float<6>(rows + r, s, panel, width, out + r * out_stride, out_stride);
-        for (; r + 3 <= count; r += 3) tile_float<3>(rows + r, s, panel, width, out + r * out_stride, out_stride);
+        for (; r + 4 <= count; r += 4) tile_float<4>(rows + r, s, panel, width, out + r * out_stride, out_stride);
         for (; r < count; ++r) tile_float<1>(rows + r, s, panel, width, out + r * out_stride, out_stride);
     }
 }
