@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
 
-.PHONY: demo test lint engine-test clean
+.PHONY: demo test lint engine-test engine-test-arm clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -28,6 +28,13 @@ engine-test: $(VENV)/installed-dev
 	    -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
 	$(BIN)/cmake --build build/engine
 	$(BIN)/ctest --test-dir build/engine --output-on-failure
+
+# The same for 64-bit Arm on any Linux machine that has Debian's g++-aarch64-linux-gnu and qemu-user.
+engine-test-arm: $(VENV)/installed-dev
+	$(BIN)/cmake -S . -B build/engine-arm -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+	    -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
+	$(BIN)/cmake --build build/engine-arm
+	$(BIN)/ctest --test-dir build/engine-arm --output-on-failure
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

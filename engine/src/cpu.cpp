@@ -3,6 +3,13 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#if defined(ONEBIT_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(ONEBIT_ARM) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace onebit {
 
 std::uint32_t cpu_features() {
@@ -17,12 +24,23 @@ std::uint32_t cpu_features() {
     if (__builtin_cpu_supports("avx512dq")) found |= feature_avx512dq;
     if (__builtin_cpu_supports("avx512vl")) found |= feature_avx512vl;
     if (__builtin_cpu_supports("avx512vnni")) found |= feature_avx512vnni;
+#elif defined(ONEBIT_ARM) && defined(__linux__)
+    const unsigned long capabilities = getauxval(AT_HWCAP);
+    if (capabilities & HWCAP_ASIMD) found |= feature_neon;
+    if (capabilities & HWCAP_ASIMDDP) found |= feature_dotprod;
+#elif defined(ONEBIT_ARM)
+    found |= feature_neon;  // every other system on 64-bit Arm takes it for granted
+#if defined(__APPLE__)
+    int has = 0;
+    std::size_t size = sizeof has;
+    if (sysctlbyname("hw.optional.arm.FEAT_DotProd", &has, &size, nullptr, 0) == 0 && has != 0) found |= feature_dotprod;
+#endif
 #endif
     return found;
 }
 
 std::vector<std::string> feature_names(std::uint32_t features) {
-    static const char* const names[] = {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"};
+    static const char* const names[] = {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "neon", "dotprod"};
     std::vector<std::string> found;
     for (unsigned i = 0; i < sizeof names / sizeof *names; ++i) {
         if (features >> i & 1u) found.emplace_back(names[i]);
@@ -36,6 +54,9 @@ const Kernels* const* all_kernels(int* count) {
 #if defined(ONEBIT_X86)
         &avx2_kernels,
         &avx512_kernels,
+#elif defined(ONEBIT_ARM)
+        &neon_kernels,
+        &neon_dotprod_kernels,
 #endif
     };
     *count = static_cast<int>(sizeof all / sizeof *all);

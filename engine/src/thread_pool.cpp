@@ -12,6 +12,8 @@ constexpr auto spin = std::chrono::microseconds(50);
 inline void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
 #endif
 }
 

@@ -190,6 +190,42 @@ void test_bits(const onebit::Kernels& fast) {
     }
 }
 
+// The largest sums of either sign, over so many inputs that a set which adds in 16 bits must empty them on its way, at times amid a segment.
+void test_long_sums(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (const int length : {4, 476, 480, 484, 508, 512, 1016, 1020, 1024, 1028, 3000}) {
+        for (const int segments : {1, 3}) {
+            const auto inputs_of_row = static_cast<std::size_t>(segments * length);
+            std::vector<std::ptrdiff_t> offsets;
+            for (int s = 0; s < segments; ++s) offsets.push_back(s * length);
+            const onebit::Segments layout{offsets.data(), segments, length};
+            for (const int weight : {-1, 0, 1}) {
+                const std::vector<std::int8_t> panel(inputs_of_row * 16, static_cast<std::int8_t>(weight));
+                std::vector<std::uint8_t> inputs(7 * inputs_of_row + onebit::slack_bytes, 255);
+                std::fill_n(inputs.begin(), 4 * inputs_of_row, std::uint8_t{0});
+                std::vector<const std::uint8_t*> rows;
+                for (std::size_t r = 0; r < 7; ++r) rows.push_back(inputs.data() + r * inputs_of_row);
+                std::vector<std::int32_t> sums(7 * 16), expected(sums.size());
+                plain.product_int8(rows.data(), 7, layout, panel.data(), 1, expected.data(), 16);
+                fast.product_int8(rows.data(), 7, layout, panel.data(), 1, sums.data(), 16);
+                CHECK(sums == expected);
+            }
+        }
+        const onebit::BitLayout& bits = fast.layout;
+        const int steps = (length + bits.step_inputs - 1) / bits.step_inputs;
+        for (const int level : {-128, 127}) {
+            const std::vector<std::uint8_t> unit(static_cast<std::size_t>(steps * onebit::unit_step_bytes), 255);
+            std::vector<std::int8_t> x(static_cast<std::size_t>(steps * bits.step_inputs), 0);
+            std::fill_n(x.begin(), length, static_cast<std::int8_t>(level));
+            std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * bits.prepared_bytes));
+            fast.prepare_bits(x.data(), steps, prepared.data());
+            std::vector<std::int32_t> sums(static_cast<std::size_t>(bits.unit_outputs));
+            fast.product_bits(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, sums.data());
+            for (const std::int32_t sum : sums) CHECK(sum == level * length);
+        }
+    }
+}
+
 // What transformers need beside products; exact functions from the standard library are the measure.
 void test_transformer_rows(const onebit::Kernels& fast) {
     for (int n = 1; n <= 130; ++n) {
@@ -398,6 +434,7 @@ int main() {
         test_products(*all[i]);
         test_rows(*all[i]);
         test_bits(*all[i]);
+        test_long_sums(*all[i]);
         test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }

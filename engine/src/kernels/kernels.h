@@ -15,6 +15,8 @@ enum Feature : std::uint32_t {
     feature_avx512dq = 1u << 4,
     feature_avx512vl = 1u << 5,
     feature_avx512vnni = 1u << 6,
+    feature_neon = 1u << 7,
+    feature_dotprod = 1u << 8,
 };
 
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
@@ -142,6 +144,9 @@ extern const Kernels scalar_kernels;
 #if defined(ONEBIT_X86)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+#elif defined(ONEBIT_ARM)
+extern const Kernels neon_kernels;
+extern const Kernels neon_dotprod_kernels;
 #endif
 
 }  // namespace onebit

@@ -1,0 +1,133 @@
+// Advanced SIMD with dot products of bytes; scalar.cpp explains what is computed, neon.h what is shared.
+#include "neon.h"
+
+namespace onebit {
+namespace {
+
+template <int lane, int count>
+[[gnu::always_inline]] inline void add_dots(int32x4_t (&sums)[count][quarters], const int8x16_t (&inputs)[count], const std::int8_t* w) {
+#pragma GCC unroll 4
+    for (int q = 0; q < quarters; ++q) {
+        const int8x16_t weights = vld1q_s8(w + 16 * q);
+#pragma GCC unroll 6
+        for (int r = 0; r < count; ++r) sums[r][q] = vdotq_laneq_s32(sums[r][q], weights, inputs[r], lane);
+    }
+}
+
+template <int count>
+void tile_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, const std::int32_t* start, std::int32_t* out,
+               std::ptrdiff_t out_stride) {
+    int32x4_t sums[count][quarters];
+    for (int r = 0; r < count; ++r) {
+        for (int q = 0; q < quarters; ++q) sums[r][q] = vld1q_s32(start + 4 * q);
+    }
+    const std::ptrdiff_t step = std::ptrdiff_t{int8_group} * width;
+    const std::int8_t* w = panel;
+    for (int segment = 0; segment < s.segments; ++segment) {
+        const std::uint8_t* x[count];
+        for (int r = 0; r < count; ++r) x[r] = rows[r] + s.offsets[segment];
+        int8x16_t inputs[count];
+        int k = 0;
+        for (; k + 16 <= s.length; k += 16, w += 4 * step) {
+#pragma GCC unroll 6
+            for (int r = 0; r < count; ++r) inputs[r] = vreinterpretq_s8_u8(veorq_u8(vld1q_u8(x[r] + k), vdupq_n_u8(0x80)));
+            add_dots<0>(sums, inputs, w);
+            add_dots<1>(sums, inputs, w + step);
+            add_dots<2>(sums, inputs, w + 2 * step);
+            add_dots<3>(sums, inputs, w + 3 * step);
+        }
+        for (; k < s.length; k += int8_group, w += step) {
+#pragma GCC unroll 6
+            for (int r = 0; r < count; ++r) inputs[r] = broadcast_inputs(x[r] + k);
+            add_dots<0>(sums, inputs, w);
+        }
+    }
+    for (int r = 0; r < count; ++r) {
+        for (int q = 0; q < quarters; ++q) vst1q_s32(out + r * out_stride + 4 * q, sums[r][q]);
+    }
+}
+
+// 6 rows: 24 sums, 6 inputs and the weights in turn take all 32 registers.
+void product_int8(const std::uint8_t* const* rows, int count, const Segments& s, const std::int8_t* panel, int blocks, std::int32_t* out,
+                  std::ptrdiff_t out_stride) {
+    const int width = blocks * block_outputs;
+    for (int b = 0; b < blocks; ++b, panel += block_outputs * int8_group, out += block_outputs) {
+        std::int32_t start[block_outputs];
+        taken_away(s, panel, width, start);
+        int r = 0;
+        for (; r + 6 <= count; r += 6) tile_int8<6>(rows + r, s, panel, width, start, out + r * out_stride, out_stride);
+        for (; r + 3 <= count; r += 3) tile_int8<3>(rows + r, s, panel, width, start, out + r * out_stride, out_stride);
+        for (; r < count; ++r) tile_int8<1>(rows + r, s, panel, width, start, out + r * out_stride, out_stride);
+    }
+}
+
+template <int lane>
+[[gnu::always_inline]] inline void add_bits(int32x4_t (&sums)[tile_blocks][2], const std::uint8_t* part, int8x16_t inputs) {
+    const uint8x16_t low = vld1q_u8(part), high = vld1q_u8(part + 16);
+#pragma GCC unroll 8
+    for (int b = 0; b < tile_blocks; ++b) {
+        const uint8x16_t bit = vdupq_n_u8(static_cast<std::uint8_t>(1 << b));
+        sums[b][0] = vdotq_laneq_s32(sums[b][0], vreinterpretq_s8_u8(vtstq_u8(low, bit)), inputs, lane);
+        sums[b][1] = vdotq_laneq_s32(sums[b][1], vreinterpretq_s8_u8(vtstq_u8(high, bit)), inputs, lane);
+    }
+}
+
+// The test of a bit gives -1 where it is set, so these are the sums' negatives: two instructions for 16 products, whatever the bit's place.
+void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, std::int32_t* out) {
+    bits_by_halves(tile, x, groups, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
+        int32x4_t sums[tile_blocks][2];
+        for (int b = 0; b < tile_blocks; ++b) sums[b][0] = sums[b][1] = vdupq_n_s32(0);
+        std::int64_t g = 0;
+        for (; g + 4 <= n; g += 4, part += 4 * tile_group_bytes) {
+            const int8x16_t inputs = vld1q_s8(row + g * int8_group);
+            add_bits<0>(sums, part, inputs);
+            add_bits<1>(sums, part + tile_group_bytes, inputs);
+            add_bits<2>(sums, part + 2 * tile_group_bytes, inputs);
+            add_bits<3>(sums, part + 3 * tile_group_bytes, inputs);
+        }
+        for (; g < n; ++g, part += tile_group_bytes) {
+            std::uint32_t four;
+            std::memcpy(&four, row + g * int8_group, 4);
+            add_bits<0>(sums, part, vreinterpretq_s8_u32(vdupq_n_u32(four)));
+        }
+#pragma GCC unroll 8
+        for (int b = 0; b < tile_blocks; ++b, y += block_outputs) {
+            vst1q_s32(y, vsubq_s32(vld1q_s32(y), sums[b][0]));
+            vst1q_s32(y + 4, vsubq_s32(vld1q_s32(y + 4), sums[b][1]));
+        }
+    });
+}
+
+}  // namespace
+
+const Kernels neon_dotprod_kernels = {
+    "neon_dotprod",
+    "Advanced SIMD with dot products: 16 8-bit products an instruction",
+    feature_neon | feature_dotprod,
+    24,
+    expand_int8,
+    product_int8,
+    product_float,
+    bit_layout,
+    Layout::lay_out,
+    prepare_bits,
+    product_bits,
+    expand_bits_int8<Layout>,
+    expand_bits_float<Layout>,
+    row_finish_int8,
+    row_finish_float,
+    row_range,
+    row_quantize,
+    row_normalize,
+    rows_scale_shift,
+    row_scale,
+    row_relu,
+    row_gelu,
+    row_softmax,
+    row_add,
+    row_maximum,
+    attend_head<float>,
+    attend_head<std::uint16_t>,
+};
+
+}  // namespace onebit
