@@ -190,7 +190,7 @@ void product_bits(const std::uint8_t* tile, const std::int8_t* x, std::int64_t g
 
 }  // namespace
 
-const Kernels avx512_kernels = {
+constexpr Kernels avx512_kernels = {
     "avx512",
     "AVX-512 with VNNI: 64 8-bit products an instruction",
     feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni,
@@ -216,5 +216,21 @@ const Kernels avx512_kernels = {
     attend_head<float>,
     attend_head<std::uint16_t>,
 };
+
+namespace {
+
+constexpr Kernels with_tiles(Kernels k) {
+    k.name = "amx";
+    k.text = "AMX: 16,384 8-bit products an instruction; else AVX-512 with VNNI";
+    k.needs |= feature_amx_tile | feature_amx_int8;
+    k.rows_at_once = 32;
+    k.product_int8 = amx_product_int8;
+    return k;
+}
+
+}  // namespace
+
+// Made by the compiler: code that ran before main would run on every CPU, with instructions that this file may use and most lack.
+constinit const Kernels amx_kernels = with_tiles(avx512_kernels);
 
 }  // namespace onebit
