@@ -3,7 +3,11 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#if defined(ONEBIT_ARM) && defined(__linux__)
+#if defined(ONEBIT_X86) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#elif defined(ONEBIT_ARM) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
 #elif defined(ONEBIT_ARM) && defined(__APPLE__)
@@ -11,6 +15,28 @@
 #endif
 
 namespace onebit {
+namespace {
+
+// Compilers' own checks leave out whether the operating system lets a program use tiles: Linux wants to be asked, once in each process.
+std::uint32_t tile_features() {
+    std::uint32_t found = 0;
+#if defined(ONEBIT_X86) && defined(__linux__)
+    constexpr unsigned os_uses_xsave = 1u << 27, tile_state = 3u << 17;  // leaf 1's ECX; XCR0: the configuration and the data of tiles
+    constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;         // leaf 7's EDX
+    constexpr long request_permission = 0x1023, tile_data = 18;          // ARCH_REQ_XCOMP_PERM, which older headers lack
+    unsigned a, b, c, d;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & os_uses_xsave) == 0) return 0;
+    unsigned low, high;
+    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & tile_state) != tile_state) return 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & amx_tile) == 0) return 0;
+    if (syscall(SYS_arch_prctl, request_permission, tile_data) != 0) return 0;
+    found = feature_amx_tile | ((d & amx_int8) != 0 ? feature_amx_int8 : 0u);
+#endif
+    return found;
+}
+
+}  // namespace
 
 std::uint32_t cpu_features() {
     std::uint32_t found = 0;
@@ -24,6 +50,8 @@ std::uint32_t cpu_features() {
     if (__builtin_cpu_supports("avx512dq")) found |= feature_avx512dq;
     if (__builtin_cpu_supports("avx512vl")) found |= feature_avx512vl;
     if (__builtin_cpu_supports("avx512vnni")) found |= feature_avx512vnni;
+    static const std::uint32_t tiles = tile_features();
+    found |= tiles;
 #elif defined(ONEBIT_ARM) && defined(__linux__)
     const unsigned long capabilities = getauxval(AT_HWCAP);
     if (capabilities & HWCAP_ASIMD) found |= feature_neon;
@@ -40,7 +68,8 @@ std::uint32_t cpu_features() {
 }
 
 std::vector<std::string> feature_names(std::uint32_t features) {
-    static const char* const names[] = {"avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "neon", "dotprod"};
+    static const char* const names[] = {"avx2",        "fma",  "avx512f", "avx512bw", "avx512dq", "avx512vl",
+                                        "avx512_vnni", "neon", "dotprod", "amx_tile", "amx_int8"};
     std::vector<std::string> found;
     for (unsigned i = 0; i < sizeof names / sizeof *names; ++i) {
         if (features >> i & 1u) found.emplace_back(names[i]);
@@ -54,6 +83,7 @@ const Kernels* const* all_kernels(int* count) {
 #if defined(ONEBIT_X86)
         &avx2_kernels,
         &avx512_kernels,
+        &amx_kernels,
 #elif defined(ONEBIT_ARM)
         &neon_kernels,
         &neon_dotprod_kernels,

@@ -1,6 +1,7 @@
 // The engine's own tests: every instruction set against the scalar one, the thread pool, and threads around one engine. They are also what
 // runs under the sanitizers (-DONEBIT_SANITIZE=address,undefined or thread).
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +14,7 @@
 
 #include "cpu.h"
 #include "decoder.h"
+#include "emulated_tiles.h"
 #include "engine.h"
 #include "json.h"
 
@@ -80,6 +82,50 @@ void test_products(const onebit::Kernels& fast) {
         plain.product_float(rows_of_x.data(), count, floats, w.data(), blocks, expected_y.data(), width);
         fast.product_float(rows_of_x.data(), count, floats, w.data(), blocks, y.data(), width);
         for (std::size_t i = 0; i < y.size(); ++i) CHECK(std::fabs(y[i] - expected_y[i]) < 1e-3f);
+    }
+}
+
+// Segments as convolutions have them, and rows that lie as the positions of an image do: evenly but where a line ends, or nowhere near each
+// other. All memory has its exact size, so that the sanitizer sees what is read beyond the slack.
+void test_rows_of_images(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (const int raw : {3, 9, 27, 28, 48, 64, 68, 96, 192, 288, 576}) {
+        for (int round = 0; round < 16; ++round) {
+            const int segments = pick(0, 1) == 0 ? 1 : 3, blocks = round % 4 + 1, width = blocks * 16, stride = width + pick(0, 20);
+            const int counts[] = {1, 2, 15, 16, 17, 18, 31, 32}, count = counts[pick(0, 7)];
+            const int length = (raw + 3) / 4 * 4, line = pick(1, 40), channels = pick(1, raw);
+            const auto row_bytes = static_cast<std::ptrdiff_t>(onebit::row_bytes(segments * raw));
+            std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * width + onebit::slack_bytes));
+            for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
+            std::vector<std::int8_t> panel(static_cast<std::size_t>(segments * length * width));
+            plain.expand_int8(bits.data(), row_bytes, width, blocks, segments, raw, length, pick(0, 1) == 1, panel.data());
+
+            // A position's inputs end `reach` bytes behind its first.
+            const int line_bytes = (line - 1) * channels + raw, first_position = pick(0, line - 1);
+            std::vector<std::ptrdiff_t> offsets;
+            for (int s = 0; s < segments; ++s) offsets.push_back(s * line_bytes);
+            const auto reach = static_cast<std::size_t>(offsets.back() + raw);
+            std::vector<std::vector<std::uint8_t>> memory;
+            std::vector<const std::uint8_t*> rows;
+            const auto take = [&](std::size_t bytes) {
+                memory.emplace_back(bytes + onebit::slack_bytes);
+                for (auto& byte : memory.back()) byte = static_cast<std::uint8_t>(pick(0, 255));
+            };
+            if (round < 8) {
+                const auto start = [&](int r) { return (first_position + r) / line * line_bytes + (first_position + r) % line * channels; };
+                take(static_cast<std::size_t>(start(count - 1)) + reach);
+                for (int r = 0; r < count; ++r) rows.push_back(memory[0].data() + start(r));
+            } else {
+                for (int r = 0; r < count; ++r) take(reach);
+                for (int r = 0; r < count; ++r) rows.push_back(memory[static_cast<std::size_t>(count - 1 - r)].data());
+            }
+            const onebit::Segments layout{offsets.data(), segments, length};
+            // Between the rows of sums there is room, which is not to be touched.
+            std::vector<std::int32_t> sums(static_cast<std::size_t>((count - 1) * stride + width), 77), expected(sums);
+            plain.product_int8(rows.data(), count, layout, panel.data(), blocks, expected.data(), stride);
+            fast.product_int8(rows.data(), count, layout, panel.data(), blocks, sums.data(), stride);
+            CHECK(sums == expected);
+        }
     }
 }
 
@@ -223,6 +269,22 @@ void test_long_sums(const onebit::Kernels& fast) {
             fast.product_bits(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, sums.data());
             for (const std::int32_t sum : sums) CHECK(sum == level * length);
         }
+    }
+}
+
+void test_choice() {
+    int count = 0;
+    const onebit::Kernels* const* all = onebit::all_kernels(&count);
+    for (int i = 0; i < count; ++i) {
+        std::string error;
+        try {
+            CHECK(&onebit::choose_kernels(all[i]->name) == all[i]);
+        } catch (const std::invalid_argument& e) {
+            error = e.what();
+        }
+        CHECK(onebit::supported(*all[i]) == error.empty());
+        CHECK(error.empty() || error.find("this CPU lacks it") != std::string::npos);
+        CHECK(onebit::feature_names(all[i]->needs).size() == static_cast<std::size_t>(std::popcount(all[i]->needs)));
     }
 }
 
@@ -432,12 +494,18 @@ int main() {
             continue;
         }
         test_products(*all[i]);
+        test_rows_of_images(*all[i]);
         test_rows(*all[i]);
         test_bits(*all[i]);
         test_long_sums(*all[i]);
         test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }
+    const onebit::Kernels emulated = emulated_amx();
+    test_products(emulated);
+    test_rows_of_images(emulated);
+    std::printf("%s equals scalar\n", emulated.name);
+    test_choice();
     test_thread_pool();
     test_engine_in_threads();
     test_decoder_in_threads();

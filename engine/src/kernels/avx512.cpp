@@ -194,6 +194,25 @@ void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepar
     }
 }
 
+// As the template in bits.h does it, sixteen outputs at once.
+void expand_bits_panel(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, std::int8_t* panel) {
+    alignas(64) std::uint32_t table[16];
+    for (unsigned i = 0; i < 16; ++i) table[i] = four_weights(i, false);
+    const __m512i look_up = _mm512_load_si512(table);
+    const std::ptrdiff_t group = std::ptrdiff_t{64} * blocks;
+    // A block's bits are half a unit's step.
+    tile += first_block * 32;
+    for (std::int64_t s = 0; s < steps; ++s, tile += step_stride, panel += 4 * group) {
+        for (int b = 0; b < blocks; ++b) {
+            __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + b * 32)));
+            for (int g = 0; g < 4; ++g, words = _mm512_srli_epi32(words, 4)) {
+                // The look-up uses the lowest four bits of each index.
+                _mm512_storeu_si512(panel + g * group + b * 64, _mm512_permutexvar_epi32(words, look_up));
+            }
+        }
+    }
+}
+
 // A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16
 // steps fits in 16 bits (16 * 16 * 128 = 2^15).
 template <int units>
@@ -248,7 +267,7 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
 
 }  // namespace
 
-const Kernels avx512_kernels = {
+constexpr Kernels avx512_kernels = {
     "avx512",
     "AVX-512 with VNNI: 64 8-bit products an instruction",
     feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni,
@@ -261,7 +280,7 @@ const Kernels avx512_kernels = {
     Layout::lay_out,
     prepare_bits,
     product_bits,
-    expand_bits_int8<Layout>,
+    expand_bits_panel,
     expand_bits_float<Layout>,
     finish_int8,
     row_finish_float,
@@ -278,5 +297,22 @@ const Kernels avx512_kernels = {
     attend_head<float>,
     attend_head<std::uint16_t>,
 };
+
+namespace {
+
+constexpr Kernels with_tiles(Kernels k) {
+    k.name = "amx";
+    k.text = "AMX: 16,384 8-bit products an instruction; else AVX-512 with VNNI";
+    k.needs |= feature_amx_tile | feature_amx_int8;
+    k.rows_at_once = 32;
+    k.layout.most_rows = 8;  // with more, expanding bits costs less than looking up does
+    k.product_int8 = amx_product_int8;
+    return k;
+}
+
+}  // namespace
+
+// Made by the compiler: code that ran before main would run on every CPU, with instructions that this file may use and most lack.
+constinit const Kernels amx_kernels = with_tiles(avx512_kernels);
 
 }  // namespace onebit

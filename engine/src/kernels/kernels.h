@@ -17,6 +17,8 @@ enum Feature : std::uint32_t {
     feature_avx512vnni = 1u << 6,
     feature_neon = 1u << 7,
     feature_dotprod = 1u << 8,
+    feature_amx_tile = 1u << 9,
+    feature_amx_int8 = 1u << 10,
 };
 
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
@@ -144,6 +146,9 @@ extern const Kernels scalar_kernels;
 #if defined(ONEBIT_X86)
 extern const Kernels avx2_kernels;
 extern const Kernels avx512_kernels;
+extern const Kernels amx_kernels;  // avx512's but for the product in amx.cpp
+void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks, std::int32_t* out,
+                      std::ptrdiff_t out_stride);
 #elif defined(ONEBIT_ARM)
 extern const Kernels neon_kernels;
 extern const Kernels neon_dotprod_kernels;

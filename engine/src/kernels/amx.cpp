@@ -1,0 +1,39 @@
+// AMX's 8-bit tiles; everything but the product with many rows is AVX-512's, and so is the table, in avx512.cpp.
+#include "amx_product.h"
+
+namespace onebit {
+namespace {
+
+// In assembler rather than by the compiler's intrinsics: those of gcc 12 tell the compiler of 8 of the configuration's 64 bytes, so that it may
+// leave out the stores to the others, and they take no template argument for a tile. "memory" keeps what tiles read written before, and what
+// they write read after; compilers use no tile on their own, so none is named as changed.
+struct HardwareTiles {
+    static void configure(const TileConfig& config) { asm volatile("ldtilecfg %0" : : "m"(config) : "memory"); }
+    static void release() { asm volatile("tilerelease" : : : "memory"); }
+    template <int tile>
+    static void zero() {
+        asm volatile("tilezero %%tmm%c0" : : "i"(tile));
+    }
+    template <int tile>
+    static void load(const void* from, std::ptrdiff_t stride) {
+        asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(tile) : "memory");
+    }
+    template <int tile>
+    static void store(void* to, std::ptrdiff_t stride) {
+        asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(tile) : "memory");
+    }
+    // sums += unsigned inputs * signed weights
+    template <int sums, int inputs, int weights>
+    static void multiply() {
+        asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(inputs), "i"(weights));
+    }
+};
+
+}  // namespace
+
+void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks, std::int32_t* out,
+                      std::ptrdiff_t out_stride) {
+    product_tiles<HardwareTiles>(rows, count, segments, panel, blocks, out, out_stride);
+}
+
+}  // namespace onebit

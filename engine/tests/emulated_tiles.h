@@ -1,0 +1,96 @@
+// AMX's tile registers in plain C++, as strict as the processor: what would be an illegal instruction or a fault there throws here. Lets any
+// machine, and the sanitizers, run amx_product.h.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "kernels/amx_product.h"
+
+namespace {
+
+class EmulatedTiles {
+  public:
+    static void configure(const onebit::TileConfig& config) {
+        require(config.palette == 1 && config.start_row == 0, "palette 1 from row 0");
+        for (const auto byte : config.reserved) require(byte == 0, "reserved bytes of 0");
+        for (int t = 0; t < 16; ++t) {
+            require(config.rows[t] <= 16 && config.row_bytes[t] <= 64, "at most 16 rows of 64 bytes");
+            require((config.rows[t] == 0) == (config.row_bytes[t] == 0), "both rows and bytes or neither");
+            require(t < 8 || config.rows[t] == 0, "8 tiles");
+        }
+        shapes_ = config;
+        std::memset(tiles_, 0, sizeof tiles_);
+    }
+    static void release() { shapes_.reset(); }
+    static bool released() { return !shapes_.has_value(); }
+
+    template <int tile>
+    static void zero() {
+        shape(tile);
+        std::memset(tiles_[tile], 0, sizeof tiles_[tile]);
+    }
+    template <int tile>
+    static void load(const void* from, std::ptrdiff_t stride) {
+        const Shape s = shape(tile);
+        std::memset(tiles_[tile], 0, sizeof tiles_[tile]);
+        for (int r = 0; r < s.rows; ++r) std::memcpy(tiles_[tile][r], static_cast<const std::uint8_t*>(from) + r * stride, s.bytes);
+    }
+    template <int tile>
+    static void store(void* to, std::ptrdiff_t stride) {
+        const Shape s = shape(tile);
+        for (int r = 0; r < s.rows; ++r) std::memcpy(static_cast<std::uint8_t*>(to) + r * stride, tiles_[tile][r], s.bytes);
+    }
+    template <int sums, int inputs, int weights>
+    static void multiply() {
+        static_assert(sums != inputs && sums != weights && inputs != weights);
+        const Shape c = shape(sums), a = shape(inputs), b = shape(weights);
+        require(a.bytes % 4 == 0 && b.bytes % 4 == 0 && c.bytes % 4 == 0, "whole groups");
+        require(c.rows == a.rows && c.bytes == b.bytes && a.bytes == 4 * static_cast<std::size_t>(b.rows), "shapes that fit each other");
+        for (int r = 0; r < c.rows; ++r) {
+            for (std::size_t o = 0; o < c.bytes; o += 4) {
+                std::int32_t sum;
+                std::memcpy(&sum, tiles_[sums][r] + o, 4);
+                for (std::size_t i = 0; i < a.bytes; ++i) sum += tiles_[inputs][r][i] * static_cast<std::int8_t>(tiles_[weights][i / 4][o + i % 4]);
+                std::memcpy(tiles_[sums][r] + o, &sum, 4);
+            }
+        }
+    }
+
+  private:
+    struct Shape {
+        int rows;
+        std::size_t bytes;
+    };
+
+    static void require(bool holds, const char* what) {
+        if (!holds) throw std::logic_error(std::string("emulated tiles: not ") + what);
+    }
+    static Shape shape(int tile) {
+        require(shapes_.has_value() && tile < 8 && shapes_->rows[tile] > 0, "a configured tile");
+        return {shapes_->rows[tile], shapes_->row_bytes[tile]};
+    }
+
+    static inline std::optional<onebit::TileConfig> shapes_;
+    static inline std::uint8_t tiles_[8][16][64];
+};
+
+void emulated_product(const std::uint8_t* const* rows, int count, const onebit::Segments& segments, const std::int8_t* panel, int blocks,
+                      std::int32_t* out, std::ptrdiff_t out_stride) {
+    onebit::product_tiles<EmulatedTiles>(rows, count, segments, panel, blocks, out, out_stride);
+    if (!EmulatedTiles::released()) throw std::logic_error("emulated tiles: left in use");
+}
+
+// As amx_kernels, on what every machine has.
+onebit::Kernels emulated_amx() {
+    onebit::Kernels kernels = onebit::scalar_kernels;
+    kernels.name = "amx_emulated";
+    kernels.rows_at_once = onebit::max_rows;
+    kernels.product_int8 = emulated_product;
+    return kernels;
+}
+
+}  // namespace
