@@ -34,7 +34,7 @@ onebit::TensorView view(const std::string& name, const Array& array) {
 
 template <class Runner>
 std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                             const std::optional<std::string>& isa) {
+                             const std::optional<std::string>& isa, std::size_t memory_cap, bool pin) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
     if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
     onebit::Tensors views;
@@ -42,18 +42,45 @@ std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors
         const auto name = nb::cast<std::string>(key);
         views[name] = view(name, nb::cast<Array>(item));
     }
-    const auto kind = precision == "int8" ? onebit::Precision::int8 : onebit::Precision::float32;
-    return std::make_unique<Runner>(program, views, kind, threads, isa.value_or(""));
+    onebit::Options options;
+    options.precision = precision == "int8" ? onebit::Precision::int8 : onebit::Precision::float32;
+    options.threads = threads;
+    options.isa = isa.value_or("");
+    options.memory_cap = memory_cap;
+    options.pin = pin;
+    nb::gil_scoped_release release;
+    return std::make_unique<Runner>(program, views, options);
+}
+
+template <class Runner>
+nb::list plan(const Runner& runner) {
+    nb::list lines;
+    for (const onebit::PlanLine& line : runner.plan()) {
+        nb::dict entry;
+        entry["step"] = line.step;
+        entry["value"] = line.value;
+        entry["shape"] = line.shape;
+        entry["how"] = line.how;
+        entry["offset"] = line.offset;
+        entry["bytes"] = line.bytes;
+        entry["weight_bytes"] = line.weight_bytes;
+        lines.append(entry);
+    }
+    return lines;
 }
 
 // What both kinds of runner tell of themselves.
 template <class Runner>
 void describe(nb::class_<Runner>& runner) {
-    runner.def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none())
+    runner
+        .def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none(),
+             "memory_cap"_a = onebit::Options().memory_cap, "pin"_a = false)
         .def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
-        .def_prop_ro("memory_bytes", &Runner::memory_bytes);
+        .def_prop_ro("memory_bytes", &Runner::memory_bytes)
+        .def_prop_ro("arena_bytes", &Runner::arena_bytes)
+        .def("plan", &plan<Runner>);
 }
 
 // A new array of floats that Python owns.

@@ -47,9 +47,9 @@ void grow(std::vector<T>& numbers, std::int64_t n) {
 
 }  // namespace
 
-Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision precision, int threads, const std::string& isa)
-    : kernels_(choose_kernels(isa)), precision_(precision), pool_(threads) {
-    const Program program = read_program(text, tensors);
+Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options& options)
+    : kernels_(choose_kernels(options.isa)), precision_(options.precision), pool_(options.threads, options.pin) {
+    Program program = read_program(text, tensors);
     if (!program.tokens) throw std::invalid_argument("[engine] the program's input is not tokens: an engine runs it");
     if (program.output == 0) throw std::invalid_argument("[engine] the program has no step");
     context_ = program.shapes.front()[0];
@@ -63,17 +63,27 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision prec
         }
     }
     ++uses[at(output_)];
+    names_ = std::move(program.names);
+    std::size_t bits_bytes = 0;
+    for (const Step& step : program.steps) {
+        if (step.op == Op::bit_linear) bits_bytes += DenseLayer::bits_bytes(widths_[at(step.inputs[0])], widths_[at(step.output)], kernels_);
+    }
+    weights_ = Block(bits_bytes, true);
+    std::uint8_t* bits = weights_.data();
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
         Task task;
         task.step = program.steps[i];
         const Step& step = program.steps[i];
         const std::int64_t width = widths_[at(step.output)];
         if (step.op == Op::bit_linear || step.op == Op::linear) {
-            const bool quantize = precision == Precision::int8 && step.bits != nullptr;
-            task.layer = std::make_unique<DenseLayer>(step, widths_[at(step.inputs[0])], width, quantize, kernels_);
+            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const std::int64_t inputs = widths_[at(step.inputs[0])];
+            task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
+            if (step.op == Op::bit_linear) bits += DenseLayer::bits_bytes(inputs, width, kernels_);
             while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
                    task.layer->fuse(program.steps[i + 1])) {
-                task.step.output = program.steps[++i].output;
+                task.fused += std::string(" + ") + op_name(program.steps[++i].op);
+                task.step.output = program.steps[i].output;
             }
         } else if (step.op == Op::bit_embedding) {
             task.bits.assign(step.bits, step.bits + step.rows * row_bytes(width));
@@ -106,17 +116,40 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision prec
         if (read[at(tasks_[i].step.output)]) kept_.push_back(tasks_[i].step.output);
     }
     aside_.resize(kept_.size());
-    const MemoryPlan plan = plan_memory(steps, widths_, output_);
-    buffer_of_ = plan.buffer_of;
-    buffers_.resize(plan.sizes.size());
+    std::vector<std::int64_t> sizes(widths_.size(), 0);
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        const int value = tasks_[i].step.output;
+        sizes[at(value)] = value_bytes(value, i < last_attention_ ? most_rows : most_wanted_rows);
+    }
+    placed_ = plan_memory(steps, sizes, output_);
+    check_memory(placed_.bytes, options.memory_cap);
+    arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     scratch_.threads.resize(at(pool_.threads()));
+}
+
+std::int64_t Decoder::value_bytes(int index, std::size_t rows) const {
+    return widths_[at(index)] * static_cast<std::int64_t>(rows * sizeof(float));
+}
+
+std::vector<PlanLine> Decoder::plan() const {
+    std::vector<PlanLine> lines;
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        const Task& task = tasks_[i];
+        const int value = task.step.output;
+        PlanLine line{op_name(task.step.op) + task.fused, names_[at(value)], {context_, widths_[at(value)]}, "", placed_.offsets[at(value)], 0, 0};
+        line.bytes = value_bytes(value, i < last_attention_ ? most_rows : most_wanted_rows);
+        if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
+        line.weight_bytes +=
+            static_cast<std::int64_t>(task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size()));
+        lines.push_back(std::move(line));
+    }
+    return lines;
 }
 
 std::size_t Decoder::memory_bytes() const {
     const std::lock_guard lock(mutex_);
-    std::size_t sum = scratch_.bytes() + scores_.bytes();
+    std::size_t sum = scratch_.bytes() + scores_.bytes() + arena_.bytes();
     for (const auto& buffer : aside_) sum += buffer.bytes();
-    for (const auto& buffer : buffers_) sum += buffer.bytes();
     for (const Task& task : tasks_) {
         sum +=
             (task.layer ? task.layer->bytes() : 0) + task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
@@ -200,14 +233,6 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
         if (rows[r].wanted) wanted.push_back(r);
     }
     const std::size_t piece = std::min(wanted.size(), most_wanted_rows);
-    // All memory is taken before the first step: growing a buffer forgets what is in it.
-    std::vector<std::size_t> needs(buffers_.size(), 0);
-    for (std::size_t i = 0; i < tasks_.size(); ++i) {
-        const int value = tasks_[i].step.output;
-        std::size_t& need = needs[at(buffer_of_[at(value)])];
-        need = std::max(need, (i < last_attention_ ? rows.size() : piece) * at(widths_[at(value)]));
-    }
-    for (std::size_t b = 0; b < buffers_.size(); ++b) buffers_[b].reserve(needs[b]);
     prepared_ = -1;
     for (std::size_t i = 0; i < last_attention_; ++i) run_task(tasks_[i], rows);
 

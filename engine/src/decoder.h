@@ -10,6 +10,8 @@
 #include "dense_layer.h"
 #include "engine.h"
 #include "kernels/kernels.h"
+#include "memory_plan.h"
+#include "options.h"
 #include "program.h"
 #include "thread_pool.h"
 
@@ -18,7 +20,7 @@ namespace onebit {
 class Decoder {
   public:
     // As Engine's; the program must be one over tokens.
-    Decoder(const std::string& program, const Tensors& tensors, Precision precision, int threads, const std::string& isa);
+    Decoder(const std::string& program, const Tensors& tensors, const Options& options);
 
     std::int64_t context() const { return context_; }
     // Numbers that the program gives for each token.
@@ -27,6 +29,8 @@ class Decoder {
     int threads() const { return pool_.threads(); }
     Precision precision() const { return precision_; }
     std::size_t memory_bytes() const;
+    std::size_t arena_bytes() const { return arena_.bytes(); }
+    std::vector<PlanLine> plan() const;
 
     // A new, empty sequence; its number is free again after `close`.
     int open();
@@ -44,6 +48,7 @@ class Decoder {
     struct Task {
         Step step;
         std::unique_ptr<DenseLayer> layer;
+        std::string fused;                       // the names of the steps that it took in
         std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own
         std::vector<std::uint8_t> bits;          // of a binary embedding
         int cache = -1;                          // of an attention
@@ -72,7 +77,8 @@ class Decoder {
     void run_task(const Task& task, const std::vector<Row>& rows);
     void embed(const Task& task, const std::vector<Row>& rows, float* y) const;
     void attend(const Task& task, const std::vector<Row>& rows, float* y);
-    float* value(int index) { return buffers_[static_cast<std::size_t>(buffer_of_[static_cast<std::size_t>(index)])].data(); }
+    float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
+    std::int64_t value_bytes(int index, std::size_t rows) const;
 
     const Kernels& kernels_;
     Precision precision_;
@@ -83,8 +89,11 @@ class Decoder {
     std::size_t last_attention_ = 0;  // behind it only the rows whose outputs are asked for are computed
     std::vector<int> kept_;           // values that are read behind it
     int caches_ = 0;
-    std::vector<int> buffer_of_;
-    std::vector<Buffer<float>> buffers_, aside_;
+    std::vector<std::string> names_;  // of values
+    MemoryPlan placed_;
+    Block arena_;    // all values, for as many rows as one pass takes
+    Block weights_;  // bits of all layers, in the order in which they are read
+    std::vector<Buffer<float>> aside_;
     Buffer<float> scores_;
     std::vector<Sequence> sequences_;
     ThreadPool pool_;

@@ -23,14 +23,21 @@ std::size_t DenseScratch::bytes() const {
     return sum;
 }
 
-DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels)
+std::size_t DenseLayer::bits_bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+    const std::int64_t steps = (inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs;
+    const std::int64_t units = (outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs;
+    return static_cast<std::size_t>(steps * units * unit_step_bytes);
+}
+
+DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits)
     : kernels_(kernels),
       quantize_(quantize),
       plus_minus_(step.plus_minus),
       inputs_(inputs),
       outputs_(outputs),
       steps_((inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs),
-      units_((outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs) {
+      units_((outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs),
+      bits_(step.bits == nullptr ? nullptr : bits) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
@@ -42,34 +49,58 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
         }
         return;
     }
-    bits_.assign(static_cast<std::size_t>(units_ * steps_ * unit_step_bytes), 0);
+    const BitLayout& layout = kernels_.layout;
     const std::int64_t stored = row_bytes(inputs);
     for (std::int64_t unit = 0; unit < units_; ++unit) {
-        const std::int64_t first = unit * kernels_.layout.unit_outputs;
-        const auto rows = static_cast<int>(std::min<std::int64_t>(kernels_.layout.unit_outputs, outputs - first));
+        const std::int64_t first = unit * layout.unit_outputs;
+        const auto rows = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
         const Tile at = tile_of(unit);
-        kernels_.lay_out(step.bits + first * stored, stored, rows, inputs, bits_.data() + (at.bits - bits_.data()), at.step_stride);
-    }
-    for (std::int64_t o = 0; o < outputs; ++o) {
-        std::int32_t ones = 0;
-        for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) ones += std::popcount(step.bits[o * stored + i]);
-        offset_sums_.push_back(signed_shift * ones);
-        if (step.bias_bits != nullptr) {
-            const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
-            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+        std::uint8_t* to = bits_ + (at.bits - bits_);
+        if (rows < layout.unit_outputs) {
+            for (std::int64_t s = 0; s < steps_; ++s) std::fill_n(to + s * at.step_stride, unit_step_bytes, std::uint8_t{0});
         }
+        kernels_.lay_out(step.bits + first * stored, stored, rows, inputs, to, at.step_stride);
     }
+    for (std::int64_t o = 0; step.bias_bits != nullptr && o < outputs; ++o) {
+        const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
+        bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+    }
+    if (!quantize_) return;
+    // How many bits each output has: the product itself counts them fastest.
+    std::vector<std::int8_t> ones(static_cast<std::size_t>(steps_ * layout.step_inputs), 1);
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps_ * layout.prepared_bytes));
+    kernels_.prepare_bits(ones.data(), steps_, prepared.data());
+    offset_sums_.resize(static_cast<std::size_t>(units_ * layout.unit_outputs));
+    for (std::int64_t unit = 0; unit < units_;) {
+        const Tile tile = tile_of(unit);
+        kernels_.product_bits(tile.bits, tile.step_stride, static_cast<int>(tile.end - unit), prepared.data(), steps_,
+                              offset_sums_.data() + unit * layout.unit_outputs);
+        unit = tile.end;
+    }
+    for (std::int32_t& sum : offset_sums_) sum *= signed_shift;
+}
+
+std::string DenseLayer::how() const {
+    if (bits_ == nullptr) return "float weights";
+    if (!quantize_) return "bits expanded to floats";
+    const BitLayout& layout = kernels_.layout;
+    return layout.name + (layout.most_rows == any_rows ? std::string() : "; panels of bytes beyond " + std::to_string(layout.most_rows) + " rows");
 }
 
 DenseLayer::Tile DenseLayer::tile_of(std::int64_t unit) const {
     const std::int64_t in_tile = kernels_.layout.tile_units, first = unit / in_tile * in_tile;
     const std::int64_t units = std::min(in_tile, units_ - first);
-    return {bits_.data() + (first * steps_ + (unit - first)) * unit_step_bytes, units * unit_step_bytes, first + units};
+    return {bits_ + (first * steps_ + (unit - first)) * unit_step_bytes, units * unit_step_bytes, first + units};
 }
 
 bool DenseLayer::fuse(const Step& next) {
+    if (relu_) return false;
+    if (next.op == Op::relu) {
+        relu_ = true;
+        return true;
+    }
     if (norm_ != Epilogue::Norm::none) return false;
-    if (next.op == Op::normalize) {
+    if (next.op == Op::normalize && next.over_channel) {
         norm_ = Epilogue::Norm::channel;
         eps_ = next.eps;
         return true;
@@ -87,6 +118,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     const std::int64_t stride = sums_stride();
     Epilogue e;
     e.norm = norm_;
+    e.relu = relu_;
     e.eps = eps_;
     e.bias = bias_.data();
     e.scale = scale_.data();
@@ -260,7 +292,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const std::int64_t stride = sums_stride();
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
-    if (!bits_.empty()) {
+    if (bits_ != nullptr) {
         const std::int64_t length = steps_ * kernels_.layout.step_inputs;
         for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(length * panel_outputs));
     }
@@ -269,7 +301,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
         const std::int64_t first = p * panel_outputs;
         const float* panel = weights_.data() + first * inputs_;
         int blocks = panel_blocks;
-        if (!bits_.empty()) {
+        if (bits_ != nullptr) {
             float* expanded = scratch.threads[static_cast<std::size_t>(thread)].panel.data();
             blocks = blocks_of(p);
             expand_panel(p, [&](const std::uint8_t* tile, std::ptrdiff_t step_stride, int first_block) {
@@ -288,12 +320,12 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
 
 std::int64_t DenseLayer::sums_stride() const {
     // Bits come in whole units, floats in whole panels.
-    return bits_.empty() ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : units_ * kernels_.layout.unit_outputs;
+    return bits_ == nullptr ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : units_ * kernels_.layout.unit_outputs;
 }
 
 std::size_t DenseLayer::bytes() const {
-    return bits_.size() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
-           sizeof(std::int32_t) * offset_sums_.size();
+    return (bits_ == nullptr ? 0 : static_cast<std::size_t>(units_ * steps_ * unit_step_bytes)) +
+           sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) + sizeof(std::int32_t) * offset_sums_.size();
 }
 
 }  // namespace onebit

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -37,15 +38,19 @@ struct DenseScratch {
 
 class DenseLayer {
   public:
-    // Copies the step's tensors. `quantize`: 8-bit inputs (binary layers only).
-    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels);
+    // Bytes that a binary layer's bits take in the instruction set's layout.
+    static std::size_t bits_bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+    // Copies the step's tensors, a binary layer's to `bits`, where the caller has made room. `quantize`: 8-bit inputs (binary layers only).
+    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
-    // Fuse a normalisation; false where that is not possible.
+    // Fuse a normalisation or ReLU; false where that is not possible.
     bool fuse(const Step& next);
 
     // x (rows, inputs) to y (rows, outputs). `again`: the layer that ran before had the same x, so that what was prepared of it can be used.
     void run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const;
     bool quantizes() const { return quantize_; }
+    // The kernel and the layout of its weights, for people.
+    std::string how() const;
     std::size_t bytes() const;
 
   private:
@@ -77,12 +82,13 @@ class DenseLayer {
     bool quantize_;
     bool plus_minus_;
     std::int64_t inputs_, outputs_;
-    std::int64_t steps_, units_;      // of the instruction set's layout
-    std::vector<std::uint8_t> bits_;  // tiles of units
-    std::vector<float> weights_;      // of float layers: panels of 64 outputs
+    std::int64_t steps_, units_;  // of the instruction set's layout
+    std::uint8_t* bits_;          // tiles of units; null for float layers
+    std::vector<float> weights_;  // of float layers: panels of 64 outputs
     std::vector<float> bias_;
     std::vector<std::int32_t> offset_sums_;  // 128 * ones of each output
     Epilogue::Norm norm_ = Epilogue::Norm::none;
+    bool relu_ = false;
     float eps_ = 0;
     std::vector<float> scale_, shift_;
 };

@@ -6,7 +6,6 @@
 #include <stdexcept>
 
 #include "cpu.h"
-#include "memory_plan.h"
 
 namespace onebit {
 namespace {
@@ -24,34 +23,47 @@ std::size_t at(int index) {
 
 }  // namespace
 
-Engine::Engine(const std::string& text, const Tensors& tensors, Precision precision, int threads, const std::string& isa, std::size_t memory_cap)
-    : kernels_(choose_kernels(isa)), precision_(precision), pool_(threads) {
+Engine::Engine(const std::string& text, const Tensors& tensors, const Options& options)
+    : kernels_(choose_kernels(options.isa)), precision_(options.precision), pool_(options.threads, options.pin) {
     Program program = read_program(text, tensors);
     if (program.tokens) throw std::invalid_argument("[engine] a program over tokens: a decoder runs it");
     shapes_ = std::move(program.shapes);
+    names_ = std::move(program.names);
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
+    std::size_t dense_bytes = 0;
+    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && precision_ == Precision::int8; };
     for (const Step& step : program.steps) {
         for (const int input : step.inputs) {
             if (input >= 0) ++uses[at(input)];
         }
+        if (reads_bits(step)) dense_bytes += DenseLayer::bits_bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
     }
     ++uses[at(output_)];
 
+    weights_ = Block(dense_bytes, true);
+    std::uint8_t* bits = weights_.data();
     std::size_t budget = kept_panels_bytes;
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
         const Step& step = program.steps[i];
         Task task;
         task.step = step;
         if (is_product(step.op)) {
-            const bool quantize = precision == Precision::int8 && step.bits != nullptr;
-            task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
+            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            if (reads_bits(step)) {
+                const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
+                task.dense = std::make_unique<DenseLayer>(step, inputs, outputs, true, kernels_, bits);
+                bits += DenseLayer::bits_bytes(inputs, outputs, kernels_);
+            } else {
+                task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
+            }
             // What follows and uses nothing else is computed while the layer's outputs are at hand.
             while (i + 1 < program.steps.size()) {
                 const Step& next = program.steps[i + 1];
                 if (next.inputs[0] != task.step.output || next.inputs[1] >= 0 || uses[at(task.step.output)] != 1) break;
-                if (!task.layer->fuse(next, shapes_[at(next.output)])) break;
+                if (task.dense ? !task.dense->fuse(next) : !task.layer->fuse(next, shapes_[at(next.output)])) break;
                 task.step.output = next.output;
+                task.fused += std::string(" + ") + op_name(next.op);
                 ++i;
             }
         } else if (step.op == Op::scale_shift) {
@@ -61,30 +73,40 @@ Engine::Engine(const std::string& text, const Tensors& tensors, Precision precis
         tasks_.push_back(std::move(task));
     }
     scratch_.threads.resize(at(pool_.threads()));
-    plan(memory_cap);
+    dense_scratch_.threads.resize(at(pool_.threads()));
+    place_values(options.memory_cap);
 }
 
-void Engine::plan(std::size_t memory_cap) {
+void Engine::place_values(std::size_t memory_cap) {
     std::vector<const Step*> steps;
     for (const Task& task : tasks_) steps.push_back(&task.step);
     std::vector<std::int64_t> sizes;
-    for (const Shape& shape : shapes_) sizes.push_back(elements(shape));
-    const MemoryPlan plan = plan_memory(steps, sizes, output_);
-    buffer_of_ = plan.buffer_of;
-    std::size_t total = 0;
-    for (const std::int64_t size : plan.sizes) {
-        total += static_cast<std::size_t>(size) * sizeof(float);
-        if (total > memory_cap) throw std::invalid_argument("[engine] the activations need more than " + std::to_string(memory_cap) + " bytes");
-    }
-    for (const std::int64_t size : plan.sizes) buffers_.emplace_back(static_cast<std::size_t>(size));
+    for (const Shape& shape : shapes_) sizes.push_back(elements(shape) * static_cast<std::int64_t>(sizeof(float)));
+    placed_ = plan_memory(steps, sizes, output_);
+    check_memory(placed_.bytes, memory_cap);
+    arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     ranges_.resize(shapes_.size());
     range_known_.resize(shapes_.size(), false);
 }
 
+std::vector<PlanLine> Engine::plan() const {
+    std::vector<PlanLine> lines;
+    for (const Task& task : tasks_) {
+        const std::size_t value = at(task.step.output);
+        PlanLine line{op_name(task.step.op) + task.fused, names_[value], shapes_[value], "", placed_.offsets[value], 0, 0};
+        line.bytes = elements(shapes_[value]) * static_cast<std::int64_t>(sizeof(float));
+        if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
+        if (task.dense) line.how = task.dense->how(), line.weight_bytes = static_cast<std::int64_t>(task.dense->bytes());
+        lines.push_back(std::move(line));
+    }
+    return lines;
+}
+
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes();
-    for (const auto& buffer : buffers_) sum += buffer.size() * sizeof(float);
-    for (const Task& task : tasks_) sum += task.layer ? task.layer->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
+    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + arena_.bytes();
+    for (const Task& task : tasks_) {
+        sum += task.layer ? task.layer->bytes() : task.dense ? task.dense->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
+    }
     return sum;
 }
 
@@ -125,6 +147,11 @@ void Engine::run_task(const Task& task) {
         case Op::bit_linear:
         case Op::conv2d:
         case Op::linear: {
+            if (task.dense) {
+                task.dense->run(x, n / channels, false, y, pool_, dense_scratch_);
+                range_known_[at(step.output)] = false;
+                return;
+            }
             const Range* known = range_known_[at(step.inputs[0])] ? &ranges_[at(step.inputs[0])] : nullptr;
             ranges_[at(step.output)] = task.layer->run(x, known, y, pool_, scratch_);
             range_known_[at(step.output)] = true;

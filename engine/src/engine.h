@@ -7,21 +7,22 @@
 #include <string>
 #include <vector>
 
+#include "block.h"
+#include "dense_layer.h"
 #include "kernels/kernels.h"
+#include "memory_plan.h"
+#include "options.h"
 #include "product_layer.h"
 #include "program.h"
 #include "thread_pool.h"
 
 namespace onebit {
 
-enum class Precision { int8, float32 };
-
 class Engine {
   public:
     // Copies what it needs of the tensors. Throws std::invalid_argument for a program that does not fit docs/program.md, an unknown or
-    // unsupported `isa`, or more activation memory than `memory_cap` bytes.
-    Engine(const std::string& program, const Tensors& tensors, Precision precision, int threads, const std::string& isa,
-           std::size_t memory_cap = std::size_t{4} << 30);
+    // unsupported instruction set, or more memory for activations than the options allow.
+    Engine(const std::string& program, const Tensors& tensors, const Options& options);
 
     const Shape& input_shape() const { return shapes_.front(); }
     const Shape& output_shape() const { return shapes_[static_cast<std::size_t>(output_)]; }
@@ -30,6 +31,9 @@ class Engine {
     Precision precision() const { return precision_; }
     // Weights in the engine's layout, activations and scratch memory.
     std::size_t memory_bytes() const;
+    std::size_t arena_bytes() const { return arena_.bytes(); }
+    // What runs, in its order.
+    std::vector<PlanLine> plan() const;
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
     // calls take turns.
@@ -40,26 +44,31 @@ class Engine {
     // A step as it is executed: a product layer with what was fused into it, or one other op.
     struct Task {
         Step step;
-        std::unique_ptr<ProductLayer> layer;  // binary and float products
+        std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
+        std::unique_ptr<DenseLayer> dense;    // binary products of rows
+        std::string fused;                    // the names of the steps that it took in
         std::vector<float> scale, shift;      // of a scale_shift on its own
     };
 
-    void plan(std::size_t memory_cap);
+    void place_values(std::size_t memory_cap);
     void run_example(float* out);
     void run_task(const Task& task);
-    float* value(int index) { return buffers_[static_cast<std::size_t>(buffer_of_[static_cast<std::size_t>(index)])].data(); }
+    float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
 
     const Kernels& kernels_;
     Precision precision_;
     std::vector<Shape> shapes_;
     int output_ = 0;
     std::vector<Task> tasks_;
-    std::vector<int> buffer_of_;  // of each value; -1 for values that fusing removed
-    std::vector<std::vector<float>> buffers_;
+    std::vector<std::string> names_;  // of values
+    MemoryPlan placed_;
+    Block arena_;                // all values
+    Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made
     std::vector<bool> range_known_;
     ThreadPool pool_;
     Scratch scratch_;
+    DenseScratch dense_scratch_;
     std::mutex mutex_;
 };
 

@@ -1,52 +1,66 @@
 #include "memory_plan.h"
 
 #include <algorithm>
+#include <numeric>
+#include <stdexcept>
 
 namespace onebit {
+namespace {
+
+// Where a value may begin: a cache line, which is a register of the widest instruction set too.
+constexpr std::int64_t alignment = 64;
+
+struct Life {
+    std::int64_t made = -1, last = -1;  // steps
+};
+
+}  // namespace
 
 MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<std::int64_t>& sizes, int output) {
     const auto at = [](int index) { return static_cast<std::size_t>(index); };
-    std::vector<std::size_t> last(sizes.size(), 0);
+    std::vector<Life> lives(sizes.size());
+    lives[0] = {0, 0};  // the input
     for (std::size_t i = 0; i < steps.size(); ++i) {
+        const auto now = static_cast<std::int64_t>(i);
+        lives[at(steps[i]->output)] = {now, now};
         for (const int input : steps[i]->inputs) {
-            if (input >= 0) last[at(input)] = i;
+            if (input >= 0) lives[at(input)].last = now;
         }
     }
-    last[at(output)] = steps.size();
+    lives[at(output)].last = static_cast<std::int64_t>(steps.size());
+
+    // The largest first, each at the lowest place that nothing which lives at the same time has taken: the small ones then fill the gaps.
+    std::vector<int> order(sizes.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return sizes[at(a)] > sizes[at(b)]; });
     MemoryPlan plan;
-    plan.buffer_of.assign(sizes.size(), -1);
-    std::vector<int> free;
-    const auto place = [&](int value) {
-        const std::int64_t size = sizes[at(value)];
-        // The smallest free buffer that is large enough, else the largest, which then grows.
-        auto best = free.end();
-        for (auto it = free.begin(); it != free.end(); ++it) {
-            if (best == free.end()) {
-                best = it;
-                continue;
-            }
-            const std::int64_t here = plan.sizes[at(*it)], there = plan.sizes[at(*best)];
-            if ((here >= size) != (there >= size) ? here >= size : (here >= size ? here < there : here > there)) best = it;
+    plan.offsets.assign(sizes.size(), -1);
+    std::vector<int> placed;
+    for (const int value : order) {
+        const Life life = lives[at(value)];
+        if (life.made < 0) continue;
+        std::vector<int> beside;
+        for (const int other : placed) {
+            if (lives[at(other)].made <= life.last && life.made <= lives[at(other)].last) beside.push_back(other);
         }
-        if (best == free.end()) {
-            plan.buffer_of[at(value)] = static_cast<int>(plan.sizes.size());
-            plan.sizes.push_back(size);
-        } else {
-            plan.buffer_of[at(value)] = *best;
-            plan.sizes[at(*best)] = std::max(plan.sizes[at(*best)], size);
-            free.erase(best);
+        std::sort(beside.begin(), beside.end(), [&](int a, int b) { return plan.offsets[at(a)] < plan.offsets[at(b)]; });
+        std::int64_t offset = 0;
+        for (const int other : beside) {
+            if (plan.offsets[at(other)] - offset >= sizes[at(value)]) break;
+            const std::int64_t end = plan.offsets[at(other)] + sizes[at(other)];
+            offset = std::max(offset, (end + alignment - 1) / alignment * alignment);
         }
-    };
-    place(0);
-    for (std::size_t i = 0; i < steps.size(); ++i) {
-        place(steps[i]->output);
-        const auto& inputs = steps[i]->inputs;
-        for (std::size_t k = 0; k < std::size(inputs); ++k) {
-            const bool again = std::find(inputs, inputs + k, inputs[k]) != inputs + k;  // freed once, where it is read twice
-            if (inputs[k] >= 0 && last[at(inputs[k])] == i && !again) free.push_back(plan.buffer_of[at(inputs[k])]);
-        }
+        plan.offsets[at(value)] = offset;
+        plan.bytes = std::max(plan.bytes, offset + sizes[at(value)]);
+        placed.push_back(value);
     }
     return plan;
+}
+
+void check_memory(std::int64_t bytes, std::size_t cap) {
+    if (static_cast<std::uint64_t>(bytes) <= cap) return;
+    throw std::invalid_argument("[engine] the activations need " + std::to_string(bytes) + " bytes, more than the " + std::to_string(cap) +
+                                " that are allowed: raise memory_cap, or use smaller inputs");
 }
 
 }  // namespace onebit

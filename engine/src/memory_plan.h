@@ -1,8 +1,9 @@
-// Which values of a program may share memory.
+// Which values of a program may share memory: one block holds them all, and values that are never needed at the same time may overlap in it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "program.h"
@@ -10,12 +11,25 @@
 namespace onebit {
 
 struct MemoryPlan {
-    std::vector<int> buffer_of;       // of each value; -1 for values that no step makes (fusing removed them)
-    std::vector<std::int64_t> sizes;  // of each buffer
+    std::vector<std::int64_t> offsets;  // of each value, in bytes from the block's beginning; -1 for values that no step makes (fusing removed them)
+    std::int64_t bytes = 0;             // of the block
 };
 
-// `steps` in the order in which they run, `sizes` of each value. A buffer is free again after the last step that reads its value; the input
-// and the output keep theirs.
+// `steps` in the order in which they run, `sizes` of each value in bytes. A value's memory is free again after the last step that reads it; the
+// output keeps its.
 MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<std::int64_t>& sizes, int output);
+
+// Throws std::invalid_argument where activations need more than `cap` bytes.
+void check_memory(std::int64_t bytes, std::size_t cap);
+
+// A step as it is executed, for people to read: what was fused, how its weights lie, where its result goes.
+struct PlanLine {
+    std::string step;   // "bit_linear + normalize"
+    std::string value;  // the name of its result
+    Shape shape;
+    std::string how;                     // kernel and layout; empty for plain loops
+    std::int64_t offset = 0, bytes = 0;  // of the result in the block of activations
+    std::int64_t weight_bytes = 0;
+};
 
 }  // namespace onebit

@@ -355,4 +355,9 @@ std::size_t ProductLayer::bytes() const {
            sizeof(std::int32_t) * offset_sums_.size();
 }
 
+std::string ProductLayer::how() const {
+    const std::string panels = std::to_string(parts_.size()) + " panels of " + (quantize_ ? "bytes" : "floats");
+    return panels + (kept_.empty() && kept8_.empty() ? ", expanded in each run" : "");
+}
+
 }  // namespace onebit

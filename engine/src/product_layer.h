@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -86,6 +87,8 @@ class ProductLayer {
     // taken while y is still in the cache.
     Range run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const;
     std::size_t bytes() const;
+    // The kernel and the layout of its weights, for people.
+    std::string how() const;
 
   private:
     struct Part {   // up to 64 outputs of one group: a panel

@@ -270,6 +270,13 @@ void check_shape(const Shape& shape, const std::string& where) {
 
 }  // namespace
 
+const char* op_name(Op op) {
+    for (const auto& [name, known] : op_names()) {
+        if (known == op) return name.c_str();
+    }
+    return "";
+}
+
 std::int64_t elements(const Shape& shape) {
     std::int64_t product = 1;
     for (const std::int64_t axis : shape) product *= axis;
@@ -295,7 +302,8 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         if (kind->string("input.kind") != "tokens" || input.size() != 1) throw std::invalid_argument("[program] input.kind is unknown");
         program.tokens = true;
     }
-    named[json.at("input").at("name").string("input.name")] = 0;
+    program.names.push_back(json.at("input").at("name").string("input.name"));
+    named[program.names.back()] = 0;
     program.shapes.push_back(input);
     for (const Json& item : json.at("steps").items("steps")) {
         const std::string& name = item.at("op").string("op");
@@ -320,6 +328,7 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         if (!named.emplace(item.at("output").string("output"), step.output).second) {
             throw std::invalid_argument("[" + where + "] makes a value a second time");
         }
+        program.names.push_back(item.at("output").text);
         program.shapes.push_back(std::move(shape));
         program.steps.push_back(step);
     }

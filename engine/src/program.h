@@ -73,9 +73,12 @@ struct Step {
 struct Program {
     std::vector<Step> steps;
     std::vector<Shape> shapes;
+    std::vector<std::string> names;  // of the values
     int output = 0;
     bool tokens = false;  // the input is a sequence of tokens, and every value has a row for each of them
 };
+
+const char* op_name(Op op);
 
 // Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.
 Program read_program(const std::string& json, const Tensors& tensors);

@@ -13,8 +13,9 @@ namespace onebit {
 
 class ThreadPool {
   public:
-    // `threads` in all, the caller's included; 1 starts none.
-    explicit ThreadPool(int threads);
+    // `threads` in all, the caller's included; 1 starts none. `pin`: each worker stays on a processor of its own, of those that this process may use,
+    // where the system offers that; the caller's thread is left alone. Throws std::system_error where a thread cannot be started.
+    explicit ThreadPool(int threads, bool pin = false);
     ~ThreadPool();
     ThreadPool(const ThreadPool&) = delete;
     ThreadPool& operator=(const ThreadPool&) = delete;
@@ -25,18 +26,23 @@ class ThreadPool {
     void parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
   private:
+    void start(int threads, bool pin);
+    void stop();
     void work(int thread);
     void take(int thread);
 
     std::vector<std::thread> workers_;
     std::mutex mutex_;
     std::condition_variable wake_;
-    std::atomic<std::uint64_t> round_{0};  // counts calls; a change wakes the workers
-    std::atomic<int> busy_{0};
+    // Odd while there is work. A worker says that it is active, looks again, and only then touches the work; the caller ends the round and waits
+    // until nobody is active. So a worker that sleeps is waited for by nobody.
+    std::atomic<std::uint64_t> round_{0};
+    std::atomic<int> active_{0};
+    std::atomic<int> sleeping_{0};
+    std::atomic<bool> stop_{false};
     std::atomic<std::int64_t> next_{0};
     std::int64_t count_ = 0;
     const std::function<void(std::int64_t, int)>* body_ = nullptr;
-    bool stop_ = false;
 };
 
 }  // namespace onebit

@@ -378,9 +378,48 @@ void test_transformer_rows(const onebit::Kernels& fast) {
     }
 }
 
+// Random programs: values that are needed at the same time never share a byte, and the block is no larger than all of them.
+void test_memory_plan() {
+    for (int round = 0; round < 300; ++round) {
+        const int count = pick(1, 30);
+        std::vector<onebit::Step> steps(static_cast<std::size_t>(count));
+        std::vector<std::int64_t> sizes = {pick(0, 4000)};
+        for (int i = 0; i < count; ++i) {
+            for (int k = pick(1, 3) - 1; k >= 0; --k) steps[static_cast<std::size_t>(i)].inputs[k] = pick(0, i);
+            steps[static_cast<std::size_t>(i)].output = i + 1;
+            sizes.push_back(pick(0, 4000));
+        }
+        std::vector<const onebit::Step*> order;
+        for (const auto& step : steps) order.push_back(&step);
+        const onebit::MemoryPlan plan = onebit::plan_memory(order, sizes, count);
+        std::vector<int> last(sizes.size(), 0);
+        std::int64_t all = 0;
+        for (int value = 0; value <= count; ++value) {
+            last[static_cast<std::size_t>(value)] = value == count ? count + 1 : std::max(0, value - 1);
+            for (int i = 0; i < count; ++i) {
+                for (const int input : steps[static_cast<std::size_t>(i)].inputs) {
+                    if (input == value && value != count) last[static_cast<std::size_t>(value)] = i;
+                }
+            }
+            all += (sizes[static_cast<std::size_t>(value)] + 63) / 64 * 64;
+        }
+        CHECK(plan.bytes <= all);
+        for (int a = 0; a <= count; ++a) {
+            const auto x = static_cast<std::size_t>(a);
+            CHECK(plan.offsets[x] >= 0 && plan.offsets[x] % 64 == 0 && plan.offsets[x] + sizes[x] <= plan.bytes);
+            for (int b = a + 1; b <= count; ++b) {
+                // b is made by step b - 1.
+                const auto y = static_cast<std::size_t>(b);
+                if (last[x] < b - 1) continue;
+                CHECK(plan.offsets[x] + sizes[x] <= plan.offsets[y] || plan.offsets[y] + sizes[y] <= plan.offsets[x]);
+            }
+        }
+    }
+}
+
 void test_thread_pool() {
     for (const int threads : {1, 2, 5}) {
-        onebit::ThreadPool pool(threads);
+        onebit::ThreadPool pool(threads, threads == 5);
         for (int round = 0; round < 500; ++round) {
             std::vector<int> seen(static_cast<std::size_t>(pick(0, 50)), 0);
             pool.parallel_for(static_cast<std::int64_t>(seen.size()), [&](std::int64_t i, int thread) {
@@ -408,12 +447,12 @@ void test_engine_in_threads() {
         bits[i] = i % 8 < 3 ? static_cast<std::uint8_t>(pick(0, 255)) : static_cast<std::uint8_t>(i % 8 == 3 ? pick(0, 7) : 0);
     const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
-        onebit::Engine reference(small_program(), tensors, precision, 1, "scalar");
+        onebit::Engine reference(small_program(), tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
         std::vector<std::uint8_t> image(12 * 12 * 3);
         for (auto& v : image) v = static_cast<std::uint8_t>(pick(0, 255));
         std::vector<float> expected(20);
         reference.run(image.data(), 1, expected.data());
-        onebit::Engine engine(small_program(), tensors, precision, 3, "");
+        onebit::Engine engine(small_program(), tensors, {.precision = precision, .threads = 3, .isa = "", .pin = true});
         std::vector<std::thread> threads;
         std::vector<std::vector<float>> results(4, std::vector<float>(20));
         for (auto& result : results) {
@@ -446,9 +485,9 @@ void test_decoder_in_threads() {
     for (auto& token : text) token = pick(0, 8);
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
         std::vector<float> expected(40 * 9);
-        onebit::Decoder reference(token_program(), tensors, precision, 1, "scalar");
+        onebit::Decoder reference(token_program(), tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
         reference.extend({reference.open()}, {40}, text.data(), true, expected.data());
-        onebit::Decoder decoder(token_program(), tensors, precision, 3, "");
+        onebit::Decoder decoder(token_program(), tensors, {.precision = precision, .threads = 3, .isa = ""});
         std::vector<std::thread> threads;
         std::vector<std::vector<float>> results(4, std::vector<float>(40 * 9));
         for (auto& result : results) {
@@ -464,6 +503,28 @@ void test_decoder_in_threads() {
             for (std::size_t i = 0; i < result.size(); ++i) CHECK(near(result[i], expected[i]));
         }
     }
+}
+
+// Programs that would take more memory for activations than is allowed are refused before any of it is taken.
+void test_memory_cap() {
+    const std::vector<std::uint8_t> zeros(20 * 8);
+    const onebit::Tensors tensors = {{"w", {zeros.data(), false, {20, 8}}}, {"e", {zeros.data(), false, {9, 8}}}};
+    onebit::Tensors of_tokens = tensors;
+    of_tokens["w"].shape = {9, 8};
+    const auto refuses = [](const auto& make) {
+        try {
+            make();
+        } catch (const std::invalid_argument& error) {
+            return std::string(error.what()).find("memory_cap") != std::string::npos;
+        }
+        return false;
+    };
+    const onebit::Engine engine(small_program(), tensors, {});
+    CHECK(engine.arena_bytes() > 12 * 12 * 3 * 4);
+    CHECK(refuses([&] { onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.arena_bytes() - 1}); }));
+    onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.arena_bytes()});
+    const onebit::Decoder decoder(token_program(), of_tokens, {});
+    CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.arena_bytes() - 1}); }));
 }
 
 void test_damaged_programs(const std::string& good, const onebit::Tensors& tensors) {
@@ -506,7 +567,9 @@ int main() {
     test_rows_of_images(emulated);
     std::printf("%s equals scalar\n", emulated.name);
     test_choice();
+    test_memory_plan();
     test_thread_pool();
+    test_memory_cap();
     test_engine_in_threads();
     test_decoder_in_threads();
     const std::vector<std::uint8_t> zeros(20 * 8);

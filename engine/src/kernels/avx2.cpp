@@ -174,7 +174,7 @@ const Kernels avx2_kernels = {
     product_int8,
     product_float,
     {"8 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 2, tables_of_step, std::int64_t{1} << 24,
-     std::int64_t{1} << 30},
+     any_rows},
     Layout::lay_out,
     prepare_bits,
     product_bits,

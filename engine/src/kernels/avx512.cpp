@@ -276,7 +276,7 @@ constexpr Kernels avx512_kernels = {
     product_int8,
     product_float,
     {"16 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 8, tables_of_step * 2, std::int64_t{1} << 24,
-     std::int64_t{1} << 30},
+     any_rows},
     Layout::lay_out,
     prepare_bits,
     product_bits,

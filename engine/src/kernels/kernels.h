@@ -43,6 +43,7 @@ struct Segments {
 // `step_inputs` inputs of `unit_outputs` outputs. Units lie side by side in tiles: for each step the 64 bytes of one unit after the other's, so that
 // a layer is read as one stream. Inputs beyond a layer's last are zero bits.
 constexpr int unit_step_bytes = 64;
+constexpr std::int64_t any_rows = std::int64_t{1} << 30;
 struct BitLayout {
     const char* name;
     int unit_outputs;
@@ -50,7 +51,7 @@ struct BitLayout {
     int tile_units;            // in a tile at most: so many as the product keeps in registers
     int prepared_bytes;        // that `prepare_bits` makes of the inputs of a step
     std::int64_t most_inputs;  // up to which sums are exact
-    std::int64_t most_rows;    // up to which it is faster than a panel is
+    std::int64_t most_rows;    // up to which it is faster than a panel is; any_rows where it always is
 };
 // Keys lie in blocks of so many tokens.
 constexpr int key_block = 64;
