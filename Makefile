@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
 
-.PHONY: demo test lint engine-test engine-test-arm clean
+.PHONY: demo test lint engine-test engine-test-arm engine-test-sanitizers clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -28,6 +28,15 @@ engine-test: $(VENV)/installed-dev
 	    -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
 	$(BIN)/cmake --build build/engine
 	$(BIN)/ctest --test-dir build/engine --output-on-failure
+
+# The same with the compiler's checks of memory, of undefined behaviour and of threads.
+engine-test-sanitizers: $(VENV)/installed-dev
+	for checks in address,undefined thread; do \
+	    $(BIN)/cmake -S . -B build/engine-$$checks -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
+	        -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF -DONEBIT_SANITIZE=$$checks && \
+	    $(BIN)/cmake --build build/engine-$$checks && \
+	    $(BIN)/ctest --test-dir build/engine-$$checks --output-on-failure || exit 1; \
+	done
 
 # The same for 64-bit Arm on any Linux machine that has Debian's g++-aarch64-linux-gnu and qemu-user.
 engine-test-arm: $(VENV)/installed-dev

@@ -137,6 +137,28 @@ def test_a_type_that_numpy_lacks(path):
     refuse(path, "damaged")
 
 
+def test_a_type_that_no_program_takes(path):
+    rewrite(path, w=np.zeros((9, 16), np.float16))
+    refuse(path, "tensor 'w' is F16: needs U8 or F32")
+
+
+def test_floats_at_odd_places_of_the_file_are_read(path):
+    """Other writers need not align tensors: the floats here begin one byte behind a multiple of four."""
+    floats = np.array([1.5, -2.0], "<f4")
+    program = Program("x", (2,), (Step("scale_shift", ("x",), "y", {}, {"scale": "s", "shift": "s"}),), "y").to_json()
+    header = {
+        "__metadata__": {"onebit_format": "1", "program": program, "task": '{"kind": "none"}'},
+        "b": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},
+        "s": {"dtype": "F32", "shape": [2], "data_offsets": [1, 9]},
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"\x01" + floats.tobytes())
+    model = load_model(path)
+    assert model.tensors["s"].flags.aligned
+    np.testing.assert_array_equal(model.tensors["s"], floats)
+
+
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path):
     target = tmp_path / "a.onebit"
     target.write_bytes(b"old")

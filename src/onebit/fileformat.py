@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
+import mmap
 import os
 import struct
 import tempfile
@@ -22,6 +24,8 @@ from onebit.program import Program, Shape
 FORMAT_VERSION = "1"
 # Larger headers than this are refused by safetensors too; we refuse first, with our words.
 MAX_HEADER_BYTES = 100_000_000
+# What a program's tensors may be: rows of bits, and floats.
+_DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def load_model(path: str | Path) -> PackedModel:
                 raise FormatError(
                     f"[{path}] format version {found[:20]!r}: this onebit reads {FORMAT_VERSION!r}; use a newer one"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, ValueError, TypeError) as error:
+        # safetensors has checked the header; the tensors are views of the mapped file, for its own reader would copy them.
+        tensors = _map_tensors(path)
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError(f"[{path}] damaged: {error}; copy or pack it again") from None
@@ -106,6 +111,25 @@ def load_model(path: str | Path) -> PackedModel:
         return PackedModel(Program.from_json(metadata["program"]), tensors, task)
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
+
+
+def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """The tensors of a file whose header is known to be sound, as read-only views of the mapped file."""
+    with path.open("rb") as file:
+        size = struct.unpack("<Q", file.read(8))[0]
+        entries = json.loads(file.read(size))
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _DTYPES:
+            raise FormatError(f"[{path}] tensor {name!r} is {entry['dtype']}: needs {' or '.join(_DTYPES)}; the file is damaged")
+        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+        tensor = np.frombuffer(content, dtype, math.prod(shape), 8 + size + entry["data_offsets"][0]).reshape(shape)
+        # Another writer may have placed floats where a processor reads them slowly or not at all.
+        tensors[name] = tensor if tensor.flags.aligned else tensor.copy()
+    return tensors
 
 
 def _check_frame(path: Path) -> None:

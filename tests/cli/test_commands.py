@@ -124,8 +124,11 @@ def test_info(packed, capsys):
     assert result["bit_parameters"] == sum(p.numel() for p in model.parameters())
     assert result["file_bytes"] == packed.stat().st_size
     assert sum(isa["used"] for isa in result["engine"]) == 1
+    assert any(step["step"].startswith("bit_conv2d") for step in result["plan"]["steps"])
     assert main(["info", str(packed)]) == 0
     assert "left, right" in capsys.readouterr().out
+    assert main(["info", str(packed), "--engine"]) == 0
+    assert "block of activations" in capsys.readouterr().out
 
 
 def test_pack_prints_what_became_of_every_byte(run_folder, tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Loading and running a packed model from Python."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -87,6 +89,26 @@ def test_differences():
     assert difference.changed_share == 0.5
     assert compare(base, base).relative == 0
     assert compare(np.full_like(base, np.nan), base).relative == np.inf
+
+
+def test_the_plan_tells_what_runs(path):
+    session = onebit.load(path, threads=1)
+    plan = session.plan()
+    assert any(step["step"].startswith("bit_conv2d + normalize + relu") and step["how"] for step in plan)
+    assert all(step["offset"] % 64 == 0 and step["offset"] + step["bytes"] <= session.arena_bytes for step in plan)
+    assert plan[-1]["shape"] == [3]
+    # Half of the values could not lie side by side: their memory is used again.
+    assert session.arena_bytes < sum(step["bytes"] for step in plan) + 4 * 12 * 10 * 3
+    assert session.shareable
+
+
+def test_sessions_run_at_once_in_several_threads(path):
+    sessions = [onebit.load(path, threads=2) for _ in range(3)]
+    expected = sessions[0](PIXELS)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda i: sessions[i % 3](PIXELS), range(60)))
+    for answer in answers:
+        np.testing.assert_array_equal(answer, expected)
 
 
 def test_a_network_of_images_says_that_it_writes_no_text(path):

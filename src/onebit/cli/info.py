@@ -11,6 +11,7 @@ from typing import Any
 EXAMPLES = """examples:
   onebit info pets.onebit
   onebit info pets.onebit --json
+  onebit info pets.onebit --engine     how the engine runs it: kernels, layouts, and where its activations lie
   onebit info --engine                 the instruction sets of the engine on this machine
   ONEBIT_ISA=avx2 onebit info --engine
 """
@@ -25,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a .onebit file")
-    parser.add_argument("--engine", action="store_true", help="the engine's instruction sets, and which one runs here")
+    parser.add_argument("--engine", action="store_true", help="the engine's instruction sets, and which one runs here; with FILE also how it is run")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run, usage_error=parser.error)
 
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
         result |= describe_file(args.file)
     if args.engine:
         result["engine"] = describe_engine()
+        if args.file is not None:
+            result["plan"] = describe_plan(args.file)
     if args.json:
         print(json.dumps(result))
         return 0
@@ -46,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     for isa in result.get("engine", []):
         state = "runs here" if isa["used"] else "supported" if isa["supported"] else "not supported by this CPU"
         print(f"{isa['name']:<8} {state:<26} {isa['text']} (needs {', '.join(isa['needs']) or 'nothing'})")
+    if "plan" in result:
+        _print_plan(result["plan"])
     return 0
 
 
@@ -89,6 +94,34 @@ def describe_engine() -> list[dict[str, Any]]:
     except ValueError as error:
         raise OnebitError(str(error)) from None
     return [isa | {"used": isa["name"] == used} for isa in reversed(isas())]
+
+
+def describe_plan(path: Path) -> dict[str, Any]:
+    """How the engine runs a file: its steps with their kernels and memory, and what they take in all."""
+    from onebit.runtime import load
+
+    session = load(path, threads=1)
+    steps = session.plan()
+    return {
+        "precision": session.precision,
+        "steps": steps,
+        "arena_bytes": session.arena_bytes,
+        "weight_bytes": sum(step["weight_bytes"] for step in steps),
+    }
+
+
+def _print_plan(plan: dict[str, Any]) -> None:
+    print(f"  plan        {plan['precision']}, {len(plan['steps'])} steps as they run; activations lie in one block")
+    rows = [("offset", "bytes", "shape", "weights", "step", "how")]
+    for step in plan["steps"]:
+        shape = " x ".join(map(str, step["shape"]))
+        weights = f"{step['weight_bytes']:,}" if step["weight_bytes"] else ""
+        rows.append((f"{step['offset']:,}", f"{step['bytes']:,}", shape, weights, step["step"], step["how"]))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[:4], widths, strict=False))
+        print(f"    {numbers}  {row[4].ljust(widths[4])}  {row[5]}".rstrip())
+    print(f"  block of activations {plan['arena_bytes']:,} bytes, weights {plan['weight_bytes']:,} bytes")
 
 
 def _bits(op: str, attributes: Any, has_bias: bool) -> int:

@@ -47,6 +47,26 @@ class Session:
         """Bytes that the engine holds: weights in its layout, activations, and caches of texts."""
         return int(self._engine.memory_bytes)
 
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the one block that holds all activations, as planned; pages of it that no run has written take no memory yet."""
+        return int(self._engine.arena_bytes)
+
+    @property
+    def shareable(self) -> bool:
+        """Whether several Python threads may use this session: they may, and take turns. Sessions of their own run at the same time."""
+        return True
+
+    def plan(self) -> list[dict[str, Any]]:
+        """What the engine runs, in its order.
+
+        Returns:
+            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``how`` (its kernel and the
+            layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of activations, and ``weight_bytes``.
+        """
+        steps: list[dict[str, Any]] = self._engine.plan()
+        return steps
+
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """See `ImageSession`."""
         raise OnebitError("[Session] this model is no network of images: use generate, score or logits")
