@@ -25,6 +25,7 @@ class ThreadPool {
     void parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
   private:
+    void stop();
     void work(int thread);
     void take(int thread);
 
