@@ -165,7 +165,8 @@ ONEBIT_API onebit_status onebit_sequence_open(onebit_model* model, onebit_sequen
 /* Close a sequence; what the model remembers of it is freed. NULL does nothing. */
 ONEBIT_API void onebit_sequence_close(onebit_sequence* sequence);
 
-/* How many tokens the sequence has, those that onebit_generate_next made included. 0 for NULL. */
+/* How many tokens the sequence has, those that onebit_generate_next made included. 0 for NULL. Waits for a computation of the model that is
+ * under way, as opening and closing do. */
 ONEBIT_API size_t onebit_sequence_length(const onebit_sequence* sequence);
 
 /* Append tokens, all in one pass.
