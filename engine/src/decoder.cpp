@@ -166,9 +166,9 @@ int Decoder::open() {
     const std::lock_guard lock(mutex_);
     auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.open; });
     if (free == sequences_.end()) free = sequences_.emplace(sequences_.end());
+    free->caches.resize(at(caches_));  // may fail: the place is taken behind it
     free->open = true;
     free->length = 0;
-    free->caches.resize(at(caches_));
     return static_cast<int>(free - sequences_.begin());
 }
 

@@ -8,10 +8,12 @@ namespace onebit {
 namespace {
 
 constexpr int max_depth = 32;
+// A value takes far more memory than its text: "[0,0,0," must not become a hundred times as much.
+constexpr int max_values = 1'000'000;
 
 class Parser {
   public:
-    explicit Parser(std::string_view text) : text_(text) {}
+    Parser(std::string_view text, const char* what) : text_(text), what_(what) {}
 
     Json document() {
         Json value = read(0);
@@ -21,7 +23,9 @@ class Parser {
     }
 
   private:
-    [[noreturn]] void fail(const char* why) const { throw std::invalid_argument("[program] not JSON at byte " + std::to_string(at_) + ": " + why); }
+    [[noreturn]] void fail(const char* why) const {
+        throw std::invalid_argument("[" + std::string(what_) + "] not JSON at byte " + std::to_string(at_) + ": " + why);
+    }
 
     void skip_space() {
         while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\t' || text_[at_] == '\r')) ++at_;
@@ -46,6 +50,7 @@ class Parser {
 
     Json read(int depth) {
         if (depth > max_depth) fail("nested too deep");
+        if (++values_ > max_values) fail("too many values");
         Json value;
         switch (peek()) {
             case '{':
@@ -154,8 +159,8 @@ class Parser {
                 case 't': out += '\t'; break;
                 case 'u': {
                     unsigned code = hex();
-                    if (code >= 0xD800 && code < 0xDC00 && word("\\u")) {
-                        const unsigned low = hex();
+                    if (code >= 0xD800 && code < 0xE000) {
+                        const unsigned low = code < 0xDC00 && word("\\u") ? hex() : 0;
                         if (low < 0xDC00 || low > 0xDFFF) fail("half a surrogate pair");
                         code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
                     }
@@ -168,7 +173,9 @@ class Parser {
     }
 
     std::string_view text_;
+    const char* what_;
     std::size_t at_ = 0;
+    int values_ = 0;
 };
 
 }  // namespace
@@ -200,8 +207,8 @@ const std::vector<Json>& Json::items(const char* what) const {
     return list;
 }
 
-Json parse_json(std::string_view text) {
-    return Parser(text).document();
+Json parse_json(std::string_view text, const char* what) {
+    return Parser(text, what).document();
 }
 
 }  // namespace onebit

@@ -1,4 +1,5 @@
-// A small strict JSON reader: enough for a program, with limits on depth, and an error for everything that is not JSON.
+// A small strict JSON reader: enough for a program and a file's header, with limits on depth and on how many values there are, and an error for
+// everything that is not JSON.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ struct Json {
     const std::vector<Json>& items(const char* what) const;
 };
 
-// Throws std::invalid_argument with the position of the first thing that is not JSON.
-Json parse_json(std::string_view text);
+// Throws std::invalid_argument with the position of the first thing that is not JSON. `what` is named in the message.
+Json parse_json(std::string_view text, const char* what = "program");
 
 }  // namespace onebit

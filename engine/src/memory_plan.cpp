@@ -32,7 +32,7 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     // The largest first, each at the lowest place that nothing which lives at the same time has taken: the small ones then fill the gaps.
     std::vector<int> order(sizes.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return sizes[at(a)] > sizes[at(b)]; });
+    std::sort(order.begin(), order.end(), [&](int a, int b) { return sizes[at(a)] != sizes[at(b)] ? sizes[at(a)] > sizes[at(b)] : a < b; });
     MemoryPlan plan;
     plan.offsets.assign(sizes.size(), -1);
     std::vector<int> placed;

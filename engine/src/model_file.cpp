@@ -1,0 +1,233 @@
+#include "model_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <system_error>
+
+#if __has_include(<sys/mman.h>)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#define ONEBIT_MMAP
+#endif
+
+namespace onebit {
+namespace {
+
+// Larger headers are refused by safetensors too.
+constexpr std::uint64_t max_header_bytes = 100'000'000;
+constexpr std::size_t size_bytes = 8;  // of the header's size, which a file begins with
+
+static_assert(std::endian::native == std::endian::little, "tensors are little-endian in the file and are used as they lie");
+
+[[noreturn]] void damaged(const std::string& what) {
+    throw std::invalid_argument("damaged: " + what + "; copy or pack it again");
+}
+
+std::string excerpt(const std::string& text) {
+    return "'" + text.substr(0, 40) + "'";
+}
+
+// Names and labels go on to programs that expect UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF).
+bool is_utf8(std::string_view text) {
+    for (std::size_t i = 0; i < text.size();) {
+        const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
+        const unsigned first = byte(i++);
+        if (first < 0x80) continue;
+        const std::size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
+        if (first < 0xC2 || first > 0xF4 || text.size() - i < more) return false;
+        const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80, high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+        if (byte(i) < low || byte(i) > high) return false;
+        for (std::size_t k = 1; k < more; ++k) {
+            if (byte(i + k) >> 6 != 2) return false;
+        }
+        i += more;
+    }
+    return true;
+}
+
+// Refuses what cannot be a safetensors file; returns the header's text.
+std::string_view header_text(const std::byte* data, std::size_t size) {
+    if (size == 0) throw std::invalid_argument("is empty: copy or pack it again");
+    if (size <= size_bytes || data[size_bytes] != std::byte{'{'}) throw std::invalid_argument("is not a .onebit file: make one with 'onebit pack'");
+    std::uint64_t header = 0;
+    std::memcpy(&header, data, size_bytes);
+    if (header > max_header_bytes) throw std::invalid_argument("is not a .onebit file: its header claims " + std::to_string(header) + " bytes");
+    if (header > size - size_bytes) {
+        throw std::invalid_argument("is truncated: its header needs " + std::to_string(size_bytes + header) + " bytes, the file has " +
+                                    std::to_string(size) + "; copy it again");
+    }
+    const std::string_view text(reinterpret_cast<const char*>(data + size_bytes), static_cast<std::size_t>(header));
+    if (!is_utf8(text)) damaged("the header is no UTF-8");
+    return text;
+}
+
+Json parse(std::string_view text, const char* what, const char* advice) {
+    try {
+        return parse_json(text, what);
+    } catch (const std::invalid_argument& error) {
+        throw std::invalid_argument(error.what() + std::string(advice));
+    }
+}
+
+std::uint64_t natural(const Json& value, const std::string& where) {
+    if (value.kind != Json::Kind::number || !value.is_integer || value.number < 0)
+        damaged(where + " has a shape or place that is no integer from 0 up");
+    return static_cast<std::uint64_t>(value.number);
+}
+
+const std::vector<Json>& list_of(const Json& entry, const char* name, const std::string& where) {
+    const Json* member = entry.kind == Json::Kind::object ? entry.find(name) : nullptr;
+    if (member == nullptr || member->kind != Json::Kind::list) damaged(where + " lacks its " + name);
+    return member->list;
+}
+
+#if defined(ONEBIT_MMAP)
+struct Descriptor {
+    int number;
+    ~Descriptor() {
+        if (number >= 0) ::close(number);
+    }
+};
+#endif
+
+[[noreturn]] void unreadable(int error) {
+    if (error == ENOENT || error == ENOTDIR) throw UnreadableFile("no such file");
+    if (error == EISDIR) throw UnreadableFile("is a folder: give a .onebit file; 'onebit pack' makes one from a training run");
+    throw UnreadableFile("cannot be read: " + std::generic_category().message(error));
+}
+
+}  // namespace
+
+FileContent::FileContent(const std::string& path, bool map) {
+#if defined(ONEBIT_MMAP)
+    // O_NONBLOCK: a pipe that nobody writes to must not hold the caller.
+    const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
+    struct stat status{};
+    if (file.number < 0 || ::fstat(file.number, &status) != 0) unreadable(errno);
+    if (S_ISDIR(status.st_mode)) unreadable(EISDIR);
+    if (!S_ISREG(status.st_mode)) throw UnreadableFile("is a device or pipe: give a .onebit file");
+    if (status.st_size == 0) return;
+    if (map) {
+        void* mapping = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file.number, 0);
+        // Some file systems cannot map; all can be read.
+        if (mapping != MAP_FAILED) {
+            data_ = static_cast<const std::byte*>(mapping);
+            size_ = static_cast<std::size_t>(status.st_size);
+            mapped_ = true;
+            return;
+        }
+    }
+#endif
+    struct Stream {
+        std::FILE* file;
+        ~Stream() {
+            if (file != nullptr) std::fclose(file);
+        }
+    };
+    errno = 0;
+    const Stream stream{std::fopen(path.c_str(), "rb")};
+    if (stream.file == nullptr || std::fseek(stream.file, 0, SEEK_END) != 0) unreadable(errno);
+    const long end = std::ftell(stream.file);
+    if (end < 0) unreadable(errno);
+    std::rewind(stream.file);
+    read_.reset(new std::byte[static_cast<std::size_t>(end)]);
+    size_ = std::fread(read_.get(), 1, static_cast<std::size_t>(end), stream.file);
+    if (std::ferror(stream.file) != 0) unreadable(errno);
+    data_ = read_.get();
+}
+
+FileContent::~FileContent() {
+#if defined(ONEBIT_MMAP)
+    if (mapped_) ::munmap(const_cast<std::byte*>(data_), size_);
+#endif
+}
+
+ModelFile::ModelFile(const std::byte* data, std::size_t size) {
+    const std::string_view text = header_text(data, size);
+    const Json header = parse(text, "header", "; the file is damaged: copy or pack it again");
+    if (header.kind != Json::Kind::object) damaged("the header is no object");
+    read_metadata(header);
+    read_tensors(header, data + size_bytes + text.size(), size - size_bytes - text.size());
+}
+
+void ModelFile::read_metadata(const Json& header) {
+    const Json* metadata = header.find("__metadata__");
+    if (metadata != nullptr && metadata->kind != Json::Kind::object) damaged("__metadata__ is no object");
+    const auto entry = [&](const char* name) {
+        const Json* member = metadata == nullptr ? nullptr : metadata->find(name);
+        if (member != nullptr && member->kind != Json::Kind::text) damaged(std::string("the metadata's ") + name + " is no text");
+        return member;
+    };
+    const Json* version = entry("onebit_format");
+    if (version == nullptr) throw std::invalid_argument("a safetensors file, but not a packed model: make one with 'onebit pack'");
+    if (version->text != "1") throw std::invalid_argument("format version " + excerpt(version->text) + ": this onebit reads '1'; use a newer one");
+    const Json* program = entry("program");
+    if (program == nullptr) throw std::invalid_argument("[program] missing from the metadata; the file is damaged");
+    program_ = program->text;
+    const Json* task = entry("task");
+    if (task != nullptr) {
+        task_text_ = task->text;
+        task_ = parse(task_text_, "task", "; the file is damaged");
+    }
+    const Json* kind = task_.kind == Json::Kind::object ? task_.find("kind") : nullptr;
+    if (kind == nullptr || kind->kind != Json::Kind::text) {
+        throw std::invalid_argument("[task] missing from the metadata, or without a kind; the file is damaged");
+    }
+}
+
+void ModelFile::read_tensors(const Json& header, const std::byte* data, std::size_t size) {
+    std::vector<std::pair<std::uint64_t, std::uint64_t>> places;
+    for (const auto& [name, entry] : header.object) {
+        if (name == "__metadata__") continue;
+        const std::string where = "tensor " + excerpt(name);
+        const Json* type = entry.kind == Json::Kind::object ? entry.find("dtype") : nullptr;
+        if (type == nullptr || type->kind != Json::Kind::text) damaged(where + " lacks its dtype");
+        TensorView view;
+        view.is_float = type->text == "F32";
+        if (!view.is_float && type->text != "U8") {
+            throw std::invalid_argument(where + " is of type " + excerpt(type->text) +
+                                        ": a packed model holds U8 and F32; make one with 'onebit pack'");
+        }
+        const auto& offsets = list_of(entry, "data_offsets", where);
+        if (offsets.size() != 2) damaged(where + " lacks its data_offsets");
+        const std::uint64_t begin = natural(offsets[0], where), end = natural(offsets[1], where);
+        if (begin > end) damaged(where + " ends before it begins");
+        if (end > size) {
+            throw std::invalid_argument("is truncated: " + where + " needs " + std::to_string(end) + " bytes of data, the file has " +
+                                        std::to_string(size) + "; copy it again");
+        }
+        std::uint64_t bytes = view.is_float ? sizeof(float) : 1;
+        for (const Json& axis : list_of(entry, "shape", where)) {
+            const std::uint64_t n = natural(axis, where);
+            // Within the data at each step, so that no product overflows.
+            if (n != 0 && bytes > size / n) damaged(where + " has more elements than the file has bytes");
+            bytes *= n;
+            view.shape.push_back(static_cast<std::int64_t>(n));
+        }
+        if (bytes != end - begin) damaged(where + " takes " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(bytes));
+        view.data = data + begin;
+        if (view.is_float && reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) != 0) {
+            aligned_.push_back(std::make_unique<float[]>(static_cast<std::size_t>(bytes / sizeof(float))));
+            std::memcpy(aligned_.back().get(), view.data, static_cast<std::size_t>(bytes));
+            view.data = aligned_.back().get();
+        }
+        places.emplace_back(begin, end);
+        tensors_.emplace(name, std::move(view));
+    }
+    // As safetensors does: each byte of the data belongs to one tensor.
+    std::sort(places.begin(), places.end());
+    std::uint64_t reached = 0;
+    for (const auto& [begin, end] : places) {
+        if (begin != reached) damaged("its tensors overlap, or leave a gap between them");
+        reached = end;
+    }
+    if (reached != size) damaged("it has " + std::to_string(size - reached) + " bytes that belong to no tensor");
+}
+
+}  // namespace onebit

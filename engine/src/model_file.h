@@ -1,0 +1,63 @@
+// Reads a `.onebit` file: a safetensors file whose metadata hold a program and a task. docs/program.md is the specification.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "json.h"
+#include "program.h"
+
+namespace onebit {
+
+// The file is missing, or the system does not give its content.
+class UnreadableFile : public std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+// Bytes of a file, mapped where the system can, else read.
+class FileContent {
+  public:
+    // Throws UnreadableFile.
+    explicit FileContent(const std::string& path, bool map = true);
+    ~FileContent();
+    FileContent(const FileContent&) = delete;
+    FileContent& operator=(const FileContent&) = delete;
+
+    const std::byte* data() const { return data_; }
+    std::size_t size() const { return size_; }
+
+  private:
+    const std::byte* data_ = nullptr;
+    std::size_t size_ = 0;
+    bool mapped_ = false;
+    std::unique_ptr<std::byte[]> read_;
+};
+
+// The parts of a packed model, checked as far as the file's form goes; read_program checks that they fit together. Its tensors point into the
+// bytes that it was made from, which must stay as long as they are used.
+class ModelFile {
+  public:
+    // Throws std::invalid_argument with a message for users.
+    ModelFile(const std::byte* data, std::size_t size);
+    ModelFile(const ModelFile&) = delete;
+    ModelFile& operator=(const ModelFile&) = delete;
+
+    const std::string& program() const { return program_; }
+    const std::string& task_text() const { return task_text_; }
+    const Json& task() const { return task_; }
+    const Tensors& tensors() const { return tensors_; }
+
+  private:
+    void read_metadata(const Json& header);
+    void read_tensors(const Json& header, const std::byte* data, std::size_t size);
+
+    std::string program_, task_text_;
+    Json task_;
+    Tensors tensors_;
+    std::vector<std::unique_ptr<float[]>> aligned_;  // copies of float tensors that lie at odd addresses
+};
+
+}  // namespace onebit

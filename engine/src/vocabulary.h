@@ -1,0 +1,40 @@
+// The tokens of a language model and the bytes that they add to a text. docs/program.md describes the task that holds them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "json.h"
+
+namespace onebit {
+
+class Vocabulary {
+  public:
+    // None, for models that write no text.
+    Vocabulary() = default;
+    // Of a task of the kind "text-generation". Throws std::invalid_argument where it does not describe one.
+    explicit Vocabulary(const Json& task);
+    // Its table of ids points into its pieces.
+    Vocabulary(const Vocabulary&) = delete;
+    Vocabulary& operator=(const Vocabulary&) = delete;
+    Vocabulary(Vocabulary&&) = default;
+    Vocabulary& operator=(Vocabulary&&) = default;
+
+    std::int64_t size() const { return static_cast<std::int64_t>(pieces_.size()); }
+    const std::string& piece(std::int64_t token) const { return pieces_[static_cast<std::size_t>(token)]; }
+    const std::string& bytes(std::int64_t token) const { return bytes_[static_cast<std::size_t>(token)]; }
+    // -1 where there is none.
+    std::int32_t id(std::string_view piece) const;
+    // Tokens that are never written: padding, and what stands for unknown characters.
+    const std::vector<std::int32_t>& never() const { return never_; }
+
+  private:
+    std::vector<std::string> pieces_, bytes_;
+    std::unordered_map<std::string_view, std::int32_t> ids_;
+    std::vector<std::int32_t> never_;
+};
+
+}  // namespace onebit
