@@ -9,10 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+Name = TypeVar("Name")
 REPORT = "\nprint([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')][0])"
 
 
@@ -49,16 +51,16 @@ def timed(job: Callable[[], object], runs: int = 2, least_ms: float = 0.0) -> li
     return times
 
 
-def interleaved(turns: dict[str, Callable[[], list[float]]], repeats: int) -> dict[str, list[float]]:
+def interleaved(turns: Mapping[Name, Callable[[], list[float]]], repeats: int) -> dict[Name, list[float]]:
     """The times that each turn gives, over rounds in which all take turns, so that the machine's moods hit all alike."""
-    times: dict[str, list[float]] = {name: [] for name in turns}
+    times: dict[Name, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
         for name, turn in turns.items():
             times[name] += turn()
     return times
 
 
-def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved_medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Milliseconds of each job: medians over rounds in which all take turns; see `timed`."""
     times = interleaved({name: partial(timed, job) for name, job in jobs.items()}, repeats)
     return {name: statistics.median(values) for name, values in times.items()}
