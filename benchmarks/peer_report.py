@@ -11,6 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 OURS = "onebit int8"
+TITLE_INCHES = 0.6
 COLOURS = {
     "onebit": "#c0392b",
     "PyTorch": "#e59866",
@@ -107,9 +108,8 @@ def picture(run: dict[str, Any]) -> bytes:
     columns = min(2, len(parts))
     lines = -(-len(parts) // columns)
     most = max(len(_by_name(results, *part)) for part in parts)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(8 * columns, (0.3 * len(threads) * most + 1.2) * lines + 0.6), squeeze=False
-    )
+    height_inches = (0.22 * len(threads) * most + 0.9) * lines + TITLE_INCHES
+    figure, axes = plt.subplots(lines, columns, figsize=(8 * columns, height_inches), squeeze=False)
     for axis in axes.flat[len(parts) :]:
         axis.set_visible(False)
     models = run["multiply_accumulates"]
@@ -132,7 +132,8 @@ def picture(run: dict[str, Any]) -> bytes:
         axis.set_yticks(range(len(names)), names, fontsize=9)
         for label in axis.get_yticklabels():
             label.set_fontweight("bold" if label.get_text().startswith("onebit") else "normal")
-        axis.set_xlim(0, longest * 1.28)
+        # Room for the longest bar's label.
+        axis.set_xlim(0, longest * (1.5 if len(models[workload]) > 1 else 1.25))
         axis.set_title(f"{workload}, {job}", fontsize=11, loc="left")
         axis.set_xlabel("ms", fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
@@ -140,8 +141,9 @@ def picture(run: dict[str, Any]) -> bytes:
     shades = ", ".join(f"{'full' if index == 0 else 'pale'}: {_threads(n)}" for index, n in enumerate(threads))
     versions = ", ".join(f"{name} {run['versions'][name]}" for name in ("onebit", "torch", "onnxruntime"))
     versions += f", openvino {run['versions']['openvino']}, llama-cpp-python {run['versions']['llama-cpp-python']}"
-    figure.suptitle(f"{run['machine']['cpu']}; {shades}; less is better\n{versions}", fontsize=11)
-    figure.tight_layout(rect=(0, 0, 1, 0.99))
+    title = f"{run['machine']['cpu']}; {shades}; less is better\n{versions}"
+    figure.suptitle(title, fontsize=11, y=1 - 0.1 / height_inches, va="top")
+    figure.tight_layout(rect=(0, 0, 1, 1 - TITLE_INCHES / height_inches))
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=100)
     plt.close(figure)
