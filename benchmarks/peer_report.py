@@ -44,6 +44,15 @@ def _by_name(results: list[dict[str, Any]], workload: str, job: str) -> dict[str
     return rows
 
 
+def _absent(run: dict[str, Any], workload: str) -> dict[str, list[int]]:
+    """Of one workload: who is absent, at which numbers of threads."""
+    names: dict[str, list[int]] = {}
+    for row in run["absent"]:
+        if row["workload"] == workload:
+            names.setdefault(name_of(row), []).append(row["threads"])
+    return names
+
+
 def _threads(count: int) -> str:
     return f"{count} thread" if count == 1 else f"{count} threads"
 
@@ -70,16 +79,17 @@ def markdown(run: dict[str, Any]) -> str:
         lines += [f"## {workload}, {job}", ""]
         lines.append("| engine | " + " | ".join(f"{_threads(n)}, ms | x | ps/MAC" for n in threads) + " |")
         lines.append("| --- |" + " ---: | ---: | ---: |" * len(threads))
-        for name, row in rows.items():
+        missing = _absent(run, workload)
+        for name in dict.fromkeys((*rows, *missing)):
             cells = []
             for n in threads:
-                if n not in row:
-                    cells += ["absent", "", ""]
+                found, ours = rows.get(name, {}).get(n), rows.get(OURS, {}).get(n)
+                if found is None:
+                    cells += ["absent" if n in missing.get(name, ()) else "not measured", "", ""]
                     continue
-                ours = rows.get(OURS, {}).get(n)
-                cells.append(_milliseconds(row[n]["ms"]))
-                cells.append(f"{row[n]['ms'] / ours['ms']:.2f}" if ours else "")
-                cells.append(f"{row[n]['ps_per_multiply_accumulate']:.2f}")
+                cells.append(_milliseconds(found["ms"]))
+                cells.append(f"{found['ms'] / ours['ms']:.2f}" if ours else "")
+                cells.append(f"{found['ps_per_multiply_accumulate']:.2f}")
             shown = f"**{name}**" if name == OURS else name
             lines.append(f"| {shown} | " + " | ".join(cells) + " |")
         lines.append("")
@@ -97,7 +107,9 @@ def markdown(run: dict[str, Any]) -> str:
         f"- {name_of(row)}, {row['workload']}, {_threads(row['threads'])}: {row['reason']}" for row in run["absent"]
     ] or ["None."]
     lines += ["", "## How they ran", ""]
-    lines += [f"- {name}: {about}" for name, about in run["about"].items()]
+    for about in dict.fromkeys(run["about"].values()):
+        names = [name for name, said in run["about"].items() if said == about]
+        lines.append(f"- {', '.join(names)}: {about}")
     return "\n".join(lines) + "\n"
 
 
@@ -135,7 +147,8 @@ def picture(run: dict[str, Any]) -> bytes:
         # Room for the longest bar's label.
         axis.set_xlim(0, longest * (1.5 if len(models[workload]) > 1 else 1.25))
         axis.set_title(f"{workload}, {job}", fontsize=11, loc="left")
-        axis.set_xlabel("ms", fontsize=8)
+        missing = ", ".join(_absent(run, workload))
+        axis.set_xlabel(f"ms; absent: {missing}" if missing else "ms", fontsize=8)
         axis.tick_params(axis="x", labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     shades = ", ".join(f"{'full' if index == 0 else 'pale'}: {_threads(n)}" for index, n in enumerate(threads))

@@ -174,5 +174,13 @@ def test_the_table_without_onebit_and_with_no_one(run):
     assert "MemoryError" in peer_report.markdown(run)
 
 
+def test_the_table_tells_absent_from_not_yet_measured(run):
+    run["absent"] += [row("llama.cpp", "Q1_0", threads, 0) | {"reason": "ImportError"} for threads in (1, 2)]
+    run["results"].append(row("OpenVINO", "int8", 2, 1.0))
+    text = peer_report.markdown(run)
+    assert "| llama.cpp Q1_0 | absent |  |  | absent |  |  |" in text
+    assert "| OpenVINO int8 | not measured |  |  | 1.000 | 4.00 | 100.00 |" in text
+
+
 def test_the_picture(run):
     assert peer_report.picture(run).startswith(b"\x89PNG")
