@@ -13,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from measure import cpu_name, interleaved_medians, print_training_steps, resident_bytes, training_steps
@@ -36,6 +37,24 @@ with torch.inference_mode():
 """
 
 
+def pack_random(kernel_size: int, path: Path) -> Any:
+    """Pack a network of random bits; gives the report."""
+    import onebit
+
+    task = onebit.ImageTask(tuple(map(str, range(CLASSES))), (SIZE, SIZE))
+    return onebit.pack(onebit.models.conv_classifier(kernel_size, CLASSES), path, task)
+
+
+def random_pixels() -> Any:
+    """An image, uint8 (1, height, width, 3)."""
+    return np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+
+
+def as_float(pixels: Any) -> Any:
+    """The same image as the float networks take it, float32 (1, 3, height, width) from -1 to 1."""
+    return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2), np.float32) / np.float32(127.5) - 1
+
+
 def measure_inference(path: Path, kernel_size: int, threads: int, repeats: int) -> dict[str, float]:
     """Milliseconds per image of PyTorch and of the engine, at batch 1."""
     import torch
@@ -44,8 +63,8 @@ def measure_inference(path: Path, kernel_size: int, threads: int, repeats: int) 
 
     torch.set_num_threads(threads)
     twin = onebit.models.conv_classifier(kernel_size, CLASSES, binary=False).eval()
-    pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    x = torch.tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pixels = random_pixels()
+    x = torch.from_numpy(as_float(pixels))
     last = x.contiguous(memory_format=torch.channels_last)
     twin_last = (
         onebit.models.conv_classifier(kernel_size, CLASSES, binary=False).eval().to(memory_format=torch.channels_last)
@@ -106,8 +125,7 @@ def main() -> None:
     results: dict[str, object] = {"cpu": cpu_name(), "torch": torch.__version__, "onebit": onebit.__version__}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onebit"
-        task = onebit.ImageTask(tuple(map(str, range(CLASSES))), (SIZE, SIZE))
-        report = onebit.pack(onebit.models.conv_classifier(arguments.kernel_size, CLASSES), path, task)
+        report = pack_random(arguments.kernel_size, path)
         results["file_bytes"] = report.file_bytes
         results["isa"] = onebit.load(path).isa
         print(f"{results['cpu']}, engine {results['isa']}, torch {torch.__version__}")

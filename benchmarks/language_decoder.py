@@ -56,6 +56,66 @@ def random_vocabulary(size: int) -> Any:
     return TextTask(("[PAD]", "[UNK]", "[SEP]", *(f"token{i:05}" for i in range(size - 3))), "words", True)
 
 
+def pack_random(size: str, path: Path) -> Any:
+    """Pack a decoder of random bits; gives the report."""
+    import torch
+
+    import onebit
+    from onebit.models import language_decoder
+    from onebit.models.decoder import NAMED_SIZES
+
+    model = language_decoder(size)
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            # biases begin as zeros: half of their bits should be set, as after training
+            torch.nn.init.normal_(parameter)
+    return onebit.pack(model, path, random_vocabulary(NAMED_SIZES[size]["vocabulary"]))
+
+
+def random_tokens(vocabulary: int, count: int) -> Any:
+    """Tokens for a text, int32 (count,)."""
+    return np.random.default_rng(0).integers(3, vocabulary, count).astype(np.int32)
+
+
+def twin_writes(twin: Any, batch: Any, start: int) -> Callable[[], object]:
+    """A job: PyTorch writes `TOKENS` tokens behind the first `start` tokens of a batch of one text."""
+    caches = twin.caches()
+    if start:
+        twin.extend(batch[:, :start], caches)
+
+    def write() -> None:
+        token = batch[:, :1]
+        for cache in caches:
+            cache.length = start
+        for _ in range(TOKENS):
+            token = twin.extend(token, caches).argmax(-1, keepdim=True)
+
+    return write
+
+
+def engine_writes(engine: Any, ids: Any, start: int, texts: int = 1) -> Callable[[], object]:
+    """A job: the engine writes `TOKENS` tokens behind the first `start` of `ids`, in each of some texts."""
+    sequences = [engine.open() for _ in range(texts)]
+    if start:
+        engine.extend(sequences, [start] * texts, np.tile(ids[:start], texts))
+
+    def write() -> None:
+        tokens = ids[:texts]
+        for sequence in sequences:
+            engine.cut(sequence, start)
+        for _ in range(TOKENS):
+            tokens = engine.extend(sequences, [1] * texts, tokens).argmax(-1).astype(np.int32)
+
+    return write
+
+
+def engine_reads(engine: Any, ids: Any, every: bool = False) -> None:
+    """The engine reads a prompt, for the last logits or for all of them."""
+    sequence = engine.open()
+    engine.extend([sequence], [len(ids)], ids, all=every)
+    engine.close(sequence)
+
+
 def measure_writing(path: Path, size: str, threads: int, repeats: int) -> dict[str, float]:
     """Milliseconds of a token at the beginning and at the end of the context, of a token of each of four texts, and of a prompt."""
     import torch
@@ -69,59 +129,25 @@ def measure_writing(path: Path, size: str, threads: int, repeats: int) -> dict[s
     session = onebit.load(path, threads=threads)
     assert isinstance(session, TextSession)
     engine, end = session._engine, session.context - TOKENS
-    ids = np.random.default_rng(0).integers(3, session.tokenizer.size, session.context).astype(np.int32)
+    ids = random_tokens(session.tokenizer.size, session.context)
     batch = torch.from_numpy(ids[None].astype(np.int64))
-
-    def twin_at(start: int) -> Callable[[], object]:
-        caches = twin.caches()
-        if start:
-            twin.extend(batch[:, :start], caches)
-
-        def write() -> None:
-            token = batch[:, :1]
-            for cache in caches:
-                cache.length = start
-            for _ in range(TOKENS):
-                token = twin.extend(token, caches).argmax(-1, keepdim=True)
-
-        return write
-
-    def engine_at(start: int, texts: int = 1) -> Callable[[], object]:
-        sequences = [engine.open() for _ in range(texts)]
-        if start:
-            engine.extend(sequences, [start] * texts, np.tile(ids[:start], texts))
-
-        def write() -> None:
-            tokens = ids[:texts]
-            for sequence in sequences:
-                engine.cut(sequence, start)
-            for _ in range(TOKENS):
-                tokens = engine.extend(sequences, [1] * texts, tokens).argmax(-1).astype(np.int32)
-
-        return write
-
-    def engine_reads(every: bool) -> None:
-        sequence = engine.open()
-        engine.extend([sequence], [session.context], ids, all=every)
-        engine.close(sequence)
-
     with torch.inference_mode():
         written = interleaved_medians(
             {
-                "PyTorch, token at the beginning": twin_at(0),
-                "engine, token at the beginning": engine_at(0),
-                "PyTorch, token at the end": twin_at(end),
-                "engine, token at the end": engine_at(end),
-                "engine, token of each of four texts": engine_at(0, 4),
+                "PyTorch, token at the beginning": twin_writes(twin, batch, 0),
+                "engine, token at the beginning": engine_writes(engine, ids, 0),
+                "PyTorch, token at the end": twin_writes(twin, batch, end),
+                "engine, token at the end": engine_writes(engine, ids, end),
+                "engine, token of each of four texts": engine_writes(engine, ids, 0, 4),
             },
             repeats,
         )
         read = interleaved_medians(
             {
                 "PyTorch, prompt": lambda: twin.extend(batch, twin.caches()),
-                "engine, prompt": lambda: engine_reads(False),
+                "engine, prompt": lambda: engine_reads(engine, ids),
                 "PyTorch, prompt with all logits": lambda: twin(batch),
-                "engine, prompt with all logits": lambda: engine_reads(True),
+                "engine, prompt with all logits": lambda: engine_reads(engine, ids, True),
             },
             repeats,
         )
@@ -173,21 +199,12 @@ def main() -> None:
     import torch
 
     import onebit
-    from onebit.models import language_decoder
-    from onebit.models.decoder import NAMED_SIZES
 
     torch.manual_seed(0)
     results: dict[str, Any] = {"cpu": cpu_name(), "torch": torch.__version__, "onebit": onebit.__version__}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "decoder.onebit"
-        model = language_decoder(arguments.size)
-        for parameter in model.parameters():
-            if parameter.dim() == 1:
-                torch.nn.init.normal_(
-                    parameter
-                )  # biases begin as zeros: half of their bits should be set, as after training
-        report = onebit.pack(model, path, random_vocabulary(NAMED_SIZES[arguments.size]["vocabulary"]))
-        del model
+        report = pack_random(arguments.size, path)
         results["file_bytes"] = report.file_bytes
         results["isa"] = onebit.load(path).isa
         print(f"{results['cpu']}, engine {results['isa']}, torch {torch.__version__}; decoder {arguments.size}")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+Name = TypeVar("Name")
 REPORT = "\nprint([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmRSS')][0])"
 
 
@@ -21,19 +26,43 @@ def resident_bytes(program: str, argument: str) -> int:
     return int(result.stdout.split()[-1]) * 1024
 
 
-def interleaved_medians(jobs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Milliseconds of each job: medians over rounds in which all take turns, so that the machine's moods hit all alike.
+def timed(job: Callable[[], object], runs: int = 2, least_ms: float = 0.0) -> list[float]:
+    """Milliseconds of some runs of a job after one that does not count: in it, threads of the job before may still be spinning.
 
-    In each round a job runs three times and the last two count: in the first, threads of the job before may still be spinning.
+    A run shorter than `least_ms` is repeated until it takes that long, and its time is the mean: a clock and a sleeping thread cost
+    microseconds, which is what a small product takes.
     """
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(repeats):
-        for name, job in jobs.items():
+    start = time.perf_counter()
+    job()
+    first_ms = (time.perf_counter() - start) * 1e3
+    if first_ms < least_ms:
+        # The first run is slower than those after it: ask a few of them how many fit.
+        start = time.perf_counter()
+        for _ in range(3):
             job()
-            for _ in range(2):
-                start = time.perf_counter()
-                job()
-                times[name].append((time.perf_counter() - start) * 1e3)
+        first_ms = (time.perf_counter() - start) / 3 * 1e3
+    count = max(1, math.ceil(least_ms / first_ms))
+    times = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        for _ in range(count):
+            job()
+        times.append((time.perf_counter() - start) / count * 1e3)
+    return times
+
+
+def interleaved(turns: Mapping[Name, Callable[[], list[float]]], repeats: int) -> dict[Name, list[float]]:
+    """The times that each turn gives, over rounds in which all take turns, so that the machine's moods hit all alike."""
+    times: dict[Name, list[float]] = {name: [] for name in turns}
+    for _ in range(repeats):
+        for name, turn in turns.items():
+            times[name] += turn()
+    return times
+
+
+def interleaved_medians(jobs: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Milliseconds of each job: medians over rounds in which all take turns; see `timed`."""
+    times = interleaved({name: partial(timed, job) for name, job in jobs.items()}, repeats)
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -69,8 +98,23 @@ def train_run(name: str, words: list[str], out: Path) -> None:
     print(f"{time.strftime('%H:%M:%S')} {name}: {'done' if status == 0 else f'failed, exit {status}'}", flush=True)
 
 
+def _cpu_info(key: str) -> str:
+    """What the operating system tells of the first processor under a name; empty where it tells nothing."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
+
+
 def cpu_name() -> str:
     """The processor's name, as the operating system tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+    return _cpu_info("model name") or platform.processor()
+
+
+def cpu_features() -> list[str]:
+    """The processor's vector and matrix instructions, as the operating system names them."""
+    return [flag for flag in _cpu_info("flags").split() if flag.startswith(("avx", "amx", "fma", "f16c"))]
+
+
+def pin(threads: int) -> None:
+    """Keep this process, and all that it starts, on so many of its processors."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
