@@ -124,7 +124,9 @@ def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:
         if name == "__metadata__":
             continue
         if entry["dtype"] not in _DTYPES:
-            raise FormatError(f"[{path}] tensor {name!r} is {entry['dtype']}: needs {' or '.join(_DTYPES)}; the file is damaged")
+            raise FormatError(
+                f"[{path}] tensor {name!r} is {entry['dtype']}: needs {' or '.join(_DTYPES)}; the file is damaged"
+            )
         dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
         tensor = np.frombuffer(content, dtype, math.prod(shape), 8 + size + entry["data_offsets"][0]).reshape(shape)
         # Another writer may have placed floats where a processor reads them slowly or not at all.

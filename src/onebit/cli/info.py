@@ -26,7 +26,11 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a .onebit file")
-    parser.add_argument("--engine", action="store_true", help="the engine's instruction sets, and which one runs here; with FILE also how it is run")
+    parser.add_argument(
+        "--engine",
+        action="store_true",
+        help="the engine's instruction sets, and which one runs here; with FILE also how it is run",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run, usage_error=parser.error)
 

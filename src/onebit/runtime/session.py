@@ -61,8 +61,9 @@ class Session:
         """What the engine runs, in its order.
 
         Returns:
-            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``how`` (its kernel and the
-            layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of activations, and ``weight_bytes``.
+            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``how``
+            (its kernel and the layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of
+            activations, and ``weight_bytes``.
         """
         steps: list[dict[str, Any]] = self._engine.plan()
         return steps
