@@ -233,7 +233,7 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
         if (rows[r].wanted) wanted.push_back(r);
     }
     const std::size_t piece = std::min(wanted.size(), most_wanted_rows);
-    prepared_ = -1;
+    prepared_ = nullptr;
     for (std::size_t i = 0; i < last_attention_; ++i) run_task(tasks_[i], rows);
 
     // Behind the last attention only the rows that are asked for go on, a piece at a time: their values are set aside, because the pieces share
@@ -255,7 +255,7 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
             const float* from = aside[k] + static_cast<std::int64_t>(first) * widths_[at(kept_[k])];
             std::copy(from, from + static_cast<std::int64_t>(count) * widths_[at(kept_[k])], value(kept_[k]));
         }
-        prepared_ = -1;
+        prepared_ = nullptr;
         for (std::size_t i = last_attention_; i < tasks_.size(); ++i) run_task(tasks_[i], some);
         const float* result = value(output_);
         out = std::copy(result, result + static_cast<std::int64_t>(count) * outputs(), out);
@@ -274,8 +274,9 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
         case Op::bit_linear:
         case Op::linear: {
             // Queries, keys and values have one input, which is quantised once.
-            task.layer->run(x, count, prepared_ == step.inputs[0], y, pool_, scratch_);
-            if (task.layer->quantizes()) prepared_ = step.inputs[0];
+            const bool again = prepared_ != nullptr && prepared_->step.inputs[0] == step.inputs[0] && prepared_->layer->prepares_for(*task.layer);
+            task.layer->run(x, count, again, y, pool_, scratch_);
+            if (task.layer->quantizes()) prepared_ = &task;
             return;
         }
         case Op::bit_embedding:

@@ -98,7 +98,7 @@ class Decoder {
     std::vector<Sequence> sequences_;
     ThreadPool pool_;
     DenseScratch scratch_;
-    int prepared_ = -1;  // the value whose rows stand quantised in scratch_
+    const Task* prepared_ = nullptr;  // whose input stands quantised in scratch_
     mutable std::mutex mutex_;
 };
 

@@ -198,13 +198,8 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
     } else {
         kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
     }
-    if (few) {
-        for (std::int64_t k = 0; k < inputs_; ++k) row.total += static_cast<std::int8_t>(to[k]);
-        row.total -= static_cast<std::int32_t>(inputs_) * shift;
-    } else {
-        for (std::int64_t k = 0; k < inputs_; ++k) row.total += to[k];
-        row.total -= static_cast<std::int32_t>(inputs_) * shift;
-    }
+    if (!plus_minus_) return;
+    for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
 }
 
 void DenseLayer::prepare_row(std::int64_t r, std::uint8_t* prepared, const DenseScratch& scratch) const {

@@ -49,6 +49,8 @@ class DenseLayer {
     // x (rows, inputs) to y (rows, outputs). `again`: the layer that ran before had the same x, so that what was prepared of it can be used.
     void run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const;
     bool quantizes() const { return quantize_; }
+    // Whether what this layer prepares of an input serves another one of the same input.
+    bool prepares_for(const DenseLayer& other) const { return quantize_ && other.quantize_ && plus_minus_ == other.plus_minus_; }
     // The kernel and the layout of its weights, for people.
     std::string how() const;
     std::size_t bytes() const;

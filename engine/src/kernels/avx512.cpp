@@ -173,24 +173,26 @@ using Layout = Columns<16>;
 // Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
 constexpr int tables_of_step = 128;
 
-// Entry i has the sum of those of five inputs whose bits are set in i.
-__m512i subset_sums(const std::int16_t* x) {
-    __m512i sums = _mm512_maskz_set1_epi16(0xAAAAAAAAu, x[0]);
-    sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi16(x[1]));
-    sums = _mm512_mask_add_epi16(sums, 0xF0F0F0F0u, sums, _mm512_set1_epi16(x[2]));
-    sums = _mm512_mask_add_epi16(sums, 0xFF00FF00u, sums, _mm512_set1_epi16(x[3]));
-    return _mm512_mask_add_epi16(sums, 0xFFFF0000u, sums, _mm512_set1_epi16(x[4]));
+// Entry i has the sum of those of five inputs whose bits are set in i. Each input stands twice in 32 bits: a broadcast of those is a load alone, one of
+// 16 bits would take a shuffle too.
+__m512i subset_sums(const std::int32_t* x) {
+    __m512i sums = _mm512_maskz_mov_epi16(0xAAAAAAAAu, _mm512_set1_epi32(x[0]));
+    sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi32(x[1]));
+    sums = _mm512_mask_add_epi16(sums, 0xF0F0F0F0u, sums, _mm512_set1_epi32(x[2]));
+    sums = _mm512_mask_add_epi16(sums, 0xFF00FF00u, sums, _mm512_set1_epi32(x[3]));
+    return _mm512_mask_add_epi16(sums, 0xFFFF0000u, sums, _mm512_set1_epi32(x[4]));
 }
 
 void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
     for (std::int64_t s = 0; s < steps; ++s, x += 16, prepared += tables_of_step * 2) {
-        alignas(32) std::int16_t wide[16];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(wide), _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
-        const __m512i sums = subset_sums(wide);
+        alignas(64) std::int32_t twice[16];
+        const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+        _mm512_store_si512(twice, _mm512_mask_blend_epi16(0xAAAAAAAAu, wide, _mm512_slli_epi32(wide, 16)));
+        const __m512i sums = subset_sums(twice);
         _mm512_storeu_si512(prepared, sums);
-        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(sums, _mm512_set1_epi16(wide[5])));
-        _mm512_storeu_si512(prepared + 128, subset_sums(wide + 6));
-        _mm512_storeu_si512(prepared + 192, subset_sums(wide + 11));
+        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(sums, _mm512_set1_epi32(twice[5])));
+        _mm512_storeu_si512(prepared + 128, subset_sums(twice + 6));
+        _mm512_storeu_si512(prepared + 192, subset_sums(twice + 11));
     }
 }
 
