@@ -189,7 +189,12 @@ def draw(results: dict[str, Any], path: Path) -> None:
             )
             for place, value, name in zip(places, shares, [name for name in cases if name in found], strict=True):
                 panel.text(
-                    value + 1, place, f"{value:.0f} %, {found[name]['gmac_per_s']:.0f} GMAC/s", va="center", fontsize=7
+                    value + 1,
+                    place,
+                    f"{value:.0f} %, {found[name]['gmac_per_s']:.0f} GMAC/s",
+                    va="center",
+                    fontsize=7,
+                    bbox={"color": "white", "pad": 0.5},
                 )
         panel.axvline(100, color="black", linewidth=0.8)
         panel.set_xlim(0, max(125, panel.get_xlim()[1] + 35))
@@ -197,10 +202,10 @@ def draw(results: dict[str, Any], path: Path) -> None:
         panel.set_xlabel("% of the limit measured in the same run")
         panel.set_yticks(range(len(cases)), cases)
         panel.spines[["top", "right"]].set_visible(False)
-    panels[0][0].invert_yaxis()
-    panels[0][0].set_ylabel("outputs x inputs of a dense layer of bits")
+    panels[0][0].set_ylim(len(cases) - 0.5, -0.5)
     figure.suptitle(
-        f"{results['machine']['cpu']}: one row against reading the bits, many rows against multiplying bytes",
+        f"Dense layers of bits (outputs x inputs) on {results['machine']['cpu']}:\n"
+        "one row against reading the bits, many rows against multiplying bytes in registers",
         fontsize=11,
     )
     handles, labels = panels[0][0].get_legend_handles_labels()
@@ -266,7 +271,7 @@ def instruction_table(results: dict[str, Any]) -> str:
     lines = [heading(results["machine"]), "", f"    {results['command']}", ""]
     lines += [f"| kernel | work | {' | '.join(isas)} |", f"| --- | --- |{' ---: |' * len(isas)}"]
     for kernel in dict.fromkeys(row["kernel"] for row in rows):
-        cells = {row["isa"]: f"{row['per_product']:.4f}" for row in rows if row["kernel"] == kernel}
+        cells = {row["isa"]: f"{row['per_product']:.5f}" for row in rows if row["kernel"] == kernel}
         size = next(row["size"] for row in rows if row["kernel"] == kernel)
         lines.append(f"| {kernel} | {size} | {' | '.join(cells.get(isa, '') for isa in isas)} |")
     methods = {isa: sorted({row["method"] for row in rows if row["isa"] == isa}) for isa in isas}
