@@ -1,0 +1,137 @@
+#include "instructions.h"
+
+#include <csignal>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
+namespace onebit {
+namespace {
+
+constexpr int inputs = 4096;       // of a product with bits
+constexpr int panel_inputs = 512;  // of a product with a panel
+constexpr int rows = 24;
+constexpr int tokens = 256, features = 64;
+
+// Any numbers: no kernel's way depends on them. Made in a few instructions, as these are counted too.
+template <class T>
+std::vector<T> some_numbers(std::size_t count) {
+    std::vector<T> numbers(count);
+    for (std::size_t i = 0; i < count; ++i)
+        numbers[i] = static_cast<T>(static_cast<std::int32_t>(static_cast<std::uint32_t>(i) * 2654435761u >> 24) - 100);
+    return numbers;
+}
+
+// A whole number of tiles in every layout.
+void product_bits(const Kernels& k, int times) {
+    constexpr int outputs = 256;
+    const int units = outputs / k.layout.unit_outputs, steps = inputs / k.layout.step_inputs;
+    const auto bits = some_numbers<std::uint8_t>(static_cast<std::size_t>(units * steps * unit_step_bytes));
+    const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * k.layout.prepared_bytes));
+    k.prepare_bits(x.data(), steps, prepared.data());
+    std::vector<std::int32_t> sums(outputs);
+    const int in_tile = units < k.layout.tile_units ? units : k.layout.tile_units;
+    for (int i = 0; i < times; ++i) {
+        for (int unit = 0; unit < units; unit += in_tile) {
+            k.product_bits(bits.data() + static_cast<std::ptrdiff_t>(unit) * steps * unit_step_bytes, in_tile * unit_step_bytes, in_tile,
+                           prepared.data(), steps, sums.data() + unit * k.layout.unit_outputs);
+        }
+    }
+}
+
+void prepare_bits(const Kernels& k, int times) {
+    const int steps = inputs / k.layout.step_inputs;
+    const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * k.layout.prepared_bytes));
+    for (int i = 0; i < times; ++i) k.prepare_bits(x.data(), steps, prepared.data());
+}
+
+template <class Input, class Weight, class Sum>
+void with_panel(void (*product)(const Input* const*, int, const Segments&, const Weight*, int, Sum*, std::ptrdiff_t), int times) {
+    constexpr int width = max_blocks * block_outputs;
+    const auto x = some_numbers<Input>(rows * panel_inputs + slack_bytes);
+    std::vector<Weight> panel(static_cast<std::size_t>(panel_inputs * width), Weight{1});
+    std::vector<Sum> sums(static_cast<std::size_t>(rows * width));
+    const Input* from[rows];
+    for (int r = 0; r < rows; ++r) from[r] = x.data() + r * panel_inputs;
+    const std::ptrdiff_t no_offset = 0;
+    const Segments segments{&no_offset, 1, panel_inputs};
+    for (int i = 0; i < times; ++i) product(from, rows, segments, panel.data(), max_blocks, sums.data(), width);
+}
+
+void product_int8(const Kernels& k, int times) {
+    with_panel(k.product_int8, times);
+}
+
+void product_float(const Kernels& k, int times) {
+    with_panel(k.product_float, times);
+}
+
+template <class Stored>
+void attend(void (*kernel)(const float*, const Stored*, const Stored*, const Attended&, float*, float*), int times) {
+    const auto q = some_numbers<float>(features);
+    const std::vector<Stored> keys(tokens * features), values(tokens * features);
+    std::vector<float> scores(tokens), y(features);
+    const Attended a{1, tokens, features, key_block * features, features, features, tokens, 0.125f};
+    for (int i = 0; i < times; ++i) kernel(q.data(), keys.data(), values.data(), a, scores.data(), y.data());
+}
+
+void attend_float(const Kernels& k, int times) {
+    attend(k.attend, times);
+}
+
+void attend_bf16(const Kernels& k, int times) {
+    attend(k.attend_bf16, times);
+}
+
+}  // namespace
+
+const Work all_work[] = {
+    {"product_bits", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
+    // What is made once serves all outputs.
+    {"prepare_bits", "4096 inputs, for 4096 outputs", 4096.0 * inputs, prepare_bits},
+    {"product_int8", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_int8},
+    {"product_float", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_float},
+    {"attend", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_float},
+    {"attend_bf16", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_bf16},
+};
+const int work_count = static_cast<int>(sizeof all_work / sizeof *all_work);
+
+std::int64_t count_single_steps(const Work& work, const Kernels& kernels, int times) {
+#if defined(__linux__)
+    const pid_t child = fork();
+    if (child < 0) return -1;
+    if (child == 0) {
+        if (ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) _exit(1);
+        // Once untold: the system resolves functions and maps memory when they are first used.
+        work.run(kernels, 1);
+        raise(SIGSTOP);
+        work.run(kernels, times);
+        raise(SIGSTOP);
+        _exit(0);
+    }
+    std::int64_t count = 0;
+    int status = 0;
+    const auto stopped_by = [&](int signal) { return WIFSTOPPED(status) && WSTOPSIG(status) == signal; };
+    bool good = waitpid(child, &status, 0) == child && stopped_by(SIGSTOP);
+    while (good && ptrace(PTRACE_SINGLESTEP, child, nullptr, nullptr) == 0 && waitpid(child, &status, 0) == child && stopped_by(SIGTRAP)) ++count;
+    good = good && stopped_by(SIGSTOP);
+    if (!WIFEXITED(status) && !WIFSIGNALED(status)) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+    }
+    return good ? count : -1;
+#else
+    (void)work, (void)kernels, (void)times;
+    return -1;
+#endif
+}
+
+}  // namespace onebit
