@@ -5,6 +5,8 @@
 #include <cstring>
 #include <vector>
 
+#include "bit_matrix.h"
+
 #if defined(__linux__)
 #include <sys/ptrace.h>
 #include <sys/wait.h>
@@ -31,19 +33,13 @@ std::vector<T> some_numbers(std::size_t count) {
 // A whole number of tiles in every layout.
 void product_bits(const Kernels& k, int times) {
     constexpr int outputs = 256;
-    const int units = outputs / k.layout.unit_outputs, steps = inputs / k.layout.step_inputs;
-    const auto bits = some_numbers<std::uint8_t>(static_cast<std::size_t>(units * steps * unit_step_bytes));
+    std::vector<std::uint8_t> bits = some_numbers<std::uint8_t>(BitMatrix::bytes(inputs, outputs, k));
+    const BitMatrix matrix(k, nullptr, inputs, outputs, bits.data());
     const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
-    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * k.layout.prepared_bytes));
-    k.prepare_bits(x.data(), steps, prepared.data());
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(matrix.prepared_bytes()));
+    k.prepare_bits(x.data(), matrix.steps(), prepared.data());
     std::vector<std::int32_t> sums(outputs);
-    const int in_tile = units < k.layout.tile_units ? units : k.layout.tile_units;
-    for (int i = 0; i < times; ++i) {
-        for (int unit = 0; unit < units; unit += in_tile) {
-            k.product_bits(bits.data() + static_cast<std::ptrdiff_t>(unit) * steps * unit_step_bytes, in_tile * unit_step_bytes, in_tile,
-                           prepared.data(), steps, sums.data() + unit * k.layout.unit_outputs);
-        }
-    }
+    for (int i = 0; i < times; ++i) matrix.multiply(0, matrix.units(), prepared.data(), 1, sums.data(), outputs);
 }
 
 void prepare_bits(const Kernels& k, int times) {

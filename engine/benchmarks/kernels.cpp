@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "bit_matrix.h"
+#include "block.h"
 #include "cpu.h"
 #include "dense_layer.h"
 #include "instructions.h"
@@ -20,6 +22,7 @@
 
 namespace {
 
+using onebit::BitMatrix;
 using onebit::DenseLayer;
 using onebit::Kernels;
 using onebit::Pages;
@@ -104,8 +107,11 @@ class Layers {
         norm.op = onebit::Op::normalize;
         norm.eps = 1e-5f;
         const std::size_t before = onebit::huge_bytes();
+        // One block for all, as a decoder has it.
+        const std::size_t bytes = onebit::BitMatrix::bytes(c.inputs, c.outputs, kernels);
+        memory_ = onebit::Block(bytes * c.layers(), true);
         for (std::size_t i = 0; i < c.layers(); ++i) {
-            layers_.push_back(std::make_unique<DenseLayer>(step, c.inputs, c.outputs, true, kernels));
+            layers_.push_back(std::make_unique<DenseLayer>(step, c.inputs, c.outputs, true, kernels, memory_.data() + i * bytes));
             layers_.back()->fuse(norm);
         }
         const auto found = static_cast<double>(onebit::huge_bytes()) - static_cast<double>(before);
@@ -127,6 +133,7 @@ class Layers {
     double huge_share() const { return huge_share_; }
 
   private:
+    onebit::Block memory_;
     std::vector<std::unique_ptr<DenseLayer>> layers_;
     onebit::DenseScratch scratch_;
     std::vector<float> x_, y_;
@@ -138,38 +145,29 @@ class Layers {
 // The product with bits alone, over memory of the layout's size, divided among threads as a layer divides it.
 class Product {
   public:
-    Product(const Case& c, const Kernels& kernels)
-        : kernels_(kernels),
-          outputs_(c.outputs),
-          inputs_(c.inputs),
-          steps_((c.inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs),
-          units_((c.outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs),
-          sums_(static_cast<std::size_t>(units_ * kernels.layout.unit_outputs)) {
-        std::vector<std::int8_t> x(static_cast<std::size_t>(steps_ * kernels.layout.step_inputs + onebit::slack_bytes));
+    Product(const Case& c, const Kernels& kernels) : kernels_(kernels), outputs_(c.outputs), inputs_(c.inputs) {
+        const BitMatrix matrix(kernels, nullptr, c.inputs, c.outputs, nullptr);
+        std::vector<std::int8_t> x(static_cast<std::size_t>(matrix.padded_inputs() + onebit::slack_bytes));
         for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
-        prepared_.resize(static_cast<std::size_t>(steps_ * kernels.layout.prepared_bytes));
-        kernels_.prepare_bits(x.data(), steps_, prepared_.data());
+        prepared_.resize(static_cast<std::size_t>(matrix.prepared_bytes()));
+        sums_.resize(static_cast<std::size_t>(matrix.padded_outputs()));
+        kernels_.prepare_bits(x.data(), matrix.steps(), prepared_.data());
     }
 
-    std::size_t bytes() const { return static_cast<std::size_t>(units_ * steps_ * onebit::unit_step_bytes); }
+    std::size_t bytes() const { return BitMatrix::bytes(inputs_, outputs_, kernels_); }
 
     void run(const std::uint8_t* bits, ThreadPool& pool) {
-        const std::int64_t pieces = std::min<std::int64_t>(units_, pool.threads());
+        // It is only read.
+        const BitMatrix matrix(kernels_, nullptr, inputs_, outputs_, const_cast<std::uint8_t*>(bits));
+        const std::int64_t units = matrix.units(), pieces = std::min<std::int64_t>(units, pool.threads());
         onebit::parallel(pool, outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
-            const std::int64_t end = units_ * (piece + 1) / pieces;
-            for (std::int64_t unit = units_ * piece / pieces; unit < end;) {
-                const std::int64_t in_tile = kernels_.layout.tile_units, first = unit / in_tile * in_tile;
-                const std::int64_t width = std::min(in_tile, units_ - first), next = std::min(first + width, end);
-                kernels_.product_bits(bits + (first * steps_ + (unit - first)) * onebit::unit_step_bytes, width * onebit::unit_step_bytes,
-                                      static_cast<int>(next - unit), prepared_.data(), steps_, sums_.data() + unit * kernels_.layout.unit_outputs);
-                unit = next;
-            }
+            matrix.multiply(units * piece / pieces, units * (piece + 1) / pieces, prepared_.data(), 1, sums_.data(), matrix.padded_outputs());
         });
     }
 
   private:
     const Kernels& kernels_;
-    std::int64_t outputs_, inputs_, steps_, units_;
+    std::int64_t outputs_, inputs_;
     std::vector<std::uint8_t> prepared_;
     std::vector<std::int32_t> sums_;
 };

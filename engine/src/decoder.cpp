@@ -66,7 +66,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     names_ = std::move(program.names);
     std::size_t bits_bytes = 0;
     for (const Step& step : program.steps) {
-        if (step.op == Op::bit_linear) bits_bytes += DenseLayer::bits_bytes(widths_[at(step.inputs[0])], widths_[at(step.output)], kernels_);
+        if (step.op == Op::bit_linear) bits_bytes += BitMatrix::bytes(widths_[at(step.inputs[0])], widths_[at(step.output)], kernels_);
     }
     weights_ = Block(bits_bytes, true);
     std::uint8_t* bits = weights_.data();
@@ -79,7 +79,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
             const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
             const std::int64_t inputs = widths_[at(step.inputs[0])];
             task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
-            if (step.op == Op::bit_linear) bits += DenseLayer::bits_bytes(inputs, width, kernels_);
+            if (step.op == Op::bit_linear) bits += BitMatrix::bytes(inputs, width, kernels_);
             while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
                    task.layer->fuse(program.steps[i + 1])) {
                 task.fused += std::string(" + ") + op_name(program.steps[++i].op);

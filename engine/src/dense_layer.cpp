@@ -23,21 +23,13 @@ std::size_t DenseScratch::bytes() const {
     return sum;
 }
 
-std::size_t DenseLayer::bits_bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    const std::int64_t steps = (inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs;
-    const std::int64_t units = (outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs;
-    return static_cast<std::size_t>(steps * units * unit_step_bytes);
-}
-
 DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits)
     : kernels_(kernels),
       quantize_(quantize),
       plus_minus_(step.plus_minus),
       inputs_(inputs),
       outputs_(outputs),
-      steps_((inputs + kernels.layout.step_inputs - 1) / kernels.layout.step_inputs),
-      units_((outputs + kernels.layout.unit_outputs - 1) / kernels.layout.unit_outputs),
-      bits_(step.bits == nullptr ? nullptr : bits) {
+      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, outputs, bits)) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
@@ -49,48 +41,25 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
         }
         return;
     }
-    const BitLayout& layout = kernels_.layout;
-    const std::int64_t stored = row_bytes(inputs);
-    for (std::int64_t unit = 0; unit < units_; ++unit) {
-        const std::int64_t first = unit * layout.unit_outputs;
-        const auto rows = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
-        const Tile at = tile_of(unit);
-        std::uint8_t* to = bits_ + (at.bits - bits_);
-        if (rows < layout.unit_outputs) {
-            for (std::int64_t s = 0; s < steps_; ++s) std::fill_n(to + s * at.step_stride, unit_step_bytes, std::uint8_t{0});
-        }
-        kernels_.lay_out(step.bits + first * stored, stored, rows, inputs, to, at.step_stride);
-    }
     for (std::int64_t o = 0; step.bias_bits != nullptr && o < outputs; ++o) {
         const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
         bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
     }
     if (!quantize_) return;
     // How many bits each output has: the product itself counts them fastest.
-    std::vector<std::int8_t> ones(static_cast<std::size_t>(steps_ * layout.step_inputs), 1);
-    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps_ * layout.prepared_bytes));
-    kernels_.prepare_bits(ones.data(), steps_, prepared.data());
-    offset_sums_.resize(static_cast<std::size_t>(units_ * layout.unit_outputs));
-    for (std::int64_t unit = 0; unit < units_;) {
-        const Tile tile = tile_of(unit);
-        kernels_.product_bits(tile.bits, tile.step_stride, static_cast<int>(tile.end - unit), prepared.data(), steps_,
-                              offset_sums_.data() + unit * layout.unit_outputs);
-        unit = tile.end;
-    }
+    std::vector<std::int8_t> ones(static_cast<std::size_t>(bits_.padded_inputs()), 1);
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(bits_.prepared_bytes()));
+    kernels_.prepare_bits(ones.data(), bits_.steps(), prepared.data());
+    offset_sums_.resize(static_cast<std::size_t>(bits_.padded_outputs()));
+    bits_.multiply(0, bits_.units(), prepared.data(), 1, offset_sums_.data(), bits_.padded_outputs());
     for (std::int32_t& sum : offset_sums_) sum *= signed_shift;
 }
 
 std::string DenseLayer::how() const {
-    if (bits_ == nullptr) return "float weights";
+    if (bits_.empty()) return "float weights";
     if (!quantize_) return "bits expanded to floats";
     const BitLayout& layout = kernels_.layout;
     return layout.name + (layout.most_rows == any_rows ? std::string() : "; panels of bytes beyond " + std::to_string(layout.most_rows) + " rows");
-}
-
-DenseLayer::Tile DenseLayer::tile_of(std::int64_t unit) const {
-    const std::int64_t in_tile = kernels_.layout.tile_units, first = unit / in_tile * in_tile;
-    const std::int64_t units = std::min(in_tile, units_ - first);
-    return {bits_ + (first * steps_ + (unit - first)) * unit_step_bytes, units * unit_step_bytes, first + units};
 }
 
 bool DenseLayer::fuse(const Step& next) {
@@ -133,7 +102,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
         return;
     }
     const BitLayout& layout = kernels_.layout;
-    const std::int64_t length = steps_ * layout.step_inputs;
+    const std::int64_t length = bits_.padded_inputs();
     const bool few = rows <= layout.most_rows && inputs_ <= layout.most_inputs;
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
     scratch.sums8.reserve(sums_size);
@@ -143,7 +112,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
         for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
     }
     const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
-    const std::int64_t prepared_bytes = steps_ * layout.prepared_bytes;
+    const std::int64_t prepared_bytes = bits_.prepared_bytes();
     if (rows >= least_rows_of_a_thread * pool.threads()) {
         // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
         const std::int64_t at_once =
@@ -158,7 +127,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
             if (few) {
                 std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
                 for (std::int64_t r = first; r < end; ++r) prepare_row(r, prepared + (r - first) * prepared_bytes, scratch);
-                multiply_bits(0, units_, first, end, prepared, scratch);
+                bits_.multiply(0, bits_.units(), prepared, end - first, scratch.sums8.data() + first * stride, stride);
             }
             for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first, end, thread, scratch);
             for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
@@ -181,7 +150,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
 }
 
 void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
-    const std::int64_t stride = steps_ * kernels_.layout.step_inputs;
+    const std::int64_t stride = bits_.padded_inputs();
     Range range;
     kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(range);
@@ -203,8 +172,8 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
 }
 
 void DenseLayer::prepare_row(std::int64_t r, std::uint8_t* prepared, const DenseScratch& scratch) const {
-    const std::uint8_t* levels = scratch.levels.data() + r * steps_ * kernels_.layout.step_inputs;
-    kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), steps_, prepared);
+    const std::uint8_t* levels = scratch.levels.data() + r * bits_.padded_inputs();
+    kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
 void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
@@ -231,50 +200,25 @@ void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* 
 }
 
 void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t pieces = std::min<std::int64_t>(units_, pool.threads());
+    const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
     // Reading bits is so fast that waking a thread pays later than elsewhere.
     parallel(pool, rows * outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
-        multiply_bits(units_ * piece / pieces, units_ * (piece + 1) / pieces, 0, rows, scratch.prepared.data(), scratch);
+        bits_.multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, scratch.prepared.data(), rows, scratch.sums8.data(),
+                       sums_stride());
     });
 }
 
-void DenseLayer::multiply_bits(std::int64_t unit, std::int64_t end, std::int64_t first_row, std::int64_t end_row, const std::uint8_t* prepared,
-                               DenseScratch& scratch) const {
-    const std::int64_t stride = units_ * kernels_.layout.unit_outputs;
-    while (unit < end) {
-        const Tile tile = tile_of(unit);
-        const std::int64_t next = std::min(tile.end, end);
-        for (std::int64_t r = first_row; r < end_row; ++r) {
-            kernels_.product_bits(tile.bits, tile.step_stride, static_cast<int>(next - unit),
-                                  prepared + (r - first_row) * steps_ * kernels_.layout.prepared_bytes, steps_,
-                                  scratch.sums8.data() + r * stride + unit * kernels_.layout.unit_outputs);
-        }
-        unit = next;
-    }
-}
-
-template <class Expand>
-void DenseLayer::expand_panel(std::int64_t p, const Expand& expand) const {
-    const std::int64_t first = p * panel_outputs, unit = first / kernels_.layout.unit_outputs;
-    const std::int64_t tile_first = unit / kernels_.layout.tile_units * kernels_.layout.tile_units;
-    const Tile tile = tile_of(tile_first);
-    expand(tile.bits, tile.step_stride, static_cast<int>((first - tile_first * kernels_.layout.unit_outputs) / block_outputs));
-}
-
 int DenseLayer::blocks_of(std::int64_t p) const {
-    const std::int64_t left = units_ * kernels_.layout.unit_outputs - p * panel_outputs;
-    return static_cast<int>(std::min<std::int64_t>(panel_outputs, left) / block_outputs);
+    return static_cast<int>(std::min<std::int64_t>(panel_outputs, bits_.padded_outputs() - p * panel_outputs) / block_outputs);
 }
 
 void DenseLayer::multiply_panel(std::int64_t p, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const {
-    const std::int64_t length = steps_ * kernels_.layout.step_inputs, stride = units_ * kernels_.layout.unit_outputs, first = p * panel_outputs;
+    const std::int64_t length = bits_.padded_inputs(), stride = sums_stride(), first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
     const int blocks = blocks_of(p);
-    expand_panel(p, [&](const std::uint8_t* tile, std::ptrdiff_t step_stride, int first_block) {
-        kernels_.expand_bits_int8(tile, step_stride, steps_, first_block, blocks, panel);
-    });
+    bits_.expand(p * panel_blocks, blocks, panel);
     for (; row < end; row += kernels_.rows_at_once) {
         const std::uint8_t* from[max_rows];
         const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - row));
@@ -287,21 +231,18 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const std::int64_t stride = sums_stride();
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
-    if (bits_ != nullptr) {
-        const std::int64_t length = steps_ * kernels_.layout.step_inputs;
-        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(length * panel_outputs));
+    if (!bits_.empty()) {
+        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(bits_.padded_inputs() * panel_outputs));
     }
     const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
     parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
         const std::int64_t first = p * panel_outputs;
         const float* panel = weights_.data() + first * inputs_;
         int blocks = panel_blocks;
-        if (bits_ != nullptr) {
+        if (!bits_.empty()) {
             float* expanded = scratch.threads[static_cast<std::size_t>(thread)].panel.data();
             blocks = blocks_of(p);
-            expand_panel(p, [&](const std::uint8_t* tile, std::ptrdiff_t step_stride, int first_block) {
-                kernels_.expand_bits_float(tile, step_stride, steps_, first_block, blocks, plus_minus_, expanded);
-            });
+            bits_.expand(p * panel_blocks, blocks, plus_minus_, expanded);
             panel = expanded;
         }
         for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
@@ -315,12 +256,12 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
 
 std::int64_t DenseLayer::sums_stride() const {
     // Bits come in whole units, floats in whole panels.
-    return bits_ == nullptr ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : units_ * kernels_.layout.unit_outputs;
+    return bits_.empty() ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : bits_.padded_outputs();
 }
 
 std::size_t DenseLayer::bytes() const {
-    return (bits_ == nullptr ? 0 : static_cast<std::size_t>(units_ * steps_ * unit_step_bytes)) +
-           sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) + sizeof(std::int32_t) * offset_sums_.size();
+    return bits_.bytes() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
+           sizeof(std::int32_t) * offset_sums_.size();
 }
 
 }  // namespace onebit

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "bit_matrix.h"
 #include "kernels/kernels.h"
 #include "product_layer.h"
 #include "program.h"
@@ -38,8 +39,6 @@ struct DenseScratch {
 
 class DenseLayer {
   public:
-    // Bytes that a binary layer's bits take in the instruction set's layout.
-    static std::size_t bits_bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
     // Copies the step's tensors, a binary layer's to `bits`, where the caller has made room. `quantize`: 8-bit inputs (binary layers only).
     DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
@@ -61,22 +60,9 @@ class DenseLayer {
     void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
     void multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
     void prepare_row(std::int64_t row, std::uint8_t* prepared, const DenseScratch& scratch) const;
-    // Some units of outputs with some rows, of which the first is prepared at `prepared`.
-    void multiply_bits(std::int64_t unit, std::int64_t end, std::int64_t first_row, std::int64_t end_row, const std::uint8_t* prepared,
-                       DenseScratch& scratch) const;
     // Rows from `row` to `end` with a panel of outputs.
     void multiply_panel(std::int64_t panel, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
-    // From a unit to the end of its tile.
-    struct Tile {
-        const std::uint8_t* bits;
-        std::ptrdiff_t step_stride;
-        std::int64_t end;  // unit
-    };
-    Tile tile_of(std::int64_t unit) const;
-    // Calls expand(tile, step_stride, first block in the tile) for a panel of outputs.
-    template <class Expand>
-    void expand_panel(std::int64_t panel, const Expand& expand) const;
     int blocks_of(std::int64_t panel) const;
     std::int64_t sums_stride() const;  // from a row's sums to the next's
 
@@ -84,8 +70,7 @@ class DenseLayer {
     bool quantize_;
     bool plus_minus_;
     std::int64_t inputs_, outputs_;
-    std::int64_t steps_, units_;  // of the instruction set's layout
-    std::uint8_t* bits_;          // tiles of units; null for float layers
+    BitMatrix bits_;              // of binary layers
     std::vector<float> weights_;  // of float layers: panels of 64 outputs
     std::vector<float> bias_;
     std::vector<std::int32_t> offset_sums_;  // 128 * ones of each output

@@ -37,7 +37,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         for (const int input : step.inputs) {
             if (input >= 0) ++uses[at(input)];
         }
-        if (reads_bits(step)) dense_bytes += DenseLayer::bits_bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
+        if (reads_bits(step)) dense_bytes += BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
     }
     ++uses[at(output_)];
 
@@ -53,7 +53,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
             if (reads_bits(step)) {
                 const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
                 task.dense = std::make_unique<DenseLayer>(step, inputs, outputs, true, kernels_, bits);
-                bits += DenseLayer::bits_bytes(inputs, outputs, kernels_);
+                bits += BitMatrix::bytes(inputs, outputs, kernels_);
             } else {
                 task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
             }

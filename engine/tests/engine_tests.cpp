@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "bit_matrix.h"
 #include "cpu.h"
 #include "decoder.h"
 #include "emulated_tiles.h"
@@ -211,9 +212,11 @@ void test_bits(const onebit::Kernels& fast) {
         fast.prepare_bits(x.data(), steps, prepared.data());
         // All units of the tile, and some of them as a thread takes them.
         std::vector<std::int32_t> sums(static_cast<std::size_t>(outputs)), some(static_cast<std::size_t>((count - first) * layout.unit_outputs));
-        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, sums.data());
+        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, false, sums.data());
         CHECK(sums == expected);
-        fast.product_bits(tile.data() + first * onebit::unit_step_bytes, stride, count - first, prepared.data(), steps, some.data());
+        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, true, sums.data());
+        for (std::size_t o = 0; o < sums.size(); ++o) CHECK(sums[o] == 2 * expected[o]);
+        fast.product_bits(tile.data() + first * onebit::unit_step_bytes, stride, count - first, prepared.data(), steps, false, some.data());
         CHECK(std::equal(some.begin(), some.end(), expected.begin() + first * layout.unit_outputs));
         // The panel is what the products with many rows take: its sums must be the same.
         const int all_blocks = outputs / onebit::block_outputs;
@@ -266,7 +269,7 @@ void test_long_sums(const onebit::Kernels& fast) {
             std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * bits.prepared_bytes));
             fast.prepare_bits(x.data(), steps, prepared.data());
             std::vector<std::int32_t> sums(static_cast<std::size_t>(bits.unit_outputs));
-            fast.product_bits(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, sums.data());
+            fast.product_bits(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, false, sums.data());
             for (const std::int32_t sum : sums) CHECK(sum == level * length);
         }
     }
@@ -285,6 +288,55 @@ void test_choice() {
         CHECK(onebit::supported(*all[i]) == error.empty());
         CHECK(error.empty() || error.find("this CPU lacks it") != std::string::npos);
         CHECK(onebit::feature_names(all[i]->needs).size() == static_cast<std::size_t>(std::popcount(all[i]->needs)));
+    }
+}
+
+// A whole layer's bits, of several chunks and tiles, multiplied and expanded in parts.
+void test_bit_matrix(const onebit::Kernels& fast) {
+    for (int round = 0; round < 12; ++round) {
+        const int inputs = pick(1, 2000), outputs = pick(1, 700), rows = pick(1, 3);
+        const auto row_bytes = onebit::row_bytes(inputs);
+        std::vector<std::uint8_t> stored(static_cast<std::size_t>(row_bytes * outputs), 0);
+        for (int o = 0; o < outputs; ++o) {
+            for (int i = 0; i < inputs; ++i) {
+                if (pick(0, 1) == 1) stored[static_cast<std::size_t>(o * row_bytes + i / 8)] |= static_cast<std::uint8_t>(1 << (i % 8));
+            }
+        }
+        std::vector<std::uint8_t> memory(onebit::BitMatrix::bytes(inputs, outputs, fast), 99);
+        const onebit::BitMatrix matrix(fast, stored.data(), inputs, outputs, memory.data());
+        const auto padded = static_cast<std::size_t>(matrix.padded_inputs()), all = static_cast<std::size_t>(matrix.padded_outputs());
+        std::vector<std::int8_t> x(padded * static_cast<std::size_t>(rows), 0);
+        std::vector<std::uint8_t> prepared(static_cast<std::size_t>(matrix.prepared_bytes() * rows));
+        std::vector<std::int32_t> expected(all * static_cast<std::size_t>(rows), 0), sums(expected.size(), -1);
+        for (int r = 0; r < rows; ++r) {
+            std::int8_t* row = x.data() + static_cast<std::size_t>(r) * padded;
+            for (int i = 0; i < inputs; ++i) row[i] = static_cast<std::int8_t>(pick(-128, 127));
+            fast.prepare_bits(row, matrix.steps(), prepared.data() + r * matrix.prepared_bytes());
+            for (int o = 0; o < outputs; ++o) {
+                for (int i = 0; i < inputs; ++i) {
+                    const bool set = (stored[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1) != 0;
+                    expected[static_cast<std::size_t>(r) * all + static_cast<std::size_t>(o)] += set ? row[i] : 0;
+                }
+            }
+        }
+        const std::int64_t middle = pick(0, static_cast<int>(matrix.units()));
+        matrix.multiply(0, middle, prepared.data(), rows, sums.data(), matrix.padded_outputs());
+        matrix.multiply(middle, matrix.units(), prepared.data(), rows, sums.data(), matrix.padded_outputs());
+        CHECK(sums == expected);
+        const int all_blocks = static_cast<int>(all) / onebit::block_outputs, first = pick(0, (all_blocks - 1) / 4) * 4;
+        const int blocks = std::min(all_blocks - first, onebit::max_blocks), width = 16 * blocks;
+        std::vector<std::int8_t> panel(padded * static_cast<std::size_t>(width));
+        std::vector<float> floats(panel.size());
+        matrix.expand(first, blocks, panel.data());
+        matrix.expand(first, blocks, false, floats.data());
+        for (int o = 0; o < width; ++o) {
+            std::int32_t sum = 0, float_sum = 0;
+            for (int k = 0; k < inputs; ++k) {
+                sum += panel[static_cast<std::size_t>((k / 4 * width + o) * 4 + k % 4)] * x[static_cast<std::size_t>(k)];
+                float_sum += static_cast<std::int32_t>(floats[static_cast<std::size_t>(k * width + o)]) * x[static_cast<std::size_t>(k)];
+            }
+            CHECK(sum == expected[static_cast<std::size_t>(16 * first + o)] && float_sum == sum);
+        }
     }
 }
 
@@ -558,6 +610,7 @@ int main() {
         test_rows_of_images(*all[i]);
         test_rows(*all[i]);
         test_bits(*all[i]);
+        test_bit_matrix(*all[i]);
         test_long_sums(*all[i]);
         test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);

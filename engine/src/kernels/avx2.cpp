@@ -85,6 +85,8 @@ using Layout = Columns<8>;
 
 // Sums of all subsets of 4 inputs lie between -512 and 508: as 32 * high + low - 512, two tables of 16 bytes.
 constexpr int tables_of_step = 64;
+// Tables of 4 KB.
+constexpr std::int64_t chunk_steps = 64;
 constexpr int low_bits = 5, bias = 512;
 
 // Two tables of four inputs: a byte `low` and a byte `high` for each subset.
@@ -113,12 +115,13 @@ __m256i both_lanes(const std::uint8_t* table) {
 
 // Look-ups of 32 bytes: those of 4 steps fit in bytes (8 * 31), those of 16 steps in 16 bits once low and high are joined. `registers` of 32 outputs.
 template <int registers>
-void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, std::int32_t* out) {
+void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, bool add, std::int32_t* out) {
     constexpr std::ptrdiff_t ahead = 2048;  // as in avx512.cpp
     const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i join = _mm256_set1_epi16(1 | (1 << low_bits) << 8);
     std::int32_t* totals = out;
-    for (int o = 0; o < registers * 32; ++o) totals[o] = static_cast<std::int32_t>(-2 * steps * bias);
+    const auto taken = static_cast<std::int32_t>(2 * steps * bias);
+    for (int o = 0; o < registers * 32; ++o) totals[o] = (add ? totals[o] : 0) - taken;
     for (std::int64_t first = 0; first < steps; first += 16) {
         const std::int64_t end = first + 16 < steps ? first + 16 : steps;
         __m256i words[registers][2];
@@ -144,23 +147,23 @@ void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8
             }
         }
         // Unpacking works in halves of a register: outputs 0 to 7 and 16 to 23 lie in the first, 8 to 15 and 24 to 31 in the second.
-        const auto add = [&](int o, __m128i eight) {
+        const auto put = [&](int o, __m128i eight) {
             auto* to = reinterpret_cast<__m256i*>(totals + o);
             _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), _mm256_cvtepu16_epi32(eight)));
         };
         for (int r = 0; r < registers; ++r) {
-            add(r * 32, _mm256_castsi256_si128(words[r][0]));
-            add(r * 32 + 8, _mm256_castsi256_si128(words[r][1]));
-            add(r * 32 + 16, _mm256_extracti128_si256(words[r][0], 1));
-            add(r * 32 + 24, _mm256_extracti128_si256(words[r][1], 1));
+            put(r * 32, _mm256_castsi256_si128(words[r][0]));
+            put(r * 32 + 8, _mm256_castsi256_si128(words[r][1]));
+            put(r * 32 + 16, _mm256_extracti128_si256(words[r][0], 1));
+            put(r * 32 + 24, _mm256_extracti128_si256(words[r][1], 1));
         }
     }
 }
 
-void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
                   std::int32_t* out) {
-    if (count == 1) return look_up<2>(units, step_stride, prepared, steps, out);
-    look_up<4>(units, step_stride, prepared, steps, out);
+    if (count == 1) return look_up<2>(units, step_stride, prepared, steps, add, out);
+    look_up<4>(units, step_stride, prepared, steps, add, out);
 }
 
 }  // namespace
@@ -173,8 +176,8 @@ const Kernels avx2_kernels = {
     expand_rows,
     product_int8,
     product_float,
-    {"8 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 2, tables_of_step, std::int64_t{1} << 24,
-     any_rows},
+    {"8 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 2, chunk_steps, tables_of_step,
+     std::int64_t{1} << 24, any_rows},
     Layout::lay_out,
     prepare_bits,
     product_bits,

@@ -172,9 +172,11 @@ using Layout = Columns<16>;
 
 // Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
 constexpr int tables_of_step = 128;
+// Tables of 4 KB.
+constexpr std::int64_t chunk_steps = 32;
 
-// Entry i has the sum of those of five inputs whose bits are set in i. Each input stands twice in 32 bits: a broadcast of those is a load alone, one of
-// 16 bits would take a shuffle too.
+// Entry i has the sum of those of five inputs whose bits are set in i. Each input stands twice in 32 bits: a broadcast of those is a load alone, one
+// of 16 bits would take a shuffle too.
 __m512i subset_sums(const std::int32_t* x) {
     __m512i sums = _mm512_maskz_mov_epi16(0xAAAAAAAAu, _mm512_set1_epi32(x[0]));
     sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi32(x[1]));
@@ -218,11 +220,15 @@ void expand_bits_panel(const std::uint8_t* tile, std::ptrdiff_t step_stride, std
 // A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16
 // steps fits in 16 bits (16 * 16 * 128 = 2^15).
 template <int units>
-void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, std::int32_t* out) {
-    // Bytes that stand ahead of those that are read: far enough for memory to answer, near enough to stay in the cache.
-    constexpr std::ptrdiff_t ahead = 4096;
+void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, bool add, std::int32_t* out) {
+    // Bytes that stand ahead of those that are read, for the second-level cache: nearer, memory answers too late; further or into the first level,
+    // what is fetched drives out what is needed.
+    constexpr std::ptrdiff_t ahead = 12288;
     __m512i totals[units][2];
-    for (int u = 0; u < units; ++u) totals[u][0] = totals[u][1] = _mm512_setzero_si512();
+    for (int u = 0; u < units; ++u) {
+        totals[u][0] = add ? _mm512_loadu_si512(out + u * 32) : _mm512_setzero_si512();
+        totals[u][1] = add ? _mm512_loadu_si512(out + u * 32 + 16) : _mm512_setzero_si512();
+    }
     for (std::int64_t first = 0; first < steps; first += 16) {
         const std::int64_t end = first + 16 < steps ? first + 16 : steps;
         __m512i sums[units];
@@ -233,7 +239,7 @@ void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8
 #pragma GCC unroll 8
             for (int u = 0; u < units; ++u) {
                 const __m512i bits = _mm512_loadu_si512(w + u * unit_step_bytes);
-                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T0);
+                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T1);
                 // The look-ups use the lowest bits of each index and ignore the others.
                 const __m512i a = _mm512_permutex2var_epi16(six_low, bits, six_high);
                 const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 6), five);
@@ -253,17 +259,17 @@ void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8
     }
 }
 
-void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
                   std::int32_t* out) {
     switch (count) {
-        case 1: return look_up<1>(units, step_stride, prepared, steps, out);
-        case 2: return look_up<2>(units, step_stride, prepared, steps, out);
-        case 3: return look_up<3>(units, step_stride, prepared, steps, out);
-        case 4: return look_up<4>(units, step_stride, prepared, steps, out);
-        case 5: return look_up<5>(units, step_stride, prepared, steps, out);
-        case 6: return look_up<6>(units, step_stride, prepared, steps, out);
-        case 7: return look_up<7>(units, step_stride, prepared, steps, out);
-        default: return look_up<8>(units, step_stride, prepared, steps, out);
+        case 1: return look_up<1>(units, step_stride, prepared, steps, add, out);
+        case 2: return look_up<2>(units, step_stride, prepared, steps, add, out);
+        case 3: return look_up<3>(units, step_stride, prepared, steps, add, out);
+        case 4: return look_up<4>(units, step_stride, prepared, steps, add, out);
+        case 5: return look_up<5>(units, step_stride, prepared, steps, add, out);
+        case 6: return look_up<6>(units, step_stride, prepared, steps, add, out);
+        case 7: return look_up<7>(units, step_stride, prepared, steps, add, out);
+        default: return look_up<8>(units, step_stride, prepared, steps, add, out);
     }
 }
 
@@ -277,8 +283,8 @@ constexpr Kernels avx512_kernels = {
     expand_int8,
     product_int8,
     product_float,
-    {"16 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 8, tables_of_step * 2, std::int64_t{1} << 24,
-     any_rows},
+    {"16 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 8, chunk_steps, tables_of_step * 2,
+     std::int64_t{1} << 24, any_rows},
     Layout::lay_out,
     prepare_bits,
     product_bits,

@@ -40,15 +40,18 @@ struct Segments {
 };
 
 // Bits of a dense layer in the layout that an instruction set's product with bits reads fastest (bits.h has them). 64 bytes, a unit's step, hold
-// `step_inputs` inputs of `unit_outputs` outputs. Units lie side by side in tiles: for each step the 64 bytes of one unit after the other's, so that
-// a layer is read as one stream. Inputs beyond a layer's last are zero bits.
+// `step_inputs` inputs of `unit_outputs` outputs. Units lie side by side in tiles: for each step the 64 bytes of one unit after the other's. All
+// tiles pass for a chunk of steps before the next chunk's begin, so that what was prepared of the inputs stays in the first-level cache while the
+// bits stream. Inputs beyond a layer's last are zero bits.
 constexpr int unit_step_bytes = 64;
 constexpr std::int64_t any_rows = std::int64_t{1} << 30;
+constexpr std::int64_t all_steps = std::int64_t{1} << 30;
 struct BitLayout {
     const char* name;
     int unit_outputs;
     int step_inputs;
     int tile_units;            // in a tile at most: so many as the product keeps in registers
+    std::int64_t chunk_steps;  // even, or all_steps
     int prepared_bytes;        // that `prepare_bits` makes of the inputs of a step
     std::int64_t most_inputs;  // up to which sums are exact
     std::int64_t most_rows;    // up to which it is faster than a panel is; any_rows where it always is
@@ -108,8 +111,8 @@ struct Kernels {
                     std::ptrdiff_t step_stride);
     // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
     void (*prepare_bits)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
-    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i]; exact.
-    void (*product_bits)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to what is there if `add`; exact.
+    void (*product_bits)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
                          std::int32_t* out);
     // Some blocks of 16 outputs of a tile to a panel of 0 and 1, as the products with many rows take it; for floats also of -1 and 1.
     void (*expand_bits_int8)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks,

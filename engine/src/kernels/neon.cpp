@@ -73,9 +73,9 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
 }
 
 // Inputs where the bit is set, added in pairs to 16 bits: at most 2 * 128 for each group.
-void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, std::int32_t* out) {
+void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, bool add, std::int32_t* out) {
     static_assert(groups_at_once * 2 * 128 <= 32767);
-    bits_by_halves(tile, x, groups, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
+    bits_by_halves(tile, x, groups, add, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
         int16x8_t sums[tile_blocks][2];
         for (int b = 0; b < tile_blocks; ++b) sums[b][0] = sums[b][1] = vdupq_n_s16(0);
         for (std::int64_t g = 0; g < n; ++g, part += tile_group_bytes) {

@@ -95,7 +95,7 @@ constexpr int tile_blocks = 8;
 constexpr int tile_outputs = Layout::unit_outputs, tile_group_bytes = unit_step_bytes;
 // A unit is a tile of its own.
 constexpr BitLayout bit_layout = {
-    "8 outputs of each input in a byte", Layout::unit_outputs, Layout::step_inputs, 1, Layout::step_inputs, std::int64_t{1} << 24, 4};
+    "8 outputs of each input in a byte", Layout::unit_outputs, Layout::step_inputs, 1, all_steps, Layout::step_inputs, std::int64_t{1} << 24, 4};
 
 void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
     std::memcpy(prepared, x, static_cast<std::size_t>(steps) * Layout::step_inputs);
@@ -103,9 +103,9 @@ void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepar
 
 // add(tile, x, groups, out) adds to the sums of 8 lanes.
 template <class Add>
-void bits_by_halves(const std::uint8_t* tile, const std::uint8_t* prepared, std::int64_t groups, std::int32_t* out, const Add& add) {
+void bits_by_halves(const std::uint8_t* tile, const std::uint8_t* prepared, std::int64_t groups, bool keep, std::int32_t* out, const Add& add) {
     const auto* x = reinterpret_cast<const std::int8_t*>(prepared);
-    std::memset(out, 0, sizeof *out * tile_outputs);
+    if (!keep) std::memset(out, 0, sizeof *out * tile_outputs);
     for (std::int64_t first = 0; first < groups; first += groups_at_once) {
         const std::int64_t here = std::min(groups_at_once, groups - first);
         for (int half = 0; half < 2; ++half) add(tile + first * tile_group_bytes + 32 * half, x + first * int8_group, here, out + 8 * half);

@@ -73,8 +73,8 @@ template <int lane>
 }
 
 // The test of a bit gives -1 where it is set, so these are the sums' negatives: two instructions for 16 products, whatever the bit's place.
-void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, std::int32_t* out) {
-    bits_by_halves(tile, x, groups, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
+void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, bool add, std::int32_t* out) {
+    bits_by_halves(tile, x, groups, add, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
         int32x4_t sums[tile_blocks][2];
         for (int b = 0; b < tile_blocks; ++b) sums[b][0] = sums[b][1] = vdupq_n_s32(0);
         std::int64_t g = 0;

@@ -29,10 +29,10 @@ void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepar
     std::memcpy(prepared, x, static_cast<std::size_t>(steps) * Layout::step_inputs);
 }
 
-void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps,
+void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
                   std::int32_t* out) {
     for (int o = 0; o < count * Layout::unit_outputs; ++o) {
-        std::int32_t sum = 0;
+        std::int32_t sum = add ? out[o] : 0;
         for (std::int64_t s = 0; s < steps; ++s) {
             std::uint16_t bits;
             std::memcpy(&bits, units + s * step_stride + o * 2, 2);
@@ -52,7 +52,7 @@ const Kernels scalar_kernels = {
     expand_rows,
     product<std::uint8_t, std::int8_t, std::int32_t, int8_group>,
     product<float, float, float, 1>,
-    {"16 inputs of each output side by side", Layout::unit_outputs, Layout::step_inputs, 8, Layout::step_inputs, std::int64_t{1} << 24, 4},
+    {"16 inputs of each output side by side", Layout::unit_outputs, Layout::step_inputs, 8, all_steps, Layout::step_inputs, std::int64_t{1} << 24, 4},
     Layout::lay_out,
     prepare_bits,
     product_bits,

@@ -1,0 +1,91 @@
+#include "bit_matrix.h"
+
+#include <algorithm>
+
+#include "program.h"
+
+namespace onebit {
+namespace {
+
+std::int64_t divide_up(std::int64_t n, std::int64_t by) {
+    return (n + by - 1) / by;
+}
+
+}  // namespace
+
+std::size_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+    return static_cast<std::size_t>(divide_up(inputs, kernels.layout.step_inputs) * divide_up(outputs, kernels.layout.unit_outputs) *
+                                    unit_step_bytes);
+}
+
+BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory)
+    : kernels_(&kernels),
+      inputs_(inputs),
+      steps_(divide_up(inputs, kernels.layout.step_inputs)),
+      units_(divide_up(outputs, kernels.layout.unit_outputs)),
+      chunks_(divide_up(steps_, kernels.layout.chunk_steps)),
+      memory_(memory) {
+    if (rows == nullptr) return;
+    const BitLayout& layout = kernels.layout;
+    const std::int64_t stored = row_bytes(inputs), chunk_inputs = layout.chunk_steps * layout.step_inputs;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const std::int64_t here = std::min(chunk_inputs, inputs - chunk * chunk_inputs);
+        for (std::int64_t unit = 0; unit < units_; ++unit) {
+            const Place to = place(chunk, unit);
+            const std::int64_t first = unit * layout.unit_outputs;
+            const auto count = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
+            if (count < layout.unit_outputs) {
+                for (std::int64_t s = 0; s < to.steps; ++s) std::fill_n(to.bits + s * to.step_stride, unit_step_bytes, std::uint8_t{0});
+            }
+            kernels.lay_out(rows + first * stored + chunk * chunk_inputs / 8, stored, count, here, to.bits, to.step_stride);
+        }
+    }
+}
+
+BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
+    const BitLayout& layout = kernels_->layout;
+    const std::int64_t done = chunk * layout.chunk_steps, steps = std::min(layout.chunk_steps, steps_ - done);
+    const std::int64_t tile = unit / layout.tile_units * layout.tile_units, width = std::min<std::int64_t>(layout.tile_units, units_ - tile);
+    return {memory_ + (done * units_ + steps * tile + (unit - tile)) * unit_step_bytes, width * unit_step_bytes, tile + width, steps};
+}
+
+void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
+                         std::int64_t sums_stride) const {
+    const BitLayout& layout = kernels_->layout;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const std::uint8_t* of_chunk = prepared + chunk * layout.chunk_steps * layout.prepared_bytes;
+        for (std::int64_t unit = first_unit; unit < end_unit;) {
+            const Place at = place(chunk, unit);
+            const std::int64_t next = std::min(at.tile_end, end_unit);
+            for (std::int64_t r = 0; r < rows; ++r) {
+                kernels_->product_bits(at.bits, at.step_stride, static_cast<int>(next - unit), of_chunk + r * prepared_bytes(), at.steps, chunk > 0,
+                                       sums + r * sums_stride + unit * layout.unit_outputs);
+            }
+            unit = next;
+        }
+    }
+}
+
+template <class Expand>
+void BitMatrix::expand_chunks(std::int64_t first_block, const Expand& expand) const {
+    const BitLayout& layout = kernels_->layout;
+    const std::int64_t tile_unit = first_block * block_outputs / layout.unit_outputs / layout.tile_units * layout.tile_units;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const Place at = place(chunk, tile_unit);
+        expand(at, static_cast<int>(first_block - tile_unit * layout.unit_outputs / block_outputs), chunk * layout.chunk_steps * layout.step_inputs);
+    }
+}
+
+void BitMatrix::expand(std::int64_t first_block, int blocks, std::int8_t* panel) const {
+    expand_chunks(first_block, [&](const Place& at, int block, std::int64_t input) {
+        kernels_->expand_bits_int8(at.bits, at.step_stride, at.steps, block, blocks, panel + input * blocks * block_outputs);
+    });
+}
+
+void BitMatrix::expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const {
+    expand_chunks(first_block, [&](const Place& at, int block, std::int64_t input) {
+        kernels_->expand_bits_float(at.bits, at.step_stride, at.steps, block, blocks, plus_minus, panel + input * blocks * block_outputs);
+    });
+}
+
+}  // namespace onebit

@@ -1,0 +1,53 @@
+// The bits of a dense layer as an instruction set's product reads them: one stream, in the order in which it passes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace onebit {
+
+// Memory is [chunk of steps][tile of units][step of the chunk][unit of the tile][64 bytes]; BitLayout says how large each is.
+class BitMatrix {
+  public:
+    static std::size_t bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+
+    BitMatrix() = default;
+    // Lays rows of bits (outputs, row_bytes(inputs)) out in `memory`, which the caller keeps. Null rows: the memory is as it is, to measure with.
+    BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory);
+
+    bool empty() const { return memory_ == nullptr; }
+    std::int64_t steps() const { return steps_; }
+    std::int64_t units() const { return units_; }
+    // Inputs with those that fill the last step, and outputs with those that fill the last unit.
+    std::int64_t padded_inputs() const { return steps_ * kernels_->layout.step_inputs; }
+    std::int64_t padded_outputs() const { return units_ * kernels_->layout.unit_outputs; }
+    std::int64_t prepared_bytes() const { return steps_ * kernels_->layout.prepared_bytes; }
+    std::size_t bytes() const { return static_cast<std::size_t>(steps_ * units_ * unit_step_bytes); }
+
+    // Some units of outputs times some rows of prepared inputs: sums[r * sums_stride + o] for each output o of the units.
+    void multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
+                  std::int64_t sums_stride) const;
+    // Some blocks of 16 outputs to a panel, as products with many rows take it.
+    void expand(std::int64_t first_block, int blocks, std::int8_t* panel) const;
+    void expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const;
+
+  private:
+    // Where a unit's first step of a chunk lies, and the distance from there to its next.
+    struct Place {
+        std::uint8_t* bits;
+        std::ptrdiff_t step_stride;
+        std::int64_t tile_end;  // the first unit behind the tile
+        std::int64_t steps;     // of the chunk
+    };
+    Place place(std::int64_t chunk, std::int64_t unit) const;
+    template <class Expand>
+    void expand_chunks(std::int64_t first_block, const Expand& expand) const;
+
+    const Kernels* kernels_ = nullptr;
+    std::int64_t inputs_ = 0, steps_ = 0, units_ = 0, chunks_ = 0;
+    std::uint8_t* memory_ = nullptr;
+};
+
+}  // namespace onebit
