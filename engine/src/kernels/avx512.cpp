@@ -173,25 +173,49 @@ using Layout = Columns<16>;
 // Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
 constexpr int tables_of_step = 128;
 
-// Entry i has the sum of those of five inputs whose bits are set in i.
-__m512i subset_sums(const std::int16_t* x) {
-    __m512i sums = _mm512_maskz_set1_epi16(0xAAAAAAAAu, x[0]);
-    sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi16(x[1]));
-    sums = _mm512_mask_add_epi16(sums, 0xF0F0F0F0u, sums, _mm512_set1_epi16(x[2]));
-    sums = _mm512_mask_add_epi16(sums, 0xFF00FF00u, sums, _mm512_set1_epi16(x[3]));
-    return _mm512_mask_add_epi16(sums, 0xFFFF0000u, sums, _mm512_set1_epi16(x[4]));
+// For each entry of a table, in pairs of bytes, which of two inputs it contains: bit `first` of its index, and the one above it or none.
+constexpr struct SubsetMasks {
+    std::uint8_t low[64], middle[64], fifth[64], fifth_and_sixth[64], fifth_second[64];
+} subset_masks = [] {
+    SubsetMasks m{};
+    for (int i = 0; i < 32; ++i) {
+        const auto bit = [i](int b) { return static_cast<std::uint8_t>(i >> b & 1); };
+        m.low[2 * i] = bit(0), m.low[2 * i + 1] = bit(1);
+        m.middle[2 * i] = bit(2), m.middle[2 * i + 1] = bit(3);
+        m.fifth[2 * i] = bit(4);
+        m.fifth_and_sixth[2 * i] = bit(4), m.fifth_and_sixth[2 * i + 1] = 1;
+        m.fifth_second[2 * i + 1] = bit(4);
+    }
+    return m;
+}();
+
+// What is prepared of a step: the sums of all subsets of inputs 0 to 5, 6 to 10 and 11 to 15. Two inputs at a time are multiplied with whether they
+// are in the subset.
+void prepare_pixels(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared) {
+    const __m512i low = _mm512_loadu_si512(subset_masks.low), middle = _mm512_loadu_si512(subset_masks.middle);
+    const __m512i fifth = _mm512_loadu_si512(subset_masks.fifth), second = _mm512_loadu_si512(subset_masks.fifth_second);
+    const __m512i both = _mm512_loadu_si512(subset_masks.fifth_and_sixth);
+    for (std::int64_t i = 0; i < pixels; ++i, x += stride, prepared += tables_of_step * 2) {
+        const auto pair = [x](int first) {
+            std::int16_t two;
+            std::memcpy(&two, x + first, 2);
+            return _mm512_set1_epi16(two);
+        };
+        const __m512i four = _mm512_add_epi16(_mm512_maddubs_epi16(low, pair(0)), _mm512_maddubs_epi16(middle, pair(2)));
+        const __m512i last = pair(4);
+        _mm512_storeu_si512(prepared, _mm512_add_epi16(four, _mm512_maddubs_epi16(fifth, last)));
+        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(four, _mm512_maddubs_epi16(both, last)));
+        const auto five = [&](int a, int b, int c, const __m512i& mask) {
+            const __m512i sums = _mm512_add_epi16(_mm512_maddubs_epi16(low, pair(a)), _mm512_maddubs_epi16(middle, pair(b)));
+            return _mm512_add_epi16(sums, _mm512_maddubs_epi16(mask, pair(c)));
+        };
+        _mm512_storeu_si512(prepared + 128, five(6, 8, 10, fifth));
+        _mm512_storeu_si512(prepared + 192, five(11, 13, 14, second));
+    }
 }
 
 void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
-    for (std::int64_t s = 0; s < steps; ++s, x += 16, prepared += tables_of_step * 2) {
-        alignas(32) std::int16_t wide[16];
-        _mm256_store_si256(reinterpret_cast<__m256i*>(wide), _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x))));
-        const __m512i sums = subset_sums(wide);
-        _mm512_storeu_si512(prepared, sums);
-        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(sums, _mm512_set1_epi16(wide[5])));
-        _mm512_storeu_si512(prepared + 128, subset_sums(wide + 6));
-        _mm512_storeu_si512(prepared + 192, subset_sums(wide + 11));
-    }
+    prepare_pixels(x, Layout::step_inputs, steps, prepared);
 }
 
 // As the template in bits.h does it, sixteen outputs at once.
@@ -265,6 +289,73 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     }
 }
 
+// Tables of some positions times some units: what the bits are shifted for, all positions share, and what the tables are loaded for, the units.
+template <int positions, int units>
+void look_up_image(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, const std::int32_t* offsets, int steps,
+                   bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    __m512i sums[positions][units];
+    for (int p = 0; p < positions; ++p) {
+        for (int u = 0; u < units; ++u) sums[p][u] = _mm512_setzero_si512();
+    }
+    for (int s = 0; s < steps; ++s) {
+        const std::uint8_t* tables = prepared + offsets[s];
+        __m512i bits[units], seventh[units], twelfth[units];
+#pragma GCC unroll 2
+        for (int u = 0; u < units; ++u, tile += unit_step_bytes) {
+            bits[u] = _mm512_loadu_si512(tile);
+            seventh[u] = _mm512_srli_epi16(bits[u], 6);
+            twelfth[u] = _mm512_srli_epi16(bits[u], 11);
+        }
+#pragma GCC unroll 6
+        for (int p = 0; p < positions; ++p, tables += position_stride) {
+            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+#pragma GCC unroll 2
+            for (int u = 0; u < units; ++u) {
+                const __m512i a = _mm512_permutex2var_epi16(six_low, bits[u], six_high);
+                const __m512i b = _mm512_permutexvar_epi16(seventh[u], five);
+                const __m512i c = _mm512_permutexvar_epi16(twelfth[u], last);
+                sums[p][u] = _mm512_add_epi16(sums[p][u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int p = 0; p < positions; ++p) {
+#pragma GCC unroll 2
+        for (int u = 0; u < units; ++u) {
+            std::int32_t* to = out + p * out_stride + u * 32;
+            __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sums[p][u]));
+            __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sums[p][u], 1));
+            if (!first) {
+                low = _mm512_add_epi32(low, _mm512_loadu_si512(to));
+                high = _mm512_add_epi32(high, _mm512_loadu_si512(to + 16));
+            }
+            _mm512_storeu_si512(to, low);
+            _mm512_storeu_si512(to + 16, high);
+        }
+    }
+}
+
+template <int units>
+void look_up_positions(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
+                       const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    switch (positions) {
+        case 1: return look_up_image<1, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 2: return look_up_image<2, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 3: return look_up_image<3, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 4: return look_up_image<4, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 5: return look_up_image<5, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        default: return look_up_image<6, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+    }
+}
+
+void product_image(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
+                   const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    static_assert(image_units == 2 && image_positions == 6 && image_steps * 16 * 128 <= 32768);
+    if (units == 1) return look_up_positions<1>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    look_up_positions<2>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+}
+
 }  // namespace
 
 constexpr Kernels avx512_kernels = {
@@ -282,6 +373,9 @@ constexpr Kernels avx512_kernels = {
     product_bits,
     expand_bits_panel,
     expand_bits_float<Layout>,
+    5,
+    prepare_pixels,
+    product_image,
     finish_int8,
     row_finish_float,
     row_range,
@@ -307,6 +401,7 @@ constexpr Kernels with_tiles(Kernels k) {
     k.rows_at_once = 32;
     k.layout.most_rows = 8;  // with more, expanding bits costs less than looking up does
     k.product_int8 = amx_product_int8;
+    k.least_image_gain = never;
     return k;
 }
 
