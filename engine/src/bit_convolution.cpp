@@ -39,6 +39,7 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
     const std::int64_t taps = window.kernel[0] * window.kernel[1], groups = channels / layout.step_inputs;
     steps_ = taps * groups;
     units_ = divide_up(outputs, layout.unit_outputs);
+    blocks_ = divide_up(steps_, image_steps);
 
     const std::int64_t prepared = reach(0) * groups * layout.prepared_bytes;  // of a column of pixels
     strip_width_ = out_width;
@@ -67,8 +68,8 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
     const auto size = static_cast<std::size_t>(units_ * steps_ * unit_step_bytes);
     std::uint8_t* tile = bits_.reserve(size);
     std::memset(tile, 0, size);
-    for (std::int64_t step = 0; step < steps_; step += image_steps) {
-        const std::int64_t steps = std::min<std::int64_t>(image_steps, steps_ - step);
+    for (std::int64_t block = 0; block < blocks_; ++block) {
+        const std::int64_t step = first_step(block), steps = first_step(block + 1) - step;
         for (std::int64_t unit = 0; unit < units_; unit += image_units) {
             const std::int64_t units = std::min<std::int64_t>(image_units, units_ - unit);
             for (std::int64_t u = 0; u < units; ++u) {
@@ -143,11 +144,12 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
         const std::uint8_t* tile = bits_.data();
         const std::uint8_t* prepared = rows.prepared.data() + from * window_.stride[1] * bytes;
         // All outputs of some steps, then the next steps: what is prepared of these positions passes the first-level cache once.
-        for (std::int64_t step = 0; step < steps_; step += image_steps) {
-            const auto steps = static_cast<int>(std::min<std::int64_t>(image_steps, steps_ - step));
+        for (std::int64_t block = 0; block < blocks_; ++block) {
+            const std::int64_t step = first_step(block);
+            const auto steps = static_cast<int>(first_step(block + 1) - step);
             for (std::int64_t unit = 0; unit < units_; unit += image_units) {
                 const auto units = static_cast<int>(std::min<std::int64_t>(image_units, units_ - unit));
-                kernels_.product_image(tile, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step, steps, step == 0,
+                kernels_.product_image(tile, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step, steps, block == 0,
                                        sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
                 tile += std::int64_t{units} * steps * unit_step_bytes;
             }

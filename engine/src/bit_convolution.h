@@ -55,15 +55,16 @@ class BitConvolution {
     void prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const;
     void subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const;
     std::int64_t pixels_of(std::int64_t positions) const { return (positions - 1) * window_.stride[1] + reach(1); }
+    std::int64_t first_step(std::int64_t block) const { return steps_ * block / blocks_; }
     std::int64_t reach(int axis) const { return (window_.kernel[axis] - 1) * window_.dilation[axis] + 1; }
 
     const Kernels& kernels_;
     Window window_;
     bool plus_minus_;
     std::int64_t channels_, outputs_;
-    std::int64_t steps_, units_;
+    std::int64_t steps_, units_, blocks_;
     std::int64_t strip_width_;
-    // Tiles of up to image_units units by image_steps steps, in the order in which a position needs them. A step is 16 inputs of one tap; a row of
+    // Tiles of up to image_units units by a block of up to image_steps steps, in the order in which a position needs them. A step is 16 inputs of one tap; a row of
     // the kernel goes first through the taps, which share inputs, then through the channels.
     Buffer<std::uint8_t> bits_;
     std::vector<std::int32_t> offset_sums_;

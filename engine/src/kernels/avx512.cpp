@@ -308,8 +308,10 @@ void look_up_image(const std::uint8_t* tile, const std::uint8_t* prepared, std::
         }
 #pragma GCC unroll 6
         for (int p = 0; p < positions; ++p, tables += position_stride) {
-            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
-            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+            __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+            __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+            // The compiler would load them again for each unit, and loads would take longer than look-ups.
+            if constexpr (units > 1) asm("" : "+v"(six_low), "+v"(six_high), "+v"(five), "+v"(last));
 #pragma GCC unroll 2
             for (int u = 0; u < units; ++u) {
                 const __m512i a = _mm512_permutex2var_epi16(six_low, bits[u], six_high);
