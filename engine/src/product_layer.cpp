@@ -227,29 +227,28 @@ std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& po
 template <class Sum>
 void ProductLayer::finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first,
                           std::int64_t end, float* y, Scratch::Thread& own) const {
-    const auto finish_position = [&](const Sum* from, float* to) {
+    const auto finish_positions = [&](const Sum* from, std::int64_t n, float* to) {
         if constexpr (std::is_same_v<Sum, float>) {
-            kernels_.finish_float(from, static_cast<int>(outputs_), e, to);
+            for (std::int64_t p = 0; p < n; ++p) kernels_.finish_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
         } else {
-            kernels_.finish_int8(from, scale, static_cast<int>(outputs_), e, to);
+            kernels_.finish_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
         }
     };
     const std::int64_t width = end - first, pooled_width = width / pool_width_;
     float* out = y + (unit * (out_width_ / pool_width_) + first / pool_width_) * outputs_;
     if (pool_height_ * pool_width_ == 1) {
-        for (std::int64_t p = 0; p < width; ++p) finish_position(sums + p * sum_stride, out + p * outputs_);
+        finish_positions(sums, width, out);
     } else {
+        // So few columns at a time that they stay in the first-level cache until they are pooled.
         float* finished = own.finished.data();
-        for (std::int64_t p = 0; p < pool_height_ * width; ++p) finish_position(sums + p * sum_stride, finished + p * outputs_);
-        for (std::int64_t c = 0; c < pooled_width; ++c) {
-            for (std::int64_t i = 0; i < pool_height_ * pool_width_; ++i) {
-                const float* from = finished + (i / pool_width_ * width + c * pool_width_ + i % pool_width_) * outputs_;
-                if (i == 0) {
-                    std::copy(from, from + outputs_, out + c * outputs_);
-                } else {
-                    kernels_.maximum(from, outputs_, out + c * outputs_);
-                }
+        const std::int64_t some = pooled_at_once(), row = some * pool_width_ * outputs_;
+        for (std::int64_t c = 0; c < pooled_width; c += some) {
+            const std::int64_t columns = std::min(some, pooled_width - c);
+            for (std::int64_t r = 0; r < pool_height_; ++r) {
+                finish_positions(sums + (r * width + c * pool_width_) * sum_stride, columns * pool_width_, finished + r * row);
             }
+            kernels_.pool(finished, row, static_cast<int>(pool_height_), static_cast<int>(pool_width_), columns, static_cast<int>(outputs_),
+                          out + c * outputs_);
         }
     }
     Range range;
@@ -281,7 +280,7 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
     for (Scratch::Thread& own : scratch.threads) {
         sums_of(own);
-        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
+        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
     }
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
@@ -324,7 +323,7 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
     for (Scratch::Thread& own : scratch.threads) {
         by_bits_->reserve(strip, own.rows);
         own.sums8.reserve(static_cast<std::size_t>(pool_height_ * strip * sum_stride));
-        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * strip * outputs_));
+        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
     }
     const std::int64_t work = out_height_ * out_width_ * outputs_ * segments_.segments * raw_length_;
     parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {

@@ -88,6 +88,7 @@ class ProductLayer {
     template <class Sum>
     void finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first,
                 std::int64_t end, float* y, Scratch::Thread& own) const;
+    std::int64_t pooled_at_once() const { return (15 + pool_width_) / pool_width_; }  // columns, of 16 positions or more
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
     template <class Weight>

@@ -185,6 +185,8 @@ const Kernels avx2_kernels = {
     nullptr,
     row_finish_int8,
     row_finish_float,
+    rows_finish_int8,
+    rows_pool,
     row_range,
     row_quantize,
     row_normalize,

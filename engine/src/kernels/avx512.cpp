@@ -168,6 +168,88 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
     }
 }
 
+// Lane i has the sum of the lanes of v[i].
+__m512 lane_sums(const __m512* v) {
+    __m512 t[8], u[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) t[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[i], v[i + 8], 0x44), _mm512_shuffle_f32x4(v[i], v[i + 8], 0xEE));
+    // In quarters: those of rows i and of i + 8, then of i, i + 8, i + 4 and i + 12.
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) u[i] = _mm512_add_ps(_mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), _mm512_shuffle_f32x4(t[i], t[i + 4], 0xDD));
+    const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(u[0], u[1]), _mm512_unpackhi_ps(u[0], u[1]));
+    const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(u[2], u[3]), _mm512_unpackhi_ps(u[2], u[3]));
+    const __m512 sums = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+    return _mm512_shuffle_f32x4(sums, sums, 0xD8);
+}
+
+// Sixteen rows at once: adding up lanes, roots and divisions cost as much for sixteen rows as for one. `blocks`: of 16 outputs, or 0 for any number.
+template <int fixed_blocks>
+void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const Epilogue& e, float* y) {
+    const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;
+    const __m512 share = _mm512_set1_ps(1.0f / static_cast<float>(outputs)), factor = _mm512_set1_ps(scale);
+    __m512 totals[16];
+    for (int r = 0; r < 16; ++r) totals[r] = _mm512_setzero_ps();
+    for (int r = 0; r < rows; ++r) {
+        __m512 total = _mm512_setzero_ps();
+        for (int b = 0; b < blocks; ++b) {
+            __m512i sum = _mm512_loadu_si512(sums + r * sum_stride + b * 16);
+            if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + b * 16));
+            const __m512 v = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + b * 16));
+            _mm512_storeu_ps(y + r * outputs + b * 16, v);
+            total = _mm512_add_ps(total, v);
+        }
+        totals[r] = total;
+    }
+    alignas(64) float mean[16], inverse[16];
+    _mm512_store_ps(mean, _mm512_mul_ps(lane_sums(totals), share));
+    for (int r = 0; r < rows; ++r) {
+        __m512 squares = _mm512_setzero_ps();
+        for (int b = 0; b < blocks; ++b) {
+            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + r * outputs + b * 16), _mm512_set1_ps(mean[r]));
+            squares = _mm512_fmadd_ps(v, v, squares);
+        }
+        totals[r] = squares;
+    }
+    const __m512 variance = _mm512_fmadd_ps(lane_sums(totals), share, _mm512_set1_ps(e.eps));
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(variance)));
+    // The second operand is what the instruction returns for NaN.
+    const __m512 least = e.relu ? _mm512_setzero_ps() : _mm512_set1_ps(-INFINITY);
+    for (int r = 0; r < rows; ++r) {
+        for (int b = 0; b < blocks; ++b) {
+            float* to = y + r * outputs + b * 16;
+            const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(to), _mm512_set1_ps(mean[r])), _mm512_set1_ps(inverse[r]));
+            _mm512_storeu_ps(to, _mm512_max_ps(least, v));
+        }
+    }
+}
+
+void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const Epilogue& e, float* y) {
+    const bool sixteen = e.norm == Epilogue::Norm::channel && outputs % 16 == 0;
+    for (std::int64_t r = 0; r < rows && !sixteen; ++r) finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
+    for (std::int64_t r = 0; r < rows && sixteen; r += 16) {
+        const auto here = static_cast<int>(rows - r < 16 ? rows - r : 16);
+        const std::int32_t* from = sums + r * sum_stride;
+        float* to = y + r * outputs;
+        switch (outputs) {
+            case 32: finish_sixteen<2>(from, sum_stride, here, scale, outputs, e, to); break;
+            case 64: finish_sixteen<4>(from, sum_stride, here, scale, outputs, e, to); break;
+            default: finish_sixteen<0>(from, sum_stride, here, scale, outputs, e, to);
+        }
+    }
+}
+
+// Clipping to whole numbers and rounding may change places.
+void quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
+    const __m512 factor = _mm512_set1_ps(inverse), least = _mm512_set1_ps(low), most = _mm512_set1_ps(high);
+    const __m512i up = _mm512_set1_epi32(shift);
+    std::ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512 v = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), factor), least), most);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + i), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), up)));
+    }
+    row_quantize(x + i, n - i, inverse, low, high, shift, q + i);
+}
+
 using Layout = Columns<16>;
 
 // Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
@@ -380,8 +462,10 @@ constexpr Kernels avx512_kernels = {
     product_image,
     finish_int8,
     row_finish_float,
+    finish_rows_int8,
+    rows_pool,
     row_range,
-    row_quantize,
+    quantize,
     row_normalize,
     rows_scale_shift,
     row_scale,

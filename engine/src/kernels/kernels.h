@@ -139,6 +139,11 @@ struct Kernels {
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
     void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);
+    // The same of many rows: positions of an image, which have few outputs each.
+    void (*finish_rows_int8)(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs,
+                             const Epilogue& epilogue, float* y);
+    // y[c] = the maximum of a window of height * width positions of x, for each of some columns of windows; NaN wins.
+    void (*pool)(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y);
 
     // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
     void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);

@@ -83,6 +83,8 @@ const Kernels scalar_kernels = {
     product_image,
     row_finish_int8,
     row_finish_float,
+    rows_finish_int8,
+    rows_pool,
     row_range,
     row_quantize,
     row_normalize,
