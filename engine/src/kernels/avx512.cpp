@@ -169,7 +169,7 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
 }
 
 // Lane i has the sum of the lanes of v[i].
-__m512 lane_sums(const __m512* v) {
+[[gnu::always_inline]] inline __m512 lane_sums(const __m512* v) {
     __m512 t[8], u[4];
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) t[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[i], v[i + 8], 0x44), _mm512_shuffle_f32x4(v[i], v[i + 8], 0xEE));
