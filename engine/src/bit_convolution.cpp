@@ -13,6 +13,7 @@ constexpr std::int64_t most_prepared = 1 << 20;
 constexpr std::int64_t strip_prepared = 640 << 10;
 // Pixels around a strip are prepared twice, so that it must not be too narrow.
 constexpr std::int64_t least_strip = 16;
+constexpr std::int64_t line_floats = 16;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
@@ -138,9 +139,20 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
     }
 
     const std::int64_t positions = end - first, calls = divide_up(positions, image_positions), stride = sum_stride();
+    // What of the next row lies in the image.
+    const float* next = nullptr;
+    std::int64_t coming = 0;
+    if (const std::int64_t y = top + reach(0) - window_.padding[0]; y >= 0 && y < image.height) {
+        const std::int64_t left = first * window_.stride[1] - window_.padding[2];
+        const std::int64_t x = std::clamp<std::int64_t>(left, 0, image.width);
+        next = image.x + (y * image.width + x) * channels_;
+        coming = (std::clamp<std::int64_t>(left + pixels, x, image.width) - x) * channels_;
+    }
     for (std::int64_t call = 0; call < calls; ++call) {
         const std::int64_t from = positions * call / calls;
         const auto count = static_cast<int>(positions * (call + 1) / calls - from);
+        // The next row's floats come from far away: they are asked for while this row is computed.
+        for (std::int64_t i = coming * call / calls; i < coming * (call + 1) / calls; i += line_floats) __builtin_prefetch(next + i, 0, 2);
         const std::uint8_t* tile = bits_.data();
         const std::uint8_t* prepared = rows.prepared.data() + from * window_.stride[1] * bytes;
         // All outputs of some steps, then the next steps: what is prepared of these positions passes the first-level cache once.
