@@ -457,7 +457,7 @@ constexpr Kernels avx512_kernels = {
     product_bits,
     expand_bits_panel,
     expand_bits_float<Layout>,
-    5,
+    3,
     prepare_pixels,
     product_image,
     finish_int8,

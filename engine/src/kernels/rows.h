@@ -165,7 +165,8 @@ void row_finish_float(const float* sums, int n, const Epilogue& e, float* y) {
     finish_row(n, e, y);
 }
 
-[[maybe_unused]] void rows_finish_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int n, const Epilogue& e, float* y) {
+[[maybe_unused]] void rows_finish_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int n, const Epilogue& e,
+                                       float* y) {
     for (std::int64_t r = 0; r < rows; ++r) row_finish_int8(sums + r * sum_stride, scale, n, e, y + r * n);
 }
 
