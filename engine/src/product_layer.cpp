@@ -41,7 +41,9 @@ Quantizer::Quantizer(const Range& range) {
 
 std::size_t Scratch::bytes() const {
     std::size_t sum = levels.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
-    for (const Thread& thread : threads) sum += thread.sums8.bytes() + thread.sums.bytes() + thread.finished.bytes();
+    for (const Thread& thread : threads) {
+        sum += thread.sums8.bytes() + thread.sums.bytes() + thread.finished.bytes() + thread.rows.bytes();
+    }
     return sum;
 }
 
@@ -83,21 +85,25 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     }
 
     const std::int64_t stored = row_bytes(row_weights);
+    if (quantize && step.op == Op::bit_conv2d && BitConvolution::suits(window_, channels_, outputs_, kernels)) {
+        by_bits_ = std::make_unique<BitConvolution>(step.bits, plus_minus_, window_, channels_, outputs_, out_width_, kernels);
+    }
     bias_.assign(static_cast<std::size_t>(outputs_), 0.0f);
+    if (step.bias_bits != nullptr) {
+        for (std::int64_t o = 0; o < outputs_; ++o) {
+            const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
+            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+        }
+    }
+    if (by_bits_) return;
     if (step.bits != nullptr) {
         // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
         bits_.assign(step.bits, step.bits + outputs_ * stored);
         bits_.resize(bits_.size() + slack_bytes);
-        for (std::int64_t o = 0; o < outputs_; ++o) {
-            if (step.bias_bits != nullptr) {
-                const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
-                bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
-            }
-            if (quantize) {
-                std::int64_t ones = 0;
-                for (std::int64_t i = 0; i < stored; ++i) ones += std::popcount(bits_[static_cast<std::size_t>(o * stored + i)]);
-                offset_sums_.push_back(static_cast<std::int32_t>(signed_shift * (plus_minus_ ? 2 * ones - row_weights : ones)));
-            }
+        for (std::int64_t o = 0; o < outputs_ && quantize; ++o) {
+            std::int64_t ones = 0;
+            for (std::int64_t i = 0; i < stored; ++i) ones += std::popcount(bits_[static_cast<std::size_t>(o * stored + i)]);
+            offset_sums_.push_back(static_cast<std::int32_t>(signed_shift * (plus_minus_ ? 2 * ones - row_weights : ones)));
         }
     } else {
         weights_.assign(step.weight, step.weight + outputs_ * row_weights);
@@ -212,29 +218,56 @@ void ProductLayer::prepare(const float* x, Input* padded, float inverse, float l
     });
 }
 
+std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& pool) const {
+    const std::int64_t units = out_height_ / pool_height_;
+    if (pool.threads() > 1) most = std::min(most, units / (2 * pool.threads()));
+    return std::max<std::int64_t>(1, most);
+}
+
+template <class Sum>
+void ProductLayer::finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first,
+                          std::int64_t end, float* y, Scratch::Thread& own) const {
+    const auto finish_positions = [&](const Sum* from, std::int64_t n, float* to) {
+        if constexpr (std::is_same_v<Sum, float>) {
+            for (std::int64_t p = 0; p < n; ++p) kernels_.finish_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
+        } else {
+            kernels_.finish_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
+        }
+    };
+    const std::int64_t width = end - first, pooled_width = width / pool_width_;
+    float* out = y + (unit * (out_width_ / pool_width_) + first / pool_width_) * outputs_;
+    if (pool_height_ * pool_width_ == 1) {
+        finish_positions(sums, width, out);
+    } else {
+        // So few columns at a time that they stay in the first-level cache until they are pooled.
+        float* finished = own.finished.data();
+        const std::int64_t some = pooled_at_once(), row = some * pool_width_ * outputs_;
+        for (std::int64_t c = 0; c < pooled_width; c += some) {
+            const std::int64_t columns = std::min(some, pooled_width - c);
+            for (std::int64_t r = 0; r < pool_height_; ++r) {
+                finish_positions(sums + (r * width + c * pool_width_) * sum_stride, columns * pool_width_, finished + r * row);
+            }
+            kernels_.pool(finished, row, static_cast<int>(pool_height_), static_cast<int>(pool_width_), columns, static_cast<int>(outputs_),
+                          out + c * outputs_);
+        }
+    }
+    Range range;
+    kernels_.range(out, pooled_width * outputs_, &range.largest_bits, &range.negative);
+    own.range.include(range);
+}
+
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
-    // A unit is a row of the output: as many rows of the convolution as are pooled to one.
     const std::int64_t unit_positions = pool_height_ * out_width_;
     const std::int64_t units = out_height_ / pool_height_;
     // A group's last block may reach into the next group's sums, which are written after it; behind the last group it needs room.
     const std::int64_t sum_stride = round_up(outputs_, block_outputs) + (window_.groups > 1 ? block_outputs * max_blocks : 0);
-    std::int64_t per_chunk = std::max<std::int64_t>(1, chunk_sums / (unit_positions * sum_stride));
-    if (pool.threads() > 1) per_chunk = std::min(per_chunk, std::max<std::int64_t>(1, units / (2 * pool.threads())));
+    const std::int64_t per_chunk = units_at_once(chunk_sums / (unit_positions * sum_stride), pool);
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
     Epilogue e = epilogue();
     // A negative scale says that the levels were shifted (see run).
     if (std::signbit(scale)) e.offset = offset_sums_.data();
-    const auto finish = [&](const Sum* sums, float* to) {
-        if constexpr (std::is_same_v<Sum, float>) {
-            kernels_.finish_float(sums, static_cast<int>(outputs_), e, to);
-        } else {
-            kernels_.finish_int8(sums, std::fabs(scale), static_cast<int>(outputs_), e, to);
-        }
-    };
-    const bool pooled = pool_height_ * pool_width_ > 1;
-    const std::int64_t pooled_width = out_width_ / pool_width_;
 
     const auto sums_of = [&](Scratch::Thread& own) {
         const auto n = static_cast<std::size_t>(per_chunk * unit_positions * sum_stride);
@@ -247,18 +280,13 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
     for (Scratch::Thread& own : scratch.threads) {
         sums_of(own);
-        if (pooled) own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
+        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
     }
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
-        const auto include = [&](const float* made, std::int64_t n) {
-            Range range;
-            kernels_.range(made, n, &range.largest_bits, &range.negative);
-            own.range.include(range);
-        };
-        const std::int64_t first = chunk * per_chunk * unit_positions;
-        const std::int64_t end = std::min(units, (chunk + 1) * per_chunk) * unit_positions;
+        const std::int64_t first_unit = chunk * per_chunk, end_unit = std::min(units, first_unit + per_chunk);
+        const std::int64_t first = first_unit * unit_positions, end = end_unit * unit_positions;
         Sum* sums = sums_of(own);
         for (const Part& part : parts_) {
             for (std::int64_t p = first; p < end;) {
@@ -278,28 +306,36 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
                 p += count;
             }
         }
-        if (!pooled) {
-            for (std::int64_t p = first; p < end; ++p) finish(sums + (p - first) * sum_stride, y + p * outputs_);
-            include(y + first * outputs_, (end - first) * outputs_);
-            return;
+        for (std::int64_t unit = first_unit; unit < end_unit; ++unit) {
+            finish(sums + (unit - first_unit) * unit_positions * sum_stride, sum_stride, std::fabs(scale), e, unit, 0, out_width_, y, own);
         }
-        const std::int64_t pooled_row = pooled_width * outputs_;
-        float* finished = own.finished.reserve(static_cast<std::size_t>(unit_positions * outputs_));
-        for (std::int64_t p = first; p < end; p += unit_positions) {
-            for (std::int64_t i = 0; i < unit_positions; ++i) finish(sums + (p - first + i) * sum_stride, finished + i * outputs_);
-            float* out = y + p / unit_positions * pooled_row;
-            for (std::int64_t c = 0; c < pooled_width; ++c, out += outputs_) {
-                for (std::int64_t i = 0; i < pool_height_ * pool_width_; ++i) {
-                    const float* from = finished + (i / pool_width_ * out_width_ + c * pool_width_ + i % pool_width_) * outputs_;
-                    if (i == 0) {
-                        std::copy(from, from + outputs_, out);
-                    } else {
-                        kernels_.maximum(from, outputs_, out);
-                    }
-                }
+    });
+}
+
+void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
+    const std::int64_t units = out_height_ / pool_height_, sum_stride = by_bits_->sum_stride();
+    // Windows of pooling are not divided between strips.
+    const std::int64_t strip = std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(pool_width_)));
+    const std::int64_t strips = (out_width_ + strip - 1) / strip;
+    const std::int64_t per_chunk = units_at_once(units, pool), chunks = (units + per_chunk - 1) / per_chunk;
+    Epilogue e = epilogue();
+    if (image.shift != 0) e.offset = by_bits_->offset_sums();
+    for (Scratch::Thread& own : scratch.threads) {
+        by_bits_->reserve(strip, own.rows);
+        own.sums8.reserve(static_cast<std::size_t>(pool_height_ * strip * sum_stride));
+        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
+    }
+    const std::int64_t work = out_height_ * out_width_ * outputs_ * segments_.segments * raw_length_;
+    parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {
+        Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+        const std::int64_t first_unit = i / strips * per_chunk, first = i % strips * strip, end = std::min(out_width_, first + strip);
+        own.rows.next = 0;
+        for (std::int64_t unit = first_unit; unit < std::min(units, first_unit + per_chunk); ++unit) {
+            for (std::int64_t r = 0; r < pool_height_; ++r) {
+                by_bits_->sums_of_row(image, unit * pool_height_ + r, first, end, own.rows, own.sums8.data() + r * (end - first) * sum_stride);
             }
+            finish(own.sums8.data(), sum_stride, scale, e, unit, first, end, y, own);
         }
-        include(y + first / unit_positions * pooled_row, (end - first) / unit_positions * pooled_row);
     });
 }
 
@@ -320,7 +356,7 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
     const std::int64_t out_size = out_height_ / pool_height_ * (out_width_ / pool_width_) * outputs_;
     for (Scratch::Thread& thread : scratch.threads) thread.range = Range();
     const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
-    const std::int8_t* weights8 = quantize_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
+    const std::int8_t* weights8 = quantize_ && !by_bits_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
     for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
         if (!quantize_) {
             const float* from = x;
@@ -332,8 +368,6 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
             convolve<float, float, float>(from, weights, 1.0f, y, pool, scratch);
             continue;
         }
-        std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
-        std::memset(levels + padded_size, 0, slack_bytes);
         // Each row of a matrix has a scale of its own, so only a whole image can use the range that its maker has told.
         const Range range = known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
         const Quantizer q(range);
@@ -342,6 +376,12 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
             scratch.threads[0].range.largest_bits = 0x7FC00000u;
             continue;
         }
+        if (by_bits_) {
+            convolve_bits({x, height_, width_, q.inverse, q.low, q.high, range.negative ? 0 : -signed_shift}, q.scale, y, pool, scratch);
+            continue;
+        }
+        std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+        std::memset(levels + padded_size, 0, slack_bytes);
         prepare(x, levels, q.inverse, q.low, q.high, range.negative ? signed_shift : 0, pool);
         convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights8, range.negative ? -q.scale : q.scale, y, pool, scratch);
     }
@@ -351,7 +391,8 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
 }
 
 std::size_t ProductLayer::bytes() const {
-    return bits_.size() + kept8_.size() + sizeof(float) * (weights_.size() + bias_.size() + kept_.size() + scale_.size() + shift_.size()) +
+    return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() +
+           sizeof(float) * (weights_.size() + bias_.size() + kept_.size() + scale_.size() + shift_.size()) +
            sizeof(std::int32_t) * offset_sums_.size();
 }
 

@@ -6,33 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "bit_convolution.h"
+#include "buffer.h"
 #include "kernels/kernels.h"
 #include "program.h"
 #include "thread_pool.h"
 
 namespace onebit {
-
-// Memory that grows and keeps its contents undefined: unlike a vector's, growing does not write it, so untouched pages cost nothing.
-template <class T>
-class Buffer {
-  public:
-    T* reserve(std::size_t n) {
-        if (n > size_) {
-            data_.reset(new T[n]);
-            size_ = n;
-        }
-        return data_.get();
-    }
-    T* data() const { return data_.get(); }
-    std::size_t bytes() const { return size_ * sizeof(T); }
-
-  private:
-    std::unique_ptr<T[]> data_;
-    std::size_t size_ = 0;
-};
-
-// Signed levels are stored shifted up by this where a product takes unsigned inputs, and the other way round.
-constexpr int signed_shift = 128;
 
 // What quantising needs to know of a value: its largest magnitude, as bits, and whether any element is below 0.
 struct Range {
@@ -55,7 +35,8 @@ struct Scratch {
         Buffer<std::int32_t> sums8;
         Buffer<float> sums;
         Buffer<float> finished;  // rows that wait to be pooled
-        Range range;             // of the outputs that this thread made
+        BitConvolution::Rows rows;
+        Range range;  // of the outputs that this thread made
     };
     std::vector<Thread> threads;
 
@@ -103,6 +84,14 @@ class ProductLayer {
     void prepare(const float* x, Input* padded, float inverse, float low, float high, int shift, ThreadPool& pool) const;
     template <class Input, class Weight, class Sum>
     void convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
+    void convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
+    // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
+    std::int64_t units_at_once(std::int64_t most, const ThreadPool& pool) const;
+    // The sums of columns `first` to `end` of a unit to their place in y.
+    template <class Sum>
+    void finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first,
+                std::int64_t end, float* y, Scratch::Thread& own) const;
+    std::int64_t pooled_at_once() const { return (15 + pool_width_) / pool_width_; }  // columns, of 16 positions or more
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
     template <class Weight>
@@ -125,6 +114,7 @@ class ProductLayer {
     std::vector<Part> parts_;
     std::size_t panel_weights_ = 0;
 
+    std::unique_ptr<BitConvolution> by_bits_;  // else panels are used
     std::vector<std::uint8_t> bits_;
     std::vector<float> weights_;  // of float layers
     std::vector<float> bias_;

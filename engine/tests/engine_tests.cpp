@@ -239,6 +239,103 @@ void test_bits(const onebit::Kernels& fast) {
     }
 }
 
+// Products of images with bits: any number of positions, units and steps, overlapping as taps of a kernel do, with every level, against plain sums.
+void test_image_products(const onebit::Kernels& fast) {
+    if (fast.product_image == nullptr) return;
+    const onebit::BitLayout& layout = fast.layout;
+    for (int round = 0; round < 400; ++round) {
+        const int positions = round % onebit::image_positions + 1, units = pick(1, onebit::image_units), steps = pick(1, onebit::image_steps);
+        const int pixels = pick(20, 40), stride = pick(1, 2), outputs = units * layout.unit_outputs, gap = pick(0, 20), channels = 16 * pick(1, 3);
+        const int inputs = steps * layout.step_inputs, group = pick(0, channels / 16 - 1);
+        const auto row_bytes = onebit::row_bytes(inputs);
+        std::vector<std::uint8_t> rows(static_cast<std::size_t>(row_bytes * outputs), 0);
+        for (int o = 0; o < outputs; ++o) {
+            for (int i = 0; i < inputs; ++i) {
+                if (round % 9 == 0 || pick(0, 1) == 1)
+                    rows[static_cast<std::size_t>(o * row_bytes + i / 8)] |= static_cast<std::uint8_t>(1 << (i % 8));
+            }
+        }
+        std::vector<std::uint8_t> tile(static_cast<std::size_t>(units * steps * onebit::unit_step_bytes), 0);
+        for (int u = 0; u < units; ++u) {
+            fast.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
+                         tile.data() + u * onebit::unit_step_bytes, std::ptrdiff_t{units} * onebit::unit_step_bytes);
+        }
+        std::vector<std::int8_t> x(static_cast<std::size_t>(pixels * channels));
+        for (auto& v : x) v = static_cast<std::int8_t>(round % 7 == 0 ? -128 : round % 5 == 0 ? 127 : pick(-128, 127));
+        // Only what the channels of these pixels have may be read.
+        const std::vector<std::int8_t> exact(x.begin() + group * 16, x.begin() + (pixels - 1) * channels + group * 16 + 16);
+        std::vector<std::uint8_t> prepared(static_cast<std::size_t>(pixels * layout.prepared_bytes));
+        fast.prepare_pixels(exact.data(), channels, pixels, prepared.data());
+        std::vector<int> pixel_of_step;
+        std::vector<std::int32_t> offsets;
+        for (int s = 0; s < steps; ++s) {
+            pixel_of_step.push_back(pick(0, pixels - 1 - (positions - 1) * stride));
+            offsets.push_back(pixel_of_step.back() * layout.prepared_bytes);
+        }
+        const int out_stride = outputs + gap;
+        std::vector<std::int32_t> sums(static_cast<std::size_t>((positions - 1) * out_stride + outputs), 1000), expected(sums);
+        const bool first = pick(0, 1) == 1;
+        for (int p = 0; p < positions; ++p) {
+            for (int o = 0; o < outputs; ++o) {
+                std::int32_t& sum = expected[static_cast<std::size_t>(p * out_stride + o)];
+                if (first) sum = 0;
+                for (int i = 0; i < inputs; ++i) {
+                    const bool set = (rows[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1) != 0;
+                    const int pixel = pixel_of_step[static_cast<std::size_t>(i / 16)] + p * stride;
+                    if (set) sum += x[static_cast<std::size_t>(pixel * channels + group * 16 + i % 16)];
+                }
+            }
+        }
+        fast.product_image(tile.data(), units, prepared.data(), std::ptrdiff_t{stride} * layout.prepared_bytes, positions, offsets.data(), steps,
+                           first, sums.data(), out_stride);
+        CHECK(sums == expected);
+    }
+}
+
+// Rows of positions finished together as they are one by one, and their maxima.
+void test_positions(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    for (const int outputs : {1, 7, 16, 20, 32, 33, 48, 64, 96, 128, 256, 272}) {
+        for (int round = 0; round < 12; ++round) {
+            const int rows = round < 2 ? 16 * (round + 1) : pick(1, 40), stride = outputs + pick(0, 40);
+            const auto size = static_cast<std::size_t>(outputs), all = size * static_cast<std::size_t>(rows);
+            std::vector<std::int32_t> sums(static_cast<std::size_t>(rows * stride)), offset(size);
+            for (auto& v : sums) v = round % 5 == 4 ? 3 : pick(-100000, 100000);
+            for (auto& v : offset) v = pick(-1000, 1000);
+            std::vector<float> bias(size), scale(size), shift(size), y(all), expected(all);
+            for (std::size_t i = 0; i < size; ++i) bias[i] = pick_float(), scale[i] = pick_float(), shift[i] = pick_float();
+            onebit::Epilogue e;
+            e.norm = round % 3 == 0   ? onebit::Epilogue::Norm::none
+                     : round % 3 == 1 ? onebit::Epilogue::Norm::channel
+                                      : onebit::Epilogue::Norm::affine;
+            e.relu = pick(0, 1) == 1;
+            e.eps = 1e-5f;
+            e.bias = bias.data(), e.scale = scale.data(), e.shift = shift.data();
+            e.offset = pick(0, 1) == 1 ? offset.data() : nullptr;
+            fast.finish_rows_int8(sums.data(), stride, rows, 0.01f, outputs, e, y.data());
+            for (int r = 0; r < rows; ++r) plain.finish_int8(sums.data() + r * stride, 0.01f, outputs, e, expected.data() + r * outputs);
+            for (std::size_t i = 0; i < all; ++i) CHECK(near(y[i], expected[i]));
+
+            const int height = pick(1, 3), width = pick(1, 3), columns = pick(1, 9), line = columns * width * outputs + pick(0, 30);
+            std::vector<float> x(static_cast<std::size_t>((height - 1) * line + columns * width * outputs));
+            for (auto& v : x) v = pick(0, 20) == 0 ? std::nanf("") : pick_float();
+            std::vector<float> most(static_cast<std::size_t>(columns * outputs));
+            fast.pool(x.data(), line, height, width, columns, outputs, most.data());
+            for (int c = 0; c < columns; ++c) {
+                for (int o = 0; o < outputs; ++o) {
+                    float wanted = -INFINITY;
+                    for (int i = 0; i < height * width; ++i) {
+                        const float v = x[static_cast<std::size_t>(i / width * line + (c * width + i % width) * outputs + o)];
+                        wanted = std::isnan(v) || std::isnan(wanted) ? std::nanf("") : std::max(wanted, v);
+                    }
+                    const float got = most[static_cast<std::size_t>(c * outputs + o)];
+                    CHECK(got == wanted || (std::isnan(got) && std::isnan(wanted)));
+                }
+            }
+        }
+    }
+}
+
 // The largest sums of either sign, over so many inputs that a set which adds in 16 bits must empty them on its way, at times amid a segment.
 void test_long_sums(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
@@ -529,6 +626,52 @@ std::string token_program() {
         {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
 }
 
+// Convolutions that read bits, of random shapes, with levels of either sign, padding, strides and dilations, and strips of wide images: their sums
+// before any normalisation are whole numbers times the scale, so that sets differ by a rounding at most.
+void test_image_convolutions() {
+    for (int round = 0; round < 60; ++round) {
+        const bool wide = round % 20 == 0;
+        const int channels = wide ? 48 : 16 * pick(1, 4), outputs = pick(17, 140), kernel[2] = {pick(1, 5), pick(1, 5)};
+        const int stride[2] = {pick(1, 2), pick(1, 2)}, dilation[2] = {pick(1, 2), pick(1, 2)}, pool = pick(1, 3);
+        const int height = wide ? 12 : pick(10, 30), width = wide ? 700 : pick(10, 30);
+        int padding[4];
+        for (int& p : padding) p = pick(0, 3);
+        const std::int64_t row = onebit::row_bytes(std::int64_t{kernel[0]} * kernel[1] * channels);
+        std::vector<std::uint8_t> bits(static_cast<std::size_t>(row * outputs));
+        const int inputs = kernel[0] * kernel[1] * channels;
+        for (int o = 0; o < outputs; ++o) {
+            for (int i = 0; i < inputs; ++i) bits[static_cast<std::size_t>(o * row + i / 8)] |= static_cast<std::uint8_t>(pick(0, 1) << (i % 8));
+        }
+        const onebit::Tensors tensors = {{"w", {bits.data(), false, {outputs, row}}}};
+        const auto n = [](int v) { return std::to_string(v); };
+        const std::string conv = R"({"op":"bit_conv2d","inputs":["x"],"output":"a","attributes":{"in_channels":)" + n(channels) +
+                                 R"(,"out_channels":)" + n(outputs) + R"(,"kernel_size":[)" + n(kernel[0]) + "," + n(kernel[1]) + R"(],"stride":[)" +
+                                 n(stride[0]) + "," + n(stride[1]) + R"(],"padding":[)" + n(padding[0]) + "," + n(padding[1]) + "," + n(padding[2]) +
+                                 "," + n(padding[3]) + R"(],"dilation":[)" + n(dilation[0]) + "," + n(dilation[1]) + R"(],"groups":1,"values":")" +
+                                 (round % 2 == 0 ? "01" : "pm1") + R"("},"tensors":{"weight":"w"}})";
+        const int out_height = (height + padding[0] + padding[1] - (kernel[0] - 1) * dilation[0] - 1) / stride[0] + 1;
+        const int out_width = (width + padding[2] + padding[3] - (kernel[1] - 1) * dilation[1] - 1) / stride[1] + 1;
+        const bool pooled = pool > 1 && out_height >= pool && out_width >= pool;
+        const std::string pooling = R"(,{"op":"max_pool2d","inputs":["a"],"output":"b","attributes":{"kernel_size":[)" + n(pool) + "," + n(pool) +
+                                    R"(],"stride":[)" + n(pool) + "," + n(pool) + R"(],"padding":[0,0,0,0]}})";
+        const std::string program = R"({"input":{"name":"x","shape":[)" + n(height) + "," + n(width) + "," + n(channels) + R"(]},"steps":[)" + conv +
+                                    (pooled ? pooling : "") + R"(],"output":")" + (pooled ? "b" : "a") + R"("})";
+        std::vector<float> image(static_cast<std::size_t>(height * width * channels));
+        for (auto& v : image) v = round % 3 == 0 ? std::fabs(pick_float()) : pick_float();
+        onebit::Engine reference(program, tensors, {.isa = "scalar"});
+        std::vector<float> expected(static_cast<std::size_t>(onebit::elements(reference.output_shape())));
+        reference.run(image.data(), 1, expected.data());
+        for (const int threads : {1, 3}) {
+            onebit::Engine engine(program, tensors, {.threads = threads, .isa = ""});
+            std::vector<float> y(expected.size());
+            for (int again = 0; again < 2; ++again) {
+                engine.run(image.data(), 1, y.data());
+                for (std::size_t i = 0; i < y.size(); ++i) CHECK(near(y[i], expected[i]));
+            }
+        }
+    }
+}
+
 void test_decoder_in_threads() {
     std::vector<std::uint8_t> bits(9 * 8);
     for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i % 8 < 2 ? pick(0, 255) : i % 8 == 2 ? pick(0, 15) : 0);
@@ -611,6 +754,8 @@ int main() {
         test_rows(*all[i]);
         test_bits(*all[i]);
         test_bit_matrix(*all[i]);
+        test_image_products(*all[i]);
+        test_positions(*all[i]);
         test_long_sums(*all[i]);
         test_transformer_rows(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
@@ -624,6 +769,7 @@ int main() {
     test_thread_pool();
     test_memory_cap();
     test_engine_in_threads();
+    test_image_convolutions();
     test_decoder_in_threads();
     const std::vector<std::uint8_t> zeros(20 * 8);
     test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});

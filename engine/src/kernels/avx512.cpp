@@ -168,6 +168,88 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
     }
 }
 
+// Lane i has the sum of the lanes of v[i].
+[[gnu::always_inline]] inline __m512 lane_sums(const __m512* v) {
+    __m512 t[8], u[4];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) t[i] = _mm512_add_ps(_mm512_shuffle_f32x4(v[i], v[i + 8], 0x44), _mm512_shuffle_f32x4(v[i], v[i + 8], 0xEE));
+    // In quarters: those of rows i and of i + 8, then of i, i + 8, i + 4 and i + 12.
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) u[i] = _mm512_add_ps(_mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), _mm512_shuffle_f32x4(t[i], t[i + 4], 0xDD));
+    const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(u[0], u[1]), _mm512_unpackhi_ps(u[0], u[1]));
+    const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(u[2], u[3]), _mm512_unpackhi_ps(u[2], u[3]));
+    const __m512 sums = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+    return _mm512_shuffle_f32x4(sums, sums, 0xD8);
+}
+
+// Sixteen rows at once: adding up lanes, roots and divisions cost as much for sixteen rows as for one. `blocks`: of 16 outputs, or 0 for any number.
+template <int fixed_blocks>
+void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const Epilogue& e, float* y) {
+    const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;
+    const __m512 share = _mm512_set1_ps(1.0f / static_cast<float>(outputs)), factor = _mm512_set1_ps(scale);
+    __m512 totals[16];
+    for (int r = 0; r < 16; ++r) totals[r] = _mm512_setzero_ps();
+    for (int r = 0; r < rows; ++r) {
+        __m512 total = _mm512_setzero_ps();
+        for (int b = 0; b < blocks; ++b) {
+            __m512i sum = _mm512_loadu_si512(sums + r * sum_stride + b * 16);
+            if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + b * 16));
+            const __m512 v = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + b * 16));
+            _mm512_storeu_ps(y + r * outputs + b * 16, v);
+            total = _mm512_add_ps(total, v);
+        }
+        totals[r] = total;
+    }
+    alignas(64) float mean[16], inverse[16];
+    _mm512_store_ps(mean, _mm512_mul_ps(lane_sums(totals), share));
+    for (int r = 0; r < rows; ++r) {
+        __m512 squares = _mm512_setzero_ps();
+        for (int b = 0; b < blocks; ++b) {
+            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + r * outputs + b * 16), _mm512_set1_ps(mean[r]));
+            squares = _mm512_fmadd_ps(v, v, squares);
+        }
+        totals[r] = squares;
+    }
+    const __m512 variance = _mm512_fmadd_ps(lane_sums(totals), share, _mm512_set1_ps(e.eps));
+    _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(variance)));
+    // The second operand is what the instruction returns for NaN.
+    const __m512 least = e.relu ? _mm512_setzero_ps() : _mm512_set1_ps(-INFINITY);
+    for (int r = 0; r < rows; ++r) {
+        for (int b = 0; b < blocks; ++b) {
+            float* to = y + r * outputs + b * 16;
+            const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(to), _mm512_set1_ps(mean[r])), _mm512_set1_ps(inverse[r]));
+            _mm512_storeu_ps(to, _mm512_max_ps(least, v));
+        }
+    }
+}
+
+void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const Epilogue& e, float* y) {
+    const bool sixteen = e.norm == Epilogue::Norm::channel && outputs % 16 == 0;
+    for (std::int64_t r = 0; r < rows && !sixteen; ++r) finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
+    for (std::int64_t r = 0; r < rows && sixteen; r += 16) {
+        const auto here = static_cast<int>(rows - r < 16 ? rows - r : 16);
+        const std::int32_t* from = sums + r * sum_stride;
+        float* to = y + r * outputs;
+        switch (outputs) {
+            case 32: finish_sixteen<2>(from, sum_stride, here, scale, outputs, e, to); break;
+            case 64: finish_sixteen<4>(from, sum_stride, here, scale, outputs, e, to); break;
+            default: finish_sixteen<0>(from, sum_stride, here, scale, outputs, e, to);
+        }
+    }
+}
+
+// Clipping to whole numbers and rounding may change places.
+void quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
+    const __m512 factor = _mm512_set1_ps(inverse), least = _mm512_set1_ps(low), most = _mm512_set1_ps(high);
+    const __m512i up = _mm512_set1_epi32(shift);
+    std::ptrdiff_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512 v = _mm512_min_ps(_mm512_max_ps(_mm512_mul_ps(_mm512_loadu_ps(x + i), factor), least), most);
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(q + i), _mm512_cvtepi32_epi8(_mm512_add_epi32(_mm512_cvtps_epi32(v), up)));
+    }
+    row_quantize(x + i, n - i, inverse, low, high, shift, q + i);
+}
+
 using Layout = Columns<16>;
 
 // Sums of all subsets of 6, 5 and 5 inputs: 64 + 32 + 32 numbers of 16 bits.
@@ -175,27 +257,49 @@ constexpr int tables_of_step = 128;
 // Tables of 4 KB.
 constexpr std::int64_t chunk_steps = 32;
 
-// Entry i has the sum of those of five inputs whose bits are set in i. Each input stands twice in 32 bits: a broadcast of those is a load alone, one
-// of 16 bits would take a shuffle too.
-__m512i subset_sums(const std::int32_t* x) {
-    __m512i sums = _mm512_maskz_mov_epi16(0xAAAAAAAAu, _mm512_set1_epi32(x[0]));
-    sums = _mm512_mask_add_epi16(sums, 0xCCCCCCCCu, sums, _mm512_set1_epi32(x[1]));
-    sums = _mm512_mask_add_epi16(sums, 0xF0F0F0F0u, sums, _mm512_set1_epi32(x[2]));
-    sums = _mm512_mask_add_epi16(sums, 0xFF00FF00u, sums, _mm512_set1_epi32(x[3]));
-    return _mm512_mask_add_epi16(sums, 0xFFFF0000u, sums, _mm512_set1_epi32(x[4]));
+// For each entry of a table, in pairs of bytes, which of two inputs it contains: bit `first` of its index, and the one above it or none.
+constexpr struct SubsetMasks {
+    std::uint8_t low[64], middle[64], fifth[64], fifth_and_sixth[64], fifth_second[64];
+} subset_masks = [] {
+    SubsetMasks m{};
+    for (int i = 0; i < 32; ++i) {
+        const auto bit = [i](int b) { return static_cast<std::uint8_t>(i >> b & 1); };
+        m.low[2 * i] = bit(0), m.low[2 * i + 1] = bit(1);
+        m.middle[2 * i] = bit(2), m.middle[2 * i + 1] = bit(3);
+        m.fifth[2 * i] = bit(4);
+        m.fifth_and_sixth[2 * i] = bit(4), m.fifth_and_sixth[2 * i + 1] = 1;
+        m.fifth_second[2 * i + 1] = bit(4);
+    }
+    return m;
+}();
+
+// What is prepared of a step: the sums of all subsets of inputs 0 to 5, 6 to 10 and 11 to 15. Two inputs at a time are multiplied with whether they
+// are in the subset.
+void prepare_pixels(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared) {
+    const __m512i low = _mm512_loadu_si512(subset_masks.low), middle = _mm512_loadu_si512(subset_masks.middle);
+    const __m512i fifth = _mm512_loadu_si512(subset_masks.fifth), second = _mm512_loadu_si512(subset_masks.fifth_second);
+    const __m512i both = _mm512_loadu_si512(subset_masks.fifth_and_sixth);
+    for (std::int64_t i = 0; i < pixels; ++i, x += stride, prepared += tables_of_step * 2) {
+        const auto pair = [x](int first) {
+            std::int16_t two;
+            std::memcpy(&two, x + first, 2);
+            return _mm512_set1_epi16(two);
+        };
+        const __m512i four = _mm512_add_epi16(_mm512_maddubs_epi16(low, pair(0)), _mm512_maddubs_epi16(middle, pair(2)));
+        const __m512i last = pair(4);
+        _mm512_storeu_si512(prepared, _mm512_add_epi16(four, _mm512_maddubs_epi16(fifth, last)));
+        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(four, _mm512_maddubs_epi16(both, last)));
+        const auto five = [&](int a, int b, int c, const __m512i& mask) {
+            const __m512i sums = _mm512_add_epi16(_mm512_maddubs_epi16(low, pair(a)), _mm512_maddubs_epi16(middle, pair(b)));
+            return _mm512_add_epi16(sums, _mm512_maddubs_epi16(mask, pair(c)));
+        };
+        _mm512_storeu_si512(prepared + 128, five(6, 8, 10, fifth));
+        _mm512_storeu_si512(prepared + 192, five(11, 13, 14, second));
+    }
 }
 
 void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
-    for (std::int64_t s = 0; s < steps; ++s, x += 16, prepared += tables_of_step * 2) {
-        alignas(64) std::int32_t twice[16];
-        const __m512i wide = _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
-        _mm512_store_si512(twice, _mm512_mask_blend_epi16(0xAAAAAAAAu, wide, _mm512_slli_epi32(wide, 16)));
-        const __m512i sums = subset_sums(twice);
-        _mm512_storeu_si512(prepared, sums);
-        _mm512_storeu_si512(prepared + 64, _mm512_add_epi16(sums, _mm512_set1_epi32(twice[5])));
-        _mm512_storeu_si512(prepared + 128, subset_sums(twice + 6));
-        _mm512_storeu_si512(prepared + 192, subset_sums(twice + 11));
-    }
+    prepare_pixels(x, Layout::step_inputs, steps, prepared);
 }
 
 // As the template in bits.h does it, sixteen outputs at once.
@@ -273,6 +377,75 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     }
 }
 
+// Tables of some positions times some units: what the bits are shifted for, all positions share, and what the tables are loaded for, the units.
+template <int positions, int units>
+void look_up_image(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, const std::int32_t* offsets, int steps,
+                   bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    __m512i sums[positions][units];
+    for (int p = 0; p < positions; ++p) {
+        for (int u = 0; u < units; ++u) sums[p][u] = _mm512_setzero_si512();
+    }
+    for (int s = 0; s < steps; ++s) {
+        const std::uint8_t* tables = prepared + offsets[s];
+        __m512i bits[units], seventh[units], twelfth[units];
+#pragma GCC unroll 2
+        for (int u = 0; u < units; ++u, tile += unit_step_bytes) {
+            bits[u] = _mm512_loadu_si512(tile);
+            seventh[u] = _mm512_srli_epi16(bits[u], 6);
+            twelfth[u] = _mm512_srli_epi16(bits[u], 11);
+        }
+#pragma GCC unroll 6
+        for (int p = 0; p < positions; ++p, tables += position_stride) {
+            __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+            __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+            // The compiler would load them again for each unit, and loads would take longer than look-ups.
+            if constexpr (units > 1) asm("" : "+v"(six_low), "+v"(six_high), "+v"(five), "+v"(last));
+#pragma GCC unroll 2
+            for (int u = 0; u < units; ++u) {
+                const __m512i a = _mm512_permutex2var_epi16(six_low, bits[u], six_high);
+                const __m512i b = _mm512_permutexvar_epi16(seventh[u], five);
+                const __m512i c = _mm512_permutexvar_epi16(twelfth[u], last);
+                sums[p][u] = _mm512_add_epi16(sums[p][u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+            }
+        }
+    }
+#pragma GCC unroll 6
+    for (int p = 0; p < positions; ++p) {
+#pragma GCC unroll 2
+        for (int u = 0; u < units; ++u) {
+            std::int32_t* to = out + p * out_stride + u * 32;
+            __m512i low = _mm512_cvtepi16_epi32(_mm512_castsi512_si256(sums[p][u]));
+            __m512i high = _mm512_cvtepi16_epi32(_mm512_extracti64x4_epi64(sums[p][u], 1));
+            if (!first) {
+                low = _mm512_add_epi32(low, _mm512_loadu_si512(to));
+                high = _mm512_add_epi32(high, _mm512_loadu_si512(to + 16));
+            }
+            _mm512_storeu_si512(to, low);
+            _mm512_storeu_si512(to + 16, high);
+        }
+    }
+}
+
+template <int units>
+void look_up_positions(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
+                       const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    switch (positions) {
+        case 1: return look_up_image<1, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 2: return look_up_image<2, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 3: return look_up_image<3, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 4: return look_up_image<4, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 5: return look_up_image<5, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        default: return look_up_image<6, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+    }
+}
+
+void product_image(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
+                   const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+    static_assert(image_units == 2 && image_positions == 6 && image_steps * 16 * 128 <= 32768);
+    if (units == 1) return look_up_positions<1>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    look_up_positions<2>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+}
+
 }  // namespace
 
 constexpr Kernels avx512_kernels = {
@@ -290,10 +463,15 @@ constexpr Kernels avx512_kernels = {
     product_bits,
     expand_bits_panel,
     expand_bits_float<Layout>,
+    3,
+    prepare_pixels,
+    product_image,
     finish_int8,
     row_finish_float,
+    finish_rows_int8,
+    rows_pool,
     row_range,
-    row_quantize,
+    quantize,
     row_normalize,
     rows_scale_shift,
     row_scale,
@@ -315,6 +493,7 @@ constexpr Kernels with_tiles(Kernels k) {
     k.rows_at_once = 32;
     k.layout.most_rows = 8;  // with more, expanding bits costs less than looking up does
     k.product_int8 = amx_product_int8;
+    k.least_image_gain = never;
     return k;
 }
 

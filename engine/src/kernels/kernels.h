@@ -28,6 +28,10 @@ constexpr int max_blocks = 4;
 constexpr int max_rows = 32;
 // Inputs that lie side by side in a panel for 8-bit products; 1 for float ones.
 constexpr int int8_group = 4;
+// Signed levels are stored shifted up by this where a product takes unsigned inputs, and the other way round.
+constexpr int signed_shift = 128;
+// What a set that never computes images with bits asks of them.
+constexpr std::int64_t never = INT64_MAX;
 // Kernels read up to this many bytes beyond a row's last input, and use none of them.
 constexpr int slack_bytes = 64;
 
@@ -56,6 +60,12 @@ struct BitLayout {
     std::int64_t most_inputs;  // up to which sums are exact
     std::int64_t most_rows;    // up to which it is faster than a panel is; any_rows where it always is
 };
+
+// What a product of an image with bits takes at most in one call: positions of a row of the output, units of outputs, and steps.
+constexpr int image_positions = 6;
+constexpr int image_units = 2;
+constexpr int image_steps = 16;
+
 // Keys lie in blocks of so many tokens.
 constexpr int key_block = 64;
 
@@ -120,9 +130,24 @@ struct Kernels {
     void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
                               float* panel);
 
+    // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
+    // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
+    std::int64_t least_image_gain;
+    // A step's inputs of some pixels that lie `stride` apart.
+    void (*prepare_pixels)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
+    // out[p][o] = (or += unless it is the first) sum over steps of the bits of `units` units, a tile of their own, times what is prepared at
+    // position p (`position_stride` bytes from one to the next) and the step's offset; exact.
+    void (*product_image)(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
+                          const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride);
+
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
     void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);
+    // The same of many rows: positions of an image, which have few outputs each.
+    void (*finish_rows_int8)(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs,
+                             const Epilogue& epilogue, float* y);
+    // y[c] = the maximum of a window of height * width positions of x, for each of some columns of windows; NaN wins.
+    void (*pool)(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y);
 
     // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
     void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);

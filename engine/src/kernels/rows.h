@@ -165,6 +165,35 @@ void row_finish_float(const float* sums, int n, const Epilogue& e, float* y) {
     finish_row(n, e, y);
 }
 
+[[maybe_unused]] void rows_finish_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int n, const Epilogue& e,
+                                       float* y) {
+    for (std::int64_t r = 0; r < rows; ++r) row_finish_int8(sums + r * sum_stride, scale, n, e, y + r * n);
+}
+
+void rows_pool(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y) {
+    for (std::int64_t c = 0; c < columns; ++c, x += width * channels, y += channels) {
+        int i = 0;
+        for (; i + lanes <= channels; i += lanes) {
+            Lanes most;
+            std::memcpy(&most, x + i, sizeof most);
+            for (int p = 1; p < height * width; ++p) {
+                Lanes v;
+                std::memcpy(&v, x + p / width * row_stride + p % width * channels + i, sizeof v);
+                most = (v > most) | (v != v) ? v : most;
+            }
+            std::memcpy(y + i, &most, sizeof most);
+        }
+        for (; i < channels; ++i) {
+            float most = x[i];
+            for (int p = 1; p < height * width; ++p) {
+                const float v = x[p / width * row_stride + p % width * channels + i];
+                most = v > most || v != v ? v : most;
+            }
+            y[i] = most;
+        }
+    }
+}
+
 void row_range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative) {
     std::uint32_t largest = 0;
     std::int32_t below = 0;

@@ -1,0 +1,187 @@
+#include "bit_convolution.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+namespace onebit {
+namespace {
+
+// Bytes of prepared rows up to which an image is computed in one strip, and those of a strip where there are several: most of a second-level cache,
+// beside the weights.
+constexpr std::int64_t most_prepared = 1 << 20;
+constexpr std::int64_t strip_prepared = 640 << 10;
+// Pixels around a strip are prepared twice, so that it must not be too narrow.
+constexpr std::int64_t least_strip = 16;
+constexpr std::int64_t line_floats = 16;
+
+std::int64_t divide_up(std::int64_t n, std::int64_t by) {
+    return (n + by - 1) / by;
+}
+
+}  // namespace
+
+bool BitConvolution::suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
+    if (kernels.least_image_gain == never || window.groups != 1 || channels % kernels.layout.step_inputs != 0) return false;
+    const std::int64_t taps = window.kernel[0] * window.kernel[1];
+    const std::int64_t gain = divide_up(outputs, block_outputs) - divide_up(outputs, kernels.layout.unit_outputs);
+    const std::int64_t strides = window.stride[0] * window.stride[1];
+    // Kernels that reach far across an image would need more prepared rows than a cache holds.
+    const std::int64_t rows = (window.kernel[0] - 1) * window.dilation[0] + 1;
+    const std::int64_t pixels = (least_strip - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1;
+    if (rows * pixels > 4 * most_prepared / (channels / kernels.layout.step_inputs * kernels.layout.prepared_bytes)) return false;
+    return taps * channels <= kernels.layout.most_inputs && taps * gain >= kernels.least_image_gain * strides;
+}
+
+BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
+                               std::int64_t out_width, const Kernels& kernels)
+    : kernels_(kernels), window_(window), plus_minus_(plus_minus), channels_(channels), outputs_(outputs) {
+    const BitLayout& layout = kernels.layout;
+    const std::int64_t taps = window.kernel[0] * window.kernel[1], groups = channels / layout.step_inputs;
+    steps_ = taps * groups;
+    units_ = divide_up(outputs, layout.unit_outputs);
+    blocks_ = divide_up(steps_, image_steps);
+
+    const std::int64_t prepared = reach(0) * groups * layout.prepared_bytes;  // of a column of pixels
+    strip_width_ = out_width;
+    if (prepared * pixels_of(out_width) > most_prepared) {
+        const std::int64_t fit = (strip_prepared / prepared - reach(1)) / window.stride[1] + 1;
+        const std::int64_t strips = divide_up(out_width, std::max(fit, least_strip));
+        strip_width_ = divide_up(out_width, strips);
+    }
+
+    // The rows of bits with their steps in the order of the products.
+    const std::int64_t stored = row_bytes(taps * channels), step_bytes = layout.step_inputs / 8, row = steps_ * step_bytes;
+    std::vector<std::uint8_t> ordered(static_cast<std::size_t>(outputs * row));
+    for (std::int64_t o = 0; o < outputs; ++o) {
+        std::uint8_t* to = ordered.data() + o * row;
+        std::int64_t ones = 0;
+        for (std::int64_t r = 0; r < window.kernel[0]; ++r) {
+            for (std::int64_t g = 0; g < groups; ++g) {
+                for (std::int64_t c = 0; c < window.kernel[1]; ++c, to += step_bytes) {
+                    std::memcpy(to, bits + o * stored + ((r * window.kernel[1] + c) * groups + g) * step_bytes, static_cast<std::size_t>(step_bytes));
+                    for (std::int64_t i = 0; i < step_bytes; ++i) ones += std::popcount(to[i]);
+                }
+            }
+        }
+        offset_sums_.push_back(static_cast<std::int32_t>(-signed_shift * (plus_minus ? 2 * ones - taps * channels : ones)));
+    }
+    const auto size = static_cast<std::size_t>(units_ * steps_ * unit_step_bytes);
+    std::uint8_t* tile = bits_.reserve(size);
+    std::memset(tile, 0, size);
+    for (std::int64_t block = 0; block < blocks_; ++block) {
+        const std::int64_t step = first_step(block), steps = first_step(block + 1) - step;
+        for (std::int64_t unit = 0; unit < units_; unit += image_units) {
+            const std::int64_t units = std::min<std::int64_t>(image_units, units_ - unit);
+            for (std::int64_t u = 0; u < units; ++u) {
+                const std::int64_t first = (unit + u) * layout.unit_outputs;
+                const auto rows = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
+                kernels.lay_out(ordered.data() + first * row + step * step_bytes, row, rows, steps * layout.step_inputs, tile + u * unit_step_bytes,
+                                units * unit_step_bytes);
+            }
+            tile += units * steps * unit_step_bytes;
+        }
+    }
+}
+
+void BitConvolution::reserve(std::int64_t strip, Rows& rows) const {
+    const std::int64_t pixels = pixels_of(strip);
+    rows.levels.reserve(static_cast<std::size_t>(pixels * channels_));
+    rows.prepared.reserve(static_cast<std::size_t>(reach(0) * pixels * (channels_ / kernels_.layout.step_inputs) * kernels_.layout.prepared_bytes));
+    rows.offsets.reserve(static_cast<std::size_t>(steps_));
+    if (plus_minus_) rows.totals.reserve(static_cast<std::size_t>(reach(0) * pixels));
+}
+
+void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const {
+    std::uint8_t* levels = rows.levels.data();
+    const std::int64_t y = row - window_.padding[0], left = first_pixel - window_.padding[2];
+    // The part of the row that lies in the image.
+    std::int64_t begin = std::clamp<std::int64_t>(-left, 0, pixels), end = std::clamp<std::int64_t>(image.width - left, begin, pixels);
+    if (y < 0 || y >= image.height) begin = end = pixels;
+    std::memset(levels, image.shift, static_cast<std::size_t>(begin * channels_));
+    if (begin < end) {
+        kernels_.quantize(image.x + (y * image.width + left + begin) * channels_, (end - begin) * channels_, image.inverse, image.low, image.high,
+                          image.shift, levels + begin * channels_);
+    }
+    std::memset(levels + end * channels_, image.shift, static_cast<std::size_t>((pixels - end) * channels_));
+
+    const std::int64_t slot = row % reach(0), groups = channels_ / kernels_.layout.step_inputs;
+    std::uint8_t* prepared = rows.prepared.data() + slot * groups * pixels * kernels_.layout.prepared_bytes;
+    const auto* x = reinterpret_cast<const std::int8_t*>(levels);
+    // The same channels of neighbouring pixels lie side by side: a step of some positions is a few kilobytes in one place.
+    for (std::int64_t g = 0; g < groups; ++g, prepared += pixels * kernels_.layout.prepared_bytes) {
+        kernels_.prepare_pixels(x + g * kernels_.layout.step_inputs, channels_, pixels, prepared);
+    }
+    if (plus_minus_) {
+        std::int32_t* totals = rows.totals.data() + slot * pixels;
+        for (std::int64_t p = 0; p < pixels; ++p, x += channels_) {
+            totals[p] = 0;
+            for (std::int64_t c = 0; c < channels_; ++c) totals[p] += x[c];
+        }
+    }
+}
+
+void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows,
+                                 std::int32_t* sums) const {
+    const std::int64_t pixels = pixels_of(end - first), top = row * window_.stride[0], bytes = kernels_.layout.prepared_bytes;
+    for (std::int64_t y = std::max(rows.next, top); y < top + reach(0); ++y) prepare_row(image, y, first * window_.stride[1], pixels, rows);
+    rows.next = top + reach(0);
+
+    std::int32_t* offset = rows.offsets.data();
+    const std::int64_t groups = channels_ / kernels_.layout.step_inputs;
+    for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
+        const std::int64_t slot = (top + r * window_.dilation[0]) % reach(0);
+        for (std::int64_t g = 0; g < groups; ++g) {
+            for (std::int64_t c = 0; c < window_.kernel[1]; ++c) {
+                *offset++ = static_cast<std::int32_t>(((slot * groups + g) * pixels + c * window_.dilation[1]) * bytes);
+            }
+        }
+    }
+
+    const std::int64_t positions = end - first, calls = divide_up(positions, image_positions), stride = sum_stride();
+    // What of the next row lies in the image.
+    const float* next = nullptr;
+    std::int64_t coming = 0;
+    if (const std::int64_t y = top + reach(0) - window_.padding[0]; y >= 0 && y < image.height) {
+        const std::int64_t left = first * window_.stride[1] - window_.padding[2];
+        const std::int64_t x = std::clamp<std::int64_t>(left, 0, image.width);
+        next = image.x + (y * image.width + x) * channels_;
+        coming = (std::clamp<std::int64_t>(left + pixels, x, image.width) - x) * channels_;
+    }
+    for (std::int64_t call = 0; call < calls; ++call) {
+        const std::int64_t from = positions * call / calls;
+        const auto count = static_cast<int>(positions * (call + 1) / calls - from);
+        // The next row's floats come from far away: they are asked for while this row is computed.
+        for (std::int64_t i = coming * call / calls; i < coming * (call + 1) / calls; i += line_floats) __builtin_prefetch(next + i, 0, 2);
+        const std::uint8_t* tile = bits_.data();
+        const std::uint8_t* prepared = rows.prepared.data() + from * window_.stride[1] * bytes;
+        // All outputs of some steps, then the next steps: what is prepared of these positions passes the first-level cache once.
+        for (std::int64_t block = 0; block < blocks_; ++block) {
+            const std::int64_t step = first_step(block);
+            const auto steps = static_cast<int>(first_step(block + 1) - step);
+            for (std::int64_t unit = 0; unit < units_; unit += image_units) {
+                const auto units = static_cast<int>(std::min<std::int64_t>(image_units, units_ - unit));
+                kernels_.product_image(tile, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step, steps, block == 0,
+                                       sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
+                tile += std::int64_t{units} * steps * unit_step_bytes;
+            }
+        }
+    }
+    if (plus_minus_) subtract_totals(row, positions, rows, sums);
+}
+
+// sum (2b - 1) q
+void BitConvolution::subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const {
+    const std::int64_t pixels = pixels_of(positions);
+    for (std::int64_t p = 0; p < positions; ++p, sums += sum_stride()) {
+        std::int32_t total = 0;
+        for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
+            const std::int64_t slot = (row * window_.stride[0] + r * window_.dilation[0]) % reach(0);
+            const std::int32_t* totals = rows.totals.data() + slot * pixels + p * window_.stride[1];
+            for (std::int64_t c = 0; c < window_.kernel[1]; ++c) total += totals[c * window_.dilation[1]];
+        }
+        for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * sums[o] - total;
+    }
+}
+
+}  // namespace onebit

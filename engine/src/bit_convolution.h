@@ -1,0 +1,73 @@
+// A convolution whose product reads its weights as bits: what an instruction set prepares of an input (tables of sums) serves all positions and all
+// outputs that the kernel brings it to.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "buffer.h"
+#include "kernels/kernels.h"
+#include "program.h"
+
+namespace onebit {
+
+// An image of floats as it becomes 8-bit levels: signed bytes, the non-negative ones less signed_shift.
+struct QuantizedImage {
+    const float* x;
+    std::int64_t height, width;
+    float inverse, low, high;
+    int shift;  // also what stands for 0 in the padding
+};
+
+class BitConvolution {
+  public:
+    // The window's kernel is the convolution's; weights are rows of bits, an output each. `out_width`: of the convolution.
+    BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
+                   std::int64_t out_width, const Kernels& kernels);
+
+    // Whether this is possible and faster than a product with panels.
+    static bool suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
+
+    // Working memory of a thread. What is prepared are the rows of the padded image that a row of outputs needs, each prepared once as the kernel
+    // moves down: together they stay in the second-level cache.
+    struct Rows {
+        Buffer<std::uint8_t> levels;
+        Buffer<std::uint8_t> prepared;
+        Buffer<std::int32_t> totals;  // of the levels of each pixel
+        Buffer<std::int32_t> offsets;
+        std::int64_t next = 0;  // row to prepare
+
+        std::size_t bytes() const { return levels.bytes() + prepared.bytes() + sizeof(std::int32_t) * (totals.size() + offsets.size()); }
+    };
+    void reserve(std::int64_t strip, Rows& rows) const;
+
+    // An image is computed in strips of so many columns of the output, so narrow that their rows stay in the cache.
+    std::int64_t strip_width() const { return strip_width_; }
+    // Sums of one row of outputs, columns `first` to `end` of a strip: (end - first, sum_stride()). Rows of a strip come one after the other from
+    // the top; `rows.next` is 0 before the first.
+    void sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows, std::int32_t* sums) const;
+    std::int64_t sum_stride() const { return units_ * kernels_.layout.unit_outputs; }
+    // What must be taken from the sums of shifted levels.
+    const std::int32_t* offset_sums() const { return offset_sums_.data(); }
+    std::size_t bytes() const { return bits_.bytes() + sizeof(std::int32_t) * offset_sums_.size(); }
+
+  private:
+    void prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const;
+    void subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const;
+    std::int64_t pixels_of(std::int64_t positions) const { return (positions - 1) * window_.stride[1] + reach(1); }
+    std::int64_t first_step(std::int64_t block) const { return steps_ * block / blocks_; }
+    std::int64_t reach(int axis) const { return (window_.kernel[axis] - 1) * window_.dilation[axis] + 1; }
+
+    const Kernels& kernels_;
+    Window window_;
+    bool plus_minus_;
+    std::int64_t channels_, outputs_;
+    std::int64_t steps_, units_, blocks_;
+    std::int64_t strip_width_;
+    // Tiles of up to image_units units by a block of up to image_steps steps, in the order in which a position needs them. A step is 16 inputs of one
+    // tap; a row of the kernel goes first through the taps, which share inputs, then through the channels.
+    Buffer<std::uint8_t> bits_;
+    std::vector<std::int32_t> offset_sums_;
+};
+
+}  // namespace onebit
