@@ -1,6 +1,7 @@
 // AVX-512 with VNNI; scalar.cpp explains what is computed.
 #include <immintrin.h>
 
+#include "attention.h"
 #include "bits.h"
 #include "rows.h"
 
@@ -296,6 +297,7 @@ constexpr Kernels avx512_kernels = {
     row_maximum,
     attend_head<float>,
     attend_head<std::uint16_t>,
+    attend_head<std::int8_t>,
 };
 
 namespace {

@@ -1,0 +1,44 @@
+// Keys and values of the tokens of one sequence in one attention, as kernels.h lays them out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace onebit {
+
+// As what keys and values are kept: floats, their upper 16 bits, or 8 bits with one scale for a token's keys in a head and one for its values.
+enum class CacheNumbers { float32, bf16, int8 };
+
+class AttentionCache {
+  public:
+    AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features);
+
+    // Room for so many tokens; what is there stays.
+    void reserve(std::int64_t tokens);
+    // Keep the keys and values (heads, features) of the token at a position for which there is room.
+    void put(std::int64_t position, const float* keys, const float* values);
+    // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
+    void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
+    std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
+
+  private:
+    // Of a cache, which no load of a register then straddles.
+    struct alignas(64) Line {
+        std::byte bytes[64];
+    };
+
+    template <class Stored>
+    void put_head(std::int64_t head, std::int64_t position, const float* key, const float* value);
+    template <class Stored>
+    Stored* part(std::vector<Line>& lines, std::int64_t block, std::int64_t head) const;
+
+    CacheNumbers numbers_;
+    std::int64_t heads_, features_;
+    std::int64_t head_lines_;  // of a head's part of a block
+    std::vector<Line> keys_, values_;
+};
+
+}  // namespace onebit
