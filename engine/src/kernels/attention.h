@@ -7,7 +7,6 @@
 namespace onebit {
 namespace {
 
-typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
 typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
 
 // Numbers that share 32 bits.
@@ -30,21 +29,6 @@ template <class Stored>
     } else {
         return __builtin_convertvector(reinterpret_cast<Integers>(words << (24 - 8 * j)) >> 24, Lanes);
     }
-}
-
-inline float number_at(const float* from) {
-    return *from;
-}
-
-inline float number_at(const std::uint16_t* from) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(*from) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-inline float number_at(const std::int8_t* from) {
-    return *from;
 }
 
 // So many registers of sums stay in registers beside what is multiplied.
@@ -91,6 +75,8 @@ void score_tile(const float* q, const Stored* keys, const Attended& a, float* sc
             }
         }
     }
+    // Unrolled too: an array that one loop indexes stays in memory.
+#pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 16
         for (int p = 0; p < parts; ++p) store_lanes(sums[r][p], scores + r * a.score_stride + p * register_lanes);
@@ -139,10 +125,20 @@ float soft_weights(float* x, std::int64_t n, float scale) {
             most[c] = v > most[c] ? v : most[c];
         }
     }
-    const float largest = fold_lanes(most, [](float v, float other) { return v > other ? v : other; });
-    for (std::int64_t t = 0; t < whole; ++t) x[t] = exponential(scale * (x[t] - largest));
+    const float largest = fold_lanes(most, [](const Lanes& v, const Lanes& other) { return v > other ? v : other; });
+    Lanes sums[each] = {}, ended[each] = {};
+    for (std::int64_t t = 0; t < whole; t += lanes) {
+        for (int c = 0; c < each; ++c) {
+            const Lanes weight = exponential(scale * (load_lanes(x + t + c * register_lanes) - largest));
+            store_lanes(weight, x + t + c * register_lanes);
+            ended[c] = sums[c];
+            sums[c] += weight;
+        }
+    }
+    // The last register holds weights that are none.
     for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
-    return 1.0f / lane_sum(x, whole);
+    for (int c = 0; c < each; ++c) ended[c] += load_lanes(x + whole - lanes + c * register_lanes);
+    return 1.0f / fold_lanes(ended, [](const Lanes& a, const Lanes& b) { return a + b; });
 }
 
 // Some features' weighted sums over the tokens, those at even and those at odd places in two sums; in what order a row adds does not depend on the
@@ -173,15 +169,27 @@ void weigh_tile(const Stored* values, const Attended& a, const float* weights, c
             }
         }
     }
+    float totals[rows][2][parts * register_lanes];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < parts; ++p) {
+            store_lanes(sums[r][0][p], totals[r][0] + p * register_lanes);
+            store_lanes(sums[r][1][p], totals[r][1] + p * register_lanes);
+        }
+    }
     // The last tokens, of which each row sees another number, are added in memory.
     for (int r = 0; r < rows; ++r) {
-        float total[2][parts * register_lanes];
-        std::memcpy(total, sums[r], sizeof total);
+        float(&total)[2][parts * register_lanes] = totals[r];
         for (std::int64_t t = whole; t < a.tokens + r; ++t) {
-            const Stored* from = values + t / token_block * a.block_stride + t % token_block / g * g * width + t % g;
+            const Stored* from = values + t / token_block * a.block_stride + t % token_block / g * g * width;
             const float weight = weights[r * a.score_stride + t];
             float* to = total[t % 2];
-            for (int i = 0; i < parts * register_lanes; ++i) to[i] += number_at(from + i * g) * weight;
+#pragma GCC unroll 16
+            for (int p = 0; p < parts; ++p, to += register_lanes) {
+                const Lanes value = number<Stored>(load_words(from + p * register_lanes * g), static_cast<int>(t % g));
+                store_lanes(load_lanes(to) + value * weight, to);
+            }
         }
         for (int i = 0; i < parts * register_lanes; ++i) total[0][i] = (total[0][i] + total[1][i]) * shares[r];
         const std::int64_t count = features < parts * register_lanes ? features : parts * register_lanes;

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels.h"
 
@@ -20,6 +21,7 @@ constexpr int register_lanes = 4;
 
 // What a register holds: of a wider vector the compiler would keep each operation's result in memory.
 typedef float Lanes __attribute__((vector_size(4 * register_lanes)));
+typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
 
 // Sums over a row are kept in so many lanes in each set, in one register or in several, so that all sets add in the same order.
 constexpr int lanes = 16;
@@ -34,15 +36,27 @@ inline void store_lanes(const Lanes& from, float* to) {
     std::memcpy(to, &from, sizeof from);
 }
 
+// The lanes in a circle, `by` further.
+template <int by, int... lane>
+inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
+    return __builtin_shufflevector(x, x, ((lane + by) % register_lanes)...);
+}
+
 // All lanes to one number: the upper half to the lower half, until one is left.
 template <class Function>
-float fold_lanes(const Lanes (&x)[lanes / register_lanes], const Function& f) {
-    float part[lanes];
-    std::memcpy(part, x, sizeof part);
-    for (int half = lanes / 2; half > 0; half /= 2) {
-        for (int l = 0; l < half; ++l) part[l] = f(part[l], part[l + half]);
+inline float fold_lanes(Lanes (&x)[lanes / register_lanes], const Function& f) {
+#pragma GCC unroll 2
+    for (int half = lanes / register_lanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 2
+        for (int c = 0; c < half; ++c) x[c] = f(x[c], x[c + half]);
     }
-    return part[0];
+    constexpr std::make_integer_sequence<int, register_lanes> in_order;
+    Lanes all = x[0];
+    if constexpr (register_lanes > 8) all = f(all, turn<8>(all, in_order));
+    if constexpr (register_lanes > 4) all = f(all, turn<4>(all, in_order));
+    all = f(all, turn<2>(all, in_order));
+    all = f(all, turn<1>(all, in_order));
+    return all[0];
 }
 
 // The sum of f(x) over a row, several registers at a time so that one addition need not wait for the other; the scalar set adds in the same order,
@@ -60,7 +74,7 @@ float lane_total(const float* x, std::ptrdiff_t n, const Function& f) {
     }
     Lanes sums[each];
     for (int c = 0; c < each; ++c) sums[c] = (part[c] + part[each + c]) + (part[2 * each + c] + part[3 * each + c]);
-    float sum = fold_lanes(sums, [](float a, float b) { return a + b; });
+    float sum = fold_lanes(sums, [](const Lanes& a, const Lanes& b) { return a + b; });
     for (; i < n; ++i) sum += f(x[i]);
     return sum;
 }
@@ -97,22 +111,34 @@ void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
 }
 
 // e^x to 2 units in the last place, without branches so that the compiler makes vectors of it: x = n ln 2 + r, a polynomial for e^r (Cephes),
-// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN.
-inline float exponential(float x) {
-    const float bounded = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-    const float n = __builtin_rintf(bounded * 1.44269504088896341f);
-    const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
+// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN. Of one number or of a register.
+template <class Float, class Word>
+inline Float exponential_of(const Float& x) {
+    const Float low = Float{} - 87.0f, high = Float{} + 88.0f;
+    const Float above = x < low ? low : x, bounded = above > high ? high : above;
+    // Added to 1.5 * 2^23 a number is rounded to an integer, which stands in the lowest bits of the sum.
+    const Float sum = bounded * 1.44269504088896341f + 12582912.0f, n = sum - 12582912.0f;
+    const Float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+    Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, 4);
+    Word bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    bits = (bits << 23) + (127u << 23);
+    Float power;
+    std::memcpy(&power, &bits, sizeof power);
     return p * power;
+}
+
+inline float exponential(float x) {
+    return exponential_of<float, std::uint32_t>(x);
+}
+
+inline Lanes exponential(const Lanes& x) {
+    return exponential_of<Lanes, Words>(x);
 }
 
 // x/2 * erfc(-x / sqrt(2)). For z >= 0 erfc(z) = t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun 7.1.26); as
