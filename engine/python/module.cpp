@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "cpu.h"
 #include "decoder.h"
@@ -32,9 +33,9 @@ onebit::TensorView view(const std::string& name, const Array& array) {
     return tensor;
 }
 
-template <class Runner>
+template <class Runner, class... More>
 std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                             const std::optional<std::string>& isa) {
+                             const std::optional<std::string>& isa, const More&... more) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
     if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
     onebit::Tensors views;
@@ -43,14 +44,26 @@ std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors
         views[name] = view(name, nb::cast<Array>(item));
     }
     const auto kind = precision == "int8" ? onebit::Precision::int8 : onebit::Precision::float32;
-    return std::make_unique<Runner>(program, views, kind, threads, isa.value_or(""));
+    return std::make_unique<Runner>(program, views, kind, threads, isa.value_or(""), more...);
+}
+
+constexpr std::pair<const char*, onebit::CacheNumbers> cache_names[] = {
+    {"float32", onebit::CacheNumbers::float32}, {"bf16", onebit::CacheNumbers::bf16}, {"int8", onebit::CacheNumbers::int8}};
+
+std::unique_ptr<onebit::Decoder> make_decoder(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
+                                              const std::optional<std::string>& isa, const std::optional<std::string>& cache) {
+    std::optional<onebit::CacheNumbers> numbers;
+    for (const auto& [name, value] : cache_names) {
+        if (cache == name) numbers = value;
+    }
+    if (cache && !numbers) throw std::invalid_argument("[engine] cache='" + *cache + "': use 'bf16', 'int8', or with precision 'float32' none");
+    return make<onebit::Decoder>(program, tensors, precision, threads, isa, numbers);
 }
 
 // What both kinds of runner tell of themselves.
 template <class Runner>
 void describe(nb::class_<Runner>& runner) {
-    runner.def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none())
-        .def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
+    runner.def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
         .def_prop_ro("memory_bytes", &Runner::memory_bytes);
@@ -126,14 +139,25 @@ NB_MODULE(_engine, m) {
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
     nb::class_<onebit::Engine> engine(m, "Engine");
     describe(engine);
+    engine.def(nb::new_(&make<onebit::Engine>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none());
     engine.def("run", &run, "batch"_a);
     nb::class_<onebit::Decoder> decoder(m, "Decoder");
     describe(decoder);
-    decoder.def("open", &onebit::Decoder::open)
+    decoder
+        .def(nb::new_(&make_decoder), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none(),
+             "cache"_a.none() = nb::none())
+        .def("open", &onebit::Decoder::open)
         .def("close", &onebit::Decoder::close, "sequence"_a)
         .def("length", &onebit::Decoder::length, "sequence"_a)
         .def("cut", &onebit::Decoder::cut, "sequence"_a, "length"_a)
         .def("extend", &extend, "sequences"_a, "counts"_a, "tokens"_a, "all"_a = false)
+        .def_prop_ro("cache",
+                     [](const onebit::Decoder& d) {
+                         for (const auto& [name, value] : cache_names) {
+                             if (value == d.cache()) return std::string(name);
+                         }
+                         return std::string();
+                     })
         .def_prop_ro("context", &onebit::Decoder::context)
         .def_prop_ro("outputs", &onebit::Decoder::outputs);
 }

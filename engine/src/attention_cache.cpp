@@ -18,38 +18,29 @@ std::uint16_t to_bfloat16(float x) {
 // Features that are rounded at a time, a multiple of each group.
 constexpr std::int64_t piece = 64;
 
-// Of a row that is to be rounded to 8 bits: what a level stands for. Rows with NaN or infinity have a scale of NaN, whatever their levels.
-struct Levels {
-    float scale = 0, inverse = 0;
-
-    Levels(const float* x, std::int64_t n) {
-        std::uint32_t largest_bits = 0;
-        for (std::int64_t i = 0; i < n; ++i) largest_bits = std::max(largest_bits, std::bit_cast<std::uint32_t>(x[i]) & 0x7FFFFFFFu);
-        const auto largest = std::bit_cast<float>(largest_bits);
-        scale = largest / 127.0f;
-        if (!(largest < INFINITY)) {
-            scale = NAN;
-        } else if (scale > 0) {
-            // Of numbers so small that their scale is denormal the inverse may be infinite: they are taken for 0.
-            inverse = std::isinf(1.0f / scale) ? 0.0f : 1.0f / scale;
-        }
-    }
-    std::int8_t of(float x) const {
-        // Adding and taking away 1.5 * 2^23 rounds to the nearest even without a call; the bounds are first, so that NaN becomes a level too.
-        constexpr float round = 12582912.0f;
-        const float v = x * inverse, high = v < 127.0f ? v : 127.0f, bounded = high > -127.0f ? high : -127.0f;
-        return static_cast<std::int8_t>(static_cast<std::int32_t>((bounded + round) - round));
-    }
-};
-
-float rounded(float x, const Levels&, float*) {
-    return x;
+// What a level of a row stands for. Of a row with NaN or infinity it is NaN, and so is what attends to it.
+float scale_of(const Kernels& kernels, const float* x, std::int64_t n) {
+    std::uint32_t largest_bits;
+    bool negative;
+    kernels.range(x, n, &largest_bits, &negative);
+    const auto largest = std::bit_cast<float>(largest_bits);
+    return largest < INFINITY ? largest / 127.0f : NAN;
 }
-std::uint16_t rounded(float x, const Levels&, std::uint16_t*) {
-    return to_bfloat16(x);
+
+void round_row(const Kernels&, const float* x, std::int64_t n, float, float* to) {
+    std::copy(x, x + n, to);
 }
-std::int8_t rounded(float x, const Levels& levels, std::int8_t*) {
-    return levels.of(x);
+void round_row(const Kernels&, const float* x, std::int64_t n, float, std::uint16_t* to) {
+    for (std::int64_t i = 0; i < n; ++i) to[i] = to_bfloat16(x[i]);
+}
+void round_row(const Kernels& kernels, const float* x, std::int64_t n, float scale, std::int8_t* to) {
+    const float inverse = 1.0f / scale;
+    if (std::isfinite(scale) && std::isfinite(inverse)) {
+        kernels.quantize(x, n, inverse, -127, 127, 0, reinterpret_cast<std::uint8_t*>(to));
+    } else {
+        // NaN whatever its levels, or so small that it may be taken for 0.
+        std::fill(to, to + n, std::int8_t{0});
+    }
 }
 
 std::int64_t lines_of_head(CacheNumbers numbers, std::int64_t features) {
@@ -73,39 +64,37 @@ void AttentionCache::reserve(std::int64_t tokens) {
 }
 
 template <class Stored>
-Stored* AttentionCache::part(std::vector<Line>& lines, std::int64_t block, std::int64_t head) const {
-    return reinterpret_cast<Stored*>(lines.data() + (block * heads_ + head) * head_lines_);
-}
-
-template <class Stored>
-void AttentionCache::put_head(std::int64_t head, std::int64_t position, const float* key, const float* value) {
+void AttentionCache::put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value) {
     constexpr std::int64_t g = 4 / sizeof(Stored);
-    const std::int64_t block = position / token_block, token = position % token_block, width = stored_features(features_);
-    Levels of_key(key, sizeof(Stored) == 1 ? features_ : 0), of_value(value, sizeof(Stored) == 1 ? features_ : 0);
-    auto* keys = part<Stored>(keys_, block, head);
-    auto* values = part<Stored>(values_, block, head);
+    const std::int64_t line = (position / token_block * heads_ + head) * head_lines_, token = position % token_block;
+    const std::int64_t width = stored_features(features_);
+    auto* keys = reinterpret_cast<Stored*>(keys_.data() + line);
+    auto* values = reinterpret_cast<Stored*>(values_.data() + line);
+    float key_scale = 1, value_scale = 1;
     if constexpr (sizeof(Stored) == 1) {
-        reinterpret_cast<float*>(keys + width * token_block)[token] = of_key.scale;
-        reinterpret_cast<float*>(values + width * token_block)[token] = of_value.scale;
+        key_scale = scale_of(kernels, key, features_);
+        value_scale = scale_of(kernels, value, features_);
+        reinterpret_cast<float*>(keys + width * token_block)[token] = key_scale;
+        reinterpret_cast<float*>(values + width * token_block)[token] = value_scale;
     }
     keys += token * g;
     values += token / g * g * width + token % g;
     for (std::int64_t first = 0; first < features_; first += piece) {
         const std::int64_t count = std::min(piece, features_ - first);
         Stored some[piece] = {};
-        for (std::int64_t i = 0; i < count; ++i) some[i] = rounded(key[first + i], of_key, some);
+        round_row(kernels, key + first, count, key_scale, some);
         for (std::int64_t i = 0; i < count; i += g) std::memcpy(keys + (first + i) * token_block, some + i, 4);
-        for (std::int64_t i = 0; i < count; ++i) some[i] = rounded(value[first + i], of_value, some);
+        round_row(kernels, value + first, count, value_scale, some);
         for (std::int64_t i = 0; i < count; ++i) values[(first + i) * g] = some[i];
     }
 }
 
-void AttentionCache::put(std::int64_t position, const float* keys, const float* values) {
+void AttentionCache::put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values) {
     for (std::int64_t head = 0; head < heads_; ++head, keys += features_, values += features_) {
         switch (numbers_) {
-            case CacheNumbers::float32: put_head<float>(head, position, keys, values); break;
-            case CacheNumbers::bf16: put_head<std::uint16_t>(head, position, keys, values); break;
-            case CacheNumbers::int8: put_head<std::int8_t>(head, position, keys, values); break;
+            case CacheNumbers::float32: put_head<float>(kernels, head, position, keys, values); break;
+            case CacheNumbers::bf16: put_head<std::uint16_t>(kernels, head, position, keys, values); break;
+            case CacheNumbers::int8: put_head<std::int8_t>(kernels, head, position, keys, values); break;
         }
     }
 }

@@ -19,7 +19,7 @@ class AttentionCache {
     // Room for so many tokens; what is there stays.
     void reserve(std::int64_t tokens);
     // Keep the keys and values (heads, features) of the token at a position for which there is room.
-    void put(std::int64_t position, const float* keys, const float* values);
+    void put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values);
     // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
     std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
@@ -31,9 +31,7 @@ class AttentionCache {
     };
 
     template <class Stored>
-    void put_head(std::int64_t head, std::int64_t position, const float* key, const float* value);
-    template <class Stored>
-    Stored* part(std::vector<Line>& lines, std::int64_t block, std::int64_t head) const;
+    void put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value);
 
     CacheNumbers numbers_;
     std::int64_t heads_, features_;

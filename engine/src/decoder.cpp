@@ -297,7 +297,7 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     }
     parallel(pool_, static_cast<std::int64_t>(rows.size()) * width * 16, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r, int) {
         const Row& row = rows[at(r)];
-        sequences_[at(row.sequence)].caches[at(task.cache)].put(row.position, k + r * width, v + r * width);
+        sequences_[at(row.sequence)].caches[at(task.cache)].put(kernels_, row.position, k + r * width, v + r * width);
     });
     // Rows that stand behind each other in one text read the same keys and values.
     std::vector<std::pair<std::int64_t, int>> groups;  // first row, how many

@@ -8,9 +8,6 @@ def isas() -> list[dict[str, Any]]:
     """The instruction sets of this build, the best last: name, text, needs, supported."""
 
 class _Runner:
-    def __init__(
-        self, program: str, tensors: dict[str, NDArray[Any]], precision: str, threads: int, isa: str | None = None
-    ) -> None: ...
     @property
     def isa(self) -> str: ...
     @property
@@ -23,11 +20,27 @@ class _Runner:
 class Engine(_Runner):
     """A program in the engine; raises ValueError where the program, its tensors or an argument do not fit."""
 
+    def __init__(
+        self, program: str, tensors: dict[str, NDArray[Any]], precision: str, threads: int, isa: str | None = None
+    ) -> None: ...
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Compute a batch, uint8 or float32 (n, *input shape), to float32 (n, *output shape)."""
 
 class Decoder(_Runner):
     """A program over tokens in the engine, with the caches of any number of sequences; raises ValueError as Engine does."""
+
+    def __init__(
+        self,
+        program: str,
+        tensors: dict[str, NDArray[Any]],
+        precision: str,
+        threads: int,
+        isa: str | None = None,
+        cache: str | None = None,
+    ) -> None: ...
+    @property
+    def cache(self) -> str:
+        """As what keys and values are kept: float32, bf16 or int8."""
 
     @property
     def context(self) -> int:

@@ -16,6 +16,7 @@ from onebit.images import ImageTask, load_image
 from onebit.program import Program, Shape
 
 Precision = Literal["int8", "float32"]
+Cache = Literal["bf16", "int8"]
 
 
 class Session:
@@ -176,7 +177,11 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def load(
-    path: str | Path, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+    path: str | Path,
+    precision: Precision = "int8",
+    threads: int | None = None,
+    isa: str | None = None,
+    cache: Cache | None = None,
 ) -> Session:
     """Load a packed model to run it.
 
@@ -185,6 +190,8 @@ def load(
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
         threads: default one for each core.
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
+        cache: as what a language model keeps the keys and values of its texts: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
+            half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -201,5 +208,7 @@ def load(
         # Imported here because it needs the tokenizers library, which images do not.
         from onebit.runtime.text import TextSession
 
-        return TextSession(model, precision, threads, isa)
+        return TextSession(model, precision, threads, isa, cache)
+    if cache is not None:
+        raise OnebitError(f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out")
     return ImageSession(model, precision, threads, isa)
