@@ -51,14 +51,16 @@ std::int64_t lines_of_head(CacheNumbers numbers, std::int64_t features) {
 
 }  // namespace
 
-AttentionCache::AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features)
-    : numbers_(numbers), heads_(heads), features_(features), head_lines_(lines_of_head(numbers, features)) {}
+AttentionCache::AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens)
+    : numbers_(numbers), heads_(heads), features_(features), most_tokens_(most_tokens), head_lines_(lines_of_head(numbers, features)) {}
 
 void AttentionCache::reserve(std::int64_t tokens) {
-    const auto lines = static_cast<std::size_t>((tokens + token_block - 1) / token_block * heads_ * head_lines_);
+    const auto lines_of = [this](std::int64_t n) { return static_cast<std::size_t>((n + token_block - 1) / token_block * heads_ * head_lines_); };
+    const std::size_t lines = lines_of(tokens), most = lines_of(most_tokens_);
     for (std::vector<Line>* numbers : {&keys_, &values_}) {
         // By halves, so that a long text is not copied for each of its blocks.
-        if (numbers->capacity() < lines) numbers->reserve(std::max(lines, numbers->capacity() + numbers->capacity() / 2));
+        const std::size_t room = numbers->capacity();
+        if (room < lines) numbers->reserve(std::max(lines, std::min(most, room + room / 2)));
         if (numbers->size() < lines) numbers->resize(lines);
     }
 }

@@ -14,7 +14,8 @@ enum class CacheNumbers { float32, bf16, int8 };
 
 class AttentionCache {
   public:
-    AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features);
+    // For at most `most_tokens`; takes memory as tokens come.
+    AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens);
 
     // Room for so many tokens; what is there stays.
     void reserve(std::int64_t tokens);
@@ -34,7 +35,7 @@ class AttentionCache {
     void put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value);
 
     CacheNumbers numbers_;
-    std::int64_t heads_, features_;
+    std::int64_t heads_, features_, most_tokens_;
     std::int64_t head_lines_;  // of a head's part of a block
     std::vector<Line> keys_, values_;
 };

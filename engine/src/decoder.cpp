@@ -80,7 +80,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, Precision prec
             task.shift.assign(step.bias, step.bias + width);
         } else if (step.op == Op::attention) {
             task.cache = static_cast<int>(caches_.size());
-            caches_.emplace_back(numbers_, step.heads, width / step.heads);
+            caches_.emplace_back(numbers_, step.heads, width / step.heads, context_);
             last_attention_ = tasks_.size() + 1;
         }
         if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
@@ -290,10 +290,12 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     const float* k = value(task.step.inputs[1]);
     const float* v = value(task.step.inputs[2]);
     std::int64_t work = 0, longest = 0;
-    for (const Row& row : rows) {
-        longest = std::max(longest, row.position + 1);
-        sequences_[at(row.sequence)].caches[at(task.cache)].reserve(row.position + 1);
-        work += 2 * (row.position + 1) * width;
+    // From the last on, so that a prompt's cache grows once.
+    for (std::size_t r = rows.size(); r-- > 0;) {
+        const std::int64_t tokens = rows[r].position + 1;
+        longest = std::max(longest, tokens);
+        sequences_[at(rows[r].sequence)].caches[at(task.cache)].reserve(tokens);
+        work += 2 * tokens * width;
     }
     parallel(pool_, static_cast<std::int64_t>(rows.size()) * width * 16, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r, int) {
         const Row& row = rows[at(r)];

@@ -80,8 +80,8 @@ class Decoder {
     std::vector<std::int64_t> widths_;  // of each value
     int output_ = 0;
     std::vector<Task> tasks_;
-    std::size_t last_attention_ = 0;  // behind it only the rows whose outputs are asked for are computed
-    std::vector<int> kept_;           // values that are read behind it
+    std::size_t last_attention_ = 0;      // behind it only the rows whose outputs are asked for are computed
+    std::vector<int> kept_;               // values that are read behind it
     std::vector<AttentionCache> caches_;  // empty ones, of each attention
     std::vector<int> buffer_of_;
     std::vector<Buffer<float>> buffers_, aside_;

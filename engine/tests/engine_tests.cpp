@@ -381,7 +381,8 @@ void test_attention(void (*attend)(const float*, const Stored*, const Stored*, c
                 double expected = 0;
                 for (int t = 0; t < tokens + r; ++t) {
                     const auto token = static_cast<std::size_t>(t);
-                    expected += weights[token] / sum * value_scales[token] * v[token * static_cast<std::size_t>(features) + static_cast<std::size_t>(i)];
+                    expected +=
+                        weights[token] / sum * value_scales[token] * v[token * static_cast<std::size_t>(features) + static_cast<std::size_t>(i)];
                 }
                 const double error = std::fabs(y[static_cast<std::size_t>(r * stride + i)] - expected);
                 CHECK(error < (whole ? 1e-3 : 1e-5));

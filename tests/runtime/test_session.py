@@ -68,6 +68,8 @@ def test_wrong_arguments_are_named(path):
         onebit.load(path, threads=0)
     with pytest.raises(OnebitError, match="isa='sse9' is unknown"):
         onebit.load(path, isa="sse9")
+    with pytest.raises(OnebitError, match="cache='int8': this model writes no text"):
+        onebit.load(path, cache="int8")
     with pytest.raises(DataError, match="give a list of images"):
         onebit.load(path).classify("a.png")
 

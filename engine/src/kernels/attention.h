@@ -180,7 +180,7 @@ void weigh_tile(const Stored* values, const Attended& a, const float* weights, c
     }
     // The last tokens, of which each row sees another number, are added in memory.
     for (int r = 0; r < rows; ++r) {
-        float(&total)[2][parts * register_lanes] = totals[r];
+        float (&total)[2][parts * register_lanes] = totals[r];
         for (std::int64_t t = whole; t < a.tokens + r; ++t) {
             const Stored* from = values + t / token_block * a.block_stride + t % token_block / g * g * width;
             const float weight = weights[r * a.score_stride + t];

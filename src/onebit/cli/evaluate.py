@@ -78,11 +78,14 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from onebit.data import load_test_images
+    from onebit.errors import OnebitError
     from onebit.images import ImageTask
     from onebit.training import evaluate, load_run
 
     if args.cache is not None:
-        raise OnebitError("[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out")
+        raise OnebitError(
+            "[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out"
+        )
     if args.threads:
         torch.set_num_threads(args.threads)
     trained = load_run(args.model)

@@ -210,5 +210,7 @@ def load(
 
         return TextSession(model, precision, threads, isa, cache)
     if cache is not None:
-        raise OnebitError(f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out")
+        raise OnebitError(
+            f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out"
+        )
     return ImageSession(model, precision, threads, isa)
