@@ -217,7 +217,9 @@ void attend_rows(const float* q, const Stored* keys, const Stored* values, const
     const std::int64_t most = a.tokens + rows - 1;
     for (std::int64_t first = 0; first < most; first += token_block) {
         const std::int64_t left = most - first < token_block ? most - first : token_block;
-        score_block<Stored, rows, tile_parts(rows, 1)>(q, keys + first / token_block * a.block_stride, a, left, scores + first);
+        // One row with int8 widens more than it adds, and needs registers for that.
+        score_block<Stored, rows, tile_parts(rows, sizeof(Stored) == 1 && rows == 1 ? 2 : 1)>(q, keys + first / token_block * a.block_stride, a, left,
+                                                                                              scores + first);
     }
     float shares[rows];
     for (int r = 0; r < rows; ++r) {
