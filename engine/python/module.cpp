@@ -8,6 +8,7 @@
 
 #include <optional>
 #include <stdexcept>
+#include <utility>
 
 #include "cpu.h"
 #include "decoder.h"
@@ -32,9 +33,12 @@ onebit::TensorView view(const std::string& name, const Array& array) {
     return tensor;
 }
 
+constexpr std::pair<const char*, onebit::CacheNumbers> cache_names[] = {
+    {"float32", onebit::CacheNumbers::float32}, {"bf16", onebit::CacheNumbers::bf16}, {"int8", onebit::CacheNumbers::int8}};
+
 template <class Runner>
 std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                             const std::optional<std::string>& isa, std::size_t memory_cap, bool pin) {
+                             const std::optional<std::string>& isa, std::size_t memory_cap, bool pin, const std::optional<std::string>& cache) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
     if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
     onebit::Tensors views;
@@ -48,6 +52,10 @@ std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors
     options.isa = isa.value_or("");
     options.memory_cap = memory_cap;
     options.pin = pin;
+    for (const auto& [name, value] : cache_names) {
+        if (cache == name) options.cache = value;
+    }
+    if (cache && !options.cache) throw std::invalid_argument("[engine] cache='" + *cache + "': use 'bf16', 'int8', or with precision 'float32' none");
     nb::gil_scoped_release release;
     return std::make_unique<Runner>(program, views, options);
 }
@@ -74,7 +82,7 @@ template <class Runner>
 void describe(nb::class_<Runner>& runner) {
     runner
         .def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none(),
-             "memory_cap"_a = onebit::Options().memory_cap, "pin"_a = false)
+             "memory_cap"_a = onebit::Options().memory_cap, "pin"_a = false, "cache"_a.none() = nb::none())
         .def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
@@ -161,6 +169,13 @@ NB_MODULE(_engine, m) {
         .def("length", &onebit::Decoder::length, "sequence"_a)
         .def("cut", &onebit::Decoder::cut, "sequence"_a, "length"_a)
         .def("extend", &extend, "sequences"_a, "counts"_a, "tokens"_a, "all"_a = false)
+        .def_prop_ro("cache",
+                     [](const onebit::Decoder& d) {
+                         for (const auto& [name, value] : cache_names) {
+                             if (value == d.cache()) return std::string(name);
+                         }
+                         return std::string();
+                     })
         .def_prop_ro("context", &onebit::Decoder::context)
         .def_prop_ro("outputs", &onebit::Decoder::outputs);
 }

@@ -1,7 +1,6 @@
 #include "decoder.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <stdexcept>
 
@@ -20,13 +19,6 @@ std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
 
-// The upper 16 bits of a float, rounded to the nearest, ties to even; NaN stays NaN. Without branches, so that it is done for many at once.
-std::uint16_t to_bfloat16(float x) {
-    const auto bits = std::bit_cast<std::uint32_t>(x);
-    const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16, quiet = bits >> 16 | 0x40u;
-    return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
-}
-
 // The eight numbers of each byte of bits.
 struct Expansion {
     float of[256][8];
@@ -38,17 +30,16 @@ struct Expansion {
     }
 };
 
-// Room for `n` numbers, growing by halves so that a long text is not copied for each of its blocks.
-template <class T>
-void grow(std::vector<T>& numbers, std::int64_t n) {
-    if (numbers.capacity() < at(n)) numbers.reserve(std::max(at(n), numbers.capacity() + numbers.capacity() / 2));
-    if (numbers.size() < at(n)) numbers.resize(at(n));
-}
-
 }  // namespace
 
 Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options& options)
-    : kernels_(choose_kernels(options.isa)), precision_(options.precision), pool_(options.threads, options.pin) {
+    : kernels_(choose_kernels(options.isa)),
+      precision_(options.precision),
+      numbers_(options.cache.value_or(precision_ == Precision::int8 ? CacheNumbers::bf16 : CacheNumbers::float32)),
+      pool_(options.threads, options.pin) {
+    if (precision_ == Precision::float32 && numbers_ != CacheNumbers::float32) {
+        throw std::invalid_argument("[engine] precision='float32' keeps its cache in float32: leave cache out, or use precision='int8'");
+    }
     Program program = read_program(text, tensors);
     if (!program.tokens) throw std::invalid_argument("[engine] the program's input is not tokens: an engine runs it");
     if (program.output == 0) throw std::invalid_argument("[engine] the program has no step");
@@ -97,7 +88,8 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
             task.scale.assign(step.weight, step.weight + width);
             task.shift.assign(step.bias, step.bias + width);
         } else if (step.op == Op::attention) {
-            task.cache = caches_++;
+            task.cache = static_cast<int>(caches_.size());
+            caches_.emplace_back(numbers_, step.heads, width / step.heads, context_);
             last_attention_ = tasks_.size() + 1;
         }
         if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
@@ -155,9 +147,7 @@ std::size_t Decoder::memory_bytes() const {
             (task.layer ? task.layer->bytes() : 0) + task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
     }
     for (const Sequence& sequence : sequences_) {
-        for (const Cache& c : sequence.caches) {
-            sum += sizeof(float) * (c.keys.capacity() + c.values.capacity()) + sizeof(std::uint16_t) * (c.keys16.capacity() + c.values16.capacity());
-        }
+        for (const AttentionCache& cache : sequence.caches) sum += cache.bytes();
     }
     return sum;
 }
@@ -166,7 +156,7 @@ int Decoder::open() {
     const std::lock_guard lock(mutex_);
     auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.open; });
     if (free == sequences_.end()) free = sequences_.emplace(sequences_.end());
-    free->caches.resize(at(caches_));  // may fail: the place is taken behind it
+    free->caches = caches_;  // may fail: the place is taken behind it
     free->open = true;
     free->length = 0;
     return static_cast<int>(free - sequences_.begin());
@@ -324,47 +314,23 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     const float* q = value(task.step.inputs[0]);
     const float* k = value(task.step.inputs[1]);
     const float* v = value(task.step.inputs[2]);
-    const bool half = precision_ == Precision::int8;
     std::int64_t work = 0, longest = 0;
-    for (const Row& row : rows) {
-        longest = std::max(longest, row.position + 1);
-        Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
-        const std::int64_t keys = (row.position / key_block + 1) * key_block * width, values = (row.position + 1) * width;
-        if (half) {
-            grow(cache.keys16, keys);
-            grow(cache.values16, values);
-        } else {
-            grow(cache.keys, keys);
-            grow(cache.values, values);
-        }
-        work += 2 * (row.position + 1) * width;
+    // From the last on, so that a prompt's cache grows once.
+    for (std::size_t r = rows.size(); r-- > 0;) {
+        const std::int64_t tokens = rows[r].position + 1;
+        longest = std::max(longest, tokens);
+        sequences_[at(rows[r].sequence)].caches[at(task.cache)].reserve(tokens);
+        work += 2 * tokens * width;
     }
     parallel(pool_, static_cast<std::int64_t>(rows.size()) * width * 16, static_cast<std::int64_t>(rows.size()), [&](std::int64_t r, int) {
-        const std::int64_t position = rows[at(r)].position;
-        Cache& cache = sequences_[at(rows[at(r)].sequence)].caches[at(task.cache)];
-        const std::int64_t first = position / key_block * width * key_block + position % key_block;
-        const float* key = k + r * width;
-        const float* one = v + r * width;
-        if (!half) {
-            for (std::int64_t c = 0; c < width; ++c) cache.keys[at(first + c * key_block)] = key[c];
-            std::copy(one, one + width, cache.values.begin() + position * width);
-            return;
-        }
-        std::uint16_t* to = cache.values16.data() + position * width;
-        for (std::int64_t c = 0; c < width; ++c) to[c] = to_bfloat16(one[c]);
-        to = cache.keys16.data() + first;
-        for (std::int64_t c = 0; c < width; c += block_outputs) {
-            std::uint16_t some[block_outputs];
-            const std::int64_t count = std::min<std::int64_t>(block_outputs, width - c);
-            for (std::int64_t i = 0; i < count; ++i) some[i] = to_bfloat16(key[c + i]);
-            for (std::int64_t i = 0; i < count; ++i) to[(c + i) * key_block] = some[i];
-        }
+        const Row& row = rows[at(r)];
+        sequences_[at(row.sequence)].caches[at(task.cache)].put(kernels_, row.position, k + r * width, v + r * width);
     });
     // Rows that stand behind each other in one text read the same keys and values.
     std::vector<std::pair<std::int64_t, int>> groups;  // first row, how many
     for (std::size_t r = 0; r < rows.size(); ++r) {
         // Behind the last attention only the rows whose outputs are asked for go on.
-        if (task.cache + 1 == caches_ && !rows[r].wanted) continue;
+        if (at(task.cache) + 1 == caches_.size() && !rows[r].wanted) continue;
         const bool joins = !groups.empty() && groups.back().first + groups.back().second == static_cast<std::int64_t>(r) &&
                            groups.back().second < most_queries && rows[r].sequence == rows[r - 1].sequence;
         if (joins) {
@@ -373,22 +339,20 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
             groups.emplace_back(r, 1);
         }
     }
-    const std::int64_t room = (longest + key_block - 1) / key_block * key_block;
+    const std::int64_t room = (longest + token_block - 1) / token_block * token_block;
     scores_.reserve(at(room * most_queries * pool_.threads()));
-    parallel(pool_, work, static_cast<std::int64_t>(groups.size()) * heads, [&](std::int64_t unit, int thread) {
-        const auto [first, count] = groups[at(unit / heads)];
-        const Row& row = rows[at(first)];
-        const std::int64_t offset = unit % heads * features;
-        const Cache& cache = sequences_[at(row.sequence)].caches[at(task.cache)];
-        const Attended a{count, row.position + 1, features, width * key_block, width, width, room, 1.0f / std::sqrt(static_cast<float>(features))};
-        const float* query = q + first * width + offset;
-        float* scores = scores_.data() + room * most_queries * thread;
-        float* to = y + first * width + offset;
-        if (half) {
-            kernels_.attend_bf16(query, cache.keys16.data() + offset * key_block, cache.values16.data() + offset, a, scores, to);
-        } else {
-            kernels_.attend(query, cache.keys.data() + offset * key_block, cache.values.data() + offset, a, scores, to);
-        }
+    const auto count = static_cast<std::int64_t>(groups.size());
+    // A head's queries one after the other, so that its keys and values stay in the cache.
+    parallel(pool_, work, count * heads, [&](std::int64_t unit, int thread) {
+        const auto [first, queries] = groups[at(unit % count)];
+        const std::int64_t head = unit / count, offset = first * width + head * features;
+        Attended a{};
+        a.rows = queries;
+        a.tokens = rows[at(first)].position + 1;
+        a.row_stride = width;
+        a.score_stride = room;
+        const AttentionCache& cache = sequences_[at(rows[at(first)].sequence)].caches[at(task.cache)];
+        cache.attend(kernels_, head, a, q + offset, scores_.data() + room * most_queries * thread, y + offset);
     });
 }
 

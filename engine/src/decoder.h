@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "attention_cache.h"
 #include "dense_layer.h"
 #include "engine.h"
 #include "kernels/kernels.h"
@@ -19,7 +21,7 @@ namespace onebit {
 
 class Decoder {
   public:
-    // As Engine's; the program must be one over tokens.
+    // As Engine's; the program must be one over tokens. Precision::float32 takes no cache but one of float32.
     Decoder(const std::string& program, const Tensors& tensors, const Options& options);
 
     std::int64_t context() const { return context_; }
@@ -28,6 +30,7 @@ class Decoder {
     const Kernels& kernels() const { return kernels_; }
     int threads() const { return pool_.threads(); }
     Precision precision() const { return precision_; }
+    CacheNumbers cache() const { return numbers_; }
     std::size_t memory_bytes() const;
     std::size_t arena_bytes() const { return arena_.bytes(); }
     std::vector<PlanLine> plan() const;
@@ -53,16 +56,10 @@ class Decoder {
         std::vector<std::uint8_t> bits;          // of a binary embedding
         int cache = -1;                          // of an attention
     };
-    // Of one sequence in one attention. Keys lie in blocks of tokens, [block][feature][token], values a row a token; as floats, or as their upper
-    // 16 bits where activations are quantised anyway.
-    struct Cache {
-        std::vector<float> keys, values;
-        std::vector<std::uint16_t> keys16, values16;
-    };
     struct Sequence {
         bool open = false;
         std::int64_t length = 0;
-        std::vector<Cache> caches;
+        std::vector<AttentionCache> caches;
     };
     struct Row {
         int sequence;
@@ -82,14 +79,15 @@ class Decoder {
 
     const Kernels& kernels_;
     Precision precision_;
+    CacheNumbers numbers_;
     std::int64_t context_ = 0, vocabulary_ = 0;
     std::vector<std::int64_t> widths_;  // of each value
     int output_ = 0;
     std::vector<Task> tasks_;
-    std::size_t last_attention_ = 0;  // behind it only the rows whose outputs are asked for are computed
-    std::vector<int> kept_;           // values that are read behind it
-    int caches_ = 0;
-    std::vector<std::string> names_;  // of values
+    std::size_t last_attention_ = 0;      // behind it only the rows whose outputs are asked for are computed
+    std::vector<int> kept_;               // values that are read behind it
+    std::vector<AttentionCache> caches_;  // empty ones, of each attention
+    std::vector<std::string> names_;      // of values
     MemoryPlan placed_;
     Block arena_;    // all values, for as many rows as one pass takes
     Block weights_;  // bits of all layers, in the order in which they are read

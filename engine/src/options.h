@@ -2,11 +2,14 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 
 namespace onebit {
 
 enum class Precision { int8, float32 };
+// As what keys and values are kept: floats, their upper 16 bits, or 8 bits with one scale for a token's keys in a head and one for its values.
+enum class CacheNumbers { float32, bf16, int8 };
 
 struct Options {
     Precision precision = Precision::int8;
@@ -14,6 +17,7 @@ struct Options {
     std::string isa;                                // empty: ONEBIT_ISA's, else the best that the processor has
     std::size_t memory_cap = std::size_t{4} << 30;  // bytes of activations
     bool pin = false;                               // workers stay on processors of their own
+    std::optional<CacheNumbers> cache;  // of programs over tokens; else bf16 where activations are quantised anyway, and float32 where they are not
 };
 
 }  // namespace onebit

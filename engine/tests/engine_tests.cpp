@@ -457,73 +457,93 @@ void test_transformer_rows(const onebit::Kernels& fast) {
         for (const float v : x) sum += std::exp(static_cast<double>(v));
         for (std::size_t i = 0; i < size; ++i) CHECK(std::fabs(y[i] - std::exp(static_cast<double>(x[i])) / sum) <= 2e-6);
     }
-    for (int round = 0; round < 100; ++round) {
-        const int rows = pick(1, onebit::most_queries), tokens = pick(1, 200), features = pick(1, 50), width = features + pick(0, 20);
-        const int seen = tokens + rows - 1, blocks = (seen + onebit::key_block - 1) / onebit::key_block, room = blocks * onebit::key_block;
-        // What lies behind the last token must not be read into the result.
-        std::vector<float> keys(static_cast<std::size_t>(room * width), std::nanf("")), values(static_cast<std::size_t>(seen * width));
-        std::vector<float> q(static_cast<std::size_t>(rows * width)), y(q.size()), scores(static_cast<std::size_t>(rows * room));
-        const auto upper = [](float v) {
-            std::uint32_t bits;
-            std::memcpy(&bits, &v, 4);
-            bits &= 0xFFFF0000u;
-            std::memcpy(&v, &bits, 4);
-            return v;
-        };
-        for (auto& v : q) v = pick_float();
-        for (auto& v : values) v = upper(pick_float());
-        for (int t = 0; t < seen; ++t) {
-            for (int i = 0; i < features; ++i) {
-                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)] = upper(pick_float());
+}
+
+// Keys or values of one head as kernels.h lays them out, with the numbers of other heads around them. What is not a token's must not be read into a
+// result, so it is NaN where there is one; a scale that is not given is 1.
+template <class Stored>
+struct Laid {
+    std::vector<Stored> numbers;
+    std::int64_t block_stride;
+
+    Laid(const std::vector<float>& x, int tokens, int features, bool keys, const std::vector<float>& scales, int heads) {
+        constexpr int g = 4 / sizeof(Stored);
+        const std::int64_t width = onebit::stored_features(features), block = onebit::token_block;
+        const std::int64_t head = width * block + (g == 4 ? 4 * block : 0);
+        block_stride = head * heads;
+        const std::int64_t blocks = (tokens + block - 1) / block;
+        numbers.assign(static_cast<std::size_t>((blocks - 1) * block_stride + head), g == 4 ? Stored(77) : from_float(std::nanf("")));
+        for (std::int64_t t = 0; t < blocks * block; ++t) {
+            Stored* part = numbers.data() + t / block * block_stride;
+            const float scale = t < tokens ? scales[static_cast<std::size_t>(t)] : std::nanf("");
+            if (g == 4) std::memcpy(part + width * block + t % block * 4, &scale, 4);
+            for (std::int64_t i = 0; t < tokens && i < (keys ? (features + g - 1) / g * g : features); ++i) {
+                const float v = i < features ? x[static_cast<std::size_t>(t * features + i)] : 0;
+                part[keys ? (i / g * block + t % block) * g + i % g : (t % block / g * width + i) * g + t % g] = from_float(v);
             }
         }
-        const onebit::Attended a{rows, tokens, features, static_cast<std::int64_t>(width) * onebit::key_block, width, width, room, 0.3f};
-        const auto check = [&] {
-            for (int r = 0; r < rows; ++r) {
-                std::vector<double> weights;
-                double sum = 0;
-                for (int t = 0; t < tokens + r; ++t) {
-                    double score = 0;
-                    for (int i = 0; i < features; ++i) {
-                        score +=
-                            static_cast<double>(
-                                keys[static_cast<std::size_t>((t / onebit::key_block * width + i) * onebit::key_block + t % onebit::key_block)]) *
-                            q[static_cast<std::size_t>(r * width + i)];
-                    }
-                    weights.push_back(std::exp(0.3 * score));
-                    sum += weights.back();
-                }
-                for (int i = 0; i < features; ++i) {
-                    double expected = 0;
-                    for (int t = 0; t < tokens + r; ++t) {
-                        expected += weights[static_cast<std::size_t>(t)] / sum * values[static_cast<std::size_t>(t * width + i)];
-                    }
-                    CHECK(std::fabs(y[static_cast<std::size_t>(r * width + i)] - expected) < 1e-5);
-                }
-            }
+    }
+    static Stored from_float(float v) {
+        if constexpr (sizeof(Stored) == 2) return static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(v) >> 16);
+        return static_cast<Stored>(v);
+    }
+};
+
+template <class Stored>
+void test_attention(void (*attend)(const float*, const Stored*, const Stored*, const onebit::Attended&, float*, float*)) {
+    constexpr bool whole = sizeof(Stored) == 1;
+    for (int round = 0; round < 150; ++round) {
+        const int rows = pick(1, onebit::most_queries), tokens = pick(1, 300), seen = tokens + rows - 1;
+        const int features = round % 3 == 0 ? 64 : round % 50 == 1 ? 600 : pick(1, 100), stride = features + pick(0, 20);
+        const int room = (seen + onebit::token_block - 1) / onebit::token_block * onebit::token_block;
+        std::vector<float> k(static_cast<std::size_t>(seen * features)), v(k.size()), q(static_cast<std::size_t>(rows * stride)), y(q.size());
+        std::vector<float> key_scales(static_cast<std::size_t>(seen), 1.0f), value_scales(key_scales), scores(static_cast<std::size_t>(rows * room));
+        const auto number = [&] {
+            if (whole) return static_cast<float>(pick(-127, 127));
+            return std::bit_cast<float>(std::bit_cast<std::uint32_t>(pick_float()) & 0xFFFF0000u);
         };
-        fast.attend(q.data(), keys.data(), values.data(), a, scores.data(), y.data());
-        check();
+        for (auto& x : k) x = number();
+        for (auto& x : v) x = number();
+        if (whole) {
+            for (auto& x : key_scales) x = 0.02f * std::fabs(pick_float());
+            for (auto& x : value_scales) x = 0.02f * std::fabs(pick_float());
+        }
+        for (auto& x : q) x = pick_float();
+        if (round % 10 == 9) std::fill(q.begin(), q.end(), 0.0f);
+        const int heads = pick(1, 3);
+        const Laid<Stored> keys(k, seen, features, true, key_scales, heads), values(v, seen, features, false, value_scales, heads);
+        onebit::Attended a{rows, tokens, features, keys.block_stride, stride, room, 2.0f / std::sqrt(static_cast<float>(features))};
+        attend(q.data(), keys.numbers.data(), values.numbers.data(), a, scores.data(), y.data());
+        for (int r = 0; r < rows; ++r) {
+            std::vector<double> weights;
+            double sum = 0;
+            for (int t = 0; t < tokens + r; ++t) {
+                double score = 0;
+                for (int i = 0; i < features; ++i) {
+                    score += static_cast<double>(k[static_cast<std::size_t>(t * features + i)]) * q[static_cast<std::size_t>(r * stride + i)];
+                }
+                weights.push_back(a.scale * score * key_scales[static_cast<std::size_t>(t)]);
+            }
+            const double largest = *std::max_element(weights.begin(), weights.end());
+            for (double& weight : weights) sum += weight = std::exp(weight - largest);
+            for (int i = 0; i < features; ++i) {
+                double expected = 0;
+                for (int t = 0; t < tokens + r; ++t) {
+                    const auto token = static_cast<std::size_t>(t);
+                    expected +=
+                        weights[token] / sum * value_scales[token] * v[token * static_cast<std::size_t>(features) + static_cast<std::size_t>(i)];
+                }
+                const double error = std::fabs(y[static_cast<std::size_t>(r * stride + i)] - expected);
+                CHECK(error < (whole ? 1e-3 : 1e-5));
+            }
+        }
         // A query's result does not depend on the queries beside it.
         std::vector<float> alone(y.size());
-        for (int r = 0; r < rows; ++r) {
-            onebit::Attended one = a;
-            one.rows = 1;
-            one.tokens = tokens + r;
-            fast.attend(q.data() + r * width, keys.data(), values.data(), one, scores.data(), alone.data() + r * width);
-            for (int i = 0; i < features; ++i) CHECK(alone[static_cast<std::size_t>(r * width + i)] == y[static_cast<std::size_t>(r * width + i)]);
+        a.rows = 1;
+        for (int r = 0; r < rows; ++r, ++a.tokens) {
+            attend(q.data() + r * stride, keys.numbers.data(), values.numbers.data(), a, scores.data(), alone.data() + r * stride);
+            for (int i = 0; i < features; ++i) CHECK(alone[static_cast<std::size_t>(r * stride + i)] == y[static_cast<std::size_t>(r * stride + i)]);
         }
-        const auto halves = [](const std::vector<float>& from) {
-            std::vector<std::uint16_t> to;
-            for (const float v : from) {
-                std::uint32_t bits;
-                std::memcpy(&bits, &v, 4);
-                to.push_back(static_cast<std::uint16_t>(bits >> 16));
-            }
-            return to;
-        };
-        fast.attend_bf16(q.data(), halves(keys).data(), halves(values).data(), a, scores.data(), y.data());
-        check();
     }
 }
 
@@ -758,6 +778,9 @@ int main() {
         test_positions(*all[i]);
         test_long_sums(*all[i]);
         test_transformer_rows(*all[i]);
+        test_attention(all[i]->attend);
+        test_attention(all[i]->attend_bf16);
+        test_attention(all[i]->attend_int8);
         std::printf("%s equals scalar\n", all[i]->name);
     }
     const onebit::Kernels emulated = emulated_amx();

@@ -9,7 +9,15 @@ def isas() -> list[dict[str, Any]]:
 
 class _Runner:
     def __init__(
-        self, program: str, tensors: dict[str, NDArray[Any]], precision: str, threads: int, isa: str | None = None
+        self,
+        program: str,
+        tensors: dict[str, NDArray[Any]],
+        precision: str,
+        threads: int,
+        isa: str | None = None,
+        memory_cap: int = ...,
+        pin: bool = False,
+        cache: str | None = None,
     ) -> None: ...
     @property
     def isa(self) -> str: ...
@@ -19,6 +27,9 @@ class _Runner:
     def precision(self) -> str: ...
     @property
     def memory_bytes(self) -> int: ...
+    @property
+    def arena_bytes(self) -> int: ...
+    def plan(self) -> list[dict[str, Any]]: ...
 
 class Engine(_Runner):
     """A program in the engine; raises ValueError where the program, its tensors or an argument do not fit."""
@@ -28,6 +39,10 @@ class Engine(_Runner):
 
 class Decoder(_Runner):
     """A program over tokens in the engine, with the caches of any number of sequences; raises ValueError as Engine does."""
+
+    @property
+    def cache(self) -> str:
+        """As what keys and values are kept: float32, bf16 or int8."""
 
     @property
     def context(self) -> int:

@@ -82,6 +82,22 @@ def test_generate_for_programs(packed, capsys):
     assert (result["precision"], result["threads"]) == ("int8", 1)
 
 
+def test_generate_and_evaluate_with_an_int8_cache(packed, run_folder, book, capsys):
+    capsys.readouterr()
+    assert main(["generate", str(packed), "It was", "--max-new-tokens", "5", "--cache", "int8", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cache"] == "int8"
+    perplexity = []
+    for more in ([], ["--cache", "int8"]):
+        assert main(["evaluate", str(packed), "--data", str(book), "--json", *more]) == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["numerics"] == ("engine int8, int8 cache" if more else "engine int8")
+        perplexity.append(result["perplexity"])
+    assert perplexity[1] == pytest.approx(perplexity[0], rel=0.01)
+    fails(capsys, ["evaluate", run_folder, "--cache", "int8"], "--cache is of the engine")
+    words = ["generate", packed, "It", "--precision", "float32", "--cache", "int8"]
+    fails(capsys, words, "precision='float32' keeps its cache in float32")
+
+
 def test_generate_chats_line_by_line(packed, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("It was\nThe cat\n\nnever read\n"))
     capsys.readouterr()

@@ -1,5 +1,6 @@
 """Programs over tokens in the engine: against the NumPy reference and PyTorch, whole and token by token; and what must be refused."""
 
+import dataclasses
 import json
 import threading
 
@@ -70,11 +71,12 @@ def test_float32_equals_pytorch_whole_and_token_by_token(network, isa, threads):
     assert relative(reference.run(program, tensors, ids[None], "float32")[0], expected) < 1e-4
 
 
+@pytest.mark.parametrize("cache", ["bf16", "int8"])
 @pytest.mark.parametrize("isa", ISAS)
-def test_int8_is_the_same_whole_and_token_by_token(network, isa):
+def test_int8_is_the_same_whole_and_token_by_token(network, isa, cache):
     # Few rows are multiplied as bits, many as bytes: both sums are exact, so that not a bit may differ.
     _, program, tensors = network
-    decoder = Decoder(program.to_json(), tensors, "int8", 1, isa)
+    decoder = Decoder(program.to_json(), tensors, "int8", 1, isa, cache=cache)
     ids = tokens(CONTEXT)
     assert np.array_equal(whole(decoder, ids), one_by_one(decoder, ids))
 
@@ -124,10 +126,72 @@ def test_int8_attention_rounds_keys_and_values_as_documented():
     assert relative(made, reference.run(program, tensors, ids[None], "float32")[0]) > 1e-4
 
 
-@pytest.mark.parametrize("precision", ["int8", "float32"])
-def test_sequences_in_one_pass_do_not_touch_each_other(network, precision):
+def test_a_cache_of_int8_rounds_each_head_of_a_token_with_its_own_scale():
+    # Float projections, and one block, whose queries, keys and values no rounding has touched yet: what the engine does must be what NumPy does.
+    _, program, tensors = build(binary=False, sizes={"blocks": 1})
+
+    def up_to(steps, output):
+        return dataclasses.replace(program, steps=tuple(steps), output=output)
+
+    index, step = next((i, step) for i, step in enumerate(program.steps) if step.op == "attention")
+    ids, heads = tokens(CONTEXT), step.attributes["heads"]
+
+    def values_of(name):
+        made = reference.run(up_to(program.steps[:index], name), tensors, ids[None], "float32")[0]
+        return made.reshape(CONTEXT, heads, -1).astype(np.float64)
+
+    def rounded(x):
+        scale = np.abs(x).max(-1, keepdims=True) / 127
+        return np.round(x / scale) * scale
+
+    q, k, v = (values_of(name) for name in step.inputs)
+    k, v = rounded(k), rounded(v)
+    scores = np.einsum("qhf,khf->hqk", q, k) / np.sqrt(q.shape[-1])
+    scores[:, np.triu(np.ones((CONTEXT, CONTEXT), bool), 1)] = -np.inf
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    weights /= weights.sum(-1, keepdims=True)
+    expected = np.einsum("hqk,khf->qhf", weights, v).reshape(CONTEXT, -1)
+    attention = up_to(program.steps[: index + 1], step.output)
+    for isa in ISAS:
+        made = whole(Decoder(attention.to_json(), tensors, "int8", 1, isa, cache="int8"), ids)
+        # A number that lies halfway between two levels may be rounded to either.
+        assert relative(made, expected) < 2e-3
+        assert np.median(np.abs(made - expected)) < 1e-4 * np.abs(expected).max()
+
+
+def test_a_cache_of_int8_takes_about_half_the_memory():
+    sizes = {"context": 256, "features": 192}
+    _, program, tensors = build(sizes=sizes)
+    taken = {}
+    for precision, cache in (("float32", None), ("int8", "bf16"), ("int8", "int8")):
+        decoder = Decoder(program.to_json(), tensors, precision, 1, cache=cache)
+        assert decoder.cache == (cache or "float32")
+        sequence = decoder.open()
+        decoder.extend([sequence], [256], tokens(256))
+        decoder.close(sequence)
+        before = decoder.memory_bytes
+        decoder.extend([decoder.open()], [256], tokens(256))
+        taken[decoder.cache] = decoder.memory_bytes - before
+    assert taken["bf16"] == 2 * 2 * 256 * 3 * 64 * 2  # blocks, keys and values, tokens, heads, features, bytes
+    assert taken["float32"] == 2 * taken["bf16"]
+    assert taken["int8"] == 2 * 2 * 256 * 3 * (64 + 4)
+
+
+def test_caches_that_do_not_fit_are_named():
+    _, program, tensors = build()
+    with pytest.raises(ValueError, match="cache='int4': use 'bf16', 'int8'"):
+        Decoder(program.to_json(), tensors, "int8", 1, cache="int4")
+    for cache in ("bf16", "int8"):
+        with pytest.raises(ValueError, match="precision='float32' keeps its cache in float32"):
+            Decoder(program.to_json(), tensors, "float32", 1, cache=cache)
+    assert Decoder(program.to_json(), tensors, "int8", 1).cache == "bf16"
+    assert Decoder(program.to_json(), tensors, "float32", 1, cache="float32").cache == "float32"
+
+
+@pytest.mark.parametrize(("precision", "cache"), [("int8", "bf16"), ("int8", "int8"), ("float32", None)])
+def test_sequences_in_one_pass_do_not_touch_each_other(network, precision, cache):
     _, program, tensors = network
-    decoder = Decoder(program.to_json(), tensors, precision, 2)
+    decoder = Decoder(program.to_json(), tensors, precision, 2, cache=cache)
     texts = [tokens(n, seed) for seed, n in enumerate((5, 40, 1, 23))]
     alone = [whole(decoder, ids) for ids in texts]
     sequences = [decoder.open() for _ in texts]
@@ -155,9 +219,10 @@ def test_long_prompts_pass_in_pieces():
     assert relative(whole(decoder, ids), expected) < 1e-4
 
 
-def test_cut_forgets():
+@pytest.mark.parametrize("cache", ["bf16", "int8"])
+def test_cut_forgets(cache):
     _, program, tensors = build()
-    decoder = Decoder(program.to_json(), tensors, "int8", 1)
+    decoder = Decoder(program.to_json(), tensors, "int8", 1, cache=cache)
     first, other, then = tokens(30, 1), tokens(20, 2), tokens(3, 3)
     sequence = decoder.open()
     decoder.extend([sequence], [30], first)
@@ -222,16 +287,23 @@ def test_threads_may_share_a_decoder():
         np.testing.assert_array_equal(a, b)
 
 
-def test_nan_reaches_only_its_own_token_and_later_ones():
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("precision", "cache"), [("int8", "bf16"), ("int8", "int8"), ("float32", None)])
+def test_nan_reaches_only_its_own_token_and_later_ones(precision, cache, isa):
     _, program, tensors = build(binary=False)
     broken = dict(tensors)
     name = next(s.tensors["weight"] for s in program.steps if s.op == "embedding" and s.attributes["of"] == "token")
     broken[name] = tensors[name].copy()
     broken[name][3, 0] = np.nan
     ids = np.array([1, 2, 3, 4], np.int32)
-    made = whole(Decoder(program.to_json(), broken, "float32", 1), ids)
+    decoder = Decoder(program.to_json(), broken, precision, 1, isa, cache=cache)
+    sequence = decoder.open()
+    made = decoder.extend([sequence], [4], ids, all=True)
     assert np.isfinite(made[:2]).all()
-    assert np.isnan(made[2]).all()
+    assert np.isnan(made[2:]).all()
+    # Nor is it seen once it is cut off.
+    decoder.cut(sequence, 2)
+    assert np.isfinite(decoder.extend([sequence], [1], ids[:1])).all()
 
 
 def change(program, **changes):

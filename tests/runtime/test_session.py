@@ -68,8 +68,15 @@ def test_wrong_arguments_are_named(path):
         onebit.load(path, "int4")
     with pytest.raises(OnebitError, match="threads=0"):
         onebit.load(path, threads=0)
+    with pytest.raises(OnebitError, match="more than the 1000 that are allowed: raise memory_cap"):
+        onebit.load(path, memory_cap=1000)
+    with pytest.raises(OnebitError, match="memory_cap=0"):
+        onebit.load(path, memory_cap=0)
+    assert onebit.load(path, threads=2, pin_threads=True)(PIXELS).shape == (4, 3)
     with pytest.raises(OnebitError, match="isa='sse9' is unknown"):
         onebit.load(path, isa="sse9")
+    with pytest.raises(OnebitError, match="cache='int8': this model writes no text"):
+        onebit.load(path, cache="int8")
     with pytest.raises(DataError, match="give a list of images"):
         onebit.load(path).classify("a.png")
 

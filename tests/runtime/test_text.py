@@ -59,6 +59,11 @@ def session(file):
 
 
 @pytest.fixture(scope="module")
+def small_cache(file):
+    return onebit.load(file, threads=1, cache="int8")
+
+
+@pytest.fixture(scope="module")
 def exact(file):
     return onebit.load(file, "float32", threads=1)
 
@@ -105,6 +110,22 @@ def test_int8_perplexity_is_within_a_hundredth(session, exact):
     assert abs(int8 / float32 - 1) < 0.01
 
 
+def test_int8_cache_perplexity_is_within_a_hundredth(session, small_cache):
+    assert (session.cache, small_cache.cache) == ("bf16", "int8")
+    text = "and the dog sat on the mat; the cat knew why, and nobody sat on the dog. " * 8
+    bf16, int8 = (np.exp(-np.mean(s.score_tokens(TOKENIZER.encode(text)))) for s in (session, small_cache))
+    assert int8 != bf16
+    assert abs(int8 / bf16 - 1) < 0.01
+
+
+def test_caches_that_do_not_fit_are_named(file, exact):
+    assert exact.cache == "float32"
+    with pytest.raises(OnebitError, match="cache='int4': use 'bf16' or 'int8'"):
+        onebit.load(file, cache="int4")
+    with pytest.raises(OnebitError, match="cache='int8': precision='float32' keeps its cache in float32"):
+        onebit.load(file, "float32", cache="int8")
+
+
 def test_greedy_text_is_pytorchs_for_200_tokens(model, exact):
     prompt = "the dog"
     made = [token for _, token in exact.generate_tokens([prompt], 200, temperature=0)]
@@ -114,7 +135,9 @@ def test_greedy_text_is_pytorchs_for_200_tokens(model, exact):
     assert "".join(exact.generate(prompt, 200, temperature=0)) == TOKENIZER.decode(made)
 
 
-def test_several_texts_at_once_are_those_that_each_would_be_alone(session):
+@pytest.mark.parametrize("kind", ["session", "small_cache"])
+def test_several_texts_at_once_are_those_that_each_would_be_alone(kind, request):
+    session = request.getfixturevalue(kind)
     prompts = ["the cat", "", "nobody knew why the dog sat on", "mat"]
     options = {"max_new_tokens": 70, "temperature": 1.0, "top_k": 20}
     together = session.generate_batch(prompts, seed=5, **options)
@@ -149,7 +172,9 @@ def test_a_stop_ends_the_text_and_is_not_given_out(session):
     assert "".join(session.generate("the cat", 60, temperature=0, stop="never there")) == whole
 
 
-def test_a_full_context_slides_or_stops(session):
+@pytest.mark.parametrize("kind", ["session", "small_cache"])
+def test_a_full_context_slides_or_stops(kind, request):
+    session = request.getfixturevalue(kind)
     prompt = CORPUS * 3
     ids = TOKENIZER.encode(prompt)
     assert len(ids) + 1 > CONTEXT

@@ -2,6 +2,7 @@
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
+#include "attention.h"
 #include "bits.h"
 #include "rows.h"
 
@@ -202,6 +203,7 @@ const Kernels avx2_kernels = {
     row_maximum,
     attend_head<float>,
     attend_head<std::uint16_t>,
+    attend_head<std::int8_t>,
 };
 
 }  // namespace onebit

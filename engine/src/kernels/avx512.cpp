@@ -1,6 +1,10 @@
 // AVX-512 with VNNI; scalar.cpp explains what is computed.
 #include <immintrin.h>
 
+#include <bit>
+
+#include "attention.h"
+#include "avx512_attention.h"
 #include "bits.h"
 #include "rows.h"
 
@@ -482,6 +486,7 @@ constexpr Kernels avx512_kernels = {
     row_maximum,
     attend_head<float>,
     attend_head<std::uint16_t>,
+    attend_int8,
 };
 
 namespace {

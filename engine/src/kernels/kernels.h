@@ -66,8 +66,16 @@ constexpr int image_positions = 6;
 constexpr int image_units = 2;
 constexpr int image_steps = 16;
 
-// Keys lie in blocks of so many tokens.
-constexpr int key_block = 64;
+// Keys and values lie in blocks of so many tokens, and in a block one head's behind the other's, so that what a head reads is one stream. The
+// numbers that a sum adds one after the other share 32 bits: keys are [feature / g][token][g] and values [token / g][feature][g], where g is 1 for
+// floats, 2 for bfloat16 (a float's upper 16 bits) and 4 for int8. Behind a head's int8 numbers of a block stand the tokens' scales, a float each.
+constexpr int token_block = 64;
+
+// The features of a head with those that fill its last register of values. What stands there is of no concern, but keys need zeros in the rest of
+// their last group.
+constexpr std::int64_t stored_features(std::int64_t features) {
+    return (features + 15) / 16 * 16;
+}
 
 // Queries of one head that stand behind each other share what they read, up to so many.
 constexpr int most_queries = 4;
@@ -77,8 +85,7 @@ struct Attended {
     int rows;             // queries
     std::int64_t tokens;  // that the first query sees; each further one sees one more
     std::int64_t features;
-    std::int64_t key_stride;    // from a block of keys to the next; the head's begin at [feature][token of the block]
-    std::int64_t value_stride;  // from a token's values to the next's
+    std::int64_t block_stride;  // in numbers, from the head's part of a block of keys, or of values, to that of the next
     std::int64_t row_stride;    // from a query to the next, and from its result to the next
     std::int64_t score_stride;  // the same of `scores`
     float scale;
@@ -162,10 +169,11 @@ struct Kernels {
     void (*softmax)(const float* x, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
-    // y = softmax(scale * q K^T) V for one head, with keys and values as floats or as their upper 16 bits (bfloat16); `scores` has room for the
-    // tokens of each query rounded up to whole blocks.
+    // y = softmax(scale * q K^T) V for one head; `scores` has room for the tokens of each query rounded up to whole blocks.
     void (*attend)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
     void (*attend_bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
+    // Where a set multiplies integers, queries and weights are rounded to 16 bits of the largest.
+    void (*attend_int8)(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y);
 };
 
 // The tables that this build has, the best last.

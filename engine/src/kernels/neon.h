@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "attention.h"
 #include "bits.h"
 #include "rows.h"
 

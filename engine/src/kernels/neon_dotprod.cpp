@@ -133,6 +133,7 @@ const Kernels neon_dotprod_kernels = {
     row_maximum,
     attend_head<float>,
     attend_head<std::uint16_t>,
+    attend_head<std::int8_t>,
 };
 
 }  // namespace onebit

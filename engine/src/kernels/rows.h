@@ -4,46 +4,77 @@
 
 #include <cmath>
 #include <cstring>
-#include <type_traits>
+#include <utility>
 
 #include "kernels.h"
 
 namespace onebit {
 namespace {
 
+#if defined(__AVX512F__)
+constexpr int register_lanes = 16;
+#elif defined(__AVX2__)
+constexpr int register_lanes = 8;
+#else
+constexpr int register_lanes = 4;
+#endif
+
+// What a register holds: of a wider vector the compiler would keep each operation's result in memory.
+typedef float Lanes __attribute__((vector_size(4 * register_lanes)));
+typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
+
+// Sums over a row are kept in so many lanes in each set, in one register or in several, so that all sets add in the same order.
 constexpr int lanes = 16;
 
-// Sixteen numbers that the compiler keeps in as many registers as an instruction set needs for them.
-typedef float Lanes __attribute__((vector_size(4 * lanes)));
-typedef std::uint16_t HalfLanes __attribute__((vector_size(2 * lanes)));
-typedef std::uint32_t WordLanes __attribute__((vector_size(4 * lanes)));
-
-float sum_of(const Lanes& x) {
-    float sum = 0;
-    for (int l = 0; l < lanes; ++l) sum += x[l];
-    return sum;
+inline Lanes load_lanes(const float* from) {
+    Lanes to;
+    std::memcpy(&to, from, sizeof to);
+    return to;
 }
 
-// The sum of f(x) over a row, kept in lanes as a vector unit keeps it, several at a time so that one addition need not wait for the other; the
-// scalar set adds in the same order, so results differ little between sets.
+inline void store_lanes(const Lanes& from, float* to) {
+    std::memcpy(to, &from, sizeof from);
+}
+
+// The lanes in a circle, `by` further.
+template <int by, int... lane>
+inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
+    return __builtin_shufflevector(x, x, ((lane + by) % register_lanes)...);
+}
+
+// All lanes to one number: the upper half to the lower half, until one is left.
+template <class Function>
+inline float fold_lanes(Lanes (&x)[lanes / register_lanes], const Function& f) {
+#pragma GCC unroll 2
+    for (int half = lanes / register_lanes / 2; half > 0; half /= 2) {
+#pragma GCC unroll 2
+        for (int c = 0; c < half; ++c) x[c] = f(x[c], x[c + half]);
+    }
+    constexpr std::make_integer_sequence<int, register_lanes> in_order;
+    Lanes all = x[0];
+    if constexpr (register_lanes > 8) all = f(all, turn<8>(all, in_order));
+    if constexpr (register_lanes > 4) all = f(all, turn<4>(all, in_order));
+    all = f(all, turn<2>(all, in_order));
+    all = f(all, turn<1>(all, in_order));
+    return all[0];
+}
+
+// The sum of f(x) over a row, several registers at a time so that one addition need not wait for the other; the scalar set adds in the same order,
+// so results differ little between sets.
 template <class Function>
 float lane_total(const float* x, std::ptrdiff_t n, const Function& f) {
-    constexpr int chains = 4;
-    Lanes part[chains] = {};
+    constexpr int chains = 4, each = lanes / register_lanes;
+    Lanes part[chains * each] = {};
     std::ptrdiff_t i = 0;
     for (; i + chains * lanes <= n; i += chains * lanes) {
-        for (int c = 0; c < chains; ++c) {
-            Lanes v;
-            std::memcpy(&v, x + i + c * lanes, sizeof v);
-            part[c] += f(v);
-        }
+        for (int c = 0; c < chains * each; ++c) part[c] += f(load_lanes(x + i + c * register_lanes));
     }
     for (; i + lanes <= n; i += lanes) {
-        Lanes v;
-        std::memcpy(&v, x + i, sizeof v);
-        part[0] += f(v);
+        for (int c = 0; c < each; ++c) part[c] += f(load_lanes(x + i + c * register_lanes));
     }
-    float sum = sum_of((part[0] + part[1]) + (part[2] + part[3]));
+    Lanes sums[each];
+    for (int c = 0; c < each; ++c) sums[c] = (part[c] + part[each + c]) + (part[2 * each + c] + part[3 * each + c]);
+    float sum = fold_lanes(sums, [](const Lanes& a, const Lanes& b) { return a + b; });
     for (; i < n; ++i) sum += f(x[i]);
     return sum;
 }
@@ -80,22 +111,34 @@ void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
 }
 
 // e^x to 2 units in the last place, without branches so that the compiler makes vectors of it: x = n ln 2 + r, a polynomial for e^r (Cephes),
-// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN.
-inline float exponential(float x) {
-    const float bounded = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
-    const float n = __builtin_rintf(bounded * 1.44269504088896341f);
-    const float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
+// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN. Of one number or of a register.
+template <class Float, class Word>
+inline Float exponential_of(const Float& x) {
+    const Float low = Float{} - 87.0f, high = Float{} + 88.0f;
+    const Float above = x < low ? low : x, bounded = above > high ? high : above;
+    // Added to 1.5 * 2^23 a number is rounded to an integer, which stands in the lowest bits of the sum.
+    const Float sum = bounded * 1.44269504088896341f + 12582912.0f, n = sum - 12582912.0f;
+    const Float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
+    Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    const std::int32_t bits = (static_cast<std::int32_t>(n) + 127) << 23;
-    float power;
-    std::memcpy(&power, &bits, 4);
+    Word bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    bits = (bits << 23) + (127u << 23);
+    Float power;
+    std::memcpy(&power, &bits, sizeof power);
     return p * power;
+}
+
+inline float exponential(float x) {
+    return exponential_of<float, std::uint32_t>(x);
+}
+
+inline Lanes exponential(const Lanes& x) {
+    return exponential_of<Lanes, Words>(x);
 }
 
 // x/2 * erfc(-x / sqrt(2)). For z >= 0 erfc(z) = t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun 7.1.26); as
@@ -173,15 +216,13 @@ void row_finish_float(const float* sums, int n, const Epilogue& e, float* y) {
 void rows_pool(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y) {
     for (std::int64_t c = 0; c < columns; ++c, x += width * channels, y += channels) {
         int i = 0;
-        for (; i + lanes <= channels; i += lanes) {
-            Lanes most;
-            std::memcpy(&most, x + i, sizeof most);
+        for (; i + register_lanes <= channels; i += register_lanes) {
+            Lanes most = load_lanes(x + i);
             for (int p = 1; p < height * width; ++p) {
-                Lanes v;
-                std::memcpy(&v, x + p / width * row_stride + p % width * channels + i, sizeof v);
+                const Lanes v = load_lanes(x + p / width * row_stride + p % width * channels + i);
                 most = (v > most) | (v != v) ? v : most;
             }
-            std::memcpy(y + i, &most, sizeof most);
+            store_lanes(most, y + i);
         }
         for (; i < channels; ++i) {
             float most = x[i];
@@ -254,128 +295,6 @@ void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
                 }
             }
         }
-    }
-}
-
-inline void load_lanes(const float* from, Lanes& to) {
-    std::memcpy(&to, from, sizeof to);
-}
-
-inline void load_lanes(const std::uint16_t* from, Lanes& to) {
-#if defined(__AVX512F__)
-    // The compiler would widen each half by itself and then join them.
-    const __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-    to = reinterpret_cast<Lanes>(_mm512_slli_epi32(words, 16));
-#else
-    HalfLanes half;
-    std::memcpy(&half, from, sizeof half);
-    const WordLanes words = __builtin_convertvector(half, WordLanes) << 16;
-    std::memcpy(&to, &words, sizeof to);
-#endif
-}
-
-inline float load_one(float x) {
-    return x;
-}
-
-inline float load_one(std::uint16_t x) {
-    const std::uint32_t bits = static_cast<std::uint32_t>(x) << 16;
-    float value;
-    std::memcpy(&value, &bits, 4);
-    return value;
-}
-
-// The products of some queries with the first 16 * parts tokens of a block of keys.
-template <int rows, int parts, class Stored>
-void score_block(const float* q, const Stored* keys, const Attended& a, float* scores) {
-    Lanes sums[rows][parts] = {};
-    for (std::int64_t i = 0; i < a.features; ++i) {
-        for (int p = 0; p < parts; ++p) {
-            Lanes key;
-            load_lanes(keys + i * key_block + p * lanes, key);
-            for (int r = 0; r < rows; ++r) sums[r][p] += key * q[r * a.row_stride + i];
-        }
-    }
-    for (int r = 0; r < rows; ++r) std::memcpy(scores + r * a.score_stride, sums[r], sizeof sums[r]);
-}
-
-// softmax(scale * x) over the first n; there is room for whole registers behind them, which saves a loop over the rest.
-void softmax_scores(float* x, std::int64_t n, float scale) {
-    const std::int64_t whole = (n + lanes - 1) / lanes * lanes;
-    for (std::int64_t t = n; t < whole; ++t) x[t] = x[0];
-    Lanes most;
-    std::memcpy(&most, x, sizeof most);
-    for (std::int64_t t = lanes; t < whole; t += lanes) {
-        Lanes v;
-        std::memcpy(&v, x + t, sizeof v);
-        most = v > most ? v : most;
-    }
-    float largest = most[0];
-    for (int l = 1; l < lanes; ++l) largest = most[l] > largest ? most[l] : largest;
-    for (std::int64_t t = 0; t < whole; ++t) x[t] = exponential(scale * (x[t] - largest));
-    for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
-    const float share = 1.0f / lane_sum(x, whole);
-    for (std::int64_t t = 0; t < whole; ++t) x[t] *= share;
-}
-
-template <class Stored, int rows>
-void attend_rows(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
-    const std::int64_t most = a.tokens + rows - 1;
-    for (std::int64_t first = 0; first < most; first += key_block, keys += a.key_stride) {
-        const std::int64_t left = most - first;
-        if (left > 3 * lanes) {
-            score_block<rows, 4>(q, keys, a, scores + first);
-        } else if (left > 2 * lanes) {
-            score_block<rows, 3>(q, keys, a, scores + first);
-        } else if (left > lanes) {
-            score_block<rows, 2>(q, keys, a, scores + first);
-        } else {
-            score_block<rows, 1>(q, keys, a, scores + first);
-        }
-    }
-    for (int r = 0; r < rows; ++r) softmax_scores(scores + r * a.score_stride, a.tokens + r, a.scale);
-    // Sixteen features at a time stay in registers while the tokens pass, those at even and those at odd places in two sums; in what order a row
-    // adds does not depend on the rows beside it, so that a text read whole and one read token by token agree to the last bit.
-    const std::int64_t pairs = a.tokens / 2 * 2;
-    std::int64_t i = 0;
-    for (; i + lanes <= a.features; i += lanes) {
-        Lanes sums[rows][2] = {};
-        const Stored* value = values + i;
-        for (std::int64_t t = 0; t < pairs; t += 2, value += 2 * a.value_stride) {
-            Lanes even, odd;
-            load_lanes(value, even);
-            load_lanes(value + a.value_stride, odd);
-            for (int r = 0; r < rows; ++r) {
-                sums[r][0] += even * scores[r * a.score_stride + t];
-                sums[r][1] += odd * scores[r * a.score_stride + t + 1];
-            }
-        }
-        for (int r = 0; r < rows; ++r) {
-            for (std::int64_t t = pairs; t < a.tokens + r; ++t) {
-                Lanes one;
-                load_lanes(values + i + t * a.value_stride, one);
-                sums[r][t % 2] += one * scores[r * a.score_stride + t];
-            }
-            sums[r][0] += sums[r][1];
-            std::memcpy(y + r * a.row_stride + i, &sums[r][0], sizeof(Lanes));
-        }
-    }
-    for (; i < a.features; ++i) {
-        for (int r = 0; r < rows; ++r) {
-            float sum = 0;
-            for (std::int64_t t = 0; t < a.tokens + r; ++t) sum += load_one(values[t * a.value_stride + i]) * scores[r * a.score_stride + t];
-            y[r * a.row_stride + i] = sum;
-        }
-    }
-}
-
-template <class Stored>
-void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
-    switch (a.rows) {
-        case 1: return attend_rows<Stored, 1>(q, keys, values, a, scores, y);
-        case 2: return attend_rows<Stored, 2>(q, keys, values, a, scores, y);
-        case 3: return attend_rows<Stored, 3>(q, keys, values, a, scores, y);
-        default: return attend_rows<Stored, 4>(q, keys, values, a, scores, y);
     }
 }
 

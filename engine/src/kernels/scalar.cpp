@@ -1,4 +1,5 @@
 // The specification of every kernel, in plain C++.
+#include "attention.h"
 #include "bits.h"
 #include "rows.h"
 
@@ -97,6 +98,7 @@ const Kernels scalar_kernels = {
     row_maximum,
     attend_head<float>,
     attend_head<std::uint16_t>,
+    attend_head<std::int8_t>,
 };
 
 }  // namespace onebit

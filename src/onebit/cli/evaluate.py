@@ -42,6 +42,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--precision", choices=("int8", "float32"), default="int8", help="of the engine (default %(default)s)"
     )
+    parser.add_argument(
+        "--cache", choices=("bf16", "int8"), help="as what the engine keeps keys and values of text (default bf16)"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
@@ -75,9 +78,14 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from onebit.data import load_test_images
+    from onebit.errors import OnebitError
     from onebit.images import ImageTask
     from onebit.training import evaluate, load_run
 
+    if args.cache is not None:
+        raise OnebitError(
+            "[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out"
+        )
     if args.threads:
         torch.set_num_threads(args.threads)
     trained = load_run(args.model)
@@ -122,7 +130,7 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     from onebit.errors import OnebitError
     from onebit.runtime.session import ImageSession, softmax
 
-    session = onebit.load(args.model, args.precision, args.threads)
+    session = onebit.load(args.model, args.precision, args.threads, cache=args.cache)
     if args.data is None:
         raise OnebitError("[evaluate] a packed file does not know where its images or its text lie: give --data")
     if not isinstance(session, ImageSession):
@@ -156,7 +164,8 @@ def _evaluate_text_file(args: argparse.Namespace, session: Any) -> dict[str, Any
     start = time.perf_counter()
     figures = evaluate_session(session, text).figures()
     seconds = time.perf_counter() - start
-    return {"numerics": f"engine {args.precision}", "data": text.source, **figures, "seconds": seconds}
+    numerics = f"engine {args.precision}" + (f", {args.cache} cache" if args.cache else "")
+    return {"numerics": numerics, "data": text.source, **figures, "seconds": seconds}
 
 
 def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:

@@ -50,6 +50,11 @@ def add_parser(subparsers: Any) -> None:
         help="when the context is full: forget its older half, or end (default %(default)s)",
     )
     parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
+    parser.add_argument(
+        "--cache",
+        choices=("bf16", "int8"),
+        help="as what keys and values are kept (default bf16; float32 where --precision is)",
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", action="store_true", help="one JSON object with tokens and timings; needs a PROMPT")
     parser.set_defaults(run=run)
@@ -60,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     from onebit.errors import OnebitError
     from onebit.runtime.text import TextSession
 
-    session = onebit.load(args.file, args.precision, args.threads)
+    session = onebit.load(args.file, args.precision, args.threads, cache=args.cache)
     options = {
         name: getattr(args, name)
         for name in (
@@ -135,5 +140,6 @@ def _measured(session: TextSession, prompt: str, options: dict[str, Any]) -> dic
         "seconds": round(seconds, 4),
         "tokens_per_second": round(len(tokens) / seconds, 1) if seconds else None,
         "precision": session.precision,
+        "cache": session.cache,
         "threads": session.threads,
     }

@@ -16,6 +16,7 @@ from onebit.images import ImageTask, load_image
 from onebit.program import Program, Shape
 
 Precision = Literal["int8", "float32"]
+Cache = Literal["bf16", "int8"]
 
 
 class Session:
@@ -90,15 +91,33 @@ class Session:
         raise OnebitError("[Session.score] this model knows no text: use classify, or call the session with images")
 
 
-def engine_options(precision: str, threads: int | None) -> tuple[str, int]:
-    """A precision and a number of threads, checked; one thread for each core where None is asked for."""
+# Bytes of activations that a program may take where nothing else is said.
+MEMORY_CAP = 4 << 30
+
+
+def engine_options(
+    precision: str,
+    threads: int | None,
+    isa: str | None = None,
+    memory_cap: int = MEMORY_CAP,
+    pin_threads: bool = False,
+) -> dict[str, Any]:
+    """The arguments of an engine, checked; one thread for each core where None is asked for."""
     if precision not in ("int8", "float32"):
         raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not isinstance(threads, int) or not 1 <= threads <= 256:
         raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
-    return precision, threads
+    if not isinstance(memory_cap, int) or not 1 <= memory_cap < 1 << 62:
+        raise OnebitError(f"[load] memory_cap={memory_cap!r}: use a number of bytes from 1 up")
+    return {
+        "precision": precision,
+        "threads": threads,
+        "isa": isa,
+        "memory_cap": memory_cap,
+        "pin": bool(pin_threads),
+    }
 
 
 class ImageSession(Session):
@@ -119,14 +138,20 @@ class ImageSession(Session):
     """
 
     def __init__(
-        self, model: PackedModel, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+        self,
+        model: PackedModel,
+        precision: Precision = "int8",
+        threads: int | None = None,
+        isa: str | None = None,
+        memory_cap: int = MEMORY_CAP,
+        pin_threads: bool = False,
     ) -> None:
-        options = engine_options(precision, threads)
+        options = engine_options(precision, threads, isa, memory_cap, pin_threads)
         # Imported here so that the NumPy reference and `info` work where the engine was not built.
         from onebit._engine import Engine
 
         try:
-            self._engine = Engine(model.program.to_json(), model.tensors, *options, isa)
+            self._engine = Engine(model.program.to_json(), model.tensors, **options)
         except ValueError as error:
             raise OnebitError(str(error)) from None
         self.program = model.program
@@ -197,7 +222,13 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def load(
-    path: str | Path, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+    path: str | Path,
+    precision: Precision = "int8",
+    threads: int | None = None,
+    isa: str | None = None,
+    cache: Cache | None = None,
+    memory_cap: int = MEMORY_CAP,
+    pin_threads: bool = False,
 ) -> Session:
     """Load a packed model to run it.
 
@@ -206,10 +237,14 @@ def load(
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
         threads: default one for each core.
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
+        cache: as what a language model keeps the keys and values of its texts: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
+            half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.
+        memory_cap: bytes; a program whose activations need more is refused before they are taken.
+        pin_threads: keeps each thread that the engine starts on a core of its own, where the system offers that.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
-        OnebitError: an argument is out of range, or the CPU lacks the instruction set.
+        OnebitError: the activations need more than the cap, an argument is out of range, or the CPU lacks the instruction set.
 
     Example:
         >>> session = onebit.load("digits.onebit")
@@ -222,5 +257,9 @@ def load(
         # Imported here because it needs the tokenizers library, which images do not.
         from onebit.runtime.text import TextSession
 
-        return TextSession(model, precision, threads, isa)
-    return ImageSession(model, precision, threads, isa)
+        return TextSession(model, precision, threads, isa, cache, memory_cap, pin_threads)
+    if cache is not None:
+        raise OnebitError(
+            f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out"
+        )
+    return ImageSession(model, precision, threads, isa, memory_cap, pin_threads)

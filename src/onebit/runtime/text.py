@@ -14,7 +14,7 @@ from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
 from onebit.runtime.generation import Sampling
-from onebit.runtime.session import Precision, Session, engine_options
+from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
 from onebit.text import TextTask, Tokenizer
 
 Overflow = Literal["slide", "stop"]
@@ -39,7 +39,7 @@ class TextSession(Session):
 
     Args:
         model: of the kind "text-generation".
-        precision, threads, isa: see `onebit.load`.
+        precision, threads, isa, cache, memory_cap, pin_threads: see `onebit.load`.
 
     Raises:
         OnebitError: the tokenizer does not fit the program.
@@ -48,9 +48,22 @@ class TextSession(Session):
     """
 
     def __init__(
-        self, model: PackedModel, precision: Precision = "int8", threads: int | None = None, isa: str | None = None
+        self,
+        model: PackedModel,
+        precision: Precision = "int8",
+        threads: int | None = None,
+        isa: str | None = None,
+        cache: Cache | None = None,
+        memory_cap: int = MEMORY_CAP,
+        pin_threads: bool = False,
     ) -> None:
-        options = engine_options(precision, threads)
+        options = engine_options(precision, threads, isa, memory_cap, pin_threads)
+        if cache not in (None, "bf16", "int8"):
+            raise OnebitError(f"[load] cache={cache!r}: use 'bf16' or 'int8'")
+        if cache is not None and precision == "float32":
+            raise OnebitError(
+                f"[load] cache={cache!r}: precision='float32' keeps its cache in float32: leave cache out, or use precision='int8'"
+            )
         self.task = TextTask.from_json(model.task)
         self.tokenizer = Tokenizer(self.task)
         if not model.program.tokens or model.shapes[model.program.output][-1] != self.tokenizer.size:
@@ -62,11 +75,16 @@ class TextSession(Session):
         from onebit._engine import Decoder
 
         try:
-            self._engine = Decoder(model.program.to_json(), model.tensors, *options, isa)
+            self._engine = Decoder(model.program.to_json(), model.tensors, **options, cache=cache)
         except ValueError as error:
             raise OnebitError(str(error)) from None
         self.program = model.program
         self.context = self._engine.context
+
+    @property
+    def cache(self) -> str:
+        """As what keys and values are kept: ``"bf16"``, ``"int8"``, or ``"float32"`` with that precision."""
+        return str(self._engine.cache)
 
     def logits(self, tokens: Sequence[int], one_by_one: bool = False) -> NDArray[np.float32]:
         """The logits of what follows each of some tokens.

@@ -1,0 +1,41 @@
+// Keys and values of the tokens of one sequence in one attention, as kernels.h lays them out.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "options.h"
+
+namespace onebit {
+
+class AttentionCache {
+  public:
+    // For at most `most_tokens`; takes memory as tokens come.
+    AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens);
+
+    // Room for so many tokens; what is there stays.
+    void reserve(std::int64_t tokens);
+    // Keep the keys and values (heads, features) of the token at a position for which there is room.
+    void put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values);
+    // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
+    void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
+    std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
+
+  private:
+    // Of a cache, which no load of a register then straddles.
+    struct alignas(64) Line {
+        std::byte bytes[64];
+    };
+
+    template <class Stored>
+    void put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value);
+
+    CacheNumbers numbers_;
+    std::int64_t heads_, features_, most_tokens_;
+    std::int64_t head_lines_;  // of a head's part of a block
+    std::vector<Line> keys_, values_;
+};
+
+}  // namespace onebit

@@ -1,0 +1,245 @@
+// Attention of some queries to the keys and values of one head; kernels.h tells how those lie. Compiled once for each instruction set, with
+// internal linkage, as rows.h.
+#pragma once
+
+#include "rows.h"
+
+namespace onebit {
+namespace {
+
+typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
+
+// Numbers that share 32 bits.
+template <class Stored>
+constexpr int group = 4 / static_cast<int>(sizeof(Stored));
+
+inline Words load_words(const void* from) {
+    Words to;
+    std::memcpy(&to, from, sizeof to);
+    return to;
+}
+
+// Number j of each lane's group.
+template <class Stored>
+[[gnu::always_inline]] inline Lanes number(const Words& words, int j) {
+    if constexpr (sizeof(Stored) == 4) {
+        return reinterpret_cast<Lanes>(words);
+    } else if constexpr (sizeof(Stored) == 2) {
+        return reinterpret_cast<Lanes>(j == 0 ? words << 16 : words & 0xFFFF0000u);
+    } else {
+        return __builtin_convertvector(reinterpret_cast<Integers>(words << (24 - 8 * j)) >> 24, Lanes);
+    }
+}
+
+// So many registers of sums stay in registers beside what is multiplied.
+#if defined(__AVX512F__) || defined(__ARM_NEON)
+constexpr int sum_registers = 16;
+#else
+constexpr int sum_registers = 8;
+#endif
+
+// Registers of each row, for 1 to 4 rows: a power of two, because what is left is done in halves.
+constexpr int tile_parts(int rows, int sums_of_part) {
+    const int parts = sum_registers / sums_of_part / (rows == 3 ? 4 : rows), most = token_block / register_lanes;
+    return parts < 1 ? 1 : (parts < most ? parts : most);
+}
+
+// The products of some queries with `parts` registers of tokens, whose features one after the other are added to one sum.
+template <class Stored, int rows, int parts>
+void score_tile(const float* q, const Stored* keys, const Attended& a, float* scores) {
+    constexpr int g = group<Stored>;
+    Lanes sums[rows][parts] = {};
+    const auto add = [&](const Words(&words)[parts], const float* x, int j) __attribute__((always_inline)) {
+#pragma GCC unroll 16
+        for (int p = 0; p < parts; ++p) {
+            const Lanes key = number<Stored>(words[p], j);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; ++r) sums[r][p] += key * x[r * a.row_stride];
+        }
+    };
+    Words words[parts];
+    std::int64_t i = 0;
+    for (; i + g <= a.features; i += g, keys += token_block * g) {
+#pragma GCC unroll 16
+        for (int p = 0; p < parts; ++p) words[p] = load_words(keys + p * register_lanes * g);
+#pragma GCC unroll 4
+        for (int j = 0; j < g; ++j) add(words, q + i + j, j);
+    }
+    if constexpr (g > 1) {
+        if (i < a.features) {
+#pragma GCC unroll 16
+            for (int p = 0; p < parts; ++p) words[p] = load_words(keys + p * register_lanes * g);
+#pragma GCC unroll 4
+            for (int j = 0; j < g - 1; ++j) {
+                if (i + j < a.features) add(words, q + i + j, j);
+            }
+        }
+    }
+    // Unrolled too: an array that one loop indexes stays in memory.
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < parts; ++p) store_lanes(sums[r][p], scores + r * a.score_stride + p * register_lanes);
+    }
+}
+
+// The first `left` tokens of a block, and those that fill the last register.
+template <class Stored, int rows, int parts>
+void score_block(const float* q, const Stored* keys, const Attended& a, std::int64_t left, float* scores) {
+    while (left > 0) {
+        if constexpr (parts > 1) {
+            if (left <= register_lanes * (parts - 1)) return score_block<Stored, rows, parts / 2>(q, keys, a, left, scores);
+        }
+        score_tile<Stored, rows, parts>(q, keys, a, scores);
+        left -= register_lanes * parts;
+        scores += register_lanes * parts;
+        keys += register_lanes * parts * group<Stored>;
+    }
+}
+
+// The scales of a block's tokens.
+inline const float* block_scales(const std::int8_t* block, const Attended& a) {
+    return reinterpret_cast<const float*>(block + stored_features(a.features) * token_block);
+}
+
+// Numbers of some tokens times the scales of their blocks.
+inline void apply_scales(float* x, const std::int8_t* blocks, const Attended& a, std::int64_t n) {
+    for (std::int64_t first = 0; first < n; first += token_block, blocks += a.block_stride) {
+        const float* scales = block_scales(blocks, a);
+        for (std::int64_t t = 0; t < token_block; t += register_lanes) {
+            store_lanes(load_lanes(x + first + t) * load_lanes(scales + t), x + first + t);
+        }
+    }
+}
+
+// e^(scale * (x - the largest)) of the first n, and 1 / their sum; there is room for whole registers behind them, which saves a loop over the rest.
+float soft_weights(float* x, std::int64_t n, float scale) {
+    constexpr int each = lanes / register_lanes;
+    const std::int64_t whole = (n + lanes - 1) / lanes * lanes;
+    for (std::int64_t t = n; t < whole; ++t) x[t] = x[0];
+    Lanes most[each];
+    std::memcpy(most, x, sizeof most);
+    for (std::int64_t t = lanes; t < whole; t += lanes) {
+        for (int c = 0; c < each; ++c) {
+            const Lanes v = load_lanes(x + t + c * register_lanes);
+            most[c] = v > most[c] ? v : most[c];
+        }
+    }
+    const float largest = fold_lanes(most, [](const Lanes& v, const Lanes& other) { return v > other ? v : other; });
+    Lanes sums[each] = {}, ended[each] = {};
+    for (std::int64_t t = 0; t < whole; t += lanes) {
+        for (int c = 0; c < each; ++c) {
+            const Lanes weight = exponential(scale * (load_lanes(x + t + c * register_lanes) - largest));
+            store_lanes(weight, x + t + c * register_lanes);
+            ended[c] = sums[c];
+            sums[c] += weight;
+        }
+    }
+    // The last register holds weights that are none.
+    for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
+    for (int c = 0; c < each; ++c) ended[c] += load_lanes(x + whole - lanes + c * register_lanes);
+    return 1.0f / fold_lanes(ended, [](const Lanes& a, const Lanes& b) { return a + b; });
+}
+
+// Some features' weighted sums over the tokens, those at even and those at odd places in two sums; in what order a row adds does not depend on the
+// rows beside it, so that a text read whole and one read token by token agree to the last bit.
+template <class Stored, int rows, int parts>
+void weigh_tile(const Stored* values, const Attended& a, const float* weights, const float* shares, std::int64_t features, float* y) {
+    constexpr int g = group<Stored>, step = g == 1 ? 2 : g;
+    const std::int64_t width = stored_features(a.features), whole = a.tokens / step * step;
+    Lanes sums[rows][2][parts] = {};
+    for (std::int64_t first = 0; first < whole; first += token_block) {
+        const Stored* from = values + first / token_block * a.block_stride;
+        const std::int64_t end = first + token_block < whole ? first + token_block : whole;
+        for (std::int64_t t = first; t < end; t += step, from += step * width) {
+#pragma GCC unroll 2
+            for (int k = 0; k < step; k += g) {
+                Words words[parts];
+#pragma GCC unroll 16
+                for (int p = 0; p < parts; ++p) words[p] = load_words(from + k * width + p * register_lanes * g);
+#pragma GCC unroll 4
+                for (int j = 0; j < g; ++j) {
+#pragma GCC unroll 16
+                    for (int p = 0; p < parts; ++p) {
+                        const Lanes value = number<Stored>(words[p], j);
+#pragma GCC unroll 4
+                        for (int r = 0; r < rows; ++r) sums[r][(k + j) % 2][p] += value * weights[r * a.score_stride + t + k + j];
+                    }
+                }
+            }
+        }
+    }
+    float totals[rows][2][parts * register_lanes];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 16
+        for (int p = 0; p < parts; ++p) {
+            store_lanes(sums[r][0][p], totals[r][0] + p * register_lanes);
+            store_lanes(sums[r][1][p], totals[r][1] + p * register_lanes);
+        }
+    }
+    // The last tokens, of which each row sees another number, are added in memory.
+    for (int r = 0; r < rows; ++r) {
+        float (&total)[2][parts * register_lanes] = totals[r];
+        for (std::int64_t t = whole; t < a.tokens + r; ++t) {
+            const Stored* from = values + t / token_block * a.block_stride + t % token_block / g * g * width;
+            const float weight = weights[r * a.score_stride + t];
+            float* to = total[t % 2];
+#pragma GCC unroll 16
+            for (int p = 0; p < parts; ++p, to += register_lanes) {
+                const Lanes value = number<Stored>(load_words(from + p * register_lanes * g), static_cast<int>(t % g));
+                store_lanes(load_lanes(to) + value * weight, to);
+            }
+        }
+        for (int i = 0; i < parts * register_lanes; ++i) total[0][i] = (total[0][i] + total[1][i]) * shares[r];
+        const std::int64_t count = features < parts * register_lanes ? features : parts * register_lanes;
+        std::memcpy(y + r * a.row_stride, total[0], static_cast<std::size_t>(count) * sizeof(float));
+    }
+}
+
+template <class Stored, int rows, int parts>
+void weigh_features(const Stored* values, const Attended& a, const float* weights, const float* shares, std::int64_t features, float* y) {
+    while (features > 0) {
+        if constexpr (parts > 1) {
+            if (features <= register_lanes * (parts - 1)) {
+                return weigh_features<Stored, rows, parts / 2>(values, a, weights, shares, features, y);
+            }
+        }
+        weigh_tile<Stored, rows, parts>(values, a, weights, shares, features, y);
+        features -= register_lanes * parts;
+        values += register_lanes * parts * group<Stored>;
+        y += register_lanes * parts;
+    }
+}
+
+template <class Stored, int rows>
+void attend_rows(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    const std::int64_t most = a.tokens + rows - 1;
+    for (std::int64_t first = 0; first < most; first += token_block) {
+        const std::int64_t left = most - first < token_block ? most - first : token_block;
+        // One row with int8 widens more than it adds, and needs registers for that.
+        score_block<Stored, rows, tile_parts(rows, sizeof(Stored) == 1 && rows == 1 ? 2 : 1)>(q, keys + first / token_block * a.block_stride, a, left,
+                                                                                              scores + first);
+    }
+    float shares[rows];
+    for (int r = 0; r < rows; ++r) {
+        float* row = scores + r * a.score_stride;
+        if constexpr (sizeof(Stored) == 1) apply_scales(row, keys, a, a.tokens + r);
+        shares[r] = soft_weights(row, a.tokens + r, a.scale);
+        if constexpr (sizeof(Stored) == 1) apply_scales(row, values, a, a.tokens + r);
+    }
+    weigh_features<Stored, rows, tile_parts(rows, 2)>(values, a, scores, shares, a.features, y);
+}
+
+template <class Stored>
+void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    switch (a.rows) {
+        case 1: return attend_rows<Stored, 1>(q, keys, values, a, scores, y);
+        case 2: return attend_rows<Stored, 2>(q, keys, values, a, scores, y);
+        case 3: return attend_rows<Stored, 3>(q, keys, values, a, scores, y);
+        default: return attend_rows<Stored, 4>(q, keys, values, a, scores, y);
+    }
+}
+
+}  // namespace
+}  // namespace onebit
