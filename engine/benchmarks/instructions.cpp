@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "attention_cache.h"
 #include "bit_matrix.h"
 
 #if defined(__linux__)
@@ -42,6 +43,15 @@ void product_bits(const Kernels& k, int times) {
     for (int i = 0; i < times; ++i) matrix.multiply(0, matrix.units(), prepared.data(), 1, sums.data(), outputs);
 }
 
+void product_rows(const Kernels& k, int times) {
+    constexpr int outputs = 256;
+    std::vector<std::uint8_t> bits = some_numbers<std::uint8_t>(BitMatrix::bytes(inputs, outputs, k));
+    const BitMatrix matrix(k, nullptr, inputs, outputs, bits.data());
+    const std::vector<std::uint8_t> prepared = some_numbers<std::uint8_t>(static_cast<std::size_t>(rows * matrix.prepared_bytes()));
+    std::vector<std::int32_t> sums(static_cast<std::size_t>(rows * outputs));
+    for (int i = 0; i < times; ++i) matrix.multiply(0, matrix.units(), prepared.data(), rows, sums.data(), outputs);
+}
+
 void prepare_bits(const Kernels& k, int times) {
     const int steps = inputs / k.layout.step_inputs;
     const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
@@ -70,33 +80,44 @@ void product_float(const Kernels& k, int times) {
     with_panel(k.product_float, times);
 }
 
-template <class Stored>
-void attend(void (*kernel)(const float*, const Stored*, const Stored*, const Attended&, float*, float*), int times) {
+void attend(const Kernels& k, CacheNumbers numbers, int times) {
+    AttentionCache cache(numbers, 1, features, tokens);
+    cache.reserve(tokens);
     const auto q = some_numbers<float>(features);
-    const std::vector<Stored> keys(tokens * features), values(tokens * features);
+    for (int t = 0; t < tokens; ++t) cache.put(k, t, q.data(), q.data());
     std::vector<float> scores(tokens), y(features);
-    const Attended a{1, tokens, features, key_block * features, features, features, tokens, 0.125f};
-    for (int i = 0; i < times; ++i) kernel(q.data(), keys.data(), values.data(), a, scores.data(), y.data());
+    Attended a{};
+    a.rows = 1;
+    a.tokens = tokens;
+    a.row_stride = features;
+    a.score_stride = tokens;
+    for (int i = 0; i < times; ++i) cache.attend(k, 0, a, q.data(), scores.data(), y.data());
 }
 
 void attend_float(const Kernels& k, int times) {
-    attend(k.attend, times);
+    attend(k, CacheNumbers::float32, times);
 }
 
 void attend_bf16(const Kernels& k, int times) {
-    attend(k.attend_bf16, times);
+    attend(k, CacheNumbers::bf16, times);
+}
+
+void attend_int8(const Kernels& k, int times) {
+    attend(k, CacheNumbers::int8, times);
 }
 
 }  // namespace
 
 const Work all_work[] = {
     {"product_bits", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
+    {"product_bits, rows", "24 rows, 256 outputs, 4096 inputs", 24 * 256.0 * inputs, product_rows},
     // What is made once serves all outputs.
     {"prepare_bits", "4096 inputs, for 4096 outputs", 4096.0 * inputs, prepare_bits},
     {"product_int8", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_int8},
     {"product_float", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_float},
     {"attend", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_float},
     {"attend_bf16", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_bf16},
+    {"attend_int8", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_int8},
 };
 const int work_count = static_cast<int>(sizeof all_work / sizeof *all_work);
 

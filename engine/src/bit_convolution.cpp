@@ -161,8 +161,8 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
             const auto steps = static_cast<int>(first_step(block + 1) - step);
             for (std::int64_t unit = 0; unit < units_; unit += image_units) {
                 const auto units = static_cast<int>(std::min<std::int64_t>(image_units, units_ - unit));
-                kernels_.product_image(tile, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step, steps, block == 0,
-                                       sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
+                kernels_.product_image(tile, units * unit_step_bytes, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step,
+                                       steps, block == 0, sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
                 tile += std::int64_t{units} * steps * unit_step_bytes;
             }
         }

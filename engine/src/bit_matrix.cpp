@@ -52,6 +52,7 @@ BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                          std::int64_t sums_stride) const {
     const BitLayout& layout = kernels_->layout;
+    if (rows > 1 && kernels_->product_image != nullptr) return multiply_together(first_unit, end_unit, prepared, rows, sums, sums_stride);
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         const std::uint8_t* of_chunk = prepared + chunk * layout.chunk_steps * layout.prepared_bytes;
         for (std::int64_t unit = first_unit; unit < end_unit;) {
@@ -62,6 +63,32 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const s
                                        sums + r * sums_stride + unit * layout.unit_outputs);
             }
             unit = next;
+        }
+    }
+}
+
+void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
+                                  std::int64_t sums_stride) const {
+    const BitLayout& layout = kernels_->layout;
+    std::int32_t offsets[image_steps];
+    for (int s = 0; s < image_steps; ++s) offsets[s] = s * layout.prepared_bytes;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const std::int64_t steps = place(chunk, 0).steps;
+        for (std::int64_t step = 0; step < steps; step += image_steps) {
+            const auto here = static_cast<int>(std::min<std::int64_t>(image_steps, steps - step));
+            const std::uint8_t* of_steps = prepared + (chunk * layout.chunk_steps + step) * layout.prepared_bytes;
+            // What is prepared of some rows stays in the first-level cache while the bits of all units pass.
+            for (std::int64_t r = 0; r < rows; r += image_positions) {
+                const auto count = static_cast<int>(std::min<std::int64_t>(image_positions, rows - r));
+                for (std::int64_t unit = first_unit; unit < end_unit;) {
+                    const Place at = place(chunk, unit);
+                    const auto units = static_cast<int>(std::min<std::int64_t>({image_units, at.tile_end - unit, end_unit - unit}));
+                    kernels_->product_image(at.bits + step * at.step_stride, at.step_stride, units, of_steps + r * prepared_bytes(), prepared_bytes(),
+                                            count, offsets, here, chunk + step == 0, sums + r * sums_stride + unit * layout.unit_outputs,
+                                            sums_stride);
+                    unit += units;
+                }
+            }
         }
     }
 }

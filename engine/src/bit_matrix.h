@@ -42,6 +42,9 @@ class BitMatrix {
         std::int64_t steps;     // of the chunk
     };
     Place place(std::int64_t chunk, std::int64_t unit) const;
+    // Several rows share what is loaded.
+    void multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
+                           std::int64_t sums_stride) const;
     template <class Expand>
     void expand_chunks(std::int64_t first_block, const Expand& expand) const;
 

@@ -11,7 +11,7 @@ namespace {
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
 // Where many rows pass through the bits, so many bytes of prepared inputs at a time: they stay in the second-level cache.
-constexpr std::int64_t prepared_at_once = std::int64_t{256} << 10;
+constexpr std::int64_t prepared_at_once = std::int64_t{400} << 10;
 // With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
 constexpr std::int64_t least_rows_of_a_thread = 32;
 
@@ -115,8 +115,8 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     const std::int64_t prepared_bytes = bits_.prepared_bytes();
     if (rows >= least_rows_of_a_thread * pool.threads()) {
         // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
-        const std::int64_t at_once =
-            few ? std::clamp<std::int64_t>(prepared_at_once / prepared_bytes, 1, 64) : (rows + pool.threads() - 1) / pool.threads();
+        const std::int64_t at_once = few ? std::clamp<std::int64_t>(prepared_at_once / prepared_bytes / image_positions, 1, 10) * image_positions
+                                         : (rows + pool.threads() - 1) / pool.threads();
         const std::int64_t pieces = (rows + at_once - 1) / at_once;
         if (few) {
             for (auto& thread : scratch.threads) thread.prepared.reserve(static_cast<std::size_t>(at_once * prepared_bytes));

@@ -286,8 +286,8 @@ void test_image_products(const onebit::Kernels& fast) {
                 }
             }
         }
-        fast.product_image(tile.data(), units, prepared.data(), std::ptrdiff_t{stride} * layout.prepared_bytes, positions, offsets.data(), steps,
-                           first, sums.data(), out_stride);
+        fast.product_image(tile.data(), std::ptrdiff_t{units} * onebit::unit_step_bytes, units, prepared.data(),
+                           std::ptrdiff_t{stride} * layout.prepared_bytes, positions, offsets.data(), steps, first, sums.data(), out_stride);
         CHECK(sums == expected);
     }
 }
@@ -391,7 +391,7 @@ void test_choice() {
 // A whole layer's bits, of several chunks and tiles, multiplied and expanded in parts.
 void test_bit_matrix(const onebit::Kernels& fast) {
     for (int round = 0; round < 12; ++round) {
-        const int inputs = pick(1, 2000), outputs = pick(1, 700), rows = pick(1, 3);
+        const int inputs = pick(1, 2000), outputs = pick(1, 700), rows = pick(1, 14);
         const auto row_bytes = onebit::row_bytes(inputs);
         std::vector<std::uint8_t> stored(static_cast<std::size_t>(row_bytes * outputs), 0);
         for (int o = 0; o < outputs; ++o) {

@@ -383,18 +383,18 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
 
 // Tables of some positions times some units: what the bits are shifted for, all positions share, and what the tables are loaded for, the units.
 template <int positions, int units>
-void look_up_image(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, const std::int32_t* offsets, int steps,
-                   bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
+                   const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     __m512i sums[positions][units];
     for (int p = 0; p < positions; ++p) {
         for (int u = 0; u < units; ++u) sums[p][u] = _mm512_setzero_si512();
     }
-    for (int s = 0; s < steps; ++s) {
+    for (int s = 0; s < steps; ++s, tile += step_stride) {
         const std::uint8_t* tables = prepared + offsets[s];
         __m512i bits[units], seventh[units], twelfth[units];
 #pragma GCC unroll 2
-        for (int u = 0; u < units; ++u, tile += unit_step_bytes) {
-            bits[u] = _mm512_loadu_si512(tile);
+        for (int u = 0; u < units; ++u) {
+            bits[u] = _mm512_loadu_si512(tile + u * unit_step_bytes);
             seventh[u] = _mm512_srli_epi16(bits[u], 6);
             twelfth[u] = _mm512_srli_epi16(bits[u], 11);
         }
@@ -431,23 +431,23 @@ void look_up_image(const std::uint8_t* tile, const std::uint8_t* prepared, std::
 }
 
 template <int units>
-void look_up_positions(const std::uint8_t* tile, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
-                       const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
+                       int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     switch (positions) {
-        case 1: return look_up_image<1, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
-        case 2: return look_up_image<2, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
-        case 3: return look_up_image<3, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
-        case 4: return look_up_image<4, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
-        case 5: return look_up_image<5, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
-        default: return look_up_image<6, units>(tile, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 1: return look_up_image<1, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 2: return look_up_image<2, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 3: return look_up_image<3, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 4: return look_up_image<4, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
+        case 5: return look_up_image<5, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
+        default: return look_up_image<6, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
     }
 }
 
-void product_image(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
-                   const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
+                   int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     static_assert(image_units == 2 && image_positions == 6 && image_steps * 16 * 128 <= 32768);
-    if (units == 1) return look_up_positions<1>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
-    look_up_positions<2>(tile, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    if (units == 1) return look_up_positions<1>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    look_up_positions<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
 }
 
 }  // namespace

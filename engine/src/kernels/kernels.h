@@ -142,10 +142,11 @@ struct Kernels {
     std::int64_t least_image_gain;
     // A step's inputs of some pixels that lie `stride` apart.
     void (*prepare_pixels)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
-    // out[p][o] = (or += unless it is the first) sum over steps of the bits of `units` units, a tile of their own, times what is prepared at
-    // position p (`position_stride` bytes from one to the next) and the step's offset; exact.
-    void (*product_image)(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
-                          const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride);
+    // out[p][o] = (or += unless it is the first) sum over steps of the bits of `units` units, whose steps lie `step_stride` bytes apart, times what
+    // is prepared at position p (`position_stride` bytes from one to the next) and the step's offset; exact. Rows of a dense layer are positions too.
+    void (*product_image)(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared,
+                          std::ptrdiff_t position_stride, int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out,
+                          std::ptrdiff_t out_stride);
 
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);

@@ -47,14 +47,14 @@ void prepare_pixels(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pi
     for (std::int64_t i = 0; i < pixels; ++i) std::memcpy(prepared + i * Layout::step_inputs, x + i * stride, Layout::step_inputs);
 }
 
-void product_image(const std::uint8_t* tile, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride, int positions,
-                   const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
+                   int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     for (int p = 0; p < positions; ++p) {
         for (int o = 0; o < units * Layout::unit_outputs; ++o) {
             std::int32_t sum = first ? 0 : out[p * out_stride + o];
             for (int s = 0; s < steps; ++s) {
                 std::uint16_t bits;
-                std::memcpy(&bits, tile + s * units * unit_step_bytes + o * 2, 2);
+                std::memcpy(&bits, tile + s * step_stride + o * 2, 2);
                 const std::uint8_t* x = prepared + p * position_stride + offsets[s];
                 for (int i = 0; i < 16; ++i) sum += (bits >> i & 1) != 0 ? static_cast<std::int8_t>(x[i]) : 0;
             }
