@@ -10,7 +10,7 @@ namespace onebit {
 namespace {
 
 // Work (multiply-accumulates, or elements times 8) below which waking threads costs more than it gives.
-constexpr std::int64_t serial_work = 200'000;
+constexpr std::int64_t serial_work = 40'000;
 // Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
 constexpr std::int64_t chunk_sums = 48 * 1024;
 // Below this the largest activation counts as 0: its reciprocal would not be finite.
