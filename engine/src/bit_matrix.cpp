@@ -52,7 +52,8 @@ BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                          std::int64_t sums_stride) const {
     const BitLayout& layout = kernels_->layout;
-    if (rows > 1 && kernels_->product_image != nullptr) return multiply_together(first_unit, end_unit, prepared, rows, sums, sums_stride);
+    if (rows >= image_positions && kernels_->product_image != nullptr)
+        return multiply_together(first_unit, end_unit, prepared, rows, sums, sums_stride);
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         const std::uint8_t* of_chunk = prepared + chunk * layout.chunk_steps * layout.prepared_bytes;
         for (std::int64_t unit = first_unit; unit < end_unit;) {
@@ -62,6 +63,20 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const s
                 kernels_->product_bits(at.bits, at.step_stride, static_cast<int>(next - unit), of_chunk + r * prepared_bytes(), at.steps, chunk > 0,
                                        sums + r * sums_stride + unit * layout.unit_outputs);
             }
+            unit = next;
+        }
+    }
+}
+
+void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, float* sums) const {
+    const BitLayout& layout = kernels_->layout;
+    const std::int64_t chunk_inputs = layout.chunk_steps * layout.step_inputs;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        for (std::int64_t unit = first_unit; unit < end_unit;) {
+            const Place at = place(chunk, unit);
+            const std::int64_t next = std::min(at.tile_end, end_unit), first = chunk * chunk_inputs;
+            kernels_->product_bits_float(at.bits, at.step_stride, static_cast<int>(next - unit), x + first, std::min(chunk_inputs, inputs_ - first),
+                                         chunk > 0, sums + unit * layout.unit_outputs);
             unit = next;
         }
     }
@@ -83,6 +98,14 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
                 for (std::int64_t unit = first_unit; unit < end_unit;) {
                     const Place at = place(chunk, unit);
                     const auto units = static_cast<int>(std::min<std::int64_t>({image_units, at.tile_end - unit, end_unit - unit}));
+                    if (r == 0 && at.tile_end < end_unit) {
+                        // The bits of the next tile's outputs, a part with each call: they lie in jumps that the processor does not foresee.
+                        const Place next = place(chunk, at.tile_end);
+                        const std::int64_t bytes = here * next.step_stride,
+                                           part = bytes * units / std::max<std::int64_t>(1, at.step_stride / unit_step_bytes);
+                        const std::uint8_t* from = next.bits + step * next.step_stride + part * ((unit % layout.tile_units) / image_units);
+                        for (std::int64_t i = 0; i < part; i += 64) __builtin_prefetch(from + i, 0, 2);
+                    }
                     kernels_->product_image(at.bits + step * at.step_stride, at.step_stride, units, of_steps + r * prepared_bytes(), prepared_bytes(),
                                             count, offsets, here, chunk + step == 0, sums + r * sums_stride + unit * layout.unit_outputs,
                                             sums_stride);

@@ -29,6 +29,8 @@ class BitMatrix {
     // Some units of outputs times some rows of prepared inputs: sums[r * sums_stride + o] for each output o of the units.
     void multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                   std::int64_t sums_stride) const;
+    // One row of float inputs; only where the set has such a product.
+    void multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, float* sums) const;
     // Some blocks of 16 outputs to a panel, as products with many rows take it.
     void expand(std::int64_t first_block, int blocks, std::int8_t* panel) const;
     void expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const;

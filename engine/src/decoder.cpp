@@ -14,6 +14,8 @@ namespace {
 constexpr std::size_t most_rows = 256;
 // The same behind the last attention, where values are widest.
 constexpr std::size_t most_wanted_rows = 96;
+// Sums of products of bytes over so many tokens fit in 32 bits: 2^16 * 255 * 127 < 2^31.
+constexpr std::int64_t most_int8_tokens = std::int64_t{1} << 16;
 
 std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
@@ -44,6 +46,10 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     if (!program.tokens) throw std::invalid_argument("[engine] the program's input is not tokens: an engine runs it");
     if (program.output == 0) throw std::invalid_argument("[engine] the program has no step");
     context_ = program.shapes.front()[0];
+    if (numbers_ == CacheNumbers::int8 && context_ > most_int8_tokens) {
+        throw std::invalid_argument("[engine] cache='int8' takes contexts of up to " + std::to_string(most_int8_tokens) + " tokens, this one has " +
+                                    std::to_string(context_) + ": use cache='bf16'");
+    }
     output_ = program.output;
     vocabulary_ = std::int64_t{1} << 24;
     for (const Shape& shape : program.shapes) widths_.push_back(shape.size() > 1 ? shape.back() : 1);

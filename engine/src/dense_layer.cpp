@@ -8,6 +8,8 @@
 namespace onebit {
 namespace {
 
+// Up to so many rows of floats it costs less to pass through the bits than to expand them.
+constexpr std::int64_t few_float_rows = 4;
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
 // Where many rows pass through the bits, so many bytes of prepared inputs at a time: they stay in the second-level cache.
@@ -57,7 +59,8 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
 
 std::string DenseLayer::how() const {
     if (bits_.empty()) return "float weights";
-    if (!quantize_) return "bits expanded to floats";
+    if (!quantize_)
+        return kernels_.product_bits_float == nullptr ? "bits expanded to floats" : "masked additions of floats; panels of floats for many rows";
     const BitLayout& layout = kernels_.layout;
     return layout.name + (layout.most_rows == any_rows ? std::string() : "; panels of bytes beyond " + std::to_string(layout.most_rows) + " rows");
 }
@@ -231,6 +234,23 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const std::int64_t stride = sums_stride();
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
+    if (!bits_.empty() && rows <= few_float_rows && kernels_.product_bits_float != nullptr) {
+        const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
+        parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int) {
+            const std::int64_t unit = bits_.units() * piece / pieces, end = bits_.units() * (piece + 1) / pieces;
+            const std::int64_t first = unit * kernels_.layout.unit_outputs, last = std::min(outputs_, end * kernels_.layout.unit_outputs);
+            for (std::int64_t r = 0; r < rows; ++r) {
+                float* sums = scratch.sums.data() + r * stride;
+                bits_.multiply(unit, end, x + r * inputs_, sums);
+                if (!plus_minus_) continue;
+                // sum (2b - 1) x
+                float total = 0;
+                for (std::int64_t k = 0; k < inputs_; ++k) total += x[r * inputs_ + k];
+                for (std::int64_t o = first; o < last; ++o) sums[o] = 2 * sums[o] - total;
+            }
+        });
+        return;
+    }
     if (!bits_.empty()) {
         for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(bits_.padded_inputs() * panel_outputs));
     }

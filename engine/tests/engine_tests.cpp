@@ -417,6 +417,13 @@ void test_bit_matrix(const onebit::Kernels& fast) {
             }
         }
         const std::int64_t middle = pick(0, static_cast<int>(matrix.units()));
+        if (fast.product_bits_float != nullptr) {
+            // Small integers: sums of floats are exact too.
+            std::vector<float> y(x.begin(), x.begin() + inputs), float_sums(all, -1.0f);
+            matrix.multiply(0, middle, y.data(), float_sums.data());
+            matrix.multiply(middle, matrix.units(), y.data(), float_sums.data());
+            for (std::size_t o = 0; o < all; ++o) CHECK(float_sums[o] == static_cast<float>(expected[o]));
+        }
         matrix.multiply(0, middle, prepared.data(), rows, sums.data(), matrix.padded_outputs());
         matrix.multiply(middle, matrix.units(), prepared.data(), rows, sums.data(), matrix.padded_outputs());
         CHECK(sums == expected);
@@ -740,6 +747,15 @@ void test_memory_cap() {
     onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.arena_bytes()});
     const onebit::Decoder decoder(token_program(), of_tokens, {});
     CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.arena_bytes() - 1}); }));
+    std::string long_texts = token_program();
+    long_texts.replace(long_texts.find("[40]"), 4, "[70000]");
+    onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::bf16});
+    try {
+        onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::int8});
+        CHECK(false);
+    } catch (const std::invalid_argument& error) {
+        CHECK(std::string(error.what()).find("up to 65536 tokens") != std::string::npos);
+    }
 }
 
 void test_damaged_programs(const std::string& good, const onebit::Tensors& tensors) {

@@ -184,6 +184,7 @@ const Kernels avx2_kernels = {
     product_bits,
     expand_bits_int8<Layout>,
     expand_bits_float<Layout>,
+    nullptr,
     never,
     nullptr,
     nullptr,

@@ -325,6 +325,60 @@ void expand_bits_panel(const std::uint8_t* tile, std::ptrdiff_t step_stride, std
     }
 }
 
+// Which outputs of a step's 32 have the bit of input i set.
+inline __mmask32 outputs_with(const __m512i& words, int i) {
+    return _mm512_movepi16_mask(_mm512_sll_epi16(words, _mm_cvtsi32_si128(15 - i)));
+}
+
+void expand_bits_floats(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
+                        float* panel) {
+    const __m512 set = _mm512_set1_ps(1), clear = _mm512_set1_ps(plus_minus ? -1.0f : 0.0f);
+    tile += first_block * 32;
+    for (std::int64_t s = 0; s < steps; ++s, tile += step_stride) {
+        for (int b = 0; b < blocks; ++b) {
+            const __m512i words = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(tile + b * 32)));
+            float* to = panel + (s * Layout::step_inputs * blocks + b) * block_outputs;
+            for (int i = 0; i < Layout::step_inputs; ++i, to += blocks * block_outputs) {
+                _mm512_storeu_ps(to, _mm512_mask_blend_ps(static_cast<__mmask16>(outputs_with(words, i)), clear, set));
+            }
+        }
+    }
+}
+
+// Masked additions: two for an input of 32 outputs.
+template <int units>
+void add_where_set(const std::uint8_t* w, std::ptrdiff_t step_stride, const float* x, std::int64_t inputs, bool add, float* out) {
+    __m512 sums[units][2];
+    for (int u = 0; u < units; ++u) {
+        sums[u][0] = add ? _mm512_loadu_ps(out + u * 32) : _mm512_setzero_ps();
+        sums[u][1] = add ? _mm512_loadu_ps(out + u * 32 + 16) : _mm512_setzero_ps();
+    }
+    for (std::int64_t first = 0; first < inputs; first += Layout::step_inputs, w += step_stride) {
+        const auto here = static_cast<int>(inputs - first < Layout::step_inputs ? inputs - first : Layout::step_inputs);
+        __m512i words[units];
+#pragma GCC unroll 8
+        for (int u = 0; u < units; ++u) words[u] = _mm512_loadu_si512(w + u * unit_step_bytes);
+        for (int i = 0; i < here; ++i) {
+            const __m512 input = _mm512_set1_ps(x[first + i]);
+#pragma GCC unroll 8
+            for (int u = 0; u < units; ++u) {
+                const __mmask32 chosen = outputs_with(words[u], i);
+                sums[u][0] = _mm512_mask_add_ps(sums[u][0], static_cast<__mmask16>(chosen), sums[u][0], input);
+                sums[u][1] = _mm512_mask_add_ps(sums[u][1], static_cast<__mmask16>(chosen >> 16), sums[u][1], input);
+            }
+        }
+    }
+    for (int u = 0; u < units; ++u) {
+        _mm512_storeu_ps(out + u * 32, sums[u][0]);
+        _mm512_storeu_ps(out + u * 32 + 16, sums[u][1]);
+    }
+}
+
+void product_bits_float(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool add, float* out) {
+    for (; count >= 4; count -= 4, units += 4 * unit_step_bytes, out += 4 * 32) add_where_set<4>(units, step_stride, x, inputs, add, out);
+    for (; count > 0; --count, units += unit_step_bytes, out += 32) add_where_set<1>(units, step_stride, x, inputs, add, out);
+}
+
 // A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16
 // steps fits in 16 bits (16 * 16 * 128 = 2^15).
 template <int units>
@@ -466,7 +520,8 @@ constexpr Kernels avx512_kernels = {
     prepare_bits,
     product_bits,
     expand_bits_panel,
-    expand_bits_float<Layout>,
+    expand_bits_floats,
+    product_bits_float,
     3,
     prepare_pixels,
     product_image,

@@ -114,6 +114,7 @@ const Kernels neon_dotprod_kernels = {
     product_bits,
     expand_bits_int8<Layout>,
     expand_bits_float<Layout>,
+    nullptr,
     never,
     nullptr,
     nullptr,

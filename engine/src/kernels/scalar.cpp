@@ -79,6 +79,7 @@ const Kernels scalar_kernels = {
     product_bits,
     expand_bits_int8<Layout>,
     expand_bits_float<Layout>,
+    nullptr,
     never,
     prepare_pixels,
     product_image,
