@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,12 +97,17 @@ class Tokenizer:
     """
 
     def __init__(self, task: TextTask) -> None:
-        ids = {token: index for index, token in enumerate(task.vocabulary)}
         self.task = task
-        self.size = len(ids)
-        self.pad, self.unknown, self.separator = ids[PAD], ids[UNKNOWN], ids[SEPARATOR]
+        self.size = len(task.vocabulary)
+        self.pad, self.unknown, self.separator = (task.vocabulary.index(token) for token in (PAD, UNKNOWN, SEPARATOR))
+
+    @cached_property
+    def _tokenizer(self) -> tokenizers.Tokenizer:
+        # Made when a text is first met: it takes as long as all else in loading a model, and who works with ids does not need it.
+        task = self.task
+        ids = {token: index for index, token in enumerate(task.vocabulary)}
         prefix = "" if task.alphabet == "bytes" else "##"
-        self._tokenizer = tokenizers.Tokenizer(
+        tokenizer = tokenizers.Tokenizer(
             models.WordPiece(
                 ids,
                 unk_token=UNKNOWN,
@@ -111,12 +117,13 @@ class Tokenizer:
         )
         # [SEP] and its like are not told to the tokenizer: in a text they are letters and brackets.
         if task.alphabet == "bytes":
-            self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            self._tokenizer.decoder = decoders.ByteLevel()
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.decoder = decoders.ByteLevel()
         else:
-            self._tokenizer.normalizer = normalizers.BertNormalizer(lowercase=task.lowercase)
-            self._tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-            self._tokenizer.decoder = decoders.WordPiece()
+            tokenizer.normalizer = normalizers.BertNormalizer(lowercase=task.lowercase)
+            tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+            tokenizer.decoder = decoders.WordPiece()
+        return tokenizer
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no token is added at its ends."""

@@ -25,7 +25,15 @@ struct Columns {
             const std::int64_t end = first + some < steps ? first + some : steps;
             for (int o = 0; o < rows; ++o) {
                 const std::uint8_t* row = bits + o * row_bytes;
-                for (std::int64_t s = first; s < end; ++s) std::memcpy(unit + s * step_stride + o * bytes, row + s * bytes, bytes);
+                std::uint8_t* to = unit + first * step_stride + o * bytes;
+                std::int64_t s = first;
+                // Rows are padded to whole words of 64 bits.
+                for (; s + 8 / bytes <= end; s += 8 / bytes) {
+                    std::uint64_t word;
+                    std::memcpy(&word, row + s * bytes, 8);
+                    for (int i = 0; i < 8 / bytes; ++i, word >>= width, to += step_stride) std::memcpy(to, &word, bytes);
+                }
+                for (; s < end; ++s, to += step_stride) std::memcpy(to, row + s * bytes, bytes);
             }
         }
     }
