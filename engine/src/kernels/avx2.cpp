@@ -2,9 +2,7 @@
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
-#include "attention.h"
-#include "bits.h"
-#include "rows.h"
+#include "table.h"
 
 namespace onebit {
 namespace {
@@ -167,44 +165,28 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     look_up<4>(units, step_stride, prepared, steps, add, out);
 }
 
+constexpr Kernels table() {
+    Kernels k = shared_kernels<Layout>();
+    k.name = "avx2";
+    k.text = "AVX2 and FMA: 32 8-bit products an instruction";
+    k.needs = feature_avx2 | feature_fma;
+    k.layout = {.name = "8 inputs of each output side by side, tables of sums",
+                .unit_outputs = Layout::unit_outputs,
+                .step_inputs = Layout::step_inputs,
+                .tile_units = 2,
+                .chunk_steps = chunk_steps,
+                .prepared_bytes = tables_of_step,
+                .most_inputs = std::int64_t{1} << 24,
+                .most_rows = any_rows};
+    k.product_int8 = product_int8;
+    k.product_float = product_float;
+    k.prepare_bits = prepare_bits;
+    k.product_bits = product_bits;
+    return k;
+}
+
 }  // namespace
 
-const Kernels avx2_kernels = {
-    "avx2",
-    "AVX2 and FMA: 32 8-bit products an instruction",
-    feature_avx2 | feature_fma,
-    24,
-    expand_rows,
-    product_int8,
-    product_float,
-    {"8 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 2, chunk_steps, tables_of_step,
-     std::int64_t{1} << 24, any_rows},
-    Layout::lay_out,
-    prepare_bits,
-    product_bits,
-    expand_bits_int8<Layout>,
-    expand_bits_float<Layout>,
-    nullptr,
-    never,
-    nullptr,
-    nullptr,
-    row_finish_int8,
-    row_finish_float,
-    rows_finish_int8,
-    rows_pool,
-    row_range,
-    row_quantize,
-    row_normalize,
-    rows_scale_shift,
-    row_scale,
-    row_relu,
-    row_gelu,
-    row_softmax,
-    row_add,
-    row_maximum,
-    attend_head<float>,
-    attend_head<std::uint16_t>,
-    attend_head<std::int8_t>,
-};
+constinit const Kernels avx2_kernels = table();
 
 }  // namespace onebit

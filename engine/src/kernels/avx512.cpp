@@ -3,10 +3,8 @@
 
 #include <bit>
 
-#include "attention.h"
 #include "avx512_attention.h"
-#include "bits.h"
-#include "rows.h"
+#include "table.h"
 
 namespace onebit {
 namespace {
@@ -504,49 +502,39 @@ void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int uni
     look_up_positions<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
 }
 
-}  // namespace
+constexpr Kernels avx512_table() {
+    Kernels k = shared_kernels<Layout>();
+    k.name = "avx512";
+    k.text = "AVX-512 with VNNI: 64 8-bit products an instruction";
+    k.needs = feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni;
+    k.layout = {.name = "16 inputs of each output side by side, tables of sums",
+                .unit_outputs = Layout::unit_outputs,
+                .step_inputs = Layout::step_inputs,
+                .tile_units = 8,
+                .chunk_steps = chunk_steps,
+                .prepared_bytes = tables_of_step * 2,
+                .most_inputs = std::int64_t{1} << 24,
+                .most_rows = any_rows};
+    k.expand_int8 = expand_int8;
+    k.product_int8 = product_int8;
+    k.product_float = product_float;
+    k.prepare_bits = prepare_bits;
+    k.product_bits = product_bits;
+    k.expand_bits_int8 = expand_bits_panel;
+    k.expand_bits_float = expand_bits_floats;
+    k.product_bits_float = product_bits_float;
+    k.least_image_gain = 3;
+    k.prepare_pixels = prepare_pixels;
+    k.product_image = product_image;
+    k.finish_int8 = finish_int8;
+    k.finish_rows_int8 = finish_rows_int8;
+    k.quantize = quantize;
+    k.attend_int8 = attend_int8;
+    return k;
+}
 
-constexpr Kernels avx512_kernels = {
-    "avx512",
-    "AVX-512 with VNNI: 64 8-bit products an instruction",
-    feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni,
-    24,
-    expand_int8,
-    product_int8,
-    product_float,
-    {"16 inputs of each output side by side, tables of sums", Layout::unit_outputs, Layout::step_inputs, 8, chunk_steps, tables_of_step * 2,
-     std::int64_t{1} << 24, any_rows},
-    Layout::lay_out,
-    prepare_bits,
-    product_bits,
-    expand_bits_panel,
-    expand_bits_floats,
-    product_bits_float,
-    3,
-    prepare_pixels,
-    product_image,
-    finish_int8,
-    row_finish_float,
-    finish_rows_int8,
-    rows_pool,
-    row_range,
-    quantize,
-    row_normalize,
-    rows_scale_shift,
-    row_scale,
-    row_relu,
-    row_gelu,
-    row_softmax,
-    row_add,
-    row_maximum,
-    attend_head<float>,
-    attend_head<std::uint16_t>,
-    attend_int8,
-};
-
-namespace {
-
-constexpr Kernels with_tiles(Kernels k) {
+constexpr Kernels amx_table() {
+    Kernels k = avx512_table();
     k.name = "amx";
     k.text = "AMX: 16,384 8-bit products an instruction; else AVX-512 with VNNI";
     k.needs |= feature_amx_tile | feature_amx_int8;
@@ -559,7 +547,7 @@ constexpr Kernels with_tiles(Kernels k) {
 
 }  // namespace
 
-// Made by the compiler: code that ran before main would run on every CPU, with instructions that this file may use and most lack.
-constinit const Kernels amx_kernels = with_tiles(avx512_kernels);
+constinit const Kernels avx512_kernels = avx512_table();
+constinit const Kernels amx_kernels = amx_table();
 
 }  // namespace onebit

@@ -7,9 +7,7 @@
 
 #include <algorithm>
 
-#include "attention.h"
-#include "bits.h"
-#include "rows.h"
+#include "table.h"
 
 namespace onebit {
 namespace {

@@ -98,43 +98,22 @@ void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint
     });
 }
 
+constexpr Kernels table() {
+    Kernels k = shared_kernels<Layout>();
+    k.name = "neon_dotprod";
+    k.text = "Advanced SIMD with dot products: 16 8-bit products an instruction";
+    k.needs = feature_neon | feature_dotprod;
+    k.layout = bit_layout;
+    k.expand_int8 = expand_int8;
+    k.product_int8 = product_int8;
+    k.product_float = product_float;
+    k.prepare_bits = prepare_bits;
+    k.product_bits = product_bits;
+    return k;
+}
+
 }  // namespace
 
-const Kernels neon_dotprod_kernels = {
-    "neon_dotprod",
-    "Advanced SIMD with dot products: 16 8-bit products an instruction",
-    feature_neon | feature_dotprod,
-    24,
-    expand_int8,
-    product_int8,
-    product_float,
-    bit_layout,
-    Layout::lay_out,
-    prepare_bits,
-    product_bits,
-    expand_bits_int8<Layout>,
-    expand_bits_float<Layout>,
-    nullptr,
-    never,
-    nullptr,
-    nullptr,
-    row_finish_int8,
-    row_finish_float,
-    rows_finish_int8,
-    rows_pool,
-    row_range,
-    row_quantize,
-    row_normalize,
-    rows_scale_shift,
-    row_scale,
-    row_relu,
-    row_gelu,
-    row_softmax,
-    row_add,
-    row_maximum,
-    attend_head<float>,
-    attend_head<std::uint16_t>,
-    attend_head<std::int8_t>,
-};
+constinit const Kernels neon_dotprod_kernels = table();
 
 }  // namespace onebit

@@ -1,7 +1,5 @@
 // The specification of every kernel, in plain C++.
-#include "attention.h"
-#include "bits.h"
-#include "rows.h"
+#include "table.h"
 
 namespace onebit {
 namespace {
@@ -63,43 +61,30 @@ void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int uni
     }
 }
 
+constexpr Kernels table() {
+    Kernels k = shared_kernels<Layout>();
+    k.name = "scalar";
+    k.text = "plain C++, the specification of all others";
+    k.needs = 0;
+    k.layout = {.name = "16 inputs of each output side by side",
+                .unit_outputs = Layout::unit_outputs,
+                .step_inputs = Layout::step_inputs,
+                .tile_units = 8,
+                .chunk_steps = all_steps,
+                .prepared_bytes = Layout::step_inputs,
+                .most_inputs = std::int64_t{1} << 24,
+                .most_rows = 4};
+    k.product_int8 = product<std::uint8_t, std::int8_t, std::int32_t, int8_group>;
+    k.product_float = product<float, float, float, 1>;
+    k.prepare_bits = prepare_bits;
+    k.product_bits = product_bits;
+    k.prepare_pixels = prepare_pixels;
+    k.product_image = product_image;
+    return k;
+}
+
 }  // namespace
 
-const Kernels scalar_kernels = {
-    "scalar",
-    "plain C++, the specification of all others",
-    0,
-    24,
-    expand_rows,
-    product<std::uint8_t, std::int8_t, std::int32_t, int8_group>,
-    product<float, float, float, 1>,
-    {"16 inputs of each output side by side", Layout::unit_outputs, Layout::step_inputs, 8, all_steps, Layout::step_inputs, std::int64_t{1} << 24, 4},
-    Layout::lay_out,
-    prepare_bits,
-    product_bits,
-    expand_bits_int8<Layout>,
-    expand_bits_float<Layout>,
-    nullptr,
-    never,
-    prepare_pixels,
-    product_image,
-    row_finish_int8,
-    row_finish_float,
-    rows_finish_int8,
-    rows_pool,
-    row_range,
-    row_quantize,
-    row_normalize,
-    rows_scale_shift,
-    row_scale,
-    row_relu,
-    row_gelu,
-    row_softmax,
-    row_add,
-    row_maximum,
-    attend_head<float>,
-    attend_head<std::uint16_t>,
-    attend_head<std::int8_t>,
-};
+constinit const Kernels scalar_kernels = table();
 
 }  // namespace onebit
