@@ -57,6 +57,18 @@ void operator delete(void* memory) noexcept {
 void operator delete(void* memory, std::align_val_t) noexcept {
     std::free(memory);
 }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void* operator new[](std::size_t size, std::align_val_t alignment) {
+    return operator new(size, alignment);
+}
+void operator delete[](void* memory, std::align_val_t) noexcept {
+    std::free(memory);
+}
+void operator delete[](void* memory, std::size_t, std::align_val_t) noexcept {
+    std::free(memory);
+}
 void operator delete[](void* memory) noexcept {
     std::free(memory);
 }
