@@ -266,7 +266,7 @@ void test_image_products(const onebit::Kernels& fast) {
 // Rows of positions finished together as they are one by one, and their maxima.
 void test_positions(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
-    for (const int outputs : {1, 7, 16, 20, 32, 33, 48, 64, 96, 128, 256, 272}) {
+    for (const int outputs : {1, 7, 16, 20, 32, 33, 48, 64, 96, 128, 256, 272, 768, 1008}) {
         for (int round = 0; round < 12; ++round) {
             const int rows = round < 2 ? 16 * (round + 1) : pick(1, 40), stride = outputs + pick(0, 40);
             const auto size = static_cast<std::size_t>(outputs), all = size * static_cast<std::size_t>(rows);
