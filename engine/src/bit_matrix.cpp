@@ -68,7 +68,7 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const s
     }
 }
 
-void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, float* sums) const {
+void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, bool plus_minus, float* sums) const {
     const BitLayout& layout = kernels_->layout;
     const std::int64_t chunk_inputs = layout.chunk_steps * layout.step_inputs;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
@@ -76,7 +76,7 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const f
             const Place at = place(chunk, unit);
             const std::int64_t next = std::min(at.tile_end, end_unit), first = chunk * chunk_inputs;
             kernels_->product_bits_float(at.bits, at.step_stride, static_cast<int>(next - unit), x + first, std::min(chunk_inputs, inputs_ - first),
-                                         chunk > 0, sums + unit * layout.unit_outputs);
+                                         plus_minus, chunk > 0, sums + unit * layout.unit_outputs);
             unit = next;
         }
     }

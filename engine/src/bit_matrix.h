@@ -30,7 +30,7 @@ class BitMatrix {
     void multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                   std::int64_t sums_stride) const;
     // One row of float inputs; only where the set has such a product.
-    void multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, float* sums) const;
+    void multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, bool plus_minus, float* sums) const;
     // Some blocks of 16 outputs to a panel, as products with many rows take it.
     void expand(std::int64_t first_block, int blocks, std::int8_t* panel) const;
     void expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const;

@@ -238,16 +238,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
         const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
         parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int) {
             const std::int64_t unit = bits_.units() * piece / pieces, end = bits_.units() * (piece + 1) / pieces;
-            const std::int64_t first = unit * kernels_.layout.unit_outputs, last = std::min(outputs_, end * kernels_.layout.unit_outputs);
-            for (std::int64_t r = 0; r < rows; ++r) {
-                float* sums = scratch.sums.data() + r * stride;
-                bits_.multiply(unit, end, x + r * inputs_, sums);
-                if (!plus_minus_) continue;
-                // sum (2b - 1) x
-                float total = 0;
-                for (std::int64_t k = 0; k < inputs_; ++k) total += x[r * inputs_ + k];
-                for (std::int64_t o = first; o < last; ++o) sums[o] = 2 * sums[o] - total;
-            }
+            for (std::int64_t r = 0; r < rows; ++r) bits_.multiply(unit, end, x + r * inputs_, plus_minus_, scratch.sums.data() + r * stride);
         });
         return;
     }

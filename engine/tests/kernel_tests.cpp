@@ -375,9 +375,13 @@ void test_bit_matrix(const onebit::Kernels& fast) {
         if (fast.product_bits_float != nullptr) {
             // Small integers: sums of floats are exact too.
             std::vector<float> y(x.begin(), x.begin() + inputs), float_sums(all, -1.0f);
-            matrix.multiply(0, middle, y.data(), float_sums.data());
-            matrix.multiply(middle, matrix.units(), y.data(), float_sums.data());
+            matrix.multiply(0, middle, y.data(), false, float_sums.data());
+            matrix.multiply(middle, matrix.units(), y.data(), false, float_sums.data());
             for (std::size_t o = 0; o < all; ++o) CHECK(float_sums[o] == static_cast<float>(expected[o]));
+            matrix.multiply(0, matrix.units(), y.data(), true, float_sums.data());
+            float total = 0;
+            for (const float v : y) total += v;
+            for (std::size_t o = 0; o < all; ++o) CHECK(float_sums[o] == 2 * static_cast<float>(expected[o]) - total);
         }
         matrix.multiply(0, middle, prepared.data(), rows, sums.data(), matrix.padded_outputs());
         matrix.multiply(middle, matrix.units(), prepared.data(), rows, sums.data(), matrix.padded_outputs());

@@ -310,7 +310,10 @@ def test_wrong_tensors_and_arguments_are_refused():
 
 
 def test_more_memory_than_the_cap_is_refused():
-    refuse("more than the 4294967296 that are allowed", Program("x", (30000, 30000, 2), (Step("relu", ("x",), "y"),), "y").to_json())
+    refuse(
+        "more than the 4294967296 that are allowed",
+        Program("x", (30000, 30000, 2), (Step("relu", ("x",), "y"),), "y").to_json(),
+    )
 
 
 def test_padding_that_needs_too_much_memory_is_refused():

@@ -391,8 +391,8 @@ void expand_bits_floats(const std::uint8_t* tile, std::ptrdiff_t step_stride, st
     }
 }
 
-// Masked additions: two for an input of 32 outputs.
-template <int units>
+// Masked additions, two for an input of 32 outputs; or, of -1 and 1, additions of the input with either sign.
+template <int units, bool plus_minus>
 void add_where_set(const std::uint8_t* w, std::ptrdiff_t step_stride, const float* x, std::int64_t inputs, bool add, float* out) {
     __m512 sums[units][2];
     for (int u = 0; u < units; ++u) {
@@ -405,12 +405,18 @@ void add_where_set(const std::uint8_t* w, std::ptrdiff_t step_stride, const floa
 #pragma GCC unroll 8
         for (int u = 0; u < units; ++u) words[u] = _mm512_loadu_si512(w + u * unit_step_bytes);
         for (int i = 0; i < here; ++i) {
-            const __m512 input = _mm512_set1_ps(x[first + i]);
+            const __m512 input = _mm512_set1_ps(x[first + i]), opposite = _mm512_set1_ps(-x[first + i]);
 #pragma GCC unroll 8
             for (int u = 0; u < units; ++u) {
                 const __mmask32 chosen = outputs_with(words[u], i);
-                sums[u][0] = _mm512_mask_add_ps(sums[u][0], static_cast<__mmask16>(chosen), sums[u][0], input);
-                sums[u][1] = _mm512_mask_add_ps(sums[u][1], static_cast<__mmask16>(chosen >> 16), sums[u][1], input);
+                const auto low = static_cast<__mmask16>(chosen), high = static_cast<__mmask16>(chosen >> 16);
+                if constexpr (plus_minus) {
+                    sums[u][0] = _mm512_add_ps(sums[u][0], _mm512_mask_blend_ps(low, opposite, input));
+                    sums[u][1] = _mm512_add_ps(sums[u][1], _mm512_mask_blend_ps(high, opposite, input));
+                } else {
+                    sums[u][0] = _mm512_mask_add_ps(sums[u][0], low, sums[u][0], input);
+                    sums[u][1] = _mm512_mask_add_ps(sums[u][1], high, sums[u][1], input);
+                }
             }
         }
     }
@@ -420,9 +426,12 @@ void add_where_set(const std::uint8_t* w, std::ptrdiff_t step_stride, const floa
     }
 }
 
-void product_bits_float(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool add, float* out) {
-    for (; count >= 4; count -= 4, units += 4 * unit_step_bytes, out += 4 * 32) add_where_set<4>(units, step_stride, x, inputs, add, out);
-    for (; count > 0; --count, units += unit_step_bytes, out += 32) add_where_set<1>(units, step_stride, x, inputs, add, out);
+void product_bits_float(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
+                        bool add, float* out) {
+    const auto four = plus_minus ? add_where_set<4, true> : add_where_set<4, false>;
+    const auto one = plus_minus ? add_where_set<1, true> : add_where_set<1, false>;
+    for (; count >= 4; count -= 4, units += 4 * unit_step_bytes, out += 4 * 32) four(units, step_stride, x, inputs, add, out);
+    for (; count > 0; --count, units += unit_step_bytes, out += 32) one(units, step_stride, x, inputs, add, out);
 }
 
 // A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16

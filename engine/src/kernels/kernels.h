@@ -137,9 +137,10 @@ struct Kernels {
     void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
                               float* panel);
 
-    // The same with float inputs, of which `inputs` stand at x: adds those whose bit is set, one after the other. Null where a set expands instead.
-    void (*product_bits_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool add,
-                               float* out);
+    // The same with float inputs, of which `inputs` stand at x, one added after the other as product_float does: those whose bit is set, or all with
+    // the signs that the bits say. Null where a set expands instead.
+    void (*product_bits_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
+                               bool add, float* out);
 
     // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
     // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
