@@ -45,9 +45,10 @@ void product_bits(const Kernels& k, int times) {
 
 void product_rows(const Kernels& k, int times) {
     constexpr int outputs = 256;
-    std::vector<std::uint8_t> bits = some_numbers<std::uint8_t>(BitMatrix::bytes(inputs, outputs, k));
-    const BitMatrix matrix(k, nullptr, inputs, outputs, bits.data());
-    const std::vector<std::uint8_t> prepared = some_numbers<std::uint8_t>(static_cast<std::size_t>(rows * matrix.prepared_bytes()));
+    std::vector<std::uint8_t> bits = some_numbers<std::uint8_t>(BitMatrix::bytes(panel_inputs, outputs, k));
+    const BitMatrix matrix(k, nullptr, panel_inputs, outputs, bits.data());
+    // Filled by one call of the library: where instructions are counted one by one, setting up must not take longer than the work.
+    const std::vector<std::uint8_t> prepared(static_cast<std::size_t>(rows * matrix.prepared_bytes()), std::uint8_t{3});
     std::vector<std::int32_t> sums(static_cast<std::size_t>(rows * outputs));
     for (int i = 0; i < times; ++i) matrix.multiply(0, matrix.units(), prepared.data(), rows, sums.data(), outputs);
 }
@@ -110,7 +111,7 @@ void attend_int8(const Kernels& k, int times) {
 
 const Work all_work[] = {
     {"product_bits", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
-    {"product_bits, rows", "24 rows, 256 outputs, 4096 inputs", 24 * 256.0 * inputs, product_rows},
+    {"product_bits, rows", "24 rows, 256 outputs, 512 inputs", rows * 256.0 * panel_inputs, product_rows},
     // What is made once serves all outputs.
     {"prepare_bits", "4096 inputs, for 4096 outputs", 4096.0 * inputs, prepare_bits},
     {"product_int8", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_int8},
