@@ -17,10 +17,11 @@
 namespace onebit {
 namespace {
 
+#if defined(ONEBIT_X86)
 // Compilers' own checks leave out whether the operating system lets a program use tiles: Linux wants to be asked, once in each process.
 std::uint32_t tile_features() {
     std::uint32_t found = 0;
-#if defined(ONEBIT_X86) && defined(__linux__)
+#if defined(__linux__)
     constexpr unsigned os_uses_xsave = 1u << 27, tile_state = 3u << 17;  // leaf 1's ECX; XCR0: the configuration and the data of tiles
     constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;         // leaf 7's EDX
     constexpr long request_permission = 0x1023, tile_data = 18;          // ARCH_REQ_XCOMP_PERM, which older headers lack
@@ -35,6 +36,7 @@ std::uint32_t tile_features() {
 #endif
     return found;
 }
+#endif
 
 }  // namespace
 

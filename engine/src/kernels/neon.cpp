@@ -99,15 +99,11 @@ void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint
 }
 
 constexpr Kernels table() {
-    Kernels k = shared_kernels<Layout>();
+    Kernels k = neon_table();
     k.name = "neon";
     k.text = "Advanced SIMD: 8 8-bit products an instruction";
     k.needs = feature_neon;
-    k.layout = bit_layout;
-    k.expand_int8 = expand_int8;
     k.product_int8 = product_int8;
-    k.product_float = product_float;
-    k.prepare_bits = prepare_bits;
     k.product_bits = product_bits;
     return k;
 }

@@ -139,5 +139,15 @@ void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
     }
 }
 
+// Without name, text, needs and the 8-bit products, which are each set's own.
+constexpr Kernels neon_table() {
+    Kernels k = shared_kernels<Layout>();
+    k.layout = bit_layout;
+    k.expand_int8 = expand_int8;
+    k.product_float = product_float;
+    k.prepare_bits = prepare_bits;
+    return k;
+}
+
 }  // namespace
 }  // namespace onebit
