@@ -1,17 +1,38 @@
-"""A latent tensor to its bits: plain functions with straight-through gradients.
+"""A float tensor to its bits: one function and one thin class for each of the literature's ways, with its straight-through gradient.
 
-The mean threshold is eq. 1 of "1 bit is all we need: binary normalized neural networks" (arXiv 2509.07025).
+A quantiser of weights gives `Codes`: small integers (bits read as {0,1} or {-1,+1}, or sums of them) and a scale. A layer multiplies by the codes and
+scales the sum, so that what a network was trained with is what the engine computes. A quantiser of activations gives codes and a scale too.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from onebit.gradients import CLIPPED, IDENTITY, Gradient, straight_through
+
 Values = Literal["01", "pm1"]
 VALUES: tuple[Values, ...] = ("01", "pm1")
+Per = Literal["output", "layer"]
+# What a mean of magnitudes is at least, so that latents of nothing but zeros divide nothing by zero.
+SMALLEST_SCALE = 1e-12
+# The least range of an activation row, as in BitNet's code.
+SMALLEST_RANGE = 1e-5
+
+
+class Codes(NamedTuple):
+    """A quantised tensor: `codes * scale`.
+
+    Args:
+        codes: integers in a floating tensor, with a straight-through gradient.
+        scale: one float, or one for each output (weights) or example or row (activations), shaped to be broadcast; None is 1.
+    """
+
+    codes: Tensor
+    scale: Tensor | None = None
 
 
 def threshold_bits(latent: Tensor) -> Tensor:
@@ -20,7 +41,7 @@ def threshold_bits(latent: Tensor) -> Tensor:
     .. math:: b_i = [p_i > \operatorname{mean}(p)]
 
     Args:
-        latent: a floating tensor of any shape.
+        latent: a floating tensor of any shape. Where all elements are equal none lies above the mean: all bits are 0.
 
     Returns:
         A bool tensor of the same shape.
@@ -33,21 +54,14 @@ def threshold_bits(latent: Tensor) -> Tensor:
     return latent > latent.mean(dtype=torch.promote_types(latent.dtype, torch.float32))
 
 
-class _StraightThrough(torch.autograd.Function):
-    """Bits forward, the unchanged gradient backward.
+def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    return bits.to(dtype).mul_(2).sub_(1)
 
-    The paper writes ``p + stop_gradient(p_b - p)``; in floating point that sum is not exactly 0 or 1, so the bits are returned themselves.
-    """
 
-    @staticmethod
-    def forward(ctx: Any, latent: Tensor, values: Values, dtype: torch.dtype) -> Tensor:
-        ctx.latent_dtype = latent.dtype
-        bits = threshold_bits(latent).to(dtype)
-        return bits if values == "01" else bits.mul_(2).sub_(1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        return gradients[0].to(ctx.latent_dtype), None, None
+def _compute_dtype(x: Tensor) -> torch.dtype:
+    """Codes are small integers, exact in autocast's lower precision, so they are made in it at once."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 
 
 def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None) -> Tensor:
@@ -75,8 +89,377 @@ def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = 
     """
     if values not in VALUES:
         raise ValueError(f"[binarize] values={values!r}: use '01' or 'pm1'")
-    if dtype is None:
-        device = latent.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else latent.dtype
-    result: Tensor = _StraightThrough.apply(latent, values, dtype)  # type: ignore[no-untyped-call]
-    return result
+    made = _compute_dtype(latent) if dtype is None else dtype
+    if values == "01":
+        return straight_through(latent, lambda p: threshold_bits(p).to(made), IDENTITY)
+    return straight_through(latent, lambda p: _signs(threshold_bits(p), made), IDENTITY)
+
+
+def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tensor:
+    r"""The sign, of zero too: -1 or +1.
+
+    .. math:: y = +1 \text{ for } x \ge 0, \text{ else } -1
+
+    Args:
+        x: floating tensor of any shape; NaN reads as -1.
+        gradient: stands for the derivative.
+        progress: how far training has come, 0 to 1; `Tanh` looks at it.
+
+    Example:
+        >>> sign(torch.tensor([-0.5, 0.0, 3.0]))
+        tensor([-1.,  1.,  1.])
+
+    Source: Courbariaux et al., BinaryNet, arXiv 1602.02830, eqs. 1 and 4.
+    """
+    made = _compute_dtype(x)
+    return straight_through(x, lambda v: _signs(v >= 0, made), lambda v: gradient(v, progress))
+
+
+def stochastic_sign(x: Tensor) -> Tensor:
+    r"""-1 or +1 at random, the more often +1 the larger the input; the identity as its gradient.
+
+    .. math:: P(y = +1) = \operatorname{clip}((x + 1) / 2, 0, 1)
+
+    Source: Courbariaux et al., BinaryConnect, arXiv 1511.00363, eqs. 2 and 3.
+    """
+    made = _compute_dtype(x)
+    return straight_through(x, lambda v: _signs(torch.rand_like(v) < (v + 1) / 2, made), IDENTITY)
+
+
+def _mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
+    """The mean of |w|, of a whole layer or for each index of `axis`: a scalar, or (outputs)."""
+    if per == "layer":
+        return w.abs().mean().clamp_min(SMALLEST_SCALE)
+    others = [a for a in range(w.dim()) if a != axis]
+    return w.abs().mean(others).clamp_min(SMALLEST_SCALE)
+
+
+def _along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
+    """A scale for each output in a form that is broadcast against the weight."""
+    if scale.dim() == 0:
+        return scale
+    shape = [1] * w.dim()
+    shape[axis] = -1
+    return scale.view(shape)
+
+
+def scaled_sign(
+    w: Tensor, per: Per = "output", gradient: Gradient = IDENTITY, axis: int = 0, share: bool = False
+) -> Codes:
+    r"""Signs times the mean magnitude, the nearest a binary tensor comes to `w` in the least-squares sense.
+
+    .. math:: \tilde w = \alpha \operatorname{sign}(w), \quad \alpha = \operatorname{mean} |w|, \qquad
+              \frac{\partial L}{\partial w} = \frac{\partial L}{\partial \tilde w} \, g(w), \text{ or with share }
+              \frac{\partial L}{\partial \tilde w} \left( \frac 1 n + \alpha \, g(w) \right)
+
+    Args:
+        w: latent weights.
+        per: a scale for each ``"output"`` (XNOR-Net) or one for the ``"layer"`` (DoReFa).
+        gradient: g.
+        axis: of the outputs.
+        share: XNOR-Net's gradient, in which each weight has its 1/n of the scale's, n weights to a scale.
+
+    Returns:
+        Codes -1 and +1, and the scale (outputs) or ().
+
+    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, sections 3.1 and 3.2; without share, Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 7.
+    """
+    with torch.no_grad():
+        scale = _mean_magnitude(w, per, axis)
+        wide = _along(scale, w, axis)
+    n = w.numel() // scale.numel()
+
+    def factor(v: Tensor) -> Tensor | None:
+        # What arrives is the gradient of the signs, scale * dL/dw~; dL/dw~ is asked for.
+        g = gradient(v)
+        if share:
+            return 1 / (n * wide) + (1 if g is None else g)
+        return 1 / wide if g is None else g / wide
+
+    made = _compute_dtype(w)
+    return Codes(straight_through(w, lambda v: _signs(v >= 0, made), factor), scale)
+
+
+def centered_sign(w: Tensor) -> Codes:
+    r"""Signs of what lies above and below the layer's mean, times the mean magnitude; the identity as its gradient.
+
+    .. math:: \tilde w = \beta \operatorname{sign}(w - \operatorname{mean}(w)), \qquad \beta = \operatorname{mean} |w|
+
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 1 to 3; sign(0) is -1 there.
+    """
+    with torch.no_grad():
+        scale = _mean_magnitude(w, "layer", 0)
+    made = _compute_dtype(w)
+    return Codes(straight_through(w, lambda v: _signs(threshold_bits(v), made), lambda v: 1 / scale), scale)
+
+
+def ternary(w: Tensor) -> Codes:
+    r"""-1, 0 or +1 times the mean magnitude; the identity as its gradient.
+
+    .. math:: \tilde w = \gamma \operatorname{clip}(\operatorname{round}(w / \gamma), -1, 1), \qquad \gamma = \operatorname{mean} |w|
+
+    Returns:
+        Codes -2, 0 and 2, the sums of two planes of signs, and half of gamma.
+
+    Source: Ma et al., BitNet b1.58, arXiv 2402.17764, eqs. 1 to 3.
+    """
+    with torch.no_grad():
+        scale = _mean_magnitude(w, "layer", 0)
+    made = _compute_dtype(w)
+    half = scale / 2
+    return Codes(
+        straight_through(w, lambda v: (2 * (v / scale).round().clamp(-1, 1)).to(made), lambda v: 1 / half), half
+    )
+
+
+def _quantize_unit(x: Tensor, bits: int) -> Tensor:
+    """The level, 0 to 2^bits - 1, of each element of a tensor of 0 to 1; the identity as its gradient with respect to level / top."""
+    top = (1 << bits) - 1
+    made = _compute_dtype(x)
+    return straight_through(x, lambda v: (v * top).round().nan_to_num(0.0).to(made), lambda v: torch.full_like(v, top))
+
+
+def k_bit_weights(w: Tensor, bits: int) -> Codes:
+    r"""Weights of k bits, evenly spaced from -1 to 1.
+
+    .. math:: \tilde w = 2 \operatorname{quantize}_k \left( \frac{\tanh w}{2 \max |\tanh w|} + \frac 1 2 \right) - 1, \qquad
+              \operatorname{quantize}_k(r) = \frac{\operatorname{round}((2^k - 1) r)}{2^k - 1};
+
+    with one bit `scaled_sign` of the layer instead, as in the paper.
+
+    Returns:
+        Codes, odd integers from 1 - 2^k to 2^k - 1, and the scale 1 / (2^k - 1).
+
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 5, 7 and 9.
+    """
+    if bits == 1:
+        return scaled_sign(w, "layer")
+    top = (1 << bits) - 1
+    t = torch.tanh(w)
+    codes = 2 * _quantize_unit(t / (2 * t.abs().max().clamp_min(SMALLEST_SCALE)) + 0.5, bits) - top
+    return Codes(codes, torch.tensor(1 / top, device=w.device))
+
+
+def k_bit_activations(x: Tensor, bits: int) -> Codes:
+    r"""Activations of k bits, evenly spaced from 0 to 1; the gradient passes inside.
+
+    .. math:: y = \operatorname{quantize}_k(\operatorname{clip}(x, 0, 1))
+
+    Returns:
+        Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN reads as 0.
+
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, section 2.4.
+    """
+    return Codes(_quantize_unit(x.clamp(0, 1), bits), torch.tensor(1 / ((1 << bits) - 1), device=x.device))
+
+
+def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
+    r"""Activations of 8 or 16 bits, with one scale for all elements along `axes`; the identity as its gradient.
+
+    .. math:: q = \operatorname{clip}(\operatorname{round}(x \, t / m), -t, t), \quad y = q \, m / t, \quad m = \max |x|, \quad t = 2^{bits - 1} - 1
+
+    Args:
+        x: floating tensor of any shape.
+        bits: 8 or 16.
+        axes: what shares a scale: the last axis of rows, all axes but the first of images.
+
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5 (a scale for each token, as in BitNet b1.58).
+    """
+    top = (1 << (bits - 1)) - 1
+    with torch.no_grad():
+        high = x.abs().amax(axes, keepdim=True).float().clamp_min(SMALLEST_RANGE)
+        inverse, scale = top / high, high / top
+    # bfloat16 cannot hold levels beyond 256: those of 16 bits stay float32.
+    made = _compute_dtype(x) if bits == 8 else torch.float32
+    q = straight_through(
+        x, lambda v: (v.float() * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)
+    )
+    return Codes(q, scale)
+
+
+def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0) -> Codes:
+    r"""Scaled signs of weights that are standardised for each output first, so that a network needs no batch normalisation.
+
+    .. math:: \hat w = \frac{w - \mu}{\sigma \sqrt n}, \qquad \tilde w = \operatorname{mean} |\hat w| \cdot \operatorname{sign}(\hat w)
+
+    mu, sigma: mean and deviation of the n weights of an output. The clipped gradient looks at ``sqrt(n) w^``, which has unit deviation.
+
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, section 3; Brock et al., arXiv 2101.08692, eq. 1.
+    """
+    others = [a for a in range(w.dim()) if a != axis]
+    n = w.numel() // w.shape[axis]
+    centred = w - w.mean(others, keepdim=True)
+    unit = centred / centred.square().mean(others, keepdim=True).add(SMALLEST_SCALE).sqrt()
+    with torch.no_grad():
+        scale = _mean_magnitude(unit, "output", axis) / n**0.5
+    made = _compute_dtype(w)
+    return Codes(straight_through(unit, lambda v: _signs(v >= 0, made), gradient), scale)
+
+
+# The classes: a function with its options, and the bits of what it gives. `planes` are the weights of the bit planes whose sum the codes are.
+
+
+@dataclass(frozen=True)
+class MeanThreshold:
+    """`binarize` as a quantiser of weights."""
+
+    values: Values = "01"
+    planes: ClassVar[tuple[int, ...]] = (1,)
+
+    def __post_init__(self) -> None:
+        if self.values not in VALUES:
+            raise ValueError(f"[MeanThreshold] values={self.values!r}: use '01' or 'pm1'")
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return Codes(binarize(w, self.values))
+
+
+@dataclass(frozen=True)
+class Sign:
+    """`sign` as a quantiser of weights or of activations; stochastic: `stochastic_sign` while training.
+
+    In use the sign is always the deterministic one: BinaryConnect's authors run the network of the stochastic variant with its float weights,
+    which is no binary network.
+    """
+
+    gradient: Gradient = CLIPPED
+    stochastic: bool = False
+    values: ClassVar[Values] = "pm1"
+    planes: ClassVar[tuple[int, ...]] = (1,)
+
+    def __call__(
+        self, x: Tensor, axis: int | tuple[int, ...] = 0, training: bool = True, progress: float = 0.0
+    ) -> Codes:
+        return Codes(stochastic_sign(x) if self.stochastic and training else sign(x, self.gradient, progress))
+
+    def describe(self) -> dict[str, object]:
+        """The `input` of a packed layer."""
+        return {"quantizer": "sign"}
+
+
+@dataclass(frozen=True)
+class ScaledSign:
+    """`scaled_sign` as a quantiser of weights."""
+
+    per: Per = "output"
+    gradient: Gradient = IDENTITY
+    share: bool = False
+    values: ClassVar[Values] = "pm1"
+    planes: ClassVar[tuple[int, ...]] = (1,)
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return scaled_sign(w, self.per, self.gradient, axis, self.share)
+
+
+@dataclass(frozen=True)
+class StandardizedSign:
+    """`standardized_sign` as a quantiser of weights."""
+
+    gradient: Gradient = CLIPPED
+    values: ClassVar[Values] = "pm1"
+    planes: ClassVar[tuple[int, ...]] = (1,)
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return standardized_sign(w, self.gradient, axis)
+
+
+@dataclass(frozen=True)
+class CenteredSign:
+    """`centered_sign` as a quantiser of weights."""
+
+    values: ClassVar[Values] = "pm1"
+    planes: ClassVar[tuple[int, ...]] = (1,)
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return centered_sign(w)
+
+
+@dataclass(frozen=True)
+class Ternary:
+    """`ternary` as a quantiser of weights."""
+
+    values: ClassVar[Values] = "pm1"
+    planes: ClassVar[tuple[int, ...]] = (1, 1)
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return ternary(w)
+
+
+@dataclass(frozen=True)
+class KBitWeights:
+    """`k_bit_weights` as a quantiser of weights, 1 to 8 bits."""
+
+    bits: int = 1
+    values: ClassVar[Values] = "pm1"
+
+    def __post_init__(self) -> None:
+        _check_bits("KBitWeights", self.bits)
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        return tuple(1 << i for i in range(self.bits))
+
+    def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
+        return k_bit_weights(w, self.bits)
+
+
+WeightQuantizer = MeanThreshold | Sign | ScaledSign | StandardizedSign | CenteredSign | Ternary | KBitWeights
+
+
+@dataclass(frozen=True)
+class KBitActivations:
+    """`k_bit_activations` as a quantiser of activations, 1 to 8 bits."""
+
+    bits: int = 2
+
+    def __post_init__(self) -> None:
+        _check_bits("KBitActivations", self.bits)
+
+    def __call__(self, x: Tensor, axes: tuple[int, ...] = (-1,), training: bool = True, progress: float = 0.0) -> Codes:
+        return k_bit_activations(x, self.bits)
+
+    def describe(self) -> dict[str, object]:
+        """The `input` of a packed layer."""
+        return {"quantizer": "unit", "bits": self.bits}
+
+
+@dataclass(frozen=True)
+class AbsMax:
+    """`absmax` as a quantiser of activations, 8 or 16 bits."""
+
+    bits: int = 8
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise ValueError(f"[AbsMax] bits={self.bits}: use 8 or 16")
+
+    def __call__(self, x: Tensor, axes: tuple[int, ...] = (-1,), training: bool = True, progress: float = 0.0) -> Codes:
+        return absmax(x, self.bits, axes)
+
+    def describe(self) -> dict[str, object]:
+        """The `input` of a packed layer."""
+        return {"quantizer": "absmax", "bits": self.bits}
+
+
+ActivationQuantizer = Sign | KBitActivations | AbsMax
+
+
+def _check_bits(name: str, bits: int) -> None:
+    if type(bits) is not int or not 1 <= bits <= 8:
+        raise ValueError(f"[{name}] bits={bits!r}: use 1 to 8")
+
+
+def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor | None]:
+    """What a quantiser makes of weights in use: the bits of each plane, bool (planes, *w.shape), and the scale.
+
+    The codes are ``sum over p of quantizer.planes[p] * v(bits[p])``, v by `quantizer.values`.
+    """
+    with torch.no_grad():
+        codes, scale = quantizer(w.float(), axis, False)
+        planes = quantizer.planes
+        if quantizer.values == "01":
+            return (codes > 0)[None], scale
+        level = ((codes + sum(planes)) / 2).round().long()  # the sum of the weights of the planes whose bit is one
+        if planes == (1, 1):
+            return torch.stack([level >= 1, level >= 2]), scale
+        return torch.stack([(level // c) % 2 == 1 for c in planes]), scale

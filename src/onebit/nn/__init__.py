@@ -1,8 +1,9 @@
 """PyTorch layers whose every parameter is one bit in use."""
 
+from onebit.nn.activations import RPReLU, RSign, nonlinearity_of, norm_of
 from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache
 from onebit.nn.bits import Bits
-from onebit.nn.conv import BinaryConv2d
+from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, BinarySeparableConv2d
 from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
 from onebit.nn.linear import BinaryLinear
 from onebit.nn.normalize import Normalize
@@ -10,14 +11,22 @@ from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
 
 __all__ = [
     "BinaryAttention",
+    "BinaryConv1d",
     "BinaryConv2d",
+    "BinaryConv3d",
+    "BinaryConvTranspose2d",
     "BinaryEmbedding",
     "BinaryLinear",
+    "BinarySeparableConv2d",
     "BinaryTransformerBlock",
     "Bits",
     "CausalAttention",
     "KeyValueCache",
     "Normalize",
+    "RPReLU",
+    "RSign",
     "TokenPositionEmbedding",
     "TransformerBlock",
+    "nonlinearity_of",
+    "norm_of",
 ]

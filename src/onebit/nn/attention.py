@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from onebit.binarize import Values
 from onebit.nn.linear import BinaryLinear
 from onebit.normalize import Over
+from onebit.schemes import Scheme
 
 
 class KeyValueCache:
@@ -101,7 +102,7 @@ class BinaryAttention(CausalAttention):
 
     Args:
         features, heads: see `CausalAttention`.
-        values, normalize, eps, latent_spread: of the projections; see `BinaryLinear`.
+        values, normalize, eps, latent_spread, scheme: of the projections; see `BinaryLinear`.
 
     Example:
         >>> BinaryAttention(64, heads=4)(torch.randn(2, 10, 64)).shape
@@ -118,6 +119,9 @@ class BinaryAttention(CausalAttention):
         normalize: Over | None = "channel",
         eps: float = 1e-5,
         latent_spread: float = 1.0,
+        scheme: Scheme | None = None,
     ) -> None:
-        linear = partial(BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread)
+        linear = partial(
+            BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread, scheme=scheme
+        )
         super().__init__(features, heads, linear)

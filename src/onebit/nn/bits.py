@@ -1,27 +1,38 @@
-"""What the binary layers share: their choice of values and normalisation, and their bits."""
+"""What the binary layers share: how a scheme's parts are set up in a layer, and how the layer computes with them."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import VALUES, threshold_bits
-from onebit.normalize import OVERS
+from onebit.binarize import VALUES, Codes, MeanThreshold, Values, binarize, threshold_bits, weight_planes
+from onebit.gradients import quantize_gradient
+from onebit.nn.normalize import Normalize
+from onebit.normalize import OVERS, Over, normalize_channel
+from onebit.schemes import BinaryNormalized, Scheme
 
 
 class Bits(NamedTuple):
-    """The bits of a layer: bool tensors of the shapes of its `weight` and `bias`."""
+    """The bits of a layer: bool tensors of the shapes of its `weight` and `bias`.
+
+    Args:
+        weight: of the shape of the weight; of a scheme with several bits a weight, (planes, *shape).
+        bias: None where the layer has none, or a float one.
+    """
 
     weight: Tensor
     bias: Tensor | None
 
 
-def layer_bits(weight: Tensor, bias: Tensor | None) -> Bits:
+def layer_bits(weight: Tensor, bias: Tensor | None, scheme: Scheme, axis: int = 0) -> Bits:
     """The bits of a layer's latents, detached from the graph."""
     with torch.no_grad():
-        return Bits(threshold_bits(weight), None if bias is None else threshold_bits(bias))
+        planes = weight_planes(scheme.weights, weight, axis)[0]
+        bias_bits = None if bias is None or scheme.bias == "float" else threshold_bits(bias)
+        return Bits(planes[0] if len(planes) == 1 else planes, bias_bits)
 
 
 def start_latents(weight: Tensor, bias: Tensor | None, spread: float) -> None:
@@ -31,11 +42,102 @@ def start_latents(weight: Tensor, bias: Tensor | None, spread: float) -> None:
         nn.init.zeros_(bias)
 
 
-def check_choices(layer: str, values: str, normalize: str | None, latent_spread: float = 1.0) -> None:
-    """Raise ValueError where a layer's `values` or `normalize` is none of the known, or its spread is not positive."""
+def choose_scheme(
+    layer: str, scheme: Scheme | None, values: Values, normalize: Over | None, eps: float, latent_spread: float = 1.0
+) -> Scheme:
+    """The scheme of a layer: the one given, or the paper's with these options.
+
+    Raises:
+        ValueError: an option is unknown or out of range, or is given beside a scheme, which has its own.
+    """
     if not latent_spread > 0:
         raise ValueError(f"[{layer}] latent_spread={latent_spread}: use a number above 0")
     if values not in VALUES:
         raise ValueError(f"[{layer}] values={values!r}: use '01' or 'pm1'")
     if normalize is not None and normalize not in OVERS:
         raise ValueError(f"[{layer}] normalize={normalize!r}: use 'channel', 'example', 'batch' or None")
+    if scheme is None:
+        return BinaryNormalized(MeanThreshold(values), normalize=normalize, eps=eps)
+    if not isinstance(scheme, Scheme):
+        raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")
+    if values != "01" or normalize != "channel":
+        raise ValueError(
+            f"[{layer}] values and normalize are parts of the scheme: give {type(scheme).__name__}(...) them"
+        )
+    return scheme
+
+
+def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
+    """Give a layer what it has besides its latents `weight` and `bias`.
+
+    `scheme`: what it is made of. `progress`: how far training has come, 0 to 1, for gradients that change on the way; training sets it.
+    `normalize`: of its sums, or None. `threshold`: learned, in front of the inputs' signs, (inputs), or None. `gain`: learned, (outputs), or None.
+    """
+    layer.scheme = scheme
+    layer.progress = 0.0
+    layer.normalize = None if scheme.normalize is None else Normalize(scheme.normalize, outputs, scheme.eps)
+    layer.threshold = nn.Parameter(torch.zeros(inputs)) if scheme.input_shift else None
+    layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
+
+
+def compute(
+    layer: Any,
+    x: Tensor,
+    product: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+    magnitude: Callable[[Tensor], Tensor] | None = None,
+    image: bool = False,
+    axis: int = 0,
+) -> Tensor:
+    """What a layer makes of its input: quantise, multiply, scale, normalise, as its scheme says.
+
+    Args:
+        layer: has what `set_up` gives.
+        x: rows (..., inputs), or an image (batch, inputs, ...).
+        product: of inputs, weights and a bias or None.
+        magnitude: the mean magnitude of the inputs that each sum is of; by default that of a row.
+        image: the channels are axis 1 of x, rather than the last.
+        axis: of the weight's outputs.
+    """
+    scheme: Scheme = layer.scheme
+    if scheme.input_normalize:
+        x = _normalize_channels(x) if image else normalize_channel(x)
+    factor = None
+    if scheme.input_scale:
+        factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
+    if layer.threshold is not None:
+        x = x - _channels(layer.threshold, x, image)
+    inputs = Codes(x)
+    if scheme.activations is not None:
+        inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
+    weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
+    scale = weights.scale
+    if layer.gain is not None:
+        scale = layer.gain if scale is None else scale * layer.gain
+    bias = layer.bias
+    if bias is not None and scheme.bias == "bits":
+        bias = binarize(bias, scheme.weights.values)
+    plain = inputs.scale is None and (scheme.bias == "bits" or (scale is None and factor is None))
+    y = product(inputs.codes, weights.codes, bias if plain else None)
+    if inputs.scale is not None:
+        y = y * inputs.scale.to(y.dtype)
+        if bias is not None and scheme.bias == "bits":
+            y = y + _channels(bias, y, image)
+    if scale is not None:
+        y = y * _channels(scale.to(y.dtype), y, image)
+    if factor is not None:
+        y = y * factor.to(y.dtype)
+    if bias is not None and scheme.bias == "float" and not plain:
+        y = y + _channels(bias.to(y.dtype), y, image)
+    if scheme.gradients is not None and y.requires_grad:
+        y = quantize_gradient(y, scheme.gradients)
+    return y if layer.normalize is None else layer.normalize(y)
+
+
+def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
+    """A number for each channel in a form that is broadcast against x."""
+    return v.view(-1, *[1] * (x.dim() - 2)) if image and v.dim() else v
+
+
+def _normalize_channels(x: Tensor) -> Tensor:
+    """`normalize_channel` of images of any number of axes."""
+    return normalize_channel(x) if x.dim() == 4 else normalize_channel(x.movedim(1, -1)).movedim(-1, 1)

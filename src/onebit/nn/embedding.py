@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values, binarize
-from onebit.nn.bits import Bits, check_choices, layer_bits, start_latents
+from onebit.binarize import Values
+from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.schemes import Scheme
 
 
 class BinaryEmbedding(nn.Embedding):
@@ -28,6 +30,8 @@ class BinaryEmbedding(nn.Embedding):
         eps: of the normalisation.
         latent_spread: of the initial latents, as a multiple of Glorot's. A bit flips when its latent crosses the mean; the row of a rare token
             seldom gets a gradient, so that a small spread lets it learn (0.1 measured best in language models).
+        scheme: another method, as `BinaryLinear`'s; what it does to activations does not concern tokens. The features are the outputs that
+            scales are for.
 
     Shape:
         integers (batch, time) to (batch, time, embedding_dim).
@@ -42,6 +46,11 @@ class BinaryEmbedding(nn.Embedding):
     Source: arXiv 2509.07025, algorithm 4.
     """
 
+    scheme: Scheme
+    normalize: Normalize | None
+    threshold: nn.Parameter | None
+    gain: nn.Parameter | None
+
     def __init__(
         self,
         num_embeddings: int,
@@ -51,31 +60,35 @@ class BinaryEmbedding(nn.Embedding):
         normalize: Over | None = "channel",
         eps: float = 1e-5,
         latent_spread: float = 1.0,
+        scheme: Scheme | None = None,
     ) -> None:
-        check_choices("BinaryEmbedding", values, normalize, latent_spread)
-        if normalize == "batch":
+        chosen = choose_scheme("BinaryEmbedding", scheme, values, normalize, eps, latent_spread)
+        # A token is no number to quantise.
+        chosen = replace(chosen, activations=None, input_normalize=False, input_shift=False, input_scale=False)
+        if chosen.normalize == "batch":
             raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
         self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(num_embeddings, embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding_dim)) if bias else None
-        self.values = values
-        self.normalize = None if normalize is None else Normalize(normalize, embedding_dim, eps)
+        set_up(self, chosen, num_embeddings, embedding_dim)
 
     def reset_parameters(self) -> None:
         start_latents(self.weight, None, self.latent_spread)
 
     def bits(self) -> Bits:
-        """The bits of the table (num_embeddings, embedding_dim) and of the bias (embedding_dim), as bool tensors."""
-        return layer_bits(self.weight, self.bias)
+        """The bits of the table ([planes,] num_embeddings, embedding_dim) and of the bias (embedding_dim), as bool tensors."""
+        return layer_bits(self.weight, self.bias, self.scheme, axis=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        y = F.embedding(tokens, binarize(self.weight, self.values))
-        if self.bias is not None:
-            y = y + binarize(self.bias, self.values)
-        return y if self.normalize is None else self.normalize(y)
+        return compute(self, tokens, _look_up, axis=1)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, values={self.values!r}"
+        return f"{super().extra_repr()}, scheme={self.scheme}"
+
+
+def _look_up(tokens: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+    y = F.embedding(tokens, table)
+    return y if bias is None else y + bias
 
 
 class TokenPositionEmbedding(nn.Module):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values, binarize
-from onebit.nn.bits import Bits, check_choices, layer_bits, start_latents
+from onebit.binarize import Values
+from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.schemes import Scheme
 
 
 class BinaryLinear(nn.Linear):
-    r"""A dense layer of single bits, followed by a normalisation: the paper's BNFCL without its activation.
+    r"""A dense layer of single bits; by default followed by a normalisation: the paper's BNFCL without its activation.
 
     .. math:: y = \operatorname{Normalize}(W_b x + b_b)
 
@@ -26,12 +27,13 @@ class BinaryLinear(nn.Linear):
         eps: of the normalisation.
         latent_spread: of the initial weight latents, as a multiple of Glorot's: a learning rate in disguise, since a bit flips when its
             latent crosses the mean.
+        scheme: another method of the literature, from `onebit.schemes`; it says then what a bit reads as and what is normalised.
 
     Shape:
         (batch, ..., in_features) to (batch, ..., out_features); with ``"batch"`` (batch, in_features) only.
 
     Raises:
-        ValueError: `values` or `normalize` is unknown, or `latent_spread` is not positive.
+        ValueError: an option is unknown or out of range.
 
     Example:
         >>> BinaryLinear(784, 10)(torch.randn(32, 784)).shape
@@ -39,6 +41,11 @@ class BinaryLinear(nn.Linear):
 
     Source: arXiv 2509.07025, algorithms 1 and 2. Latents start as there: Glorot-uniform weights, zero biases.
     """
+
+    scheme: Scheme
+    normalize: Normalize | None
+    threshold: nn.Parameter | None
+    gain: nn.Parameter | None
 
     def __init__(
         self,
@@ -49,24 +56,22 @@ class BinaryLinear(nn.Linear):
         normalize: Over | None = "channel",
         eps: float = 1e-5,
         latent_spread: float = 1.0,
+        scheme: Scheme | None = None,
     ) -> None:
-        check_choices("BinaryLinear", values, normalize, latent_spread)
+        chosen = choose_scheme("BinaryLinear", scheme, values, normalize, eps, latent_spread)
         self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(in_features, out_features, bias)
-        self.values = values
-        self.normalize = None if normalize is None else Normalize(normalize, out_features, eps)
+        set_up(self, chosen, in_features, out_features)
 
     def reset_parameters(self) -> None:
         start_latents(self.weight, self.bias, self.latent_spread)
 
     def bits(self) -> Bits:
-        """The bits of the weight (out_features, in_features) and of the bias (out_features), as bool tensors."""
-        return layer_bits(self.weight, self.bias)
+        """The bits of the weight ([planes,] out_features, in_features) and of the bias (out_features), as bool tensors."""
+        return layer_bits(self.weight, self.bias, self.scheme)
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = None if self.bias is None else binarize(self.bias, self.values)
-        y = F.linear(x, binarize(self.weight, self.values), bias)
-        return y if self.normalize is None else self.normalize(y)
+        return compute(self, x, F.linear)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, values={self.values!r}"
+        return f"{super().extra_repr()}, scheme={self.scheme}"

@@ -13,6 +13,7 @@ from onebit.nn.attention import CausalAttention, KeyValueCache
 from onebit.nn.linear import BinaryLinear
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.schemes import Scheme
 
 
 class TransformerBlock(nn.Module):
@@ -72,7 +73,7 @@ class BinaryTransformerBlock(TransformerBlock):
 
     Args:
         features, heads, hidden, residual_scale: see `TransformerBlock`; `hidden` is 2 * features by default, as in the paper.
-        values, normalize, eps, latent_spread: of the dense layers; see `BinaryLinear`.
+        values, normalize, eps, latent_spread, scheme: of the dense layers; see `BinaryLinear`.
 
     Example:
         >>> BinaryTransformerBlock(64, heads=4)(torch.randn(2, 10, 64)).shape
@@ -91,8 +92,11 @@ class BinaryTransformerBlock(TransformerBlock):
         normalize: Over | None = "channel",
         eps: float = 1e-5,
         latent_spread: float = 1.0,
+        scheme: Scheme | None = None,
     ) -> None:
-        linear = partial(BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread)
+        linear = partial(
+            BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread, scheme=scheme
+        )
         super().__init__(
             features, heads, hidden or 2 * features, linear, lambda n: Normalize("channel", n, eps), residual_scale
         )

@@ -11,7 +11,8 @@ from torch import nn
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
-from onebit.packing.trace import FloatTensor, trace
+from onebit.packing.merge import FloatTensor
+from onebit.packing.trace import trace
 from onebit.text import TextTask
 
 # A report that is longer than a screen is not read; `PackReport.kept_float` has them all.

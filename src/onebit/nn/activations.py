@@ -1,0 +1,89 @@
+"""What stands between the layers of the literature's networks: learned thresholds, shifts and slopes, and what a scheme puts behind a layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarize import sign
+from onebit.gradients import Gradient, Polynomial
+from onebit.schemes import Scheme
+
+# Groups of a group normalisation: the default of its paper where the channels bear it.
+GROUPS = 32
+
+
+class RSign(nn.Module):
+    r"""The sign above a learned threshold, one for each channel.
+
+    .. math:: y = +1 \text{ for } x \ge \alpha_c, \text{ else } -1
+
+    The layers of a scheme with `input_shift` have it built in; this is it on its own.
+
+    Args:
+        channels: of the input, on axis 1 of images, on the last of rows.
+        gradient: stands for the sign's derivative.
+
+    Shape:
+        (batch, channels, ...) or (batch, channels); the output has the input's.
+
+    Source: Liu et al., ReActNet, arXiv 2003.03488, eq. 1; at the threshold itself it is -1 there.
+    """
+
+    def __init__(self, channels: int, gradient: Gradient | None = None) -> None:
+        super().__init__()
+        self.threshold = nn.Parameter(torch.zeros(channels))
+        self.gradient = gradient or Polynomial()
+        self.progress = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sign(x - _on_channels(self.threshold, x), self.gradient, self.progress)
+
+
+class RPReLU(nn.Module):
+    r"""A PReLU with learned shifts of its input and its output, one of each for each channel.
+
+    .. math:: y = f(x - \gamma_c) + \zeta_c, \qquad f(v) = v \text{ for } v > 0, \text{ else } \beta_c v
+
+    Shape:
+        (batch, channels, ...); the output has the input's.
+
+    Source: Liu et al., ReActNet, arXiv 2003.03488, eq. 2. Slopes start at 0.25.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.shift_in = nn.Parameter(torch.zeros(channels))
+        self.slope = nn.Parameter(torch.full((channels,), 0.25))
+        self.shift_out = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.nn.functional.prelu(x - _on_channels(self.shift_in, x), self.slope)
+        return y + _on_channels(self.shift_out, x)
+
+
+def _on_channels(v: Tensor, x: Tensor) -> Tensor:
+    return v.view(-1, *[1] * (x.dim() - 2))
+
+
+def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Module:
+    """The normalisation that a network of this scheme puts behind a layer; a float network's (None) is a batch normalisation."""
+    kind = "batch" if scheme is None else scheme.norm
+    if kind == "batch":
+        return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
+    if kind == "group":
+        groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+        return nn.GroupNorm(groups, channels)
+    return nn.Identity()
+
+
+def nonlinearity_of(scheme: Scheme | None, channels: int) -> nn.Module:
+    """The nonlinearity that a network of this scheme puts behind that; a float network's (None) is a ReLU."""
+    kind = "relu" if scheme is None else scheme.nonlinearity
+    if kind == "relu":
+        return nn.ReLU()
+    if kind == "hardtanh":
+        return nn.Hardtanh()
+    if kind == "rprelu":
+        return RPReLU(channels)
+    return nn.Identity()

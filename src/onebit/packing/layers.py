@@ -1,0 +1,322 @@
+"""What each kind of layer becomes in a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onebit.binarize import weight_planes
+from onebit.nn import (
+    BinaryConv2d,
+    BinaryEmbedding,
+    BinaryLinear,
+    CausalAttention,
+    Normalize,
+    RPReLU,
+    TokenPositionEmbedding,
+)
+from onebit.schemes import Scheme
+
+if TYPE_CHECKING:
+    from onebit.packing.trace import Builder
+
+
+def _pair(value: Any) -> list[int]:
+    return [value, value] if isinstance(value, int) else [int(v) for v in value]
+
+
+def _padding(b: Builder, layer: nn.Conv2d) -> list[int]:
+    """[top, bottom, left, right] of a convolution; 'same' puts the odd one at the end, as PyTorch does."""
+    if layer.padding_mode != "zeros":
+        raise b.fail(f"padding_mode={layer.padding_mode!r} cannot be packed: use 'zeros'")
+    if layer.padding == "valid":
+        return [0, 0, 0, 0]
+    if layer.padding == "same":
+        sides = []
+        for kernel, dilation in zip(layer.kernel_size, layer.dilation, strict=True):
+            total = dilation * (kernel - 1)
+            sides += [total // 2, total - total // 2]
+        return sides
+    vertical, horizontal = _pair(layer.padding)
+    return [vertical, vertical, horizontal, horizontal]
+
+
+def _conv_attributes(b: Builder, layer: nn.Conv2d) -> dict[str, Any]:
+    return {
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "kernel_size": _pair(layer.kernel_size),
+        "stride": _pair(layer.stride),
+        "padding": _padding(b, layer),
+        "dilation": _pair(layer.dilation),
+        "groups": layer.groups,
+    }
+
+
+def _dense_attributes(layer: nn.Linear) -> dict[str, Any]:
+    return {"in_features": layer.in_features, "out_features": layer.out_features}
+
+
+def _binary(b: Builder, name: str, layer: BinaryLinear | BinaryConv2d, x: str) -> str:
+    """A layer with a scheme: what its inputs become, the product with bits, and the floats that scale the sums."""
+    scheme = layer.scheme
+    if scheme.input_normalize:
+        x = b.step("normalize", [x], {"over": "channel", "eps": 1e-5})
+    factor = None
+    if scheme.input_scale:
+        window = ("kernel_size", "stride", "padding", "dilation") if isinstance(layer, BinaryConv2d) else ()
+        attributes = _conv_attributes(b, layer) if isinstance(layer, BinaryConv2d) else {}
+        factor = b.step("mean_magnitude", [x], {key: attributes[key] for key in window})
+    if layer.threshold is not None:
+        shift = -layer.threshold.detach().cpu().numpy()
+        x = b.scale_shift(x, np.ones_like(shift), shift, f"{name}.threshold", "learned thresholds")
+    y = _product(b, name, layer, x)
+    scale = _scale(layer.scheme, layer.weight, layer.gain)
+    bias = layer.bias.detach().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
+    if factor is None:
+        y = _scaled(b, name, y, scale, bias)
+    else:
+        y = b.step("multiply", [_scaled(b, f"{name}.weight", y, scale, None), factor])
+        y = _scaled(b, f"{name}.bias", y, None, bias)
+    return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
+
+
+def _scale(scheme: Scheme, weight: Tensor, gain: Tensor | None, axis: int = 0) -> NDArray[Any] | None:
+    """The scale of a layer's codes, () or (outputs), with its learned gain; None where there is neither."""
+    scale = weight_planes(scheme.weights, weight, axis)[1]
+    if gain is not None:
+        scale = gain.detach() if scale is None else scale * gain.detach()
+    return None if scale is None else scale.cpu().numpy()
+
+
+def _scaled(b: Builder, name: str, x: str, scale: NDArray[Any] | None, shift: NDArray[Any] | None) -> str:
+    if scale is None and shift is None:
+        return x
+    channels = b.shape(x)[-1]
+    full = np.ones(channels, np.float32) if scale is None else np.broadcast_to(scale, (channels,))
+    reason = (
+        "a float bias"
+        if scale is None
+        else "the scale of the weights" + (" and a float bias" if shift is not None else "")
+    )
+    return b.scale_shift(x, full, np.zeros(channels, np.float32) if shift is None else shift, name, reason)
+
+
+def _product(b: Builder, name: str, layer: BinaryLinear | BinaryConv2d, x: str) -> str:
+    scheme, bits = layer.scheme, layer.bits()
+    planes = bits.weight.flatten(0, 1) if len(scheme.weights.planes) > 1 else bits.weight  # plane after plane
+    if isinstance(layer, BinaryConv2d):
+        op, attributes, weight = "bit_conv2d", _conv_attributes(b, layer), planes.permute(0, 2, 3, 1).flatten(1)
+    else:
+        op, attributes, weight = "bit_linear", _dense_attributes(layer), planes
+    attributes = {**attributes, "values": scheme.weights.values}
+    if len(scheme.weights.planes) > 1:
+        attributes["planes"] = list(scheme.weights.planes)
+    if scheme.activations is not None:
+        attributes["input"] = scheme.activations.describe()
+    tensors = {"weight": b.bit_tensor(f"{name}.weight", layer.weight, weight)}
+    if layer.bias is not None and bits.bias is not None:
+        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits.bias[None])
+    return b.step(op, [x], attributes, **tensors)
+
+
+def _normalize(b: Builder, name: str, layer: Normalize, x: str) -> str:
+    if layer.over != "batch":
+        axis_is_channel = layer.over == "channel" or len(b.shape(x)) == 1
+        return b.step("normalize", [x], {"over": "channel" if axis_is_channel else "example", "eps": layer.eps})
+    assert layer.running_mean is not None and layer.running_var is not None
+    return _running_statistics(b, name, x, layer.running_mean, layer.running_var, layer.eps, None, None)
+
+
+def _batch_norm(b: Builder, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: str) -> str:
+    if layer.running_mean is None or layer.running_var is None:
+        raise b.fail("a batch normalisation without running statistics cannot be packed: use track_running_stats=True")
+    return _running_statistics(b, name, x, layer.running_mean, layer.running_var, layer.eps, layer.weight, layer.bias)
+
+
+def _running_statistics(
+    b: Builder,
+    name: str,
+    x: str,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> str:
+    """Fold running mean and variance, and a learned scale and shift where there is one, to one scale and shift for each channel."""
+    scale = (variance.detach().double() + eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight.detach().double()
+    shift = -mean.detach().double() * scale
+    if bias is not None:
+        shift = shift + bias.detach().double()
+    return b.scale_shift(
+        x, scale.cpu().numpy(), shift.cpu().numpy(), name, "running statistics of a batch normalisation"
+    )
+
+
+def _float_layer(b: Builder, name: str, layer: nn.Linear | nn.Conv2d, x: str) -> str:
+    reason = "a float layer"
+    if isinstance(layer, nn.Conv2d):
+        op, attributes, weight = "conv2d", _conv_attributes(b, layer), layer.weight.permute(0, 2, 3, 1)
+    else:
+        op, attributes, weight = "linear", _dense_attributes(layer), layer.weight
+    tensors = {"weight": b.float_tensor(f"{name}.weight", weight, reason)}
+    if layer.bias is not None:
+        tensors["bias"] = b.float_tensor(f"{name}.bias", layer.bias, reason)
+    return b.step(op, [x], attributes, **tensors)
+
+
+def _attention(b: Builder, name: str, layer: CausalAttention, x: str) -> str:
+    projected = [b.layer(f"{name}.{part}", getattr(layer, part), x) for part in ("query", "key", "value")]
+    return b.layer(f"{name}.out", layer.out, b.step("attention", projected, {"heads": layer.heads}))
+
+
+def _token_position(b: Builder, name: str, layer: TokenPositionEmbedding, x: str) -> str:
+    tokens = _embedding(b, f"{name}.tokens", layer.tokens, x)
+    return b.step("add", [tokens, _embedding(b, f"{name}.positions", layer.positions, x, "position")])
+
+
+def _embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token") -> str:
+    if not isinstance(layer, nn.Embedding):
+        raise b.fail(
+            f"an embedding of type {type(layer).__name__} cannot be packed: use BinaryEmbedding or nn.Embedding"
+        )
+    attributes = {"rows": layer.num_embeddings, "features": layer.embedding_dim, "of": of}
+    if not isinstance(layer, BinaryEmbedding):
+        if layer.max_norm is not None:
+            raise b.fail("an embedding with max_norm cannot be packed")
+        return b.step(
+            "embedding", [x], attributes, weight=b.float_tensor(f"{name}.weight", layer.weight, "a float layer")
+        )
+    bits, scheme = layer.bits(), layer.scheme
+    if len(scheme.weights.planes) > 1:
+        raise b.fail("an embedding with several bits a weight cannot be packed: use a scheme of one bit")
+    tensors = {"weight": b.bit_tensor(f"{name}.weight", layer.weight, bits.weight)}
+    if layer.bias is not None and bits.bias is not None:
+        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits.bias[None])
+    y = b.step("bit_embedding", [x], {**attributes, "values": scheme.weights.values}, **tensors)
+    bias = layer.bias.detach().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
+    y = _scaled(b, name, y, _scale(scheme, layer.weight, layer.gain, axis=1), bias)
+    return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
+
+
+def _layer_norm(b: Builder, name: str, layer: nn.LayerNorm, x: str) -> str:
+    if len(layer.normalized_shape) != 1 or b.shape(x)[-1] != layer.normalized_shape[0]:
+        raise b.fail(f"LayerNorm({layer.normalized_shape}) cannot be packed: normalise over the last axis")
+    y = b.step("normalize", [x], {"over": "channel", "eps": layer.eps})
+    if layer.weight is None:
+        return y
+    weight = layer.weight.detach().cpu().numpy()
+    shift = np.zeros_like(weight) if layer.bias is None else layer.bias.detach().cpu().numpy()
+    return b.scale_shift(y, weight, shift, name, "learned scale and shift of a layer normalisation")
+
+
+def _gelu(b: Builder, name: str, layer: nn.GELU, x: str) -> str:
+    if layer.approximate != "none":
+        raise b.fail(f"GELU(approximate={layer.approximate!r}) cannot be packed: use approximate='none'")
+    return b.step("gelu", [x])
+
+
+def _softmax(b: Builder, name: str, layer: nn.Softmax, x: str) -> str:
+    if layer.dim not in (1, -1) or len(b.shape(x)) != 1:
+        raise b.fail(f"Softmax(dim={layer.dim}) cannot be packed: use it on (batch, classes) with dim=1")
+    return b.step("softmax", [x])
+
+
+def _max_pool(b: Builder, name: str, layer: nn.MaxPool2d, x: str) -> str:
+    if layer.ceil_mode or layer.return_indices or _pair(layer.dilation) != [1, 1]:
+        raise b.fail("MaxPool2d with ceil_mode, return_indices or dilation cannot be packed")
+    vertical, horizontal = _pair(layer.padding)
+    padding = [vertical, vertical, horizontal, horizontal]
+    return b.step(
+        "max_pool2d", [x], {"kernel_size": _pair(layer.kernel_size), "stride": _pair(layer.stride), "padding": padding}
+    )
+
+
+def _mean_pool(b: Builder, name: str, layer: nn.AdaptiveAvgPool2d, x: str) -> str:
+    if layer.output_size not in (1, (1, 1)):
+        raise b.fail(f"AdaptiveAvgPool2d({layer.output_size}) cannot be packed: use output_size=1")
+    return b.step("mean_pool", [x])
+
+
+def _avg_pool(b: Builder, name: str, layer: nn.AvgPool2d, x: str) -> str:
+    if layer.ceil_mode or layer.divisor_override is not None:
+        raise b.fail("AvgPool2d with ceil_mode or divisor_override cannot be packed")
+    vertical, horizontal = _pair(layer.padding)
+    attributes = {
+        "kernel_size": _pair(layer.kernel_size),
+        "stride": _pair(layer.stride),
+        "padding": [vertical, vertical, horizontal, horizontal],
+        "count_include_pad": layer.count_include_pad,
+    }
+    return b.step("avg_pool2d", [x], attributes)
+
+
+def _group_norm(b: Builder, name: str, layer: nn.GroupNorm, x: str) -> str:
+    y = b.step("group_normalize", [x], {"groups": layer.num_groups, "eps": layer.eps})
+    if layer.weight is None:
+        return y
+    reason = "learned scale and shift of a group normalisation"
+    return b.scale_shift(y, layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy(), name, reason)
+
+
+def _prelu(b: Builder, name: str, layer: nn.PReLU, x: str) -> str:
+    slope = np.broadcast_to(layer.weight.detach().cpu().numpy(), (b.shape(x)[-1],))
+    return b.step("prelu", [x], slope=b.float_tensor(f"{name}.slope", slope, "learned slopes"))
+
+
+def _rprelu(b: Builder, name: str, layer: RPReLU, x: str) -> str:
+    ones, reason = np.ones(layer.slope.numel(), np.float32), "learned shifts"
+    y = b.scale_shift(x, ones, -layer.shift_in.detach().cpu().numpy(), f"{name}.in", reason)
+    y = b.step("prelu", [y], slope=b.float_tensor(f"{name}.slope", layer.slope, "learned slopes"))
+    return b.scale_shift(y, ones, layer.shift_out.detach().cpu().numpy(), f"{name}.out", reason)
+
+
+def _clip(b: Builder, name: str, layer: nn.Hardtanh, x: str) -> str:
+    return b.step("clip", [x], {"low": float(layer.min_val), "high": float(layer.max_val)})
+
+
+def _flatten_layer(b: Builder, name: str, layer: nn.Flatten, x: str) -> str:
+    if layer.start_dim != 1 or layer.end_dim != -1:
+        raise b.fail("Flatten must keep the batch axis and flatten all others: use nn.Flatten()")
+    return b.flatten(x)
+
+
+# What each kind of layer becomes. Binary layers derive from PyTorch's own, so they stand first.
+LAYERS: dict[type[nn.Module], Callable[..., str]] = {
+    BinaryLinear: _binary,
+    BinaryConv2d: _binary,
+    BinaryEmbedding: _embedding,
+    CausalAttention: _attention,
+    TokenPositionEmbedding: _token_position,
+    Normalize: _normalize,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.Embedding: _embedding,
+    nn.Linear: _float_layer,
+    nn.Conv2d: _float_layer,
+    nn.ReLU: lambda b, name, layer, x: b.step("relu", [x]),
+    nn.Hardtanh: _clip,  # and ReLU6
+    nn.PReLU: _prelu,
+    RPReLU: _rprelu,
+    nn.Sigmoid: lambda b, name, layer, x: b.step("sigmoid", [x]),
+    nn.Tanh: lambda b, name, layer, x: b.step("tanh", [x]),
+    nn.SiLU: lambda b, name, layer, x: b.step("silu", [x]),
+    nn.AvgPool2d: _avg_pool,
+    nn.GroupNorm: _group_norm,
+    nn.GELU: _gelu,
+    nn.Softmax: _softmax,
+    nn.MaxPool2d: _max_pool,
+    nn.AdaptiveAvgPool2d: _mean_pool,
+    nn.Flatten: _flatten_layer,
+    nn.Dropout: lambda b, name, layer, x: x,
+    nn.Dropout2d: lambda b, name, layer, x: x,
+    nn.Identity: lambda b, name, layer, x: x,
+}

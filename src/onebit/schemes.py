@@ -1,0 +1,299 @@
+"""The literature's methods, each a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
+
+To add a method: one dataclass here and, where it binarises in a new way, one function in binarize.py.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from onebit.binarize import (
+    AbsMax,
+    ActivationQuantizer,
+    CenteredSign,
+    KBitActivations,
+    KBitWeights,
+    MeanThreshold,
+    ScaledSign,
+    Sign,
+    StandardizedSign,
+    Ternary,
+    WeightQuantizer,
+)
+from onebit.gradients import CLIPPED, Polynomial
+from onebit.normalize import OVERS, Over
+
+POLYNOMIAL = Polynomial()
+
+
+@dataclass(frozen=True, repr=False)
+class Scheme:
+    r"""What a method makes of a layer: ``y = gain * scale * (codes of the weights) (codes of the inputs) + bias``, normalised or not.
+
+    Args:
+        weights: quantises the weights.
+        activations: quantises the layer's inputs; None leaves them float.
+        gradients: bits that the gradient of the layer's output is quantised to; None leaves it float.
+        bias: ``"bits"``: binarised by its mean, as the paper's; ``"float"``: a float for each output.
+        normalize: what the layer's sums are normalised over, without parameters; None: not at all.
+        eps: of that normalisation.
+        input_normalize: the inputs are normalised over the channels before they are quantised.
+        input_shift: the threshold of the inputs' sign is learned, a float for each channel (RSign).
+        input_scale: the sums are multiplied by the mean magnitude of the inputs that they are of (XNOR-Net's K).
+        gain: each output is multiplied by a learned float.
+        clip_latents: training keeps the latents within plus and minus this; None lets them grow.
+        norm: what a network of this method puts behind a layer: ``"batch"``, ``"group"`` or None.
+        nonlinearity: and behind that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's
+            quantiser is all there is.
+        shortcuts: layers that a residual network's shortcut goes around.
+        gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.
+
+    Raises:
+        ValueError: parts that do not go together.
+    """
+
+    weights: WeightQuantizer = MeanThreshold()
+    activations: ActivationQuantizer | None = None
+    gradients: int | None = None
+    bias: Literal["bits", "float"] = "float"
+    normalize: Over | None = None
+    eps: float = 1e-5
+    input_normalize: bool = False
+    input_shift: bool = False
+    input_scale: bool = False
+    gain: bool = False
+    clip_latents: float | None = None
+    norm: Literal["batch", "group"] | None = "batch"
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "relu"
+    shortcuts: int = 2
+    gradient_clipping: float | None = None
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        if self.normalize is not None and self.normalize not in OVERS:
+            raise ValueError(f"[{name}] normalize={self.normalize!r}: use 'channel', 'example', 'batch' or None")
+        if self.bias not in ("bits", "float"):
+            raise ValueError(f"[{name}] bias={self.bias!r}: use 'bits' or 'float'")
+        if not isinstance(self.weights, WeightQuantizer):
+            raise ValueError(f"[{name}] weights={self.weights!r}: use one of onebit.binarize's quantisers of weights")
+        if self.activations is not None and not isinstance(self.activations, ActivationQuantizer):
+            raise ValueError(f"[{name}] activations={self.activations!r}: use Sign, KBitActivations, AbsMax or None")
+        if (self.input_shift or self.input_scale) and not isinstance(self.activations, Sign):
+            raise ValueError(f"[{name}] input_shift and input_scale belong to activations that are signs")
+        if isinstance(self.activations, Sign) and self.activations.stochastic:
+            raise ValueError(f"[{name}] stochastic signs are for weights: use activations=Sign()")
+        if self.gradients is not None and not 1 <= self.gradients <= 8:
+            raise ValueError(f"[{name}] gradients={self.gradients}: use 1 to 8, or None")
+
+    def __repr__(self) -> str:
+        """The name, and the parts that are not what the method has by default."""
+        usual = type(self)()
+        parts = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in parts)})"
+
+    @property
+    def binary_activations(self) -> bool:
+        """Whether the inputs of a layer are one bit each."""
+        return isinstance(self.activations, Sign)
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryNormalized(Scheme):
+    """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
+
+    Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
+    """
+
+    bias: Literal["bits", "float"] = "bits"
+    normalize: Over | None = "channel"
+    norm: Literal["batch", "group"] | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryConnect(Scheme):
+    """Weights by their sign, or at random; float activations; latents clipped to -1..1.
+
+    Source: Courbariaux et al., arXiv 1511.00363.
+    """
+
+    weights: WeightQuantizer = Sign()
+    clip_latents: float | None = 1.0
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryWeightNetwork(Scheme):
+    """Weights by their sign, with their mean magnitude as a scale for each output; float activations.
+
+    Source: Rastegari et al., arXiv 1603.05279, section 3.1.
+    """
+
+    weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
+
+
+@dataclass(frozen=True, repr=False)
+class BinaryNet(Scheme):
+    """Weights and activations by their sign, gradients clipped, batch normalisation and a hard tanh between layers.
+
+    Source: Courbariaux et al., arXiv 1602.02830.
+    """
+
+    weights: WeightQuantizer = Sign()
+    activations: ActivationQuantizer | None = Sign()
+    clip_latents: float | None = 1.0
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "hardtanh"
+
+
+@dataclass(frozen=True, repr=False)
+class XnorNet(Scheme):
+    """Weights and activations by their sign, with a scale for each output and, from the inputs' magnitudes, for each position.
+
+    Source: Rastegari et al., arXiv 1603.05279, section 3.2.
+    """
+
+    weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
+    activations: ActivationQuantizer | None = Sign()
+    input_scale: bool = True
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class DoReFa(Scheme):
+    """Weights, activations and gradients of chosen numbers of bits, 1 to 8; 32 leaves them float.
+
+    Args:
+        weights, activations, gradients: numbers of bits, as the paper writes them (W, A, G).
+
+    Source: Zhou et al., arXiv 1606.06160.
+    """
+
+    weights: WeightQuantizer | int = 1  # type: ignore[assignment]
+    activations: ActivationQuantizer | int | None = 2  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, int):
+            object.__setattr__(self, "weights", KBitWeights(self.weights))
+        if isinstance(self.activations, int):
+            object.__setattr__(
+                self, "activations", None if self.activations == 32 else KBitActivations(self.activations)
+            )
+        if self.gradients == 32:
+            object.__setattr__(self, "gradients", None)
+        super().__post_init__()
+
+
+@dataclass(frozen=True, repr=False)
+class BiRealNet(Scheme):
+    """Weights and activations by their sign, a float shortcut around each layer, and a smoother gradient.
+
+    Source: Liu et al., arXiv 1808.00278.
+    """
+
+    weights: WeightQuantizer = ScaledSign("output", CLIPPED)
+    activations: ActivationQuantizer | None = Sign(POLYNOMIAL)
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = None
+    shortcuts: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class ReActNet(Scheme):
+    """Bi-Real Net with learned thresholds in front of the signs (RSign) and learned shifts and slopes behind the layers (RPReLU).
+
+    Source: Liu et al., arXiv 2003.03488.
+    """
+
+    weights: WeightQuantizer = ScaledSign("output", CLIPPED)
+    activations: ActivationQuantizer | None = Sign(POLYNOMIAL)
+    input_shift: bool = True
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "rprelu"
+    shortcuts: int = 1
+
+
+@dataclass(frozen=True, repr=False)
+class NormFree(Scheme):
+    """ReActNet without batch normalisation: weights standardised before their sign, a learned gain, gradients clipped adaptively.
+
+    ``NormFree(norm="group")`` is the variant with group normalisation.
+
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215.
+    """
+
+    weights: WeightQuantizer = StandardizedSign()
+    activations: ActivationQuantizer | None = Sign(POLYNOMIAL)
+    input_shift: bool = True
+    gain: bool = True
+    norm: Literal["batch", "group"] | None = None
+    nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "rprelu"
+    shortcuts: int = 1
+    gradient_clipping: float | None = 0.02
+
+
+@dataclass(frozen=True, repr=False)
+class BitNet(Scheme):
+    """Weights by the sign of what lies above the mean, one scale a layer; inputs normalised, then quantised to 8 bits.
+
+    Source: Wang et al., arXiv 2310.11453.
+    """
+
+    weights: WeightQuantizer = CenteredSign()
+    activations: ActivationQuantizer | None = AbsMax(8)
+    input_normalize: bool = True
+    norm: Literal["batch", "group"] | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class BitNet158(BitNet):
+    """BitNet with weights of -1, 0 and +1.
+
+    Source: Ma et al., arXiv 2402.17764.
+    """
+
+    weights: WeightQuantizer = Ternary()
+
+
+SCHEMES: dict[str, type[Scheme]] = {
+    scheme.__name__: scheme
+    for scheme in (
+        BinaryNormalized,
+        BinaryConnect,
+        BinaryWeightNetwork,
+        BinaryNet,
+        XnorNet,
+        DoReFa,
+        BiRealNet,
+        ReActNet,
+        NormFree,
+        BitNet,
+        BitNet158,
+    )
+}
+
+
+def parse_scheme(text: str) -> Scheme:
+    """A scheme from its name and plain options, as recipes and the command write it.
+
+    Raises:
+        ValueError: the text is no such thing; the message says what is allowed.
+
+    Example:
+        >>> parse_scheme("DoReFa(weights=1, activations=4)").activations
+        KBitActivations(bits=4)
+    """
+    try:
+        tree = ast.parse(text.strip(), mode="eval").body
+        name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) and not tree.args else (tree, [])
+        if not isinstance(name, ast.Name):
+            raise ValueError("not a name")
+        options: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
+    except (SyntaxError, ValueError):
+        raise ValueError(f"scheme={text!r}: write a name, or Name(option=value, ...)") from None
+    if name.id not in SCHEMES:
+        raise ValueError(f"scheme={name.id!r}: use {', '.join(SCHEMES)}")
+    found = SCHEMES[name.id]
+    known = [f.name for f in dataclasses.fields(found)]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"scheme={text!r}: {found.__name__} has no option {unknown[0]!r}: use {', '.join(known)}")
+    return found(**options)
