@@ -104,6 +104,40 @@ pool = {"kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
         (IMAGE, [Step("max_pool2d", ("x",), "y", pool | {"stride": [0, 1]})], "integers from 1"),
         (IMAGE, [Step("max_pool2d", ("x",), "y", pool | {"stride": 2})], "list of 2 integers"),
         ((1 << 20, 1 << 20), [Step("relu", ("x",), "y")], "more than"),
+        ((5,), [Step("normalize", ("x",), "y", {"over": "channel", "eps": 1e-60})], "finite number above 0"),
+        ((5,), [Step("normalize", ("x",), "y", {"over": "channel", "eps": 10**400})], "finite number above 0"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 1, "high": 1})], "low=1.0 is not below high=1.0"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 0})], "lacks the attribute 'high'"),
+        ((5,), [Step("clip", ("x",), "y", {"low": float("nan"), "high": 1})], "low=nan: needs a finite number"),
+        ((5,), [Step("clip", ("x",), "y", {"low": True, "high": 1})], "low=True: needs a finite number"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 0, "high": 10**400})], "needs a finite number"),
+        ((6,), [Step("prelu", ("x",), "y", {}, {"slope": "f"})], r"has shape \(5,\): needs \(6,\)"),
+        ((5,), [Step("prelu", ("x",), "y")], "lacks its tensor 'slope'"),
+        ((5,), [Step("multiply", ("x",), "y")], "has 1 inputs: needs 2"),
+        (
+            IMAGE,
+            [Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+            "needs equal ones, or 1 as the second's last axis",
+        ),
+        (
+            (5,),
+            [Step("mean_magnitude", ("x",), "y", pool | {"dilation": [1, 1]})],
+            "needs \\(height, width, channels\\)",
+        ),
+        (IMAGE, [Step("mean_magnitude", ("x",), "y", pool)], "lacks the attribute 'dilation'"),
+        (IMAGE, [Step("mean_magnitude", ("x",), "y", pool | {"dilation": [6, 1]})], "does not fit"),
+        (IMAGE, [Step("avg_pool2d", ("x",), "y", pool)], "lacks the attribute 'count_include_pad'"),
+        (IMAGE, [Step("avg_pool2d", ("x",), "y", pool | {"count_include_pad": 1})], "use true or false"),
+        (
+            IMAGE,
+            [Step("avg_pool2d", ("x",), "y", pool | {"count_include_pad": True, "padding": [0, 0, 0, 2]})],
+            "smaller than kernel_size",
+        ),
+        (IMAGE, [Step("last", ("x",), "y")], "needs \\(time, channels\\)"),
+        ((5,), [Step("rows", ("x",), "y")], "needs \\(height, width, channels\\)"),
+        ((5,), [Step("group_normalize", ("x",), "y", {"groups": 2, "eps": 1e-5})], "groups=2 does not divide its 5"),
+        ((5,), [Step("group_normalize", ("x",), "y", {"groups": 0, "eps": 1e-5})], "needs integers from 1"),
+        ((1, 1, 1, 5), [Step("group_normalize", ("x",), "y", {"groups": 1, "eps": 1e-5})], "its input has shape"),
     ],
 )
 def test_what_does_not_fit_is_named(shape, steps, message):
@@ -123,6 +157,14 @@ def test_what_does_not_fit_is_named(shape, steps, message):
 def test_convolutions_that_do_not_fit_are_named(changes, message):
     with pytest.raises(FormatError, match=message):
         Program("x", IMAGE, (conv(**changes),), "y").shapes(CONV_TENSORS)
+
+
+@pytest.mark.parametrize("op", ["avg_pool2d", "last", "rows", "mean_pool", "max_pool2d"])
+def test_what_would_mix_tokens_is_refused(op):
+    embed = Step("embedding", ("x",), "e", {"rows": 3, "features": 5, "of": "token"}, {"weight": "table"})
+    program = Program("x", (7,), (embed, Step(op, ("e",), "y")), "y", tokens=True)
+    with pytest.raises(FormatError, match="has no meaning for tokens"):
+        program.shapes({"table": np.ones((3, 5), np.float32)})
 
 
 def test_bits_beyond_a_row_are_refused():

@@ -93,6 +93,8 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + width);
             task.shift.assign(step.bias, step.bias + width);
+        } else if (step.op == Op::prelu) {
+            task.scale.assign(step.weight, step.weight + width);
         } else if (step.op == Op::attention) {
             task.cache = static_cast<int>(caches_.size());
             caches_.emplace_back(numbers_, step.heads, width / step.heads, context_);
@@ -283,6 +285,32 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
             parallel(pool_, n * 8, count, [&](std::int64_t r, int) { kernels_.add(x + r * width, other + r * width, width, y + r * width); });
             return;
         }
+        case Op::multiply: {
+            const float* factors = value(step.inputs[1]);
+            const bool equal = widths_[at(step.inputs[1])] == width;
+            parallel(pool_, n * 8, count, [&](std::int64_t r, int) {
+                if (equal) return kernels_.multiply(x + r * width, factors + r * width, width, y + r * width);
+                kernels_.scale(x + r * width, width, factors[r], y + r * width);
+            });
+            return;
+        }
+        case Op::mean_magnitude: {
+            const std::int64_t features = widths_[at(step.inputs[0])];
+            for (std::int64_t r = 0; r < count; ++r) y[r] = kernels_.mean_magnitude(x + r * features, features);
+            return;
+        }
+        case Op::group_normalize: {
+            const std::int64_t group = width / step.groups;
+            each_row([&](const float* from, float* to) {
+                for (std::int64_t i = 0; i < width; i += group) kernels_.normalize(from + i, group, step.eps, to + i);
+            });
+            return;
+        }
+        case Op::clip: each_row([&](const float* from, float* to) { kernels_.clip(from, width, step.low, step.high, to); }); return;
+        case Op::prelu: kernels_.prelu(x, count, static_cast<int>(width), task.scale.data(), y); return;
+        case Op::sigmoid: each_row([&](const float* from, float* to) { kernels_.sigmoid(from, width, to); }); return;
+        case Op::silu: each_row([&](const float* from, float* to) { kernels_.silu(from, width, to); }); return;
+        case Op::tanh: each_row([&](const float* from, float* to) { kernels_.tanh(from, width, to); }); return;
         case Op::gelu: each_row([&](const float* from, float* to) { kernels_.gelu(from, width, to); }); return;
         case Op::normalize: each_row([&](const float* from, float* to) { kernels_.normalize(from, width, step.eps, to); }); return;
         case Op::relu: each_row([&](const float* from, float* to) { kernels_.relu(from, width, to); }); return;

@@ -52,7 +52,7 @@ class Decoder {
         Step step;
         std::unique_ptr<DenseLayer> layer;
         std::string fused;                       // the names of the steps that it took in
-        std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own
+        std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own; the slope of a prelu
         std::vector<std::uint8_t> bits;          // of a binary embedding
         int cache = -1;                          // of an attention
     };

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "cpu.h"
+#include "image_ops.h"
 
 namespace onebit {
 namespace {
@@ -69,6 +70,8 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
             task.shift.assign(step.bias, step.bias + shapes_[at(step.inputs[0])].back());
+        } else if (step.op == Op::prelu) {
+            task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
         }
         tasks_.push_back(std::move(task));
     }
@@ -167,6 +170,30 @@ void Engine::run_task(const Task& task) {
         }
         case Op::scale: kernels_.scale(x, n, step.factor, y); return;
         case Op::gelu: kernels_.gelu(x, n, y); return;
+        case Op::sigmoid: kernels_.sigmoid(x, n, y); return;
+        case Op::silu: kernels_.silu(x, n, y); return;
+        case Op::tanh: kernels_.tanh(x, n, y); return;
+        case Op::clip: kernels_.clip(x, n, step.low, step.high, y); return;
+        case Op::prelu: kernels_.prelu(x, n / channels, static_cast<int>(channels), task.scale.data(), y); return;
+        case Op::multiply: {
+            const float* factors = value(step.inputs[1]);
+            if (shapes_[at(step.inputs[1])] == shape) return kernels_.multiply(x, factors, n, y);
+            for (std::int64_t r = 0; r < n / channels; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            return;
+        }
+        case Op::mean_magnitude:
+            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)]);
+            for (std::int64_t r = 0; r < n / channels; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            return;
+        case Op::avg_pool2d: average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)]); return;
+        case Op::group_normalize: {
+            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y);
+            const std::int64_t group = channels / step.groups;
+            for (std::int64_t i = 0; i < n; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            return;
+        }
+        case Op::last: std::copy(x + n - channels, x + n, y); return;
+        case Op::rows: std::copy(x, x + n, y); return;
         case Op::softmax:
             for (std::int64_t i = 0; i < n; i += channels) kernels_.softmax(x + i, channels, y + i);
             return;

@@ -47,7 +47,7 @@ class Engine {
         std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
         std::unique_ptr<DenseLayer> dense;    // binary products of rows
         std::string fused;                    // the names of the steps that it took in
-        std::vector<float> scale, shift;      // of a scale_shift on its own
+        std::vector<float> scale, shift;      // of a scale_shift on its own; the slope of a prelu
     };
 
     void place_values(std::size_t memory_cap);

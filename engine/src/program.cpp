@@ -16,23 +16,43 @@ const std::map<std::string, Op>& op_names() {
     static const std::map<std::string, Op> names = {
         {"add", Op::add},
         {"attention", Op::attention},
+        {"avg_pool2d", Op::avg_pool2d},
         {"bit_conv2d", Op::bit_conv2d},
         {"bit_embedding", Op::bit_embedding},
         {"bit_linear", Op::bit_linear},
+        {"clip", Op::clip},
         {"conv2d", Op::conv2d},
         {"embedding", Op::embedding},
         {"flatten", Op::flatten},
         {"gelu", Op::gelu},
+        {"group_normalize", Op::group_normalize},
+        {"last", Op::last},
         {"linear", Op::linear},
         {"max_pool2d", Op::max_pool2d},
+        {"mean_magnitude", Op::mean_magnitude},
         {"mean_pool", Op::mean_pool},
+        {"multiply", Op::multiply},
         {"normalize", Op::normalize},
+        {"prelu", Op::prelu},
         {"relu", Op::relu},
+        {"rows", Op::rows},
         {"scale", Op::scale},
         {"scale_shift", Op::scale_shift},
+        {"sigmoid", Op::sigmoid},
+        {"silu", Op::silu},
         {"softmax", Op::softmax},
+        {"tanh", Op::tanh},
     };
     return names;
+}
+
+std::size_t input_count(Op op) {
+    switch (op) {
+        case Op::attention: return 3;
+        case Op::add:
+        case Op::multiply: return 2;
+        default: return 1;
+    }
 }
 
 // Reads one step, every attribute and tensor checked against the shapes of its inputs.
@@ -64,8 +84,34 @@ class StepReader {
                 step.channels_first = choice("order", "chw", "hwc");
                 if (step.channels_first) image(x);
                 return {elements(x)};
+            case Op::clip:
+                step.low = finite("low");
+                step.high = finite("high");
+                if (!(step.low < step.high)) fail("low is not below high");
+                return x;
+            case Op::group_normalize:
+                step.groups = size("groups");
+                step.eps = above_zero("eps");
+                if (x.size() > 3) fail("its input is no image of (height, width, channels), and no rows of features");
+                if (x.back() % step.groups != 0) fail("groups=" + std::to_string(step.groups) + " does not divide its channels");
+                return x;
+            case Op::last:
+                if (x.size() != 2) fail("its input is not of (time, channels)");
+                return {x[1]};
+            case Op::mean_magnitude: return mean_magnitude(step, x);
+            case Op::multiply: {
+                Shape one = x;
+                one.back() = 1;
+                if (y == nullptr || (*y != x && *y != one))
+                    fail("its inputs have different shapes: needs equal ones, or 1 as the second's last axis");
+                return x;
+            }
+            case Op::prelu: step.weight = floats("slope", {x.back()}, false); return x;
+            case Op::rows: image(x); return {x[0], x[1] * x[2]};
+            case Op::avg_pool2d:
             case Op::max_pool2d: {
                 image(x);
+                if (step.op == Op::avg_pool2d) step.counts_padding = boolean("count_include_pad");
                 window(step.window, x, false);
                 const Window& w = step.window;
                 if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
@@ -73,7 +119,9 @@ class StepReader {
                 }
                 return {side(w, x, 0), side(w, x, 1), x[2]};
             }
-            case Op::mean_pool: image(x); return {x[2]};
+            case Op::mean_pool:
+                if (x.size() != 2 && x.size() != 3) fail("its input is no image of (height, width, channels), and not of (time, channels)");
+                return {x.back()};
             case Op::normalize: {
                 step.over_channel = choice("over", "channel", "example");
                 if (tokens && !step.over_channel) fail("over='example' would mix tokens: use 'channel'");
@@ -87,7 +135,10 @@ class StepReader {
                 return x;
             case Op::gelu:
             case Op::relu:
-            case Op::softmax: return x;
+            case Op::sigmoid:
+            case Op::silu:
+            case Op::softmax:
+            case Op::tanh: return x;
         }
         fail("unknown op");
     }
@@ -110,6 +161,19 @@ class StepReader {
         return value;
     }
 
+    float finite(const char* name) const {
+        const Json& json = attributes().at(name);
+        const auto value = static_cast<float>(json.number);
+        if (json.kind != Json::Kind::number || !std::isfinite(value)) fail(std::string(name) + " needs a finite number");
+        return value;
+    }
+
+    bool boolean(const char* name) const {
+        const Json& json = attributes().at(name);
+        if (json.kind != Json::Kind::boolean) fail(std::string(name) + " needs true or false");
+        return json.boolean;
+    }
+
     // Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed.
     void check_kind(const Step& step, const Shape& x, bool tokens) const {
         switch (step.op) {
@@ -122,13 +186,21 @@ class StepReader {
                 break;
             case Op::add:
             case Op::bit_linear:
+            case Op::clip:
             case Op::gelu:
+            case Op::group_normalize:
             case Op::linear:
+            case Op::mean_magnitude:
+            case Op::multiply:
             case Op::normalize:
+            case Op::prelu:
             case Op::relu:
             case Op::scale:
             case Op::scale_shift:
-            case Op::softmax: break;
+            case Op::sigmoid:
+            case Op::silu:
+            case Op::softmax:
+            case Op::tanh: break;
             default:
                 if (tokens) fail("has no meaning for tokens");
         }
@@ -186,11 +258,11 @@ class StepReader {
         if (x.size() != 3) fail("its input is no image of (height, width, channels)");
     }
 
-    void window(Window& w, const Shape& x, bool convolution) const {
+    void window(Window& w, const Shape& x, bool dilated) const {
         sizes("kernel_size", w.kernel, 2, 1);
         sizes("stride", w.stride, 2, 1);
         sizes("padding", w.padding, 4, 0);
-        if (convolution) sizes("dilation", w.dilation, 2, 1);
+        if (dilated) sizes("dilation", w.dilation, 2, 1);
         const double height = static_cast<double>(x[0] + w.padding[0] + w.padding[1]),
                      width = static_cast<double>(x[1] + w.padding[2] + w.padding[3]);
         if (height * width * static_cast<double>(x[2]) > static_cast<double>(max_elements)) fail("its padded input has too many elements");
@@ -214,6 +286,19 @@ class StepReader {
         Shape y = x;
         y.back() = out;
         return y;
+    }
+
+    Shape mean_magnitude(Step& step, const Shape& x) {
+        for (const char* name : {"kernel_size", "stride", "padding", "dilation"}) {
+            const Json* all = json_.find("attributes");
+            step.windowed |= all != nullptr && all->find(name) != nullptr;
+        }
+        Shape y = x;
+        y.back() = 1;
+        if (!step.windowed) return y;
+        image(x);
+        window(step.window, x, true);
+        return {side(step.window, x, 0), side(step.window, x, 1), 1};
     }
 
     Shape embedding(Step& step, const Shape& x) {
@@ -313,8 +398,7 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         Step step;
         step.op = op->second;
         const auto& inputs = item.at("inputs").items("inputs");
-        if (inputs.size() != (step.op == Op::attention ? 3u : step.op == Op::add ? 2u : 1u))
-            throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
+        if (inputs.size() != input_count(step.op)) throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const auto found = named.find(inputs[i].string("inputs"));
             if (found == named.end()) throw std::invalid_argument("[" + where + "] uses a value before any step makes it");

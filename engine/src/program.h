@@ -26,21 +26,32 @@ using Tensors = std::map<std::string, TensorView>;
 enum class Op {
     add,
     attention,
+    avg_pool2d,
     bit_conv2d,
     bit_embedding,
     bit_linear,
+    clip,
     conv2d,
     embedding,
     flatten,
     gelu,
+    group_normalize,
+    last,
     linear,
     max_pool2d,
+    mean_magnitude,
     mean_pool,
+    multiply,
     normalize,
+    prelu,
     relu,
+    rows,
     scale,
     scale_shift,
+    sigmoid,
+    silu,
     softmax,
+    tanh,
 };
 
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
@@ -59,13 +70,17 @@ struct Step {
     bool over_channel = false;    // normalize: the last axis; else the whole example
     bool channels_first = false;  // flatten: order "chw"
     bool of_position = false;     // embedding: of the position, not of the token
+    bool counts_padding = false;  // avg_pool2d
+    bool windowed = false;        // mean_magnitude: over the window of an image, not of each row
     std::int64_t rows = 0;        // embedding: of its table
     std::int64_t heads = 0;       // attention
+    std::int64_t groups = 0;      // group_normalize
     float eps = 0;
     float factor = 0;                    // scale
+    float low = 0, high = 0;             // clip
     const std::uint8_t* bits = nullptr;  // of binary layers
     const std::uint8_t* bias_bits = nullptr;
-    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift
+    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu
     const float* bias = nullptr;    // of float layers; the shift of scale_shift
 };
 

@@ -20,6 +20,7 @@ ROW_ALIGNMENT_BITS = 64
 # No axis, attribute or value of a sensible model is larger; the cap keeps every product below far from 64 bits.
 MAX_AXIS = 1 << 24
 MAX_VALUE_ELEMENTS = 1 << 31
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 def row_bytes(bits: int) -> int:
@@ -149,7 +150,7 @@ class Program:
                     raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
             if step.output in shapes:
                 raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
-            count = {"add": 2, "attention": 3}.get(step.op, 1)
+            count = INPUT_COUNTS.get(step.op, 1)
             if len(step.inputs) != count:
                 raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
             reader = _Reader(where, step, tensors)
@@ -210,9 +211,25 @@ class _Reader:
 
     def number(self, name: str) -> float:
         value = self._attribute(name)
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        # Engines compute in float32, in which a number that is too small is 0.
+        if not _fits_float32(value) or np.float32(value) <= 0:
             raise self.fail(f"{name}={value!r}: needs a finite number above 0")
         return float(value)
+
+    def finite(self, name: str) -> float:
+        value = self._attribute(name)
+        if not _fits_float32(value):
+            raise self.fail(f"{name}={value!r}: needs a finite number")
+        return float(np.float32(value))
+
+    def boolean(self, name: str) -> bool:
+        value = self._attribute(name)
+        if type(value) is not bool:
+            raise self.fail(f"{name}={value!r}: use true or false")
+        return value
+
+    def has(self, name: str) -> bool:
+        return name in self._step.attributes
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
         value = self._attribute(name)
@@ -319,20 +336,75 @@ def _normalize(r: _Reader, x: Shape) -> Shape:
     return x
 
 
-def _max_pool2d(r: _Reader, x: Shape) -> Shape:
+def _image(r: _Reader, x: Shape) -> None:
     if len(x) != 3:
         raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
+
+
+def _pool2d(r: _Reader, x: Shape) -> Shape:
+    _image(r, x)
     kernel, padding = r.integers("kernel_size", 2, 1), r.integers("padding", 4, 0)
-    # A window that lies wholly in the padding would have no maximum.
+    # A window that lies wholly in the padding would have no maximum and no mean.
     if max(padding[:2]) >= kernel[0] or max(padding[2:]) >= kernel[1]:
         raise r.fail(f"padding={padding} must be smaller than kernel_size={kernel}")
     return (*_window(r, x, (1, 1)), x[2])
 
 
+def _avg_pool2d(r: _Reader, x: Shape) -> Shape:
+    r.boolean("count_include_pad")
+    return _pool2d(r, x)
+
+
 def _mean_pool(r: _Reader, x: Shape) -> Shape:
-    if len(x) != 3:
-        raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
-    return (x[2],)
+    if len(x) not in (2, 3):
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels) or (time, channels)")
+    return (x[-1],)
+
+
+def _last_row(r: _Reader, x: Shape) -> Shape:
+    if len(x) != 2:
+        raise r.fail(f"its input has shape {x}: needs (time, channels)")
+    return (x[1],)
+
+
+def _rows(r: _Reader, x: Shape) -> Shape:
+    _image(r, x)
+    return (x[0], x[1] * x[2])
+
+
+def _mean_magnitude(r: _Reader, x: Shape) -> Shape:
+    if not any(map(r.has, ("kernel_size", "stride", "padding", "dilation"))):
+        return (*x[:-1], 1)
+    _image(r, x)
+    return (*_window(r, x, r.integers("dilation", 2, 1)), 1)
+
+
+def _group_normalize(r: _Reader, x: Shape) -> Shape:
+    groups = r.integer("groups")
+    r.number("eps")
+    if len(x) > 3:
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels), (rows, features) or (features)")
+    if _last(r, x) % groups:
+        raise r.fail(f"groups={groups} does not divide its {x[-1]} channels")
+    return x
+
+
+def _clip(r: _Reader, x: Shape) -> Shape:
+    low, high = r.finite("low"), r.finite("high")
+    if low >= high:
+        raise r.fail(f"low={low!r} is not below high={high!r}")
+    return x
+
+
+def _prelu(r: _Reader, x: Shape) -> Shape:
+    r.tensor("slope", np.float32, (_last(r, x),))
+    return x
+
+
+def _multiply(r: _Reader, x: Shape, y: Shape) -> Shape:
+    if y not in (x, (*x[:-1], 1)):
+        raise r.fail(f"its inputs have shapes {x} and {y}: needs equal ones, or 1 as the second's last axis")
+    return x
 
 
 def _add(r: _Reader, x: Shape, y: Shape) -> Shape:
@@ -378,30 +450,67 @@ def _flatten(r: _Reader, x: Shape) -> Shape:
 OPS: dict[str, Callable[..., Shape]] = {
     "add": _add,
     "attention": _attention,
+    "avg_pool2d": _avg_pool2d,
     "bit_conv2d": lambda r, x: _convolution(r, x, True),
     "bit_embedding": lambda r, x: _embedding(r, x, True),
     "bit_linear": lambda r, x: _dense(r, x, True),
+    "clip": _clip,
     "conv2d": lambda r, x: _convolution(r, x, False),
     "embedding": lambda r, x: _embedding(r, x, False),
     "flatten": _flatten,
     "gelu": _same,
+    "group_normalize": _group_normalize,
+    "last": _last_row,
     "linear": lambda r, x: _dense(r, x, False),
-    "max_pool2d": _max_pool2d,
+    "max_pool2d": _pool2d,
+    "mean_magnitude": _mean_magnitude,
     "mean_pool": _mean_pool,
+    "multiply": _multiply,
     "normalize": _normalize,
+    "prelu": _prelu,
     "relu": _same,
+    "rows": _rows,
     "scale": _scale,
     "scale_shift": _scale_shift,
+    "sigmoid": _same,
+    "silu": _same,
     "softmax": _same,
+    "tanh": _same,
 }
+INPUT_COUNTS = {"add": 2, "attention": 3, "multiply": 2}  # 1 where nothing is said
 EMBEDDING_OPS = ("bit_embedding", "embedding")
-TOKEN_OPS = ("add", "attention", "bit_linear", "gelu", "linear", "normalize", "relu", "scale", "scale_shift", "softmax")
+TOKEN_OPS = (
+    "add",
+    "attention",
+    "bit_linear",
+    "clip",
+    "gelu",
+    "group_normalize",
+    "linear",
+    "mean_magnitude",
+    "multiply",
+    "normalize",
+    "prelu",
+    "relu",
+    "scale",
+    "scale_shift",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+)
 
 
 def _last(r: _Reader, x: Shape) -> int:
     if not x:
         raise r.fail("its input has no axes")
     return x[-1]
+
+
+def _fits_float32(value: Any) -> bool:
+    return (
+        type(value) in (int, float) and -FLOAT32_MAX <= value <= FLOAT32_MAX
+    )  # false for NaN; an int may be beyond any float
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:

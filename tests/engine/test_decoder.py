@@ -117,6 +117,48 @@ def test_a_dense_layer_of_any_size_equals_the_reference(inputs, outputs, rows, v
         np.testing.assert_allclose(made, expected, rtol=0, atol=2e-5 * np.abs(expected).max() + 1e-6)
 
 
+EMBED = Step("embedding", ("t",), "x", {"rows": VOCABULARY, "features": 24, "of": "token"}, {"weight": "e"})
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Step("sigmoid", ("x",), "y")],
+        [Step("tanh", ("x",), "y")],
+        [Step("silu", ("x",), "y")],
+        [Step("clip", ("x",), "y", {"low": -0.5, "high": 1})],
+        [Step("prelu", ("x",), "y", {}, {"slope": "s"})],
+        [Step("group_normalize", ("x",), "y", {"groups": 4, "eps": 1e-3})],
+        [Step("mean_magnitude", ("x",), "y")],
+        [Step("mean_magnitude", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+        [Step("relu", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+    ],
+    ids=lambda steps: "-".join(step.op for step in steps),
+)
+def test_ops_that_treat_each_token_by_itself(steps, threads, isa):
+    random = np.random.default_rng(3)
+    tensors = {
+        "e": random.standard_normal((VOCABULARY, 24)).astype(np.float32),
+        "s": random.standard_normal(24).astype(np.float32),
+    }
+    program = Program("t", (CONTEXT,), (EMBED, *steps), "y", tokens=True)
+    program.shapes(tensors)
+    decoder = Decoder(program.to_json(), tensors, "int8", threads, isa)
+    ids = tokens(CONTEXT)
+    made = whole(decoder, ids)
+    assert relative(made, reference.run(program, tensors, ids[None])[0]) < 1e-5
+    np.testing.assert_array_equal(one_by_one(decoder, ids), made)
+
+
+@pytest.mark.parametrize("op", ["avg_pool2d", "last", "mean_pool", "rows"])
+def test_what_would_mix_tokens_is_refused(op):
+    program = Program("t", (CONTEXT,), (EMBED, Step(op, ("x",), "y")), "y", tokens=True)
+    with pytest.raises(ValueError, match="has no meaning for tokens"):
+        Decoder(program.to_json(), {"e": np.zeros((VOCABULARY, 24), np.float32)}, "int8", 1)
+
+
 def test_int8_attention_rounds_keys_and_values_as_documented():
     # Float projections: only the cache's rounding is left of int8.
     _, program, tensors = build(binary=False)

@@ -156,11 +156,71 @@ IMAGE = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
         ("relu", {}), ("gelu", {}), ("softmax", {}), ("mean_pool", {}), ("flatten", {"order": "chw"}), ("flatten", {"order": "hwc"}),
         ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-3}),
         ("max_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1]}),
+        ("avg_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "count_include_pad": True}),
+        ("avg_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "count_include_pad": False}),
+        ("mean_magnitude", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 3], "dilation": [2, 1]}),
+        ("mean_magnitude", {}), ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("clip", {"low": -0.5, "high": 0.75}), ("rows", {}),
+        ("group_normalize", {"groups": 1, "eps": 1e-5}), ("group_normalize", {"groups": 2, "eps": 1e-3}),
     ],
 )  # fmt: skip
 def test_single_ops(isa, op, attributes):
     program = Program("x", IMAGE.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
     close(*both(program, {}, IMAGE, "float32", isa))
+
+
+ROWS = rng.standard_normal((3, 7, 33)).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("relu", {}), ("gelu", {}), ("softmax", {}), ("mean_pool", {}), ("last", {}), ("flatten", {"order": "hwc"}), ("mean_magnitude", {}),
+        ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-3}),
+        ("group_normalize", {"groups": 3, "eps": 1e-3}), ("scale", {"factor": 0.3}), ("sigmoid", {}), ("clip", {"low": -1, "high": 0}),
+    ],
+)  # fmt: skip
+def test_single_ops_on_the_rows_of_a_sequence(isa, op, attributes):
+    program = Program("x", ROWS.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
+    close(*both(program, {}, ROWS, "float32", isa))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("kind", ["bit_linear", "linear"])
+def test_dense_layers_on_the_rows_of_a_sequence(isa, precision, kind):
+    attributes = {"in_features": 33, "out_features": 21} | ({"values": "pm1"} if kind == "bit_linear" else {})
+    bits = rng.integers(0, 2, (21, 33), np.uint8)
+    tensors = {
+        "w": pack_rows(bits) if kind == "bit_linear" else bits.astype(np.float32),
+        "s": rng.standard_normal(21).astype(np.float32),
+        "t": rng.standard_normal(21).astype(np.float32),
+        "slope": rng.standard_normal(21).astype(np.float32),
+    }
+    steps = (
+        Step(kind, ("x",), "a", attributes, {"weight": "w"}),
+        Step("scale_shift", ("a",), "b", {}, {"scale": "s", "shift": "t"}),
+        Step("prelu", ("b",), "c", {}, {"slope": "slope"}),
+        Step("mean_magnitude", ("c",), "d"),
+        Step("multiply", ("c", "d"), "e"),
+        Step("multiply", ("e", "b"), "y"),
+    )
+    close(*both(Program("x", ROWS.shape[1:], steps, "y"), tensors, ROWS, precision, isa, 2))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "silu"])
+def test_smooth_activations_are_accurate(isa, op):
+    x = np.concatenate([np.linspace(-80, 80, 4001), np.logspace(-8, 0, 50)]).astype(np.float32)[None]
+    wide = x.astype(np.float64)
+    expected = np.tanh(wide) if op == "tanh" else 1 / (1 + np.exp(-wide)) * (wide if op == "silu" else 1)
+    found = Engine(Program("x", (4051,), (Step(op, ("x",), "y"),), "y").to_json(), {}, "float32", 1, isa).run(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    ends = np.array([np.inf, -np.inf, np.nan, 1e30, -1e30], np.float32)[None]
+    found = Engine(Program("x", (5,), (Step(op, ("x",), "y"),), "y").to_json(), {}, "float32", 1, isa).run(ends)[0]
+    assert np.isnan(found).tolist() == [False, False, True, False, False] or op == "silu"
+    if op != "silu":
+        np.testing.assert_allclose(found[[0, 1, 3, 4]], [1, 0, 1, 0] if op == "sigmoid" else [1, -1, 1, -1], atol=1e-30)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -292,10 +352,34 @@ def changed(**changes):
         (changed(attributes={"in_features": 5, "out_features": 3, "values": "2"}), "use 'pm1' or '01'"),
         (changed(op="max_pool2d"), "no image"),
         (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
+        (changed(op="clip", attributes={"low": 1, "high": 1}), "low is not below high"),
+        (changed(op="clip", attributes={"low": "1", "high": 1}), "low needs a finite number"),
+        (changed(op="clip", attributes={"low": 0, "high": 1e39}), "high needs a finite number"),
+        (changed(op="prelu", tensors={}), "lacks its tensor 'slope'"),
+        (changed(op="multiply"), "wrong number"),
+        (changed(op="mean_magnitude", attributes={"kernel_size": [1, 1]}), "no image"),
+        (changed(op="avg_pool2d"), "no image"),
+        (changed(op="last"), "not of .time, channels."),
+        (changed(op="rows"), "no image"),
+        (changed(op="mean_pool"), "no image .* and not of"),
+        (changed(op="group_normalize", attributes={"groups": 2, "eps": 1}), "groups=2 does not divide"),
     ],
 )
 def test_wrong_programs_are_refused(program, message):
     refuse(message, program)
+
+
+def test_wrong_images_are_refused():
+    def steps(*made):
+        return Program("x", (6, 5, 4), made, made[-1].output).to_json()
+
+    window = {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+    refuse("count_include_pad needs true", steps(Step("avg_pool2d", ("x",), "y", window | {"count_include_pad": 1})))
+    padded = window | {"padding": [2, 0, 0, 0], "count_include_pad": True}
+    refuse("padding must be smaller", steps(Step("avg_pool2d", ("x",), "y", padded)))
+    refuse("lacks 'dilation'", steps(Step("mean_magnitude", ("x",), "y", window)))
+    factors = (Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y"))
+    refuse("its inputs have different shapes", steps(*factors))
 
 
 def test_wrong_tensors_and_arguments_are_refused():

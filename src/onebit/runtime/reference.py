@@ -157,11 +157,45 @@ def _softmax(x: Array) -> Array:
     return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
 
 
+def _sigmoid(x: Array) -> Array:
+    return (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
+
+
+def _windows(a: Mapping[str, Any], x: Array, outside: float) -> Array:
+    """All windows of an image (n, height, width, channels): (n, height', width', channels, kh, kw)."""
+    (top, bottom, left, right), (sh, sw), (kh, kw) = a["padding"], a["stride"], a["kernel_size"]
+    dh, dw = a.get("dilation", (1, 1))
+    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=outside)
+    windows = sliding_window_view(x, (dh * (kh - 1) + 1, dw * (kw - 1) + 1), axis=(1, 2))
+    return windows[:, ::sh, ::sw, :, ::dh, ::dw]
+
+
 def _max_pool2d(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
-    (top, bottom, left, right), (sh, sw) = a["padding"], a["stride"]
-    x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=-np.inf)
-    windows = sliding_window_view(x, tuple(a["kernel_size"]), axis=(1, 2))[:, ::sh, ::sw]
-    return windows.max((-2, -1)).astype(np.float32)
+    return _windows(a, x, -np.inf).max((-2, -1)).astype(np.float32)
+
+
+def _avg_pool2d(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    inside = np.full_like(x[:1], 1), 1 if a["count_include_pad"] else 0
+    counts = _windows(a, *inside).sum((-2, -1))  # 1 where a place counts, on the padding too if it does
+    return (_windows(a, x, 0).sum((-2, -1), dtype=np.float64) / counts).astype(np.float32)
+
+
+def _mean_magnitude(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    means = np.abs(x).mean(-1, keepdims=True, dtype=np.float64)
+    return (_windows(a, means, 0).mean((-2, -1)) if "kernel_size" in a else means).astype(np.float32)
+
+
+def _group_normalize(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    groups = x.reshape(*x.shape[:-1], a["groups"], -1)  # (n, ..., groups, channels of one)
+    image = x.ndim == 4
+    axes = (1, 2, 4) if image else (groups.ndim - 1,)
+    mean = groups.mean(axes, keepdims=True, dtype=np.float64)
+    variance = np.square(groups - mean).mean(axes, keepdims=True)
+    return ((groups - mean) / np.sqrt(variance + a["eps"])).astype(np.float32).reshape(x.shape)
+
+
+def _mean_pool(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
+    return x.mean(tuple(range(1, x.ndim - 1)), dtype=np.float64).astype(np.float32)
 
 
 def _flatten(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Array:
@@ -174,17 +208,28 @@ def _bias(tensors: Mapping[str, Any]) -> Any:
 
 _OPS: dict[str, Callable[..., Array]] = {
     "add": lambda a, t, x, y: x + y,
+    "avg_pool2d": _avg_pool2d,
     "bit_embedding": _embedding,
+    "clip": lambda a, t, x: np.clip(x, np.float32(a["low"]), np.float32(a["high"])),
     "conv2d": lambda a, t, x: (_convolve(x, t["weight"], a) + _bias(t)).astype(np.float32),
     "embedding": _embedding,
     "flatten": _flatten,
     "gelu": lambda a, t, x: _gelu(x),
+    "group_normalize": _group_normalize,
+    "last": lambda a, t, x: x[:, -1],
     "linear": lambda a, t, x: (_dense(x, t["weight"], a) + _bias(t)).astype(np.float32),
     "max_pool2d": _max_pool2d,
-    "mean_pool": lambda a, t, x: x.mean((1, 2), dtype=np.float64).astype(np.float32),
+    "mean_magnitude": _mean_magnitude,
+    "mean_pool": _mean_pool,
+    "multiply": lambda a, t, x, y: x * y,
     "normalize": _normalize,
+    "prelu": lambda a, t, x: np.where(x > 0, x, x * t["slope"]),
     "relu": lambda a, t, x: np.maximum(x, np.float32(0)),
+    "rows": lambda a, t, x: x.reshape(*x.shape[:2], -1),
     "scale": lambda a, t, x: x * np.float32(a["factor"]),
     "scale_shift": lambda a, t, x: (x * t["scale"] + t["shift"]).astype(np.float32),
+    "sigmoid": lambda a, t, x: _sigmoid(x),
+    "silu": lambda a, t, x: x * _sigmoid(x),
     "softmax": lambda a, t, x: _softmax(x),
+    "tanh": lambda a, t, x: np.tanh(x),
 }
