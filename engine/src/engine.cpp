@@ -39,6 +39,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
             if (input >= 0) ++uses[at(input)];
         }
         if (reads_bits(step)) dense_bytes += BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
+        dense_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     ++uses[at(output_)];
 
@@ -67,6 +68,10 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
                 task.fused += std::string(" + ") + op_name(next.op);
                 ++i;
             }
+        } else if (gates_of(step.op) > 0) {
+            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            task.recurrence = std::make_unique<RecurrentLayer>(step, quantize, kernels_, bits);
+            bits += RecurrentLayer::bits_bytes(step, kernels_);
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
             task.shift.assign(step.bias, step.bias + shapes_[at(step.inputs[0])].back());
@@ -100,14 +105,16 @@ std::vector<PlanLine> Engine::plan() const {
         line.bytes = elements(shapes_[value]) * static_cast<std::int64_t>(sizeof(float));
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
         if (task.dense) line.how = task.dense->how(), line.weight_bytes = static_cast<std::int64_t>(task.dense->bytes());
+        if (task.recurrence) line.how = task.recurrence->how(), line.weight_bytes = static_cast<std::int64_t>(task.recurrence->bytes());
         lines.push_back(std::move(line));
     }
     return lines;
 }
 
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + arena_.bytes();
+    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + arena_.bytes();
     for (const Task& task : tasks_) {
+        if (task.recurrence) sum += task.recurrence->bytes();
         sum += task.layer ? task.layer->bytes() : task.dense ? task.dense->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
     }
     return sum;
@@ -192,6 +199,10 @@ void Engine::run_task(const Task& task) {
             for (std::int64_t i = 0; i < n; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
             return;
         }
+        case Op::bit_gru:
+        case Op::bit_lstm:
+        case Op::gru:
+        case Op::lstm: task.recurrence->run_whole(x, shape[0], y, pool_, dense_scratch_, recurrent_scratch_); return;
         case Op::last: std::copy(x + n - channels, x + n, y); return;
         case Op::rows: std::copy(x, x + n, y); return;
         case Op::softmax:

@@ -19,15 +19,19 @@ const std::map<std::string, Op>& op_names() {
         {"avg_pool2d", Op::avg_pool2d},
         {"bit_conv2d", Op::bit_conv2d},
         {"bit_embedding", Op::bit_embedding},
+        {"bit_gru", Op::bit_gru},
         {"bit_linear", Op::bit_linear},
+        {"bit_lstm", Op::bit_lstm},
         {"clip", Op::clip},
         {"conv2d", Op::conv2d},
         {"embedding", Op::embedding},
         {"flatten", Op::flatten},
         {"gelu", Op::gelu},
         {"group_normalize", Op::group_normalize},
+        {"gru", Op::gru},
         {"last", Op::last},
         {"linear", Op::linear},
+        {"lstm", Op::lstm},
         {"max_pool2d", Op::max_pool2d},
         {"mean_magnitude", Op::mean_magnitude},
         {"mean_pool", Op::mean_pool},
@@ -95,6 +99,10 @@ class StepReader {
                 if (x.size() > 3) fail("its input is no image of (height, width, channels), and no rows of features");
                 if (x.back() % step.groups != 0) fail("groups=" + std::to_string(step.groups) + " does not divide its channels");
                 return x;
+            case Op::bit_gru:
+            case Op::bit_lstm:
+            case Op::gru:
+            case Op::lstm: return recurrence(step, x, tokens);
             case Op::last:
                 if (x.size() != 2) fail("its input is not of (time, channels)");
                 return {x[1]};
@@ -174,7 +182,8 @@ class StepReader {
         return json.boolean;
     }
 
-    // Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed.
+    // Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a token to
+    // embed.
     void check_kind(const Step& step, const Shape& x, bool tokens) const {
         switch (step.op) {
             case Op::bit_embedding:
@@ -185,11 +194,15 @@ class StepReader {
                 if (!tokens) fail("the program's input is not tokens");
                 break;
             case Op::add:
+            case Op::bit_gru:
             case Op::bit_linear:
+            case Op::bit_lstm:
             case Op::clip:
             case Op::gelu:
             case Op::group_normalize:
+            case Op::gru:
             case Op::linear:
+            case Op::lstm:
             case Op::mean_magnitude:
             case Op::multiply:
             case Op::normalize:
@@ -301,6 +314,26 @@ class StepReader {
         return {side(step.window, x, 0), side(step.window, x, 1), 1};
     }
 
+    Shape recurrence(Step& step, const Shape& x, bool tokens) {
+        step.hidden = size("hidden");
+        const std::int64_t outputs = gates_of(step.op) * step.hidden;
+        if (x.size() != 2 || x[1] != outputs) {
+            fail("hidden=" + std::to_string(step.hidden) + " but its input is not of (time, " + std::to_string(outputs) + ")");
+        }
+        if (attributes().find("reverse") != nullptr) step.reverse = boolean("reverse");
+        if (step.reverse && tokens) fail("reverse=true would read tokens that are still to come: leave it out");
+        if (step.op == Op::bit_gru || step.op == Op::bit_lstm) {
+            if (attributes().find("eps") != nullptr) step.eps = above_zero("eps");
+            binary(step, outputs, step.hidden);
+            step.weight = floats("scale", {outputs}, false);
+            step.bias = floats("shift", {outputs}, false);
+        } else {
+            step.weight = floats("weight", {outputs, step.hidden}, false);
+            if (step.op == Op::gru) step.bias = floats("shift", {outputs}, false);
+        }
+        return {x[0], step.hidden};
+    }
+
     Shape embedding(Step& step, const Shape& x) {
         step.rows = size("rows");
         const std::int64_t features = size("features");
@@ -339,7 +372,7 @@ class StepReader {
         if (in > (std::int64_t{1} << 22)) fail("a row of more than 4194304 weights");
         step.plus_minus = choice("values", "pm1", "01");
         step.bits = bits("weight", out, in, false);
-        step.bias_bits = bits("bias", 1, out, true);
+        if (gates_of(step.op) == 0) step.bias_bits = bits("bias", 1, out, true);
     }
 
     std::string where_;
@@ -360,6 +393,16 @@ const char* op_name(Op op) {
         if (known == op) return name.c_str();
     }
     return "";
+}
+
+std::int64_t gates_of(Op op) {
+    switch (op) {
+        case Op::bit_lstm:
+        case Op::lstm: return 4;
+        case Op::bit_gru:
+        case Op::gru: return 3;
+        default: return 0;
+    }
 }
 
 std::int64_t elements(const Shape& shape) {

@@ -29,15 +29,19 @@ enum class Op {
     avg_pool2d,
     bit_conv2d,
     bit_embedding,
+    bit_gru,
     bit_linear,
+    bit_lstm,
     clip,
     conv2d,
     embedding,
     flatten,
     gelu,
     group_normalize,
+    gru,
     last,
     linear,
+    lstm,
     max_pool2d,
     mean_magnitude,
     mean_pool,
@@ -66,22 +70,24 @@ struct Step {
     int inputs[3] = {-1, -1, -1};  // indices of values
     int output = -1;
     Window window;
-    bool plus_minus = false;      // bits read as -1 and +1
-    bool over_channel = false;    // normalize: the last axis; else the whole example
-    bool channels_first = false;  // flatten: order "chw"
-    bool of_position = false;     // embedding: of the position, not of the token
-    bool counts_padding = false;  // avg_pool2d
-    bool windowed = false;        // mean_magnitude: over the window of an image, not of each row
-    std::int64_t rows = 0;        // embedding: of its table
-    std::int64_t heads = 0;       // attention
-    std::int64_t groups = 0;      // group_normalize
-    float eps = 0;
+    bool plus_minus = false;             // bits read as -1 and +1
+    bool over_channel = false;           // normalize: the last axis; else the whole example
+    bool channels_first = false;         // flatten: order "chw"
+    bool of_position = false;            // embedding: of the position, not of the token
+    bool counts_padding = false;         // avg_pool2d
+    bool windowed = false;               // mean_magnitude: over the window of an image, not of each row
+    std::int64_t rows = 0;               // embedding: of its table
+    std::int64_t heads = 0;              // attention
+    std::int64_t groups = 0;             // group_normalize
+    std::int64_t hidden = 0;             // recurrences: numbers of the state that the next step sees
+    bool reverse = false;                // recurrences: from the last row to the first
+    float eps = 0;                       // of a binary recurrence that does not normalise: 0
     float factor = 0;                    // scale
     float low = 0, high = 0;             // clip
     const std::uint8_t* bits = nullptr;  // of binary layers
     const std::uint8_t* bias_bits = nullptr;
-    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu
-    const float* bias = nullptr;    // of float layers; the shift of scale_shift
+    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu; the scale of a binary recurrence
+    const float* bias = nullptr;    // of float layers; the shift of scale_shift and of recurrences
 };
 
 // Values are numbered in the order in which they are made; value 0 is the input.
@@ -94,6 +100,8 @@ struct Program {
 };
 
 const char* op_name(Op op);
+// Of a recurrence, 4 or 3; else 0.
+std::int64_t gates_of(Op op);
 
 // Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.
 Program read_program(const std::string& json, const Tensors& tensors);

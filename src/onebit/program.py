@@ -164,7 +164,8 @@ class Program:
         return shapes
 
     def _check_kind(self, reader: _Reader, step: Step, x: Shape) -> None:
-        """Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed."""
+        """Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a
+        token to embed."""
         if step.op in EMBEDDING_OPS:
             if not self.tokens or len(x) != 1:
                 raise reader.fail("its input is not the program's tokens")
@@ -176,6 +177,8 @@ class Program:
             raise reader.fail("its input is tokens: embed them first")
         elif self.tokens and step.op == "normalize" and step.attributes.get("over") != "channel":
             raise reader.fail("over='example' would mix tokens: use 'channel'")
+        elif self.tokens and step.op in RECURRENT_OPS and step.attributes.get("reverse") is True:
+            raise reader.fail("reverse=true would read tokens that are still to come: leave it out")
 
 
 class _Reader:
@@ -422,6 +425,26 @@ def _attention(r: _Reader, q: Shape, k: Shape, v: Shape) -> Shape:
     return q
 
 
+def _recurrence(r: _Reader, x: Shape, gates: int, binary: bool) -> Shape:
+    hidden = r.integer("hidden")
+    outputs = gates * hidden
+    if len(x) != 2 or x[1] != outputs:
+        raise r.fail(f"hidden={hidden} but its input has shape {x}: needs (time, {outputs})")
+    if r.has("reverse"):
+        r.boolean("reverse")
+    if binary:
+        if r.has("eps"):
+            r.number("eps")
+        r.choice("values", ("01", "pm1"))
+        r.bits("weight", outputs, hidden)
+        r.tensor("scale", np.float32, (outputs,))
+    else:
+        r.tensor("weight", np.float32, (outputs, hidden))
+    if binary or gates == GRU_GATES:
+        r.tensor("shift", np.float32, (outputs,))
+    return (x[0], hidden)
+
+
 def _embedding(r: _Reader, x: Shape, binary: bool) -> Shape:
     rows, features = r.integer("rows"), r.integer("features")
     if r.choice("of", ("token", "position")) == "position" and rows < x[0]:
@@ -446,6 +469,8 @@ def _flatten(r: _Reader, x: Shape) -> Shape:
     return (math.prod(x),)
 
 
+LSTM_GATES, GRU_GATES = 4, 3
+
 # Each op: from its reader and its inputs' shapes to its output's shape, every attribute and tensor checked on the way.
 OPS: dict[str, Callable[..., Shape]] = {
     "add": _add,
@@ -453,15 +478,19 @@ OPS: dict[str, Callable[..., Shape]] = {
     "avg_pool2d": _avg_pool2d,
     "bit_conv2d": lambda r, x: _convolution(r, x, True),
     "bit_embedding": lambda r, x: _embedding(r, x, True),
+    "bit_gru": lambda r, x: _recurrence(r, x, GRU_GATES, True),
     "bit_linear": lambda r, x: _dense(r, x, True),
+    "bit_lstm": lambda r, x: _recurrence(r, x, LSTM_GATES, True),
     "clip": _clip,
     "conv2d": lambda r, x: _convolution(r, x, False),
     "embedding": lambda r, x: _embedding(r, x, False),
     "flatten": _flatten,
     "gelu": _same,
     "group_normalize": _group_normalize,
+    "gru": lambda r, x: _recurrence(r, x, GRU_GATES, False),
     "last": _last_row,
     "linear": lambda r, x: _dense(r, x, False),
+    "lstm": lambda r, x: _recurrence(r, x, LSTM_GATES, False),
     "max_pool2d": _pool2d,
     "mean_magnitude": _mean_magnitude,
     "mean_pool": _mean_pool,
@@ -479,7 +508,9 @@ OPS: dict[str, Callable[..., Shape]] = {
 }
 INPUT_COUNTS = {"add": 2, "attention": 3, "multiply": 2}  # 1 where nothing is said
 EMBEDDING_OPS = ("bit_embedding", "embedding")
+RECURRENT_OPS = ("bit_gru", "bit_lstm", "gru", "lstm")
 TOKEN_OPS = (
+    *RECURRENT_OPS,
     "add",
     "attention",
     "bit_linear",

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from onebit.program import Program, Step, Tensors, unpack_rows
+from onebit.program import RECURRENT_OPS, Program, Step, Tensors, unpack_rows
+from onebit.runtime.recurrence import Product, recur, sigmoid
 
 Array = NDArray[np.float32]
 Precision = Literal["int8", "float32"]
@@ -40,6 +41,9 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
             inputs = [values[name] for name in step.inputs]
             if step.op in ("bit_linear", "bit_conv2d"):
                 values[step.output] = _binary(step, named, inputs[0], precision)
+            elif step.op in RECURRENT_OPS:
+                product = _recurrent_product(step, named, precision)
+                values[step.output] = recur(step.op, inputs[0], product, step.attributes.get("reverse", False))
             elif step.op == "attention":
                 q, k, v = inputs
                 values[step.output] = _attention(step.attributes["heads"], q, k, v, precision)
@@ -116,6 +120,25 @@ def _normalize(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Ar
     return ((x - mean) / np.sqrt(variance + a["eps"])).astype(np.float32)
 
 
+def _recurrent_product(step: Step, tensors: Mapping[str, NDArray[Any]], precision: Precision) -> Product:
+    """From the hidden states (n, hidden) of a recurrence to their part of its gates."""
+    a, weight = step.attributes, tensors["weight"]
+    if step.op in ("lstm", "gru"):
+        return lambda h: (h @ weight.T + tensors.get("shift", np.float32(0))).astype(np.float32)
+    # The product is a bit_linear's, with what that may say of its weights and inputs.
+    sizes = {"in_features": a["hidden"], "out_features": len(tensors["scale"])}
+    dense = Step("bit_linear", (), "", {**a, **sizes}, {"weight": "weight"})
+
+    def product(h: Array) -> Array:
+        sums = _binary(dense, {"weight": weight}, h, precision)
+        if "eps" in a:
+            gates = sums.reshape(len(h), -1, a["hidden"])
+            sums = _normalize({"over": "channel", "eps": a["eps"]}, {}, gates).reshape(sums.shape)
+        return (sums * tensors["scale"] + tensors["shift"]).astype(np.float32)
+
+    return product
+
+
 def _attention(heads: int, q: Array, k: Array, v: Array, precision: Precision) -> Array:
     """Causal: each token sees itself and those before it; (n, time, features) each."""
     if precision == "int8":
@@ -155,10 +178,6 @@ def _gelu(x: Array) -> Array:
 def _softmax(x: Array) -> Array:
     powers = np.exp(x - x.max(-1, keepdims=True))
     return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
-
-
-def _sigmoid(x: Array) -> Array:
-    return (1 / (1 + np.exp(-x.astype(np.float64)))).astype(np.float32)
 
 
 def _windows(a: Mapping[str, Any], x: Array, outside: float) -> Array:
@@ -228,8 +247,8 @@ _OPS: dict[str, Callable[..., Array]] = {
     "rows": lambda a, t, x: x.reshape(*x.shape[:2], -1),
     "scale": lambda a, t, x: x * np.float32(a["factor"]),
     "scale_shift": lambda a, t, x: (x * t["scale"] + t["shift"]).astype(np.float32),
-    "sigmoid": lambda a, t, x: _sigmoid(x),
-    "silu": lambda a, t, x: x * _sigmoid(x),
+    "sigmoid": lambda a, t, x: sigmoid(x),
+    "silu": lambda a, t, x: x * sigmoid(x),
     "softmax": lambda a, t, x: _softmax(x),
     "tanh": lambda a, t, x: np.tanh(x),
 }
