@@ -167,6 +167,64 @@ def test_what_would_mix_tokens_is_refused(op):
         program.shapes({"table": np.ones((3, 5), np.float32)})
 
 
+PLANES = {"w": pack_rows(np.ones((9, 5), np.uint8))}
+QUANTIZERS = [{"quantizer": "sign"}, *({"quantizer": "unit", "bits": k} for k in range(1, 9))]
+QUANTIZERS += [{"quantizer": "absmax", "bits": k} for k in (8, 16)]
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_planes_and_inputs_of_their_own_survive_json(kind):
+    step = dense(attributes={"planes": [1, 2, 4], "input": kind}, tensors={"weight": "w"})
+    program = Program.from_json(Program("x", (5,), (step,), "y").to_json())
+    assert program.steps == (step,)
+    assert program.shapes(PLANES)["y"] == (3,)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"planes": 3}, "planes=3: needs 1 to 8 integers"),
+        ({"planes": []}, "needs 1 to 8 integers"),
+        ({"planes": [1] * 9}, "needs 1 to 8 integers"),
+        ({"planes": [1, 0, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [1, True, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [1, 2.0, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [128, 127, 1]}, "sum is at most 255"),
+        ({"planes": [1, 1]}, r"has shape \(9, 8\): needs \(6, 8\)"),
+        ({"input": "sign"}, "input='sign': needs a quantizer, one of 'sign', 'unit', 'absmax'"),
+        ({"input": {}}, "needs a quantizer"),
+        ({"input": {"quantizer": ["sign"]}}, "needs a quantizer"),
+        ({"input": {"quantizer": "sgn"}}, "needs a quantizer"),
+        ({"input": {"quantizer": "sign", "bits": 1}}, "'sign' takes quantizer"),
+        ({"input": {"quantizer": "unit"}}, "'unit' takes bits and quantizer"),
+        ({"input": {"quantizer": "unit", "bits": 8, "scale": 1}}, "'unit' takes bits and quantizer"),
+        ({"input": {"quantizer": "unit", "bits": 9}}, "its bits are one of 1, 2, 3, 4, 5, 6, 7, 8"),
+        ({"input": {"quantizer": "unit", "bits": True}}, "its bits are one of"),
+        ({"input": {"quantizer": "absmax", "bits": 4}}, "its bits are one of 8, 16"),
+    ],
+)
+def test_planes_and_inputs_that_do_not_fit_are_named(attributes, message):
+    step = dense(attributes={"planes": [1, 1, 1]} | attributes, tensors={"weight": "w"})
+    with pytest.raises(FormatError, match=message):
+        Program("x", (5,), (step,), "y").shapes(PLANES)
+
+
+def test_sums_that_do_not_fit_32_bits_are_refused():
+    def shapes(inputs, **more):
+        attributes = {"in_features": inputs, "out_features": 1, **more}
+        program = Program("x", (inputs,), (dense(attributes=attributes, tensors={"weight": "w"}),), "y")
+        return program.shapes({"w": pack_rows(np.ones((1, inputs), np.uint8))})
+
+    most = 2**31 // (2**15 - 1)
+    absmax = {"quantizer": "absmax", "bits": 16}
+    assert shapes(most, input=absmax)["y"] == (1,)
+    with pytest.raises(FormatError, match=f"sums over {most + 1} inputs do not fit 32 bits"):
+        shapes(most + 1, input=absmax)
+    with pytest.raises(FormatError, match="do not fit 32 bits"):
+        shapes(2**31 // (255 * 255) + 1, planes=[255])
+    assert shapes(2**31 // (255 * 255), planes=[255])["y"] == (1,)
+
+
 def test_bits_beyond_a_row_are_refused():
     tensors = TENSORS | {"w": TENSORS["w"].copy()}
     tensors["w"][1, 0] |= 1 << 5

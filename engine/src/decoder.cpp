@@ -61,9 +61,13 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     }
     ++uses[at(output_)];
     names_ = std::move(program.names);
+    const auto bytes_of = [&](const Step& step) {
+        const auto planes = static_cast<std::int64_t>(step.planes.size());
+        return BitMatrix::bytes(widths_[at(step.inputs[0])], planes * widths_[at(step.output)], kernels_);
+    };
     std::size_t bits_bytes = 0;
     for (const Step& step : program.steps) {
-        if (step.op == Op::bit_linear) bits_bytes += BitMatrix::bytes(widths_[at(step.inputs[0])], widths_[at(step.output)], kernels_);
+        if (step.op == Op::bit_linear) bits_bytes += bytes_of(step);
         bits_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     weights_ = Block(bits_bytes, true);
@@ -74,10 +78,10 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         const Step& step = program.steps[i];
         const std::int64_t width = widths_[at(step.output)];
         if (step.op == Op::bit_linear || step.op == Op::linear) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const bool quantize = step.bits != nullptr && (precision_ == Precision::int8 || step.input.given());
             const std::int64_t inputs = widths_[at(step.inputs[0])];
             task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
-            if (step.op == Op::bit_linear) bits += BitMatrix::bytes(inputs, width, kernels_);
+            if (step.op == Op::bit_linear) bits += bytes_of(step);
             while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
                    task.layer->fuse(program.steps[i + 1])) {
                 task.fused += std::string(" + ") + op_name(program.steps[++i].op);
@@ -101,7 +105,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
             caches_.emplace_back(numbers_, step.heads, width / step.heads, context_);
             last_carrier_ = tasks_.size() + 1;
         } else if (gates_of(step.op) > 0) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const bool quantize = step.bits != nullptr && (precision_ == Precision::int8 || step.input.given());
             task.recurrence = std::make_unique<RecurrentLayer>(step, quantize, kernels_, bits);
             bits += RecurrentLayer::bits_bytes(step, kernels_);
             task.states = static_cast<int>(states_.size());

@@ -33,12 +33,17 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
     std::size_t dense_bytes = 0;
-    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && precision_ == Precision::int8; };
+    const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
+    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && quantizes(step); };
+    const auto bytes_of = [&](const Step& step) {
+        const auto planes = static_cast<std::int64_t>(step.planes.size());
+        return BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), planes * shapes_[at(step.output)].back(), kernels_);
+    };
     for (const Step& step : program.steps) {
         for (const int input : step.inputs) {
             if (input >= 0) ++uses[at(input)];
         }
-        if (reads_bits(step)) dense_bytes += BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
+        if (reads_bits(step)) dense_bytes += bytes_of(step);
         dense_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     ++uses[at(output_)];
@@ -51,11 +56,11 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         Task task;
         task.step = step;
         if (is_product(step.op)) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const bool quantize = quantizes(step);
             if (reads_bits(step)) {
                 const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
                 task.dense = std::make_unique<DenseLayer>(step, inputs, outputs, true, kernels_, bits);
-                bits += BitMatrix::bytes(inputs, outputs, kernels_);
+                bits += bytes_of(step);
             } else {
                 task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
             }
@@ -69,8 +74,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
                 ++i;
             }
         } else if (gates_of(step.op) > 0) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
-            task.recurrence = std::make_unique<RecurrentLayer>(step, quantize, kernels_, bits);
+            task.recurrence = std::make_unique<RecurrentLayer>(step, quantizes(step), kernels_, bits);
             bits += RecurrentLayer::bits_bytes(step, kernels_);
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());

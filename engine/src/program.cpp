@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 #include "json.h"
@@ -371,8 +372,53 @@ class StepReader {
         // An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
         if (in > (std::int64_t{1} << 22)) fail("a row of more than 4194304 weights");
         step.plus_minus = choice("values", "pm1", "01");
-        step.bits = bits("weight", out, in, false);
+        const Json* planes = attributes().find("planes");
+        const Json* input = attributes().find("input");
+        if (planes != nullptr) step.planes = plane_counts(*planes);
+        if (input != nullptr) step.input = input_levels(*input);
+        const std::int64_t sum = std::accumulate(step.planes.begin(), step.planes.end(), std::int64_t{0});
+        // 2^22 * 255 * 32767 is far from 64 bits.
+        if ((planes != nullptr || input != nullptr) && in * sum * step.input.largest() >= (std::int64_t{1} << 31)) {
+            fail("its sums over " + std::to_string(in) + " inputs do not fit 32 bits: use fewer bits or smaller planes");
+        }
+        step.bits = bits("weight", static_cast<std::int64_t>(step.planes.size()) * out, in, false);
         if (gates_of(step.op) == 0) step.bias_bits = bits("bias", 1, out, true);
+    }
+
+    std::vector<int> plane_counts(const Json& json) const {
+        constexpr std::size_t most = 8;
+        constexpr std::int64_t most_together = 255;
+        const auto& items = json.items("planes");
+        std::vector<int> counts;
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < std::min(items.size(), most); ++i) {
+            sum += integer(items[i], "planes", 1);
+            counts.push_back(static_cast<int>(integer(items[i], "planes", 1)));
+        }
+        if (items.empty() || items.size() > most || sum > most_together) fail("planes needs 1 to 8 integers whose sum is at most 255");
+        return counts;
+    }
+
+    InputLevels input_levels(const Json& json) const {
+        if (json.kind != Json::Kind::object) fail("input needs an object with a quantizer");
+        const Json* name = json.find("quantizer");
+        const std::string quantizer = name == nullptr ? "" : name->string("quantizer");
+        InputLevels levels;
+        if (quantizer == "sign") {
+            levels.quantizer = InputLevels::Quantizer::sign;
+            levels.bits = 1;
+        } else if (quantizer == "unit" || quantizer == "absmax") {
+            const Json* bits = json.find("bits");
+            if (bits == nullptr) fail("input lacks 'bits'");
+            const bool unit = quantizer == "unit";
+            levels.quantizer = unit ? InputLevels::Quantizer::unit : InputLevels::Quantizer::absmax;
+            levels.bits = static_cast<int>(integer(*bits, "input's bits", 1));
+            if (unit ? levels.bits > 8 : levels.bits != 8 && levels.bits != 16) fail("input's bits: use 1 to 8 of 'unit', 8 or 16 of 'absmax'");
+        } else {
+            fail("input's quantizer='" + quantizer.substr(0, 20) + "': use 'sign', 'unit' or 'absmax'");
+        }
+        if (json.object.size() != (levels.quantizer == InputLevels::Quantizer::sign ? 1u : 2u)) fail("input has what its quantizer does not take");
+        return levels;
     }
 
     std::string where_;
@@ -409,6 +455,16 @@ std::int64_t elements(const Shape& shape) {
     std::int64_t product = 1;
     for (const std::int64_t axis : shape) product *= axis;
     return product;
+}
+
+std::int64_t InputLevels::largest() const {
+    switch (quantizer) {
+        case Quantizer::absent: return 255;
+        case Quantizer::sign: return 1;
+        case Quantizer::unit: return (std::int64_t{1} << bits) - 1;
+        case Quantizer::absmax: return (std::int64_t{1} << (bits - 1)) - 1;
+    }
+    return 0;
 }
 
 std::int64_t row_bytes(std::int64_t bits) {

@@ -65,12 +65,26 @@ struct Window {
     std::int64_t groups = 1;
 };
 
+// What a binary layer's inputs are quantised to before the product; `absent`: what the precision says.
+struct InputLevels {
+    enum class Quantizer { absent, sign, unit, absmax };
+    Quantizer quantizer = Quantizer::absent;
+    int bits = 8;  // of unit and absmax
+
+    bool operator==(const InputLevels&) const = default;
+    bool given() const { return quantizer != Quantizer::absent; }
+    // The largest magnitude of a level.
+    std::int64_t largest() const;
+};
+
 struct Step {
     Op op{};
     int inputs[3] = {-1, -1, -1};  // indices of values
     int output = -1;
     Window window;
     bool plus_minus = false;             // bits read as -1 and +1
+    std::vector<int> planes{1};          // what the planes of a binary layer's weights count
+    InputLevels input;                   // of a binary layer
     bool over_channel = false;           // normalize: the last axis; else the whole example
     bool channels_first = false;         // flatten: order "chw"
     bool of_position = false;            // embedding: of the position, not of the token

@@ -23,7 +23,9 @@ RecurrentLayer::RecurrentLayer(const Step& step, bool quantize, const Kernels& k
 }
 
 std::size_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels) {
-    return step.bits == nullptr ? 0 : BitMatrix::bytes(step.hidden, gates_of(step.op) * step.hidden, kernels);
+    return step.bits == nullptr
+               ? 0
+               : BitMatrix::bytes(step.hidden, static_cast<std::int64_t>(step.planes.size()) * gates_of(step.op) * step.hidden, kernels);
 }
 
 void RecurrentLayer::run(const std::vector<Part>& parts, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const {

@@ -53,7 +53,7 @@ class RecurrentLayer {
     };
 
     // Copies the step's tensors, a binary recurrence's weights to `bits`, where the caller has made room for `bits_bytes`. `quantize`: the hidden
-    // state becomes 8 bits before the product (binary ones only).
+    // state becomes whole numbers before the product (binary ones only).
     RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits);
     static std::size_t bits_bytes(const Step& step, const Kernels& kernels);
 

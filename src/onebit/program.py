@@ -21,6 +21,10 @@ ROW_ALIGNMENT_BITS = 64
 MAX_AXIS = 1 << 24
 MAX_VALUE_ELEMENTS = 1 << 31
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+# The sums of a binary layer whose inputs are whole numbers are 32-bit integers.
+MAX_SUM = (1 << 31) - 1
+MAX_PLANES = 8
+MAX_PLANES_SUM = 255
 
 
 def row_bytes(bits: int) -> int:
@@ -199,6 +203,9 @@ class _Reader:
         self._read.add(name)
         return self._step.attributes[name]
 
+    def has(self, name: str) -> bool:
+        return name in self._step.attributes
+
     def integer(self, name: str) -> int:
         return self.integers(name, None, 1)[0]
 
@@ -231,14 +238,40 @@ class _Reader:
             raise self.fail(f"{name}={value!r}: use true or false")
         return value
 
-    def has(self, name: str) -> bool:
-        return name in self._step.attributes
-
     def choice(self, name: str, allowed: Sequence[str]) -> str:
         value = self._attribute(name)
         if value not in allowed:
             raise self.fail(f"{name}={value!r}: use {' or '.join(map(repr, allowed))}")
         return str(value)
+
+    def planes(self) -> list[int]:
+        """What the planes of a binary layer's weights count; [1] where the step does not say."""
+        if not self.has("planes"):
+            return [1]
+        value = self._attribute("planes")
+        whole = isinstance(value, list) and all(type(c) is int and c >= 1 for c in value)
+        if not whole or not 1 <= len(value) <= MAX_PLANES or sum(value) > MAX_PLANES_SUM:
+            raise self.fail(
+                f"planes={value!r}: needs 1 to {MAX_PLANES} integers from 1 whose sum is at most {MAX_PLANES_SUM}"
+            )
+        return list(value)
+
+    def largest_level(self) -> int:
+        """The largest level that the attribute `input` quantises to; that of precision "int8" where the step does not say."""
+        if not self.has("input"):
+            return 255
+        value = self._attribute("input")
+        if not isinstance(value, dict) or value.get("quantizer") not in list(QUANTIZERS):
+            raise self.fail(f"input={value!r}: needs a quantizer, one of {', '.join(map(repr, QUANTIZERS))}")
+        widths = QUANTIZERS[value["quantizer"]]
+        taken = {"quantizer", "bits"} if widths else {"quantizer"}
+        if set(value) != taken:
+            raise self.fail(f"input={value!r}: {value['quantizer']!r} takes {' and '.join(sorted(taken))}")
+        if not widths:
+            return 1
+        if type(value["bits"]) is not int or value["bits"] not in widths:
+            raise self.fail(f"input={value!r}: its bits are one of {', '.join(map(str, widths))}")
+        return int((1 << value["bits"]) - 1 if value["quantizer"] == "unit" else (1 << (value["bits"] - 1)) - 1)
 
     def tensor(self, role: str, dtype: type[np.generic], shape: Shape, optional: bool = False) -> None:
         self._read.add(f"tensor {role}")
@@ -273,6 +306,21 @@ class _Reader:
             raise self.fail(f"has what this op does not take: {', '.join(sorted(extra))}")
 
 
+# The quantizers that a binary layer's `input` may name, and the bits that each may have.
+QUANTIZERS: dict[str, tuple[int, ...]] = {"sign": (), "unit": tuple(range(1, 9)), "absmax": (8, 16)}
+
+
+def _binary(r: _Reader, outputs: int, inputs: int, bias: bool = True) -> None:
+    """The bits of a layer whose every output sums over so many inputs."""
+    r.choice("values", ("01", "pm1"))
+    planes, level = r.planes(), r.largest_level()
+    if (r.has("planes") or r.has("input")) and inputs * sum(planes) * level > MAX_SUM:
+        raise r.fail(f"its sums over {inputs} inputs do not fit 32 bits: use fewer bits or smaller planes")
+    r.bits("weight", len(planes) * outputs, inputs)
+    if bias:
+        r.bits("bias", 1, outputs, optional=True)
+
+
 def _same(r: _Reader, x: Shape) -> Shape:
     return x
 
@@ -289,9 +337,7 @@ def _dense(r: _Reader, x: Shape, binary: bool) -> Shape:
     if _last(r, x) != inputs:
         raise r.fail(f"in_features={inputs} but its input has shape {x}")
     if binary:
-        r.choice("values", ("01", "pm1"))
-        r.bits("weight", outputs, inputs)
-        r.bits("bias", 1, outputs, optional=True)
+        _binary(r, outputs, inputs)
     else:
         r.tensor("weight", np.float32, (outputs, inputs))
         r.tensor("bias", np.float32, (outputs,), optional=True)
@@ -324,9 +370,7 @@ def _convolution(r: _Reader, x: Shape, binary: bool) -> Shape:
     height, width = _window(r, x, r.integers("dilation", 2, 1))
     kh, kw = r.integers("kernel_size", 2, 1)
     if binary:
-        r.choice("values", ("01", "pm1"))
-        r.bits("weight", outputs, kh * kw * (inputs // groups))
-        r.bits("bias", 1, outputs, optional=True)
+        _binary(r, outputs, kh * kw * (inputs // groups))
     else:
         r.tensor("weight", np.float32, (outputs, kh, kw, inputs // groups))
         r.tensor("bias", np.float32, (outputs,), optional=True)
@@ -435,8 +479,7 @@ def _recurrence(r: _Reader, x: Shape, gates: int, binary: bool) -> Shape:
     if binary:
         if r.has("eps"):
             r.number("eps")
-        r.choice("values", ("01", "pm1"))
-        r.bits("weight", outputs, hidden)
+        _binary(r, outputs, hidden, bias=False)
         r.tensor("scale", np.float32, (outputs,))
     else:
         r.tensor("weight", np.float32, (outputs, hidden))

@@ -14,7 +14,7 @@ from onebit._engine import Decoder, Engine, isas
 from onebit.errors import FormatError
 from onebit.models import language_decoder
 from onebit.packing.trace import trace
-from onebit.program import Program, Step
+from onebit.program import Program, Step, pack_rows
 from onebit.runtime import reference
 
 ISAS = [isa["name"] for isa in isas() if isa["supported"]]
@@ -410,3 +410,46 @@ def test_each_kind_of_program_has_its_own_runner():
     alone = Program("x", (4, 6), (Step("attention", ("x", "x", "x"), "y", {"heads": 2}),), "y")
     with pytest.raises(ValueError, match="is not tokens"):
         Engine(alone.to_json(), {}, "int8", 1)
+
+
+KINDS = [
+    None,
+    {"quantizer": "sign"},
+    {"quantizer": "unit", "bits": 2},
+    {"quantizer": "absmax", "bits": 8},
+    {"quantizer": "absmax", "bits": 16},
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=st.sampled_from([5, 64, 100]),
+    outputs=st.sampled_from([3, 64, 90]),
+    values=st.sampled_from(["01", "pm1"]),
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+    planes=st.sampled_from([None, [1, 1], [1, 2]]),
+    precision=st.sampled_from(["int8", "float32"]),
+    threads=st.sampled_from([1, 2]),
+    isa=st.sampled_from(ISAS),
+)
+def test_planes_and_inputs_of_their_own(features, outputs, values, kinds, planes, precision, threads, isa):
+    # Two layers of one input: what the first makes of it serves the second only where both quantise alike.
+    rng = np.random.default_rng(features * outputs)
+    count = len(planes or [1])
+    tensors = {
+        "e": rng.standard_normal((30, features)).astype(np.float32),
+        **{name: pack_rows(rng.integers(0, 2, (count * outputs, features))) for name in ("w0", "w1")},
+    }
+    steps = [Step("embedding", ("t",), "x", {"rows": 30, "features": features, "of": "token"}, {"weight": "e"})]
+    for i, kind in enumerate(kinds):
+        attributes = {"in_features": features, "out_features": outputs, "values": values}
+        attributes |= ({} if planes is None else {"planes": planes}) | ({} if kind is None else {"input": kind})
+        steps.append(Step("bit_linear", ("x",), f"y{i}", attributes, {"weight": f"w{i}"}))
+    steps.append(Step("add", ("y0", "y1"), "y"))
+    program = Program("t", (50,), tuple(steps), "y", tokens=True)
+    program.shapes(tensors)
+    ids = rng.integers(0, 30, 50).astype(np.int32)
+    decoder = Decoder(program.to_json(), tensors, precision, threads, isa)
+    expected = reference.run(program, tensors, ids[None], precision)[0]
+    assert relative(whole(decoder, ids), expected) < 2e-5
+    assert relative(one_by_one(decoder, ids), expected) < 2e-5

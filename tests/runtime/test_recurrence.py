@@ -148,6 +148,43 @@ def test_each_gates_sums_are_normalised(kind, values):
 
 
 @pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("eps", [None, 1e-3])
+@pytest.mark.parametrize("quantizer", ["sign", "unit", "absmax"])
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_states_and_weights_as_the_network_was_trained_with_them(kind, quantizer, eps, precision):
+    hidden, planes = 20, [1, 2]
+    x, _, _, program, tensors = binarized(kind, "pm1", hidden)
+    attributes = {"planes": planes, "input": {"quantizer": quantizer}} | ({"eps": eps} if eps else {})
+    if quantizer != "sign":
+        attributes["input"]["bits"] = {"unit": 3, "absmax": 16}[quantizer]
+    recurrent = program.steps[1]
+    step = Step(recurrent.op, ("gates",), "y", {**recurrent.attributes, **attributes}, recurrent.tensors)
+    program = Program("x", x.shape[1:], (program.steps[0], step), "y")
+    bits = np.random.default_rng(1).integers(0, 2, (2, len(tensors["scale"]), hidden))
+    weights = torch.tensor(sum(c * (2 * b - 1) for c, b in zip(planes, bits, strict=True))).float()
+    tensors["bits"] = pack_rows(bits.reshape(-1, hidden))
+    gates = torch.tensor(x) @ torch.tensor(tensors["w_x"]).T + torch.tensor(tensors["b_x"])
+
+    def quantised(h):
+        if quantizer == "sign":
+            return torch.where(h >= 0, 1.0, -1.0)
+        if quantizer == "unit":
+            return (h.clip(0, 1) * 7).round() / 7
+        high = h.abs().amax(-1, keepdim=True).clip(1e-5)
+        return (h * (32767 / high)).round() * (high / 32767)
+
+    def product(h):
+        if h is None:
+            return hidden
+        sums = (quantised(h) @ weights.T).reshape(len(h), -1, hidden)
+        if eps:
+            sums = F.layer_norm(sums, (hidden,), eps=eps)
+        return sums.reshape(len(h), -1) * torch.tensor(tensors["scale"]) + torch.tensor(tensors["b_h"])
+
+    np.testing.assert_allclose(run(program, tensors, x, precision), by_hand(kind, gates, product), rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "float32"])
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_the_first_step_sees_a_state_of_zeros(kind, precision):
     x, layer, _, program, tensors = binarized(kind, "pm1")

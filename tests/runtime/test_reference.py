@@ -63,6 +63,85 @@ def test_convolutions(groups, channels, kernel, stride, padding, dilation, value
     np.testing.assert_allclose(run("conv2d", x, attributes, **floats), expected, rtol=1e-4, atol=1e-4)
 
 
+KINDS = [
+    {"quantizer": "sign"},
+    {"quantizer": "unit", "bits": 1},
+    {"quantizer": "unit", "bits": 3},
+    {"quantizer": "unit", "bits": 8},
+]
+KINDS += [{"quantizer": "absmax", "bits": 8}, {"quantizer": "absmax", "bits": 16}]
+
+
+def quantised(x, kind, axes):
+    """What the networks of the literature compute in training, in PyTorch: levels in float, and their scale."""
+    if kind["quantizer"] == "sign":
+        return torch.where(x >= 0, 1.0, -1.0), torch.tensor(1.0)
+    if kind["quantizer"] == "unit":
+        top = 2.0 ** kind["bits"] - 1
+        return torch.round(x.clamp(0, 1) * top), torch.tensor(1 / top)
+    top = 2.0 ** (kind["bits"] - 1) - 1
+    high = x.abs().amax(axes, keepdim=True).clamp(min=1e-5)
+    # A number over a tensor is the reciprocal times the number in PyTorch, which is rounded twice.
+    return torch.round(x * (torch.tensor(top) / high)).clamp(-top, top), high / top
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind['quantizer']}{kind.get('bits', '')}")
+@pytest.mark.parametrize("planes", [[1], [1, 1], [1, 2, 4]])
+@pytest.mark.parametrize("values", ["01", "pm1"])
+def test_inputs_of_their_own_and_planes_in_both_precisions(values, planes, kind, precision):
+    x = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
+    x[0, 0, 0, :2] = 0.0, -0.0
+    bits = rng.integers(0, 2, (len(planes), 6, 3, 3, 2))
+    bias = rng.integers(0, 2, 6)
+    attributes = {
+        "in_channels": 4, "out_channels": 6, "kernel_size": [3, 3], "stride": [1, 2], "padding": [1] * 4, "dilation": [1, 1],
+        "groups": 2, "values": values, "planes": planes, "input": kind,
+    }  # fmt: skip
+    weight = sum(c * read(plane, values) for c, plane in zip(planes, bits, strict=True))
+    q, scale = quantised(torch.tensor(x), kind, (1, 2, 3))
+    sums = F.conv2d(q.permute(0, 3, 1, 2).double(), weight.permute(0, 3, 1, 2).double(), None, (1, 2), 1, 1, 2)
+    expected = (scale * sums.permute(0, 2, 3, 1) + read(bias, values)).numpy()
+    tensors = {"weight": pack_rows(bits.reshape(len(planes) * 6, 18)), "bias": pack_rows(bias[None])}
+    np.testing.assert_allclose(run("bit_conv2d", x, attributes, precision, **tensors), expected, rtol=1e-6, atol=1e-5)
+
+    rows = x.reshape(3, 5, 24)
+    attributes = {"in_features": 24, "out_features": 6, "values": values, "planes": planes, "input": kind}
+    bits = rng.integers(0, 2, (len(planes), 6, 24))
+    weight = sum(c * read(plane, values) for c, plane in zip(planes, bits, strict=True))
+    q, scale = quantised(torch.tensor(rows), kind, -1)
+    tensors = {"weight": pack_rows(bits.reshape(-1, 24)), "bias": pack_rows(bias[None])}
+    expected = (scale * (q.double() @ weight.double().T) + read(bias, values)).numpy()
+    np.testing.assert_allclose(
+        run("bit_linear", rows, attributes, precision, **tensors), expected, rtol=1e-6, atol=1e-5
+    )
+
+
+def test_what_is_no_number_has_its_level():
+    x = np.array([[np.nan, np.inf, -np.inf, -0.0, 0.5]], np.float32)
+    levels = {
+        "sign": ({"quantizer": "sign"}, [-1, 1, -1, 1, 1]),
+        "unit": ({"quantizer": "unit", "bits": 2}, [0, 3, 0, 0, 2]),
+    }
+    for kind, expected in levels.values():
+        assert reference.quantize_input(x, (1,), kind)[0].tolist() == [expected]
+    assert np.isnan(reference.quantize_input(x, (1,), {"quantizer": "absmax", "bits": 8})[1]).all()
+    small, scale = reference.quantize_input(np.full((1, 2), 1e-6, np.float32), (1,), {"quantizer": "absmax", "bits": 8})
+    assert small.tolist() == [[13, 13]]
+    assert scale.item() == np.float32(1e-5) / np.float32(127)
+
+
+@pytest.mark.parametrize("values", ["01", "pm1"])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_planes_alone_are_the_sum_of_their_layers(values, precision):
+    x = rng.standard_normal((4, 100)).astype(np.float32)
+    bits = rng.integers(0, 2, (2, 8, 100))
+    attributes = {"in_features": 100, "out_features": 8, "values": values}
+    both = run("bit_linear", x, attributes | {"planes": [3, 5]}, precision, weight=pack_rows(bits.reshape(16, 100)))
+    one, other = (run("bit_linear", x, attributes, precision, weight=pack_rows(plane)) for plane in bits)
+    np.testing.assert_allclose(both, 3 * one + 5 * other, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("values", ["01", "pm1"])
 def test_dense_int8_is_exact_on_the_levels(values):
     x = (rng.integers(-127, 128, (4, 100)) / 64).astype(np.float32)

@@ -164,7 +164,7 @@ struct Kernels {
 
     // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
     void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);
-    // q = clip(round_half_even(x * inverse), low, high) + shift
+    // q = clip(round_half_even(x * inverse), low, high) + shift; NaN is low
     void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
 
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x

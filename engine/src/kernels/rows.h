@@ -300,7 +300,7 @@ void row_range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bo
 void row_quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         float v = __builtin_rintf(x[i] * inverse);
-        v = v < low ? low : v;
+        v = v > low ? v : low;  // NaN too is low
         v = v > high ? high : v;
         q[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(v) + shift);
     }

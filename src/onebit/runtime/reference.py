@@ -42,7 +42,7 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
             if step.op in ("bit_linear", "bit_conv2d"):
                 values[step.output] = _binary(step, named, inputs[0], precision)
             elif step.op in RECURRENT_OPS:
-                product = _recurrent_product(step, named, precision)
+                product = recurrent_product(step, named, precision)
                 values[step.output] = recur(step.op, inputs[0], product, step.attributes.get("reverse", False))
             elif step.op == "attention":
                 q, k, v = inputs
@@ -71,6 +71,22 @@ def quantize(x: Array, axes: tuple[int, ...]) -> tuple[NDArray[np.int32], Array]
     return np.where(finite, q, 0).astype(np.int32), np.where(finite, scale, np.float32(np.nan)).astype(np.float32)
 
 
+def quantize_input(x: Array, axes: tuple[int, ...], kind: Mapping[str, Any]) -> tuple[NDArray[np.int32], Array]:
+    """Quantise as a layer's attribute `input` says; as `quantize` else."""
+    one = np.ones([1] * x.ndim, np.float32)
+    if kind["quantizer"] == "sign":
+        return np.where(x >= 0, 1, -1).astype(np.int32), one
+    if kind["quantizer"] == "unit":
+        top = np.float32(2 ** kind["bits"] - 1)
+        q = np.rint(np.clip(np.nan_to_num(x, nan=0.0), 0, 1).astype(np.float32) * top)
+        return q.astype(np.int32), one / top
+    top = np.float32(2 ** (kind["bits"] - 1) - 1)
+    high = np.maximum(np.abs(x).max(axes, keepdims=True), np.float32(1e-5)).astype(np.float32)
+    finite = np.isfinite(high)
+    q = np.where(finite, np.clip(np.rint(x * (top / high)), -top, top), 0).astype(np.int32)
+    return q, np.where(finite, high / top, np.float32(np.nan)).astype(np.float32)
+
+
 def _binary(step: Step, tensors: Mapping[str, NDArray[Any]], x: Array, precision: Precision) -> Array:
     a = step.attributes
     convolution = step.op == "bit_conv2d"
@@ -78,12 +94,15 @@ def _binary(step: Step, tensors: Mapping[str, NDArray[Any]], x: Array, precision
         shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
     else:
         shape = (a["out_features"], a["in_features"])
-    weight = _read_bits(tensors["weight"], math.prod(shape[1:]), a["values"]).reshape(shape)
+    planes = a.get("planes", [1])
+    bits = _read_bits(tensors["weight"], math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
+    weight = np.tensordot(np.array(planes, np.int32), bits, 1)  # (outputs, ...): int32
     bias = _read_bits(tensors["bias"], shape[0], a["values"])[0] if "bias" in tensors else np.zeros(shape[0], np.int32)
     apply = _convolve if convolution else _dense
-    if precision == "float32":
+    if precision == "float32" and "input" not in a:
         return (apply(x, weight.astype(np.float32), a) + bias).astype(np.float32)
-    q, scale = quantize(x, tuple(range(1, x.ndim)) if convolution else (x.ndim - 1,))
+    axes = tuple(range(1, x.ndim)) if convolution else (x.ndim - 1,)
+    q, scale = quantize_input(x, axes, a["input"]) if "input" in a else quantize(x, axes)
     sums = apply(q, weight, a)  # exact: int32
     return (scale * sums.astype(np.float32) + bias.astype(np.float32)).astype(np.float32)
 
@@ -120,7 +139,7 @@ def _normalize(a: Mapping[str, Any], tensors: Mapping[str, Any], x: Array) -> Ar
     return ((x - mean) / np.sqrt(variance + a["eps"])).astype(np.float32)
 
 
-def _recurrent_product(step: Step, tensors: Mapping[str, NDArray[Any]], precision: Precision) -> Product:
+def recurrent_product(step: Step, tensors: Mapping[str, NDArray[Any]], precision: Precision) -> Product:
     """From the hidden states (n, hidden) of a recurrence to their part of its gates."""
     a, weight = step.attributes, tensors["weight"]
     if step.op in ("lstm", "gru"):
