@@ -254,7 +254,8 @@ def k_bit_weights(w: Tensor, bits: int) -> Codes:
         return scaled_sign(w, "layer")
     top = (1 << bits) - 1
     t = torch.tanh(_wide(w))
-    unit = t / (2 * t.abs().max().clamp_min(SMALLEST_SCALE)) + 0.5
+    high = t.abs().max()
+    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # zeros have nothing to be divided by
     codes = 2 * _quantize_unit(unit, bits, _compute_dtype(w)) - top
     return Codes(codes, torch.tensor(1 / top, device=w.device))
 
