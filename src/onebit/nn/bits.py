@@ -60,9 +60,9 @@ def choose_scheme(
         return BinaryNormalized(MeanThreshold(values), normalize=normalize, eps=eps)
     if not isinstance(scheme, Scheme):
         raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")
-    if values != "01" or normalize != "channel":
+    if values != "01" or normalize != "channel" or eps != 1e-5:
         raise ValueError(
-            f"[{layer}] values and normalize are parts of the scheme: give {type(scheme).__name__}(...) them"
+            f"[{layer}] values, normalize and eps are parts of the scheme: give {type(scheme).__name__}(...) them"
         )
     return scheme
 
@@ -100,7 +100,7 @@ def compute(
     """
     scheme: Scheme = layer.scheme
     if scheme.input_normalize:
-        x = _normalize_channels(x) if image else normalize_channel(x)
+        x = _normalized(normalize_channel, x, image)
     factor = None
     if scheme.input_scale:
         factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
@@ -130,7 +130,7 @@ def compute(
         y = y + _channels(bias.to(y.dtype), y, image)
     if scheme.gradients is not None and y.requires_grad:
         y = quantize_gradient(y, scheme.gradients)
-    return y if layer.normalize is None else layer.normalize(y)
+    return y if layer.normalize is None else _normalized(layer.normalize, y, image)
 
 
 def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
@@ -138,6 +138,11 @@ def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
     return v.view(-1, *[1] * (x.dim() - 2)) if image and v.dim() else v
 
 
-def _normalize_channels(x: Tensor) -> Tensor:
-    """`normalize_channel` of images of any number of axes."""
-    return normalize_channel(x) if x.dim() == 4 else normalize_channel(x.movedim(1, -1)).movedim(-1, 1)
+def _normalized(normalize: Callable[[Tensor], Tensor], x: Tensor, image: bool) -> Tensor:
+    """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last."""
+    over = getattr(normalize, "over", "channel")
+    if not image or x.dim() == 4 or over == "batch":
+        return normalize(x)
+    if over == "channel":
+        return normalize(x.movedim(1, -1)).movedim(-1, 1)
+    return normalize(x.flatten(1)).view_as(x)
