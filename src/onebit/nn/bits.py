@@ -80,6 +80,20 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
     layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
 
 
+def binary_layers(model: nn.Module) -> dict[str, Any]:
+    """The binary layers of a model by their names, in the model's order: what has latents, bits and a scheme."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "scheme", None), Scheme) and hasattr(module, "bits")
+    }
+
+
+def output_axis(layer: nn.Module) -> int:
+    """The axis of a layer's weight that its outputs are on."""
+    return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
+
+
 def compute(
     layer: Any,
     x: Tensor,

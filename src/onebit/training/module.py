@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
+from onebit.nn.bits import binary_layers
+from onebit.optim import Bop, Together, bits_and_rest
+from onebit.training.latents import check_latents, clip_gradient, clip_latents, clipped_parameters, pull, set_progress
 from onebit.training.recipe import Recipe, TextRecipe
 
 
 class Classifier(lightning.LightningModule):
-    """Cross-entropy, Adam or AdamW, warm-up and decay; loss and accuracy of each epoch.
+    """Cross-entropy, Adam, AdamW or Bop, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
@@ -37,6 +40,14 @@ class Classifier(lightning.LightningModule):
         self.tokens_per_byte = tokens_per_byte
         self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
         self.epoch_metrics: dict[str, float] = {}
+        self.layers = binary_layers(model)
+        self._progressive = [m for m in model.modules() if isinstance(getattr(m, "progress", None), float)]
+        self._clipped = clipped_parameters(model, self.layers)
+        # What does not go together is said here, before anything is written.
+        if recipe.optimizer == "bop":
+            bits_and_rest(model)
+        if recipe.pull:
+            self._pull()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
@@ -63,13 +74,27 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+        progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
+        set_progress(self._progressive, progress)
         loss = self._measure(batch, "train")
         if not math.isfinite(loss.item()):
             raise OnebitError(
                 f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
                 "use a lower learning_rate; the last epoch's checkpoint stands"
             )
+        if self.recipe.pull:
+            # From nothing to its full strength, so that bits are still free to flip early.
+            loss = loss + self.recipe.pull * progress * self._pull()
         return loss
+
+    def _pull(self) -> Tensor:
+        return torch.stack([pull(layer) for layer in self.layers.values()]).sum()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.recipe.optimizer != "bop":
+            clip_latents(self.layers.values())
+        check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._measure(batch, "val")
@@ -86,9 +111,13 @@ class Classifier(lightning.LightningModule):
         self.log_dict(self.epoch_metrics)
 
     def configure_optimizers(self) -> Any:
-        kind = torch.optim.AdamW if isinstance(self.recipe, TextRecipe) else torch.optim.Adam
-        optimizer = kind(
-            self.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
+        recipe = self.recipe
+        kind = torch.optim.AdamW if isinstance(recipe, TextRecipe) else torch.optim.Adam
+        bits, rest = bits_and_rest(self.model) if recipe.optimizer == "bop" else ([], list(self.parameters()))
+        # Bits alone leave nothing to Adam, which refuses an empty list.
+        adam = [kind(rest, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)] if rest else []
+        optimizer: torch.optim.Optimizer = (
+            Together([*adam, Bop(bits, recipe.bop_gamma, recipe.bop_threshold)]) if bits else adam[0]
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -97,6 +126,8 @@ class Classifier(lightning.LightningModule):
         # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
         if isinstance(self.recipe, TextRecipe) and self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
+        for parameter, share, axis in self._clipped:
+            clip_gradient(parameter, share, axis)
 
     def _rate(self, step: int) -> float:
         """The share of the highest learning rate at a step."""

@@ -29,6 +29,9 @@ class Recipe:
         logit_scale: a constant that multiplies the logits of a binary network; null for none.
         epochs: how often each training image is seen; of text, how many stretches of epoch_steps.
         batch_size: images or texts in a step.
+        optimizer: adam (AdamW for text), or bop, which flips bits without latents and leaves the other parameters to adam; see `onebit.optim.Bop`.
+        bop_gamma, bop_threshold: of bop; the schedule lets gamma rise and fall too.
+        pull: strength at the end of training of a regulariser that pulls latents to the two values of their bits; 0 for none.
         learning_rate: the highest of the schedule.
         weight_decay: the optimiser's.
         warmup: steps (or epochs, see schedule_unit) in which the learning rate rises to its highest.
@@ -46,6 +49,10 @@ class Recipe:
     logit_scale: float | None = None
     epochs: int = 10
     batch_size: int = 64
+    optimizer: Literal["adam", "bop"] = "adam"
+    bop_gamma: float = 1e-4
+    bop_threshold: float = 1e-8
+    pull: float = 0.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup: int = 0
@@ -59,8 +66,15 @@ class Recipe:
     def __post_init__(self) -> None:
         self._at_least(1, "epochs", "batch_size")
         self._at_least(1, "threads", "decay")
-        self._at_least(0, "weight_decay", "warmup", "seed")
+        self._at_least(0, "weight_decay", "warmup", "seed", "pull", "bop_threshold")
         self._above_zero("learning_rate", "logit_scale")
+        _require(0 < self.bop_gamma <= 1, "bop_gamma", self.bop_gamma, "a number above 0, at most 1")
+        for key in ("optimizer", "pull"):
+            fits = self.binary or getattr(self, key) in ("adam", 0)
+            _require(fits, key, getattr(self, key), "it with binary=true only")
+        _require(
+            not (self.pull and self.optimizer == "bop"), "pull", self.pull, "optimizer=adam with it: bop has no latents"
+        )
 
     def _at_least(self, least: int, *keys: str) -> None:
         """Refuse keys with numbers below `least`; null passes where the key's type lets it."""

@@ -65,12 +65,12 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
     torch.set_num_threads(recipe.threads or _cores())
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
+    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte)
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
     write_json(out / "task.json", job.task.to_json())
     write_json(out / "versions.json", _versions())
-    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte)
     folder = out / "checkpoints"
     keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
