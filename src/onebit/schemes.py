@@ -21,6 +21,7 @@ from onebit.binarize import (
     Sign,
     StandardizedSign,
     Ternary,
+    Values,
     WeightQuantizer,
 )
 from onebit.gradients import CLIPPED, Polynomial
@@ -49,6 +50,7 @@ class Scheme:
         nonlinearity: and behind that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's
             quantiser is all there is.
         shortcuts: layers that a residual network's shortcut goes around.
+        branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep one without norms.
         gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.
 
     Raises:
@@ -69,6 +71,7 @@ class Scheme:
     norm: Literal["batch", "group"] | None = "batch"
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "relu"
     shortcuts: int = 2
+    branch_scale: float = 1.0
     gradient_clipping: float | None = None
 
     def __post_init__(self) -> None:
@@ -104,12 +107,21 @@ class Scheme:
 class BinaryNormalized(Scheme):
     """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
 
+    Args:
+        weights: ``"01"`` and ``"pm1"`` stand for `MeanThreshold` of them.
+
     Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
     """
 
+    weights: WeightQuantizer | Values = MeanThreshold()  # type: ignore[assignment]
     bias: Literal["bits", "float"] = "bits"
     normalize: Over | None = "channel"
     norm: Literal["batch", "group"] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, str):
+            object.__setattr__(self, "weights", MeanThreshold(self.weights))
+        super().__post_init__()
 
 
 @dataclass(frozen=True, repr=False)
@@ -227,6 +239,7 @@ class NormFree(Scheme):
     norm: Literal["batch", "group"] | None = None
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "rprelu"
     shortcuts: int = 1
+    branch_scale: float = 0.2
     gradient_clipping: float | None = 0.02
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 import yaml
 
 from onebit.errors import RecipeError
+from onebit.schemes import parse_scheme
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,9 @@ class Recipe:
             raise RecipeError(f"[{where}] {error}") from None
 
 
+MODELS = ("classifier", "mlp", "vgg", "alexnet", "mobile-net")
+
+
 @dataclass(frozen=True)
 class ImageRecipe(Recipe):
     """What decides the training of a classifier of images; optimised by Adam.
@@ -128,7 +132,13 @@ class ImageRecipe(Recipe):
         validation_share: of the training images, to choose the best epoch by; 0: the last epoch counts, test images are only watched.
         train_limit: at most so many training images, balanced over the classes; null for all.
         augment: none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side).
-        kernel_size, widths, hidden, normalize, batch_norm: of the network; see `onebit.models.conv_classifier`.
+        model: classifier (the paper's, `onebit.models.conv_classifier`), or one of the literature's: mlp, vgg, alexnet, mobile-net, or resnet8,
+            resnet20, resnet110, ... (32x32), resnet18, resnet34 (large images).
+        scheme: of the literature's networks, such as XnorNet or DoReFa(weights=1, activations=2); see `onebit.schemes`.
+        width: multiplies the widths of alexnet, mobile-net and the resnets.
+        hybrid: the literature's networks keep their first and last layer float.
+        kernel_size, normalize, batch_norm: of the paper's network; see `onebit.models.conv_classifier`.
+        widths, hidden: of the paper's network, of vgg (both) and mlp (hidden).
     """
 
     data: str = "digits"
@@ -137,6 +147,10 @@ class ImageRecipe(Recipe):
     validation_share: float = 0.0
     train_limit: int | None = None
     augment: Literal["none", "flip", "crop-flip"] = "none"
+    model: str = "classifier"
+    scheme: str = "BinaryNormalized"
+    width: float = 1.0
+    hybrid: bool = True
     kernel_size: int = 3
     widths: str | tuple[int, ...] = "counted"
     hidden: tuple[int, ...] | None = None
@@ -146,6 +160,14 @@ class ImageRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "kernel_size", "train_limit", "image_size", "hidden")
+        self._above_zero("width")
+        depth = self.model.removeprefix("resnet")
+        known = self.model in MODELS or (depth != self.model and depth.isdecimal())
+        _require(known, "model", self.model, f"{', '.join(MODELS)}, or resnet and a depth")
+        try:
+            parse_scheme(self.scheme)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
         _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
         if isinstance(self.widths, str):
             known = self.widths in ("counted", "listed")
