@@ -71,13 +71,29 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
     """Give a layer what it has besides its latents `weight` and `bias`.
 
     `scheme`: what it is made of. `progress`: how far training has come, 0 to 1, for gradients that change on the way; training sets it.
+    `float_weights`: whether the weights are not quantised, but their latents used; training sets it in its first stage, where it has two.
     `normalize`: of its sums, or None. `threshold`: learned, in front of the inputs' signs, (inputs), or None. `gain`: learned, (outputs), or None.
     """
     layer.scheme = scheme
     layer.progress = 0.0
+    layer.float_weights = False
     layer.normalize = None if scheme.normalize is None else Normalize(scheme.normalize, outputs, scheme.eps)
     layer.threshold = nn.Parameter(torch.zeros(inputs)) if scheme.input_shift else None
     layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
+
+
+def binary_layers(model: nn.Module) -> dict[str, Any]:
+    """The binary layers of a model by their names, in the model's order: what has latents, bits and a scheme."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "scheme", None), Scheme) and hasattr(module, "bits")
+    }
+
+
+def output_axis(layer: nn.Module) -> int:
+    """The axis of a layer's weight that its outputs are on."""
+    return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
 
 
 def compute(
@@ -109,7 +125,9 @@ def compute(
     inputs = Codes(x)
     if scheme.activations is not None:
         inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
-    weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
+    weights = Codes(layer.weight)
+    if not layer.float_weights:
+        weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
     scale = weights.scale
     if layer.gain is not None:
         scale = layer.gain if scale is None else scale * layer.gain
