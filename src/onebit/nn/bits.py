@@ -75,9 +75,12 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
     """
     layer.scheme = scheme
     layer.progress = 0.0
-    layer.normalize = None if scheme.normalize is None else Normalize(scheme.normalize, outputs, scheme.eps)
-    layer.threshold = nn.Parameter(torch.zeros(inputs)) if scheme.input_shift else None
-    layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
+    layer.normalize = None
+    if scheme.normalize is not None:
+        # Statistics lie beside the latents, and in their precision, as in PyTorch's own layers.
+        layer.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(layer.weight.device, layer.weight.dtype)
+    layer.threshold = nn.Parameter(layer.weight.new_zeros(inputs)) if scheme.input_shift else None
+    layer.gain = nn.Parameter(layer.weight.new_ones(outputs)) if scheme.gain else None
 
 
 def compute(
@@ -130,7 +133,17 @@ def compute(
         y = y + _channels(bias.to(y.dtype), y, image)
     if scheme.gradients is not None and y.requires_grad:
         y = quantize_gradient(y, scheme.gradients)
-    return y if layer.normalize is None else layer.normalize(y)
+    if layer.normalize is None:
+        return y
+    return _normalize_volume(layer.normalize, y) if image and y.dim() != 4 else layer.normalize(y)
+
+
+def _normalize_volume(normalize: Normalize, y: Tensor) -> Tensor:
+    """A `Normalize`, which takes what has not four axes for rows, over one or three axes of space: (batch, channels, ...)."""
+    if normalize.over == "batch":
+        return normalize(y)  # its axis of channels is 1 in any case
+    result: Tensor = normalize(y.flatten(2).unsqueeze(3))
+    return result.view(y.shape)
 
 
 def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
