@@ -24,7 +24,7 @@ from onebit.binarize import (
     Values,
     WeightQuantizer,
 )
-from onebit.gradients import CLIPPED, Polynomial
+from onebit.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.normalize import OVERS, Over
 
 POLYNOMIAL = Polynomial()
@@ -126,12 +126,12 @@ class BinaryNormalized(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryConnect(Scheme):
-    """Weights by their sign, or at random; float activations; latents clipped to -1..1.
+    """Weights by their sign, or at random (``weights=Sign(IDENTITY, stochastic=True)``); float activations; latents clipped to -1..1.
 
-    Source: Courbariaux et al., arXiv 1511.00363.
+    Source: Courbariaux et al., arXiv 1511.00363, algorithm 1.
     """
 
-    weights: WeightQuantizer = Sign()
+    weights: WeightQuantizer = Sign(IDENTITY)
     clip_latents: float | None = 1.0
 
 
@@ -139,7 +139,7 @@ class BinaryConnect(Scheme):
 class BinaryWeightNetwork(Scheme):
     """Weights by their sign, with their mean magnitude as a scale for each output; float activations.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.1.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.1; `scaled_sign` says what its authors' code does besides.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -147,12 +147,12 @@ class BinaryWeightNetwork(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryNet(Scheme):
-    """Weights and activations by their sign, gradients clipped, batch normalisation and a hard tanh between layers.
+    """Weights and activations by their sign, the activations' gradient clipped, batch normalisation and a hard tanh between layers.
 
-    Source: Courbariaux et al., arXiv 1602.02830.
+    Source: Courbariaux et al., arXiv 1602.02830, algorithm 1. The weights' gradient is the identity: their latents are clipped instead.
     """
 
-    weights: WeightQuantizer = Sign()
+    weights: WeightQuantizer = Sign(IDENTITY)
     activations: ActivationQuantizer | None = Sign()
     clip_latents: float | None = 1.0
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "hardtanh"
@@ -162,7 +162,9 @@ class BinaryNet(Scheme):
 class XnorNet(Scheme):
     """Weights and activations by their sign, with a scale for each output and, from the inputs' magnitudes, for each position.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.2.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.2. The gradient goes through the inputs' magnitudes too. The paper's blocks begin with the
+    batch normalisation; behind the layer before, it stands in the same place. Its authors' code leaves the inputs' magnitudes out:
+    ``input_scale=False``.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -173,10 +175,10 @@ class XnorNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class DoReFa(Scheme):
-    """Weights, activations and gradients of chosen numbers of bits, 1 to 8; 32 leaves them float.
+    """Weights, activations and gradients of chosen numbers of bits.
 
     Args:
-        weights, activations, gradients: numbers of bits, as the paper writes them (W, A, G).
+        weights, activations, gradients: numbers of bits, 1 to 8, as the paper writes them (W, A, G). 32 leaves activations or gradients float.
 
     Source: Zhou et al., arXiv 1606.06160.
     """
@@ -200,7 +202,8 @@ class DoReFa(Scheme):
 class BiRealNet(Scheme):
     """Weights and activations by their sign, a float shortcut around each layer, and a smoother gradient.
 
-    Source: Liu et al., arXiv 1808.00278.
+    Source: Liu et al., arXiv 1808.00278, and its authors' PyTorch code, whose weights have the clipped gradient; the paper's has their mean magnitude
+    as a factor too.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -213,7 +216,7 @@ class BiRealNet(Scheme):
 class ReActNet(Scheme):
     """Bi-Real Net with learned thresholds in front of the signs (RSign) and learned shifts and slopes behind the layers (RPReLU).
 
-    Source: Liu et al., arXiv 2003.03488.
+    Source: Liu et al., arXiv 2003.03488, and its authors' code. A threshold is subtracted here and its negative added there.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -227,9 +230,10 @@ class ReActNet(Scheme):
 class NormFree(Scheme):
     """ReActNet without batch normalisation: weights standardised before their sign, a learned gain, gradients clipped adaptively.
 
-    ``NormFree(norm="group")`` is the variant with group normalisation.
+    ``NormFree(norm="group")`` adds a group normalisation, which the paper has not.
 
-    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215.
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its script for ImageNet. What that code
+    multiplies whole blocks with (alpha, beta) is the network's to do.
     """
 
     weights: WeightQuantizer = StandardizedSign()
@@ -260,7 +264,8 @@ class BitNet(Scheme):
 class BitNet158(BitNet):
     """BitNet with weights of -1, 0 and +1.
 
-    Source: Ma et al., arXiv 2402.17764.
+    Source: Ma et al., arXiv 2402.17764. Its authors normalise the inputs by their root mean square; here, as in BitNet, the mean is taken from
+    them too.
     """
 
     weights: WeightQuantizer = Ternary()

@@ -108,7 +108,7 @@ def compute(
     if scheme.input_scale:
         factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
     if layer.threshold is not None:
-        x = x - _channels(layer.threshold, x, image)
+        x = x - _channels(layer.threshold.to(x.dtype), x, image)
     inputs = Codes(x)
     if scheme.activations is not None:
         inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
