@@ -77,9 +77,12 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
     layer.scheme = scheme
     layer.progress = 0.0
     layer.float_weights = False
-    layer.normalize = None if scheme.normalize is None else Normalize(scheme.normalize, outputs, scheme.eps)
-    layer.threshold = nn.Parameter(torch.zeros(inputs)) if scheme.input_shift else None
-    layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
+    layer.normalize = None
+    if scheme.normalize is not None:
+        # Statistics lie beside the latents, and in their precision, as in PyTorch's own layers.
+        layer.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(layer.weight.device, layer.weight.dtype)
+    layer.threshold = nn.Parameter(layer.weight.new_zeros(inputs)) if scheme.input_shift else None
+    layer.gain = nn.Parameter(layer.weight.new_ones(outputs)) if scheme.gain else None
 
 
 def binary_layers(model: nn.Module) -> dict[str, Any]:
