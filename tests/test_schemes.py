@@ -75,7 +75,11 @@ def test_dorefa_takes_numbers_of_bits():
     scheme = DoReFa(1, 32, 32)
     assert (scheme.weights, scheme.activations, scheme.gradients) == (KBitWeights(1), None, None)
     assert dataclasses.replace(DoReFa(3, 5), norm=None).activations == KBitActivations(5)
-    assert repr(DoReFa(3)) == "DoReFa(weights=KBitWeights(bits=3))"
+    for scheme in (DoReFa(3), DoReFa(activations=32), DoReFa(2, 8, 4), DoReFa(activations=AbsMax(8))):
+        assert "KBit" not in repr(scheme)
+    assert repr(DoReFa(2, 8, 4)) == "DoReFa(weights=2, activations=8, gradients=4)"
+    assert parse_scheme(repr(DoReFa(2, 8, 4))) == DoReFa(2, 8, 4)
+    assert parse_scheme(repr(DoReFa(activations=32))) == DoReFa(activations=None)
 
 
 def test_a_representation_names_what_differs():
