@@ -138,9 +138,11 @@ def compute(
     if bias is not None and scheme.bias == "bits":
         bias = binarize(bias, scheme.weights.values)
     plain = inputs.scale is None and (scheme.bias == "bits" or (scale is None and factor is None))
-    y = product(inputs.codes, weights.codes, bias if plain else None)
+    # Codes of 16 bits are wider than a bfloat16 layer's weights; its sums are of its own precision again.
+    codes = weights.codes if scheme.activations is None else weights.codes.to(inputs.codes.dtype)
+    y = product(inputs.codes, codes, bias if plain else None)
     if inputs.scale is not None:
-        y = y * inputs.scale.to(y.dtype)
+        y = (y * inputs.scale.to(y.dtype)).to(weights.codes.dtype)
         if bias is not None and scheme.bias == "bits":
             y = y + _channels(bias, y, image)
     if scale is not None:
