@@ -96,6 +96,23 @@ def output_axis(layer: nn.Module) -> int:
     return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
 
 
+def normalized_inputs(layer: Any, x: Tensor, image: bool) -> Tensor:
+    """A layer's inputs, normalised over the channels where its scheme does so."""
+    if not layer.scheme.input_normalize:
+        return x
+    return _normalize_channels(x) if image else normalize_channel(x)
+
+
+def quantize_inputs(layer: Any, x: Tensor, image: bool) -> Codes:
+    """What a layer multiplies its weights with: the inputs, shifted by its learned thresholds and quantised, as its scheme says."""
+    if layer.threshold is not None:
+        x = x - _channels(layer.threshold.to(x.dtype), x, image)
+    if layer.scheme.activations is None:
+        return Codes(x)
+    axes = tuple(range(1, x.dim())) if image else (-1,)
+    return layer.scheme.activations(x, axes, layer.training, layer.progress)
+
+
 def compute(
     layer: Any,
     x: Tensor,
@@ -115,16 +132,11 @@ def compute(
         axis: of the weight's outputs.
     """
     scheme: Scheme = layer.scheme
-    if scheme.input_normalize:
-        x = _normalize_channels(x) if image else normalize_channel(x)
+    x = normalized_inputs(layer, x, image)
     factor = None
     if scheme.input_scale:
         factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
-    if layer.threshold is not None:
-        x = x - _channels(layer.threshold.to(x.dtype), x, image)
-    inputs = Codes(x)
-    if scheme.activations is not None:
-        inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
+    inputs = quantize_inputs(layer, x, image)
     weights = Codes(layer.weight)
     if not layer.float_weights:
         weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
