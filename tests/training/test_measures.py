@@ -17,7 +17,7 @@ from onebit.training.measures import SAMPLED_BITS, input_gradient, sampled_bits,
 
 TINY = ImageRecipe(
     data="digits", channels=1, model="vgg", scheme="BinaryNet", widths=(6, 8), hidden=(16,), epochs=3, train_limit=120,
-    batch_size=40, learning_rate=4e-2, threads=1, precision="float32",
+    batch_size=10, learning_rate=1e-1, threads=1, precision="float32",
 )  # fmt: skip
 
 

@@ -60,26 +60,31 @@ def choose_scheme(
         return BinaryNormalized(MeanThreshold(values), normalize=normalize, eps=eps)
     if not isinstance(scheme, Scheme):
         raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")
-    if values != "01" or normalize != "channel":
+    if values != "01" or normalize != "channel" or eps != 1e-5:
         raise ValueError(
-            f"[{layer}] values and normalize are parts of the scheme: give {type(scheme).__name__}(...) them"
+            f"[{layer}] values, normalize and eps are parts of the scheme: give {type(scheme).__name__}(...) them"
         )
     return scheme
 
 
-def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
+def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int, axis: int = 0) -> None:
     """Give a layer what it has besides its latents `weight` and `bias`.
 
     `scheme`: what it is made of. `progress`: how far training has come, 0 to 1, for gradients that change on the way; training sets it.
     `float_weights`: whether the weights are not quantised, but their latents used; training sets it in its first stage, where it has two.
+    `output_axis`: the axis of the weight that the outputs are on.
     `normalize`: of its sums, or None. `threshold`: learned, in front of the inputs' signs, (inputs), or None. `gain`: learned, (outputs), or None.
     """
     layer.scheme = scheme
+    layer.output_axis = axis
     layer.progress = 0.0
     layer.float_weights = False
-    layer.normalize = None if scheme.normalize is None else Normalize(scheme.normalize, outputs, scheme.eps)
-    layer.threshold = nn.Parameter(torch.zeros(inputs)) if scheme.input_shift else None
-    layer.gain = nn.Parameter(torch.ones(outputs)) if scheme.gain else None
+    layer.normalize = None
+    if scheme.normalize is not None:
+        # Statistics lie beside the latents, and in their precision, as in PyTorch's own layers.
+        layer.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(layer.weight.device, layer.weight.dtype)
+    layer.threshold = nn.Parameter(layer.weight.new_zeros(inputs)) if scheme.input_shift else None
+    layer.gain = nn.Parameter(layer.weight.new_ones(outputs)) if scheme.gain else None
 
 
 def binary_layers(model: nn.Module) -> dict[str, Any]:
@@ -91,16 +96,11 @@ def binary_layers(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def output_axis(layer: nn.Module) -> int:
-    """The axis of a layer's weight that its outputs are on."""
-    return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
-
-
 def normalized_inputs(layer: Any, x: Tensor, image: bool) -> Tensor:
     """A layer's inputs, normalised over the channels where its scheme does so."""
     if not layer.scheme.input_normalize:
         return x
-    return _normalize_channels(x) if image else normalize_channel(x)
+    return _normalized(normalize_channel, x, image)
 
 
 def quantize_inputs(layer: Any, x: Tensor, image: bool) -> Codes:
@@ -160,7 +160,7 @@ def compute(
         y = y + _channels(bias.to(y.dtype), y, image)
     if scheme.gradients is not None and y.requires_grad:
         y = quantize_gradient(y, scheme.gradients)
-    return y if layer.normalize is None else layer.normalize(y)
+    return y if layer.normalize is None else _normalized(layer.normalize, y, image)
 
 
 def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
@@ -168,6 +168,11 @@ def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
     return v.view(-1, *[1] * (x.dim() - 2)) if image and v.dim() else v
 
 
-def _normalize_channels(x: Tensor) -> Tensor:
-    """`normalize_channel` of images of any number of axes."""
-    return normalize_channel(x) if x.dim() == 4 else normalize_channel(x.movedim(1, -1)).movedim(-1, 1)
+def _normalized(normalize: Callable[[Tensor], Tensor], x: Tensor, image: bool) -> Tensor:
+    """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last."""
+    over = getattr(normalize, "over", "channel")
+    if not image or x.dim() == 4 or over == "batch":
+        return normalize(x)
+    if over == "channel":
+        return normalize(x.movedim(1, -1)).movedim(-1, 1)
+    return normalize(x.flatten(1)).view_as(x)

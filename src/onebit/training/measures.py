@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from onebit.nn.bits import binary_layers, normalized_inputs, output_axis, quantize_inputs
+from onebit.nn.bits import binary_layers, normalized_inputs, quantize_inputs
 from onebit.training.callbacks import EpochTable
 
 # So many bits of a layer tell a share to a quarter of a percent.
@@ -35,7 +35,7 @@ def weight_gradient(layer: Any) -> float:
     w = layer.weight.detach().clone().requires_grad_()
     # Draws of its own, for a training that is measured is to be the training that is not.
     with torch.enable_grad(), torch.random.fork_rng():
-        codes = layer.scheme.weights(w, output_axis(layer), True, layer.progress).codes
+        codes = layer.scheme.weights(w, layer.output_axis, True, layer.progress).codes
         # A gradient of no form: one that is the same everywhere is taken away where weights are standardised.
         given = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes)
         (passed,) = torch.autograd.grad(codes, w, given)
