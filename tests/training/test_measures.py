@@ -137,6 +137,11 @@ def test_every_scheme_is_measured(name, tmp_path):
         assert (row["input_gradient"] == "") == (SCHEMES[name]().activations is None)
 
 
+def test_without_latents_none_are_at_a_limit(tmp_path):
+    run = train(TINY.override({"optimizer": "bop", "epochs": 1}), tmp_path / "a", progress=False)
+    assert {row["clipped"] for row in rows_of(run.path)} == {""}
+
+
 def test_embeddings_are_measured_without_inputs():
     layer = BinaryEmbedding(10, 4)
     assert input_gradient(layer, torch.tensor([1, 2])) is None

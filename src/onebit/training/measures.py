@@ -96,7 +96,8 @@ class Measures(lightning.Callback):
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         rows = []
         for name, layer in binary_layers(pl_module.model).items():
-            bits, limit = sampled_bits(layer), layer.scheme.clip_latents
+            bits = sampled_bits(layer)
+            limit = None if pl_module.recipe.optimizer == "bop" else layer.scheme.clip_latents  # bop has no latents
             shares = {
                 "ones": bits.float().mean().item(),
                 "flipped": (bits != self._bits[name]).float().mean().item(),
