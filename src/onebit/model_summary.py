@@ -19,7 +19,17 @@ from onebit.program import row_bytes
 from onebit.schemes import Scheme
 from onebit.tables import lay_out
 
-_HEADINGS = ("layer", "kind", "parameters", "bits", "float32 bytes", "packed bytes", "1-bit MACs", "float MACs", "output")
+_HEADINGS = (
+    "layer",
+    "kind",
+    "parameters",
+    "bits",
+    "float32 bytes",
+    "packed bytes",
+    "1-bit MACs",
+    "float MACs",
+    "output",
+)
 _NUMBERS = (2, 3, 4, 5, 6, 7)
 
 
@@ -340,7 +350,9 @@ def _run(model: nn.Module, layers: list[tuple[str, nn.Module]], inputs: list[Ten
                 return _watch(lambda: model(*inputs), model, layers)
     except Exception as error:  # a model may raise anything
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
-        raise OnebitError(f"[summary] {type(model).__name__} does not run on an input of shape {shapes}: {error}") from None
+        raise OnebitError(
+            f"[summary] {type(model).__name__} does not run on an input of shape {shapes}: {error}"
+        ) from None
     finally:
         for module, state in training.items():
             module.training = state
