@@ -131,13 +131,16 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
     names, latents = zip(
         *[(name, p.detach()) for name, layer in layers.items() for p in latents_of(layer)], strict=True
     )
-    largest = torch.stack(torch._foreach_norm(list(latents), float("inf")))
-    finite = torch.isfinite(largest).tolist()
-    if not all(finite):
-        at = finite.index(False)
-        raise OnebitError(
-            f"[train] the latents of {names[at]} hold {largest[at].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
-        )
+    # A norm is the quickest look at a tensor; where it overflows the tensor may still be finite.
+    norms = torch.stack(torch._foreach_norm(list(latents)))
+    if bool(torch.isfinite(norms).all()):
+        return
+    for name, latent in zip(names, latents, strict=True):
+        wrong = latent[~torch.isfinite(latent)]
+        if len(wrong):
+            raise OnebitError(
+                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
+            )
 
 
 def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
