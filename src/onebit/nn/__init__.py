@@ -7,6 +7,7 @@ from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvT
 from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
 from onebit.nn.linear import BinaryLinear
 from onebit.nn.normalize import Normalize
+from onebit.nn.recurrent import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
 from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
 
 __all__ = [
@@ -16,11 +17,15 @@ __all__ = [
     "BinaryConv3d",
     "BinaryConvTranspose2d",
     "BinaryEmbedding",
+    "BinaryGRU",
+    "BinaryLSTM",
     "BinaryLinear",
+    "BinaryRecurrence",
     "BinarySeparableConv2d",
     "BinaryTransformerBlock",
     "Bits",
     "CausalAttention",
+    "ImageRows",
     "KeyValueCache",
     "Normalize",
     "RPReLU",
