@@ -104,6 +104,40 @@ pool = {"kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
         (IMAGE, [Step("max_pool2d", ("x",), "y", pool | {"stride": [0, 1]})], "integers from 1"),
         (IMAGE, [Step("max_pool2d", ("x",), "y", pool | {"stride": 2})], "list of 2 integers"),
         ((1 << 20, 1 << 20), [Step("relu", ("x",), "y")], "more than"),
+        ((5,), [Step("normalize", ("x",), "y", {"over": "channel", "eps": 1e-60})], "finite number above 0"),
+        ((5,), [Step("normalize", ("x",), "y", {"over": "channel", "eps": 10**400})], "finite number above 0"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 1, "high": 1})], "low=1.0 is not below high=1.0"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 0})], "lacks the attribute 'high'"),
+        ((5,), [Step("clip", ("x",), "y", {"low": float("nan"), "high": 1})], "low=nan: needs a finite number"),
+        ((5,), [Step("clip", ("x",), "y", {"low": True, "high": 1})], "low=True: needs a finite number"),
+        ((5,), [Step("clip", ("x",), "y", {"low": 0, "high": 10**400})], "needs a finite number"),
+        ((6,), [Step("prelu", ("x",), "y", {}, {"slope": "f"})], r"has shape \(5,\): needs \(6,\)"),
+        ((5,), [Step("prelu", ("x",), "y")], "lacks its tensor 'slope'"),
+        ((5,), [Step("multiply", ("x",), "y")], "has 1 inputs: needs 2"),
+        (
+            IMAGE,
+            [Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+            "needs equal ones, or 1 as the second's last axis",
+        ),
+        (
+            (5,),
+            [Step("mean_magnitude", ("x",), "y", pool | {"dilation": [1, 1]})],
+            "needs \\(height, width, channels\\)",
+        ),
+        (IMAGE, [Step("mean_magnitude", ("x",), "y", pool)], "lacks the attribute 'dilation'"),
+        (IMAGE, [Step("mean_magnitude", ("x",), "y", pool | {"dilation": [6, 1]})], "does not fit"),
+        (IMAGE, [Step("avg_pool2d", ("x",), "y", pool)], "lacks the attribute 'count_include_pad'"),
+        (IMAGE, [Step("avg_pool2d", ("x",), "y", pool | {"count_include_pad": 1})], "use true or false"),
+        (
+            IMAGE,
+            [Step("avg_pool2d", ("x",), "y", pool | {"count_include_pad": True, "padding": [0, 0, 0, 2]})],
+            "smaller than kernel_size",
+        ),
+        (IMAGE, [Step("last", ("x",), "y")], "needs \\(time, channels\\)"),
+        ((5,), [Step("rows", ("x",), "y")], "needs \\(height, width, channels\\)"),
+        ((5,), [Step("group_normalize", ("x",), "y", {"groups": 2, "eps": 1e-5})], "groups=2 does not divide its 5"),
+        ((5,), [Step("group_normalize", ("x",), "y", {"groups": 0, "eps": 1e-5})], "needs integers from 1"),
+        ((1, 1, 1, 5), [Step("group_normalize", ("x",), "y", {"groups": 1, "eps": 1e-5})], "its input has shape"),
     ],
 )
 def test_what_does_not_fit_is_named(shape, steps, message):
@@ -123,6 +157,72 @@ def test_what_does_not_fit_is_named(shape, steps, message):
 def test_convolutions_that_do_not_fit_are_named(changes, message):
     with pytest.raises(FormatError, match=message):
         Program("x", IMAGE, (conv(**changes),), "y").shapes(CONV_TENSORS)
+
+
+@pytest.mark.parametrize("op", ["avg_pool2d", "last", "rows", "mean_pool", "max_pool2d"])
+def test_what_would_mix_tokens_is_refused(op):
+    embed = Step("embedding", ("x",), "e", {"rows": 3, "features": 5, "of": "token"}, {"weight": "table"})
+    program = Program("x", (7,), (embed, Step(op, ("e",), "y")), "y", tokens=True)
+    with pytest.raises(FormatError, match="has no meaning for tokens"):
+        program.shapes({"table": np.ones((3, 5), np.float32)})
+
+
+PLANES = {"w": pack_rows(np.ones((9, 5), np.uint8))}
+QUANTIZERS = [{"quantizer": "sign"}, *({"quantizer": "unit", "bits": k} for k in range(1, 9))]
+QUANTIZERS += [{"quantizer": "absmax", "bits": k} for k in (8, 16)]
+
+
+@pytest.mark.parametrize("kind", QUANTIZERS)
+def test_planes_and_inputs_of_their_own_survive_json(kind):
+    step = dense(attributes={"planes": [1, 2, 4], "input": kind}, tensors={"weight": "w"})
+    program = Program.from_json(Program("x", (5,), (step,), "y").to_json())
+    assert program.steps == (step,)
+    assert program.shapes(PLANES)["y"] == (3,)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"planes": 3}, "planes=3: needs 1 to 8 integers"),
+        ({"planes": []}, "needs 1 to 8 integers"),
+        ({"planes": [1] * 9}, "needs 1 to 8 integers"),
+        ({"planes": [1, 0, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [1, True, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [1, 2.0, 1]}, "needs 1 to 8 integers"),
+        ({"planes": [128, 127, 1]}, "sum is at most 255"),
+        ({"planes": [1, 1]}, r"has shape \(9, 8\): needs \(6, 8\)"),
+        ({"input": "sign"}, "input='sign': needs a quantizer, one of 'sign', 'unit', 'absmax'"),
+        ({"input": {}}, "needs a quantizer"),
+        ({"input": {"quantizer": ["sign"]}}, "needs a quantizer"),
+        ({"input": {"quantizer": "sgn"}}, "needs a quantizer"),
+        ({"input": {"quantizer": "sign", "bits": 1}}, "'sign' takes quantizer"),
+        ({"input": {"quantizer": "unit"}}, "'unit' takes bits and quantizer"),
+        ({"input": {"quantizer": "unit", "bits": 8, "scale": 1}}, "'unit' takes bits and quantizer"),
+        ({"input": {"quantizer": "unit", "bits": 9}}, "its bits are one of 1, 2, 3, 4, 5, 6, 7, 8"),
+        ({"input": {"quantizer": "unit", "bits": True}}, "its bits are one of"),
+        ({"input": {"quantizer": "absmax", "bits": 4}}, "its bits are one of 8, 16"),
+    ],
+)
+def test_planes_and_inputs_that_do_not_fit_are_named(attributes, message):
+    step = dense(attributes={"planes": [1, 1, 1]} | attributes, tensors={"weight": "w"})
+    with pytest.raises(FormatError, match=message):
+        Program("x", (5,), (step,), "y").shapes(PLANES)
+
+
+def test_sums_that_do_not_fit_32_bits_are_refused():
+    def shapes(inputs, **more):
+        attributes = {"in_features": inputs, "out_features": 1, **more}
+        program = Program("x", (inputs,), (dense(attributes=attributes, tensors={"weight": "w"}),), "y")
+        return program.shapes({"w": pack_rows(np.ones((1, inputs), np.uint8))})
+
+    most = 2**31 // (2**15 - 1)
+    absmax = {"quantizer": "absmax", "bits": 16}
+    assert shapes(most, input=absmax)["y"] == (1,)
+    with pytest.raises(FormatError, match=f"sums over {most + 1} inputs do not fit 32 bits"):
+        shapes(most + 1, input=absmax)
+    with pytest.raises(FormatError, match="do not fit 32 bits"):
+        shapes(2**31 // (255 * 255) + 1, planes=[255])
+    assert shapes(2**31 // (255 * 255), planes=[255])["y"] == (1,)
 
 
 def test_bits_beyond_a_row_are_refused():

@@ -12,7 +12,7 @@ namespace {
 
 // Tokens that pass through the program at once: enough to share each expanded weight, few enough to stay small.
 constexpr std::size_t most_rows = 256;
-// The same behind the last attention, where values are widest.
+// The same behind the last attention or recurrence, where values are widest.
 constexpr std::size_t most_wanted_rows = 96;
 // Sums of products of bytes over so many tokens fit in 32 bits: 2^16 * 255 * 127 < 2^31.
 constexpr std::int64_t most_int8_tokens = std::int64_t{1} << 16;
@@ -61,9 +61,14 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     }
     ++uses[at(output_)];
     names_ = std::move(program.names);
+    const auto bytes_of = [&](const Step& step) {
+        const auto planes = static_cast<std::int64_t>(step.planes.size());
+        return BitMatrix::bytes(widths_[at(step.inputs[0])], planes * widths_[at(step.output)], kernels_);
+    };
     std::size_t bits_bytes = 0;
     for (const Step& step : program.steps) {
-        if (step.op == Op::bit_linear) bits_bytes += BitMatrix::bytes(widths_[at(step.inputs[0])], widths_[at(step.output)], kernels_);
+        if (step.op == Op::bit_linear) bits_bytes += bytes_of(step);
+        bits_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     weights_ = Block(bits_bytes, true);
     std::uint8_t* bits = weights_.data();
@@ -73,10 +78,10 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         const Step& step = program.steps[i];
         const std::int64_t width = widths_[at(step.output)];
         if (step.op == Op::bit_linear || step.op == Op::linear) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const bool quantize = step.bits != nullptr && (precision_ == Precision::int8 || step.input.given());
             const std::int64_t inputs = widths_[at(step.inputs[0])];
             task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
-            if (step.op == Op::bit_linear) bits += BitMatrix::bytes(inputs, width, kernels_);
+            if (step.op == Op::bit_linear) bits += bytes_of(step);
             while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
                    task.layer->fuse(program.steps[i + 1])) {
                 task.fused += std::string(" + ") + op_name(program.steps[++i].op);
@@ -93,10 +98,19 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + width);
             task.shift.assign(step.bias, step.bias + width);
+        } else if (step.op == Op::prelu) {
+            task.scale.assign(step.weight, step.weight + width);
         } else if (step.op == Op::attention) {
             task.cache = static_cast<int>(caches_.size());
             caches_.emplace_back(numbers_, step.heads, width / step.heads, context_);
-            last_attention_ = tasks_.size() + 1;
+            last_carrier_ = tasks_.size() + 1;
+        } else if (gates_of(step.op) > 0) {
+            const bool quantize = step.bits != nullptr && (precision_ == Precision::int8 || step.input.given());
+            task.recurrence = std::make_unique<RecurrentLayer>(step, quantize, kernels_, bits);
+            bits += RecurrentLayer::bits_bytes(step, kernels_);
+            task.states = static_cast<int>(states_.size());
+            states_.emplace_back(task.recurrence->state_size());
+            last_carrier_ = tasks_.size() + 1;
         }
         if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
         tasks_.push_back(std::move(task));
@@ -104,20 +118,20 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     std::vector<const Step*> steps;
     std::vector<bool> read(widths_.size(), false);
     for (const Task& task : tasks_) steps.push_back(&task.step);
-    for (std::size_t i = last_attention_; i < tasks_.size(); ++i) {
+    for (std::size_t i = last_carrier_; i < tasks_.size(); ++i) {
         for (const int input : tasks_[i].step.inputs) {
             if (input > 0) read[at(input)] = true;
         }
     }
     read[at(output_)] = true;
-    for (std::size_t i = 0; i < last_attention_; ++i) {
+    for (std::size_t i = 0; i < last_carrier_; ++i) {
         if (read[at(tasks_[i].step.output)]) kept_.push_back(tasks_[i].step.output);
     }
     aside_.resize(kept_.size());
     std::vector<std::int64_t> sizes(widths_.size(), 0);
     for (std::size_t i = 0; i < tasks_.size(); ++i) {
         const int value = tasks_[i].step.output;
-        sizes[at(value)] = value_bytes(value, i < last_attention_ ? most_rows : most_wanted_rows);
+        sizes[at(value)] = value_bytes(value, i < last_carrier_ ? most_rows : most_wanted_rows);
     }
     placed_ = plan_memory(steps, sizes, output_);
     check_memory(placed_.bytes, options.memory_cap);
@@ -135,8 +149,9 @@ std::vector<PlanLine> Decoder::plan() const {
         const Task& task = tasks_[i];
         const int value = task.step.output;
         PlanLine line{op_name(task.step.op) + task.fused, names_[at(value)], {context_, widths_[at(value)]}, "", placed_.offsets[at(value)], 0, 0};
-        line.bytes = value_bytes(value, i < last_attention_ ? most_rows : most_wanted_rows);
+        line.bytes = value_bytes(value, i < last_carrier_ ? most_rows : most_wanted_rows);
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
+        if (task.recurrence) line.how = task.recurrence->how(), line.weight_bytes = static_cast<std::int64_t>(task.recurrence->bytes());
         line.weight_bytes +=
             static_cast<std::int64_t>(task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size()));
         lines.push_back(std::move(line));
@@ -146,14 +161,16 @@ std::vector<PlanLine> Decoder::plan() const {
 
 std::size_t Decoder::memory_bytes() const {
     const std::lock_guard lock(mutex_);
-    std::size_t sum = scratch_.bytes() + scores_.bytes() + arena_.bytes();
+    std::size_t sum = scratch_.bytes() + recurrent_scratch_.bytes() + scores_.bytes() + arena_.bytes();
     for (const auto& buffer : aside_) sum += buffer.bytes();
     for (const Task& task : tasks_) {
+        if (task.recurrence) sum += task.recurrence->bytes();
         sum +=
             (task.layer ? task.layer->bytes() : 0) + task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
     }
     for (const Sequence& sequence : sequences_) {
         for (const AttentionCache& cache : sequence.caches) sum += cache.bytes();
+        for (const States& states : sequence.states) sum += states.bytes();
     }
     return sum;
 }
@@ -163,6 +180,7 @@ int Decoder::open() {
     auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.open; });
     if (free == sequences_.end()) free = sequences_.emplace(sequences_.end());
     free->caches = caches_;  // may fail: the place is taken behind it
+    free->states = states_;
     free->open = true;
     free->length = 0;
     return static_cast<int>(free - sequences_.begin());
@@ -230,10 +248,10 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
     }
     const std::size_t piece = std::min(wanted.size(), most_wanted_rows);
     prepared_ = nullptr;
-    for (std::size_t i = 0; i < last_attention_; ++i) run_task(tasks_[i], rows);
+    for (std::size_t i = 0; i < last_carrier_; ++i) run_task(tasks_[i], rows);
 
-    // Behind the last attention only the rows that are asked for go on, a piece at a time: their values are set aside, because the pieces share
-    // buffers.
+    // Behind the last attention or recurrence only the rows that are asked for go on, a piece at a time: their values are set aside, because the
+    // pieces share buffers.
     std::vector<float*> aside;
     for (std::size_t k = 0; k < kept_.size(); ++k) {
         const std::int64_t width = widths_[at(kept_[k])];
@@ -252,7 +270,7 @@ std::int64_t Decoder::run_rows(const std::vector<Row>& rows, float* out) {
             std::copy(from, from + static_cast<std::int64_t>(count) * widths_[at(kept_[k])], value(kept_[k]));
         }
         prepared_ = nullptr;
-        for (std::size_t i = last_attention_; i < tasks_.size(); ++i) run_task(tasks_[i], some);
+        for (std::size_t i = last_carrier_; i < tasks_.size(); ++i) run_task(tasks_[i], some);
         const float* result = value(output_);
         out = std::copy(result, result + static_cast<std::int64_t>(count) * outputs(), out);
     }
@@ -278,11 +296,41 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
         case Op::bit_embedding:
         case Op::embedding: embed(task, rows, y); return;
         case Op::attention: attend(task, rows, y); return;
+        case Op::bit_gru:
+        case Op::bit_lstm:
+        case Op::gru:
+        case Op::lstm: recur(task, rows, y); return;
         case Op::add: {
             const float* other = value(step.inputs[1]);
             parallel(pool_, n * 8, count, [&](std::int64_t r, int) { kernels_.add(x + r * width, other + r * width, width, y + r * width); });
             return;
         }
+        case Op::multiply: {
+            const float* factors = value(step.inputs[1]);
+            const bool equal = widths_[at(step.inputs[1])] == width;
+            parallel(pool_, n * 8, count, [&](std::int64_t r, int) {
+                if (equal) return kernels_.multiply(x + r * width, factors + r * width, width, y + r * width);
+                kernels_.scale(x + r * width, width, factors[r], y + r * width);
+            });
+            return;
+        }
+        case Op::mean_magnitude: {
+            const std::int64_t features = widths_[at(step.inputs[0])];
+            for (std::int64_t r = 0; r < count; ++r) y[r] = kernels_.mean_magnitude(x + r * features, features);
+            return;
+        }
+        case Op::group_normalize: {
+            const std::int64_t group = width / step.groups;
+            each_row([&](const float* from, float* to) {
+                for (std::int64_t i = 0; i < width; i += group) kernels_.normalize(from + i, group, step.eps, to + i);
+            });
+            return;
+        }
+        case Op::clip: each_row([&](const float* from, float* to) { kernels_.clip(from, width, step.low, step.high, to); }); return;
+        case Op::prelu: kernels_.prelu(x, count, static_cast<int>(width), task.scale.data(), y); return;
+        case Op::sigmoid: each_row([&](const float* from, float* to) { kernels_.sigmoid(from, width, to); }); return;
+        case Op::silu: each_row([&](const float* from, float* to) { kernels_.silu(from, width, to); }); return;
+        case Op::tanh: each_row([&](const float* from, float* to) { kernels_.tanh(from, width, to); }); return;
         case Op::gelu: each_row([&](const float* from, float* to) { kernels_.gelu(from, width, to); }); return;
         case Op::normalize: each_row([&](const float* from, float* to) { kernels_.normalize(from, width, step.eps, to); }); return;
         case Op::relu: each_row([&](const float* from, float* to) { kernels_.relu(from, width, to); }); return;
@@ -315,6 +363,25 @@ void Decoder::embed(const Task& task, const std::vector<Row>& rows, float* y) co
     }
 }
 
+void Decoder::recur(const Task& task, const std::vector<Row>& rows, float* y) {
+    const std::int64_t gates = widths_[at(task.step.inputs[0])], hidden = widths_[at(task.step.output)];
+    const std::int64_t size = task.recurrence->state_size();
+    const float* x = value(task.step.inputs[0]);
+    std::vector<RecurrentLayer::Part> parts;
+    for (std::size_t r = 0; r < rows.size();) {
+        std::size_t end = r + 1;
+        while (end < rows.size() && rows[end].sequence == rows[r].sequence) ++end;
+        States& states = sequences_[at(rows[r].sequence)].states[at(task.states)];
+        states.reserve(rows[end - 1].position + 1);
+        const std::int64_t first = rows[r].position, row = static_cast<std::int64_t>(r);
+        parts.push_back(
+            {static_cast<std::int64_t>(end - r), x + row * gates, gates, states.at(first - 1), states.at(first), size, y + row * hidden, hidden});
+        r = end;
+    }
+    task.recurrence->run(parts, pool_, scratch_, recurrent_scratch_);
+    prepared_ = nullptr;  // scratch_ holds this product's input now
+}
+
 void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     const std::int64_t width = widths_[at(task.step.output)], heads = task.step.heads, features = width / heads;
     const float* q = value(task.step.inputs[0]);
@@ -335,8 +402,8 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
     // Rows that stand behind each other in one text read the same keys and values.
     std::vector<std::pair<std::int64_t, int>> groups;  // first row, how many
     for (std::size_t r = 0; r < rows.size(); ++r) {
-        // Behind the last attention only the rows whose outputs are asked for go on.
-        if (at(task.cache) + 1 == caches_.size() && !rows[r].wanted) continue;
+        // Where nothing behind it looks back, only the rows whose outputs are asked for go on.
+        if (&task == &tasks_[last_carrier_ - 1] && !rows[r].wanted) continue;
         const bool joins = !groups.empty() && groups.back().first + groups.back().second == static_cast<std::int64_t>(r) &&
                            groups.back().second < most_queries && rows[r].sequence == rows[r - 1].sequence;
         if (joins) {

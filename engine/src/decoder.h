@@ -1,4 +1,4 @@
-// Runs a program over tokens: prompts in one pass, then a token after the other, with the keys and values of each sequence kept.
+// Runs a program over tokens: prompts in one pass, then a token after the other, with the keys and values, or the states, of each sequence kept.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,7 @@
 #include "memory_plan.h"
 #include "options.h"
 #include "program.h"
+#include "recurrent_layer.h"
 #include "thread_pool.h"
 
 namespace onebit {
@@ -51,15 +52,18 @@ class Decoder {
     struct Task {
         Step step;
         std::unique_ptr<DenseLayer> layer;
+        std::unique_ptr<RecurrentLayer> recurrence;
         std::string fused;                       // the names of the steps that it took in
-        std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own
+        std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own; the slope of a prelu
         std::vector<std::uint8_t> bits;          // of a binary embedding
         int cache = -1;                          // of an attention
+        int states = -1;                         // of a recurrence
     };
     struct Sequence {
         bool open = false;
         std::int64_t length = 0;
         std::vector<AttentionCache> caches;
+        std::vector<States> states;
     };
     struct Row {
         int sequence;
@@ -74,6 +78,7 @@ class Decoder {
     void run_task(const Task& task, const std::vector<Row>& rows);
     void embed(const Task& task, const std::vector<Row>& rows, float* y) const;
     void attend(const Task& task, const std::vector<Row>& rows, float* y);
+    void recur(const Task& task, const std::vector<Row>& rows, float* y);
     float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
     std::int64_t value_bytes(int index, std::size_t rows) const;
 
@@ -84,9 +89,10 @@ class Decoder {
     std::vector<std::int64_t> widths_;  // of each value
     int output_ = 0;
     std::vector<Task> tasks_;
-    std::size_t last_attention_ = 0;      // behind it only the rows whose outputs are asked for are computed
+    std::size_t last_carrier_ = 0;        // the end of the last attention or recurrence: behind it only the rows that are asked for are computed
     std::vector<int> kept_;               // values that are read behind it
     std::vector<AttentionCache> caches_;  // empty ones, of each attention
+    std::vector<States> states_;          // the same of each recurrence
     std::vector<std::string> names_;      // of values
     MemoryPlan placed_;
     Block arena_;    // all values, for as many rows as one pass takes
@@ -96,6 +102,7 @@ class Decoder {
     std::vector<Sequence> sequences_;
     ThreadPool pool_;
     DenseScratch scratch_;
+    RecurrentScratch recurrent_scratch_;
     const Task* prepared_ = nullptr;  // whose input stands quantised in scratch_
     mutable std::mutex mutex_;
 };

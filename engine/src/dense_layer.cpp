@@ -29,9 +29,13 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
     : kernels_(kernels),
       quantize_(quantize),
       plus_minus_(step.plus_minus),
+      planes_(step.planes),
+      levels_(step.input),
+      digits_(digits_of(step.input)),
       inputs_(inputs),
       outputs_(outputs),
-      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, outputs, bits)) {
+      plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * outputs),
+      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits)) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
@@ -95,118 +99,145 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     e.bias = bias_.data();
     e.scale = scale_.data();
     e.shift = shift_.data();
-    const auto sums_size = static_cast<std::size_t>(rows * stride);
+    const std::int64_t lines = rows * digits_;
+    const auto sums_size = static_cast<std::size_t>(lines * stride);
     if (!quantize_) {
         scratch.sums.reserve(sums_size);
         multiply_floats(x, rows, pool, scratch);
-        parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) {
-            kernels_.finish_float(scratch.sums.data() + r * stride, static_cast<int>(outputs_), e, y + r * outputs_);
+        parallel(pool, rows * plane_outputs_ * 8, rows, [&](std::int64_t r, int) {
+            float* sums = scratch.sums.data() + r * stride;
+            combine_planes(planes_, outputs_, sums);
+            kernels_.finish_float(sums, static_cast<int>(outputs_), e, y + r * outputs_);
         });
         return;
     }
     const BitLayout& layout = kernels_.layout;
     const std::int64_t length = bits_.padded_inputs();
-    const bool few = rows <= layout.most_rows && inputs_ <= layout.most_inputs;
+    const bool few = lines <= layout.most_rows && inputs_ <= layout.most_inputs;
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
     scratch.sums8.reserve(sums_size);
-    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(rows)));
-    if (!again) scratch.levels.reserve(static_cast<std::size_t>(rows * length + slack_bytes));
+    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(lines)));
+    if (!again) scratch.levels.reserve(static_cast<std::size_t>(lines * length + slack_bytes));
     if (!few) {
         for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
     }
-    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
+    const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     const std::int64_t prepared_bytes = bits_.prepared_bytes();
+    const std::int64_t work = lines * plane_outputs_ * inputs_;
     if (rows >= least_rows_of_a_thread * pool.threads()) {
         // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
         const std::int64_t at_once = few ? std::clamp<std::int64_t>(prepared_at_once / prepared_bytes / image_positions, 1, 10) * image_positions
                                          : (rows + pool.threads() - 1) / pool.threads();
         const std::int64_t pieces = (rows + at_once - 1) / at_once;
         if (few) {
-            for (auto& thread : scratch.threads) thread.prepared.reserve(static_cast<std::size_t>(at_once * prepared_bytes));
+            for (auto& thread : scratch.threads) thread.prepared.reserve(static_cast<std::size_t>(at_once * digits_ * prepared_bytes));
         }
-        parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
+        parallel(pool, work, pieces, [&](std::int64_t piece, int thread) {
             const std::int64_t first = piece * at_once, end = std::min(rows, first + at_once);
+            const std::int64_t first_line = first * digits_, end_line = end * digits_;
             for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, few, scratch);
             if (few) {
                 std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
-                for (std::int64_t r = first; r < end; ++r) prepare_row(r, prepared + (r - first) * prepared_bytes, scratch);
-                bits_.multiply(0, bits_.units(), prepared, end - first, scratch.sums8.data() + first * stride, stride);
+                for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, scratch);
+                bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
             }
-            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first, end, thread, scratch);
+            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, scratch);
             for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
         });
         return;
     }
-    if (few) scratch.prepared.reserve(static_cast<std::size_t>(rows * prepared_bytes));
+    if (few) scratch.prepared.reserve(static_cast<std::size_t>(lines * prepared_bytes));
     if (!again) {
-        parallel(pool, rows * inputs_ * 8, rows, [&](std::int64_t r, int) {
+        parallel(pool, lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
             quantize_row(x, r, few, scratch);
-            if (few) prepare_row(r, scratch.prepared.data() + r * prepared_bytes, scratch);
+            for (std::int64_t i = r * digits_; i < (r + 1) * digits_ && few; ++i) {
+                prepare_line(i, scratch.prepared.data() + i * prepared_bytes, scratch);
+            }
         });
     }
     if (few) {
-        multiply_few(rows, pool, scratch);
+        multiply_few(lines, pool, scratch);
     } else {
-        parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, rows, thread, scratch); });
+        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, scratch); });
     }
-    parallel(pool, rows * outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
+    parallel(pool, lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
 }
 
 void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
     const std::int64_t stride = bits_.padded_inputs();
+    const float* from = x + r * inputs_;
     Range range;
-    kernels_.range(x + r * inputs_, inputs_, &range.largest_bits, &range.negative);
-    const Quantizer q(range);
-    DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
-    std::uint8_t* to = scratch.levels.data() + r * stride;
-    row.scale = q.scale;
-    row.finite = q.finite;
-    row.is_signed = range.negative;
-    row.total = 0;
-    const int shift = few ? (range.negative ? 0 : -signed_shift) : (range.negative ? signed_shift : 0);
-    std::fill(to + inputs_, to + stride, std::uint8_t{0});
-    if (!q.finite) {
-        std::fill(to, to + inputs_, std::uint8_t{0});
+    if (needs_range(levels_)) kernels_.range(from, inputs_, &range.largest_bits, &range.negative);
+    const Quantizer q(levels_, range);
+    std::uint8_t* first = scratch.levels.data() + r * digits_ * stride;
+    for (std::int64_t d = 0; d < digits_; ++d) {
+        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_ + d)];
+        std::uint8_t* to = first + d * stride;
+        row.scale = q.scale;
+        row.finite = q.finite;
+        row.is_signed = q.is_signed && d + 1 == digits_;
+        row.total = 0;
+        std::fill(q.finite ? to + inputs_ : to, to + stride, std::uint8_t{0});
+    }
+    if (!q.finite) return;
+    // Signed bytes where few rows go to the product with bits, else unsigned ones.
+    const auto shift_of = [few](bool is_signed) { return few ? (is_signed ? 0 : -signed_shift) : (is_signed ? signed_shift : 0); };
+    if (digits_ == 2) {
+        q.digits(from, inputs_, shift_of(true), first, first + stride);
+        for (std::int64_t k = 0; k < inputs_; ++k) first[k] = static_cast<std::uint8_t>(first[k] + shift_of(false));
     } else {
-        kernels_.quantize(x + r * inputs_, inputs_, q.inverse, q.low, q.high, shift, to);
+        q.bytes(kernels_, from, inputs_, shift_of(q.is_signed), first);
     }
     if (!plus_minus_) return;
-    for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
+    for (std::int64_t d = 0; d < digits_; ++d) {
+        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_ + d)];
+        const std::uint8_t* to = first + d * stride;
+        const int shift = shift_of(row.is_signed);
+        for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
+    }
 }
 
-void DenseLayer::prepare_row(std::int64_t r, std::uint8_t* prepared, const DenseScratch& scratch) const {
-    const std::uint8_t* levels = scratch.levels.data() + r * bits_.padded_inputs();
+void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const {
+    const std::uint8_t* levels = scratch.levels.data() + line * bits_.padded_inputs();
     kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
+void DenseLayer::settle(std::int64_t line, bool few, DenseScratch& scratch) const {
+    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(line)];
+    std::int32_t* sums = scratch.sums8.data() + line * sums_stride();
+    // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
+    if (few != row.is_signed) {
+        const int sign = few ? 1 : -1;
+        for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] += sign * offset_sums_[static_cast<std::size_t>(o)];
+    }
+    if (!plus_minus_) return;
+    // sum (2b - 1) q
+    for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
+}
+
 void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
-    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r)];
-    std::int32_t* sums = scratch.sums8.data() + r * sums_stride();
+    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_)];
+    std::int32_t* sums = scratch.sums8.data() + r * digits_ * sums_stride();
     float* to = y + r * outputs_;
     if (!row.finite) {
         std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
         return;
     }
-    // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
-    Epilogue own = e;
-    if (few && !row.is_signed) {
-        for (std::int64_t o = 0; o < outputs_; ++o) sums[o] += offset_sums_[static_cast<std::size_t>(o)];
-    } else if (!few && row.is_signed) {
-        own.offset = offset_sums_.data();
+    for (std::int64_t d = 0; d < digits_; ++d) settle(r * digits_ + d, few, scratch);
+    for (std::int64_t o = 0; o < plane_outputs_ && digits_ == 2; ++o) {
+        // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
+        const auto upper = static_cast<std::uint32_t>(sums[sums_stride() + o]) * 256u;
+        sums[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) + upper);
     }
-    if (plus_minus_) {
-        // sum (2b - 1) q
-        for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * (sums[o] - (own.offset != nullptr ? own.offset[o] : 0)) - row.total;
-        own.offset = nullptr;
-    }
-    kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), own, to);
+    combine_planes(planes_, outputs_, sums);
+    kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
 }
 
-void DenseLayer::multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const {
+void DenseLayer::multiply_few(std::int64_t lines, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
     // Reading bits is so fast that waking a thread pays later than elsewhere.
-    parallel(pool, rows * outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
-        bits_.multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, scratch.prepared.data(), rows, scratch.sums8.data(),
+    parallel(pool, lines * plane_outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
+        bits_.multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, scratch.prepared.data(), lines, scratch.sums8.data(),
                        sums_stride());
     });
 }
@@ -215,18 +246,18 @@ int DenseLayer::blocks_of(std::int64_t p) const {
     return static_cast<int>(std::min<std::int64_t>(panel_outputs, bits_.padded_outputs() - p * panel_outputs) / block_outputs);
 }
 
-void DenseLayer::multiply_panel(std::int64_t p, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const {
+void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const {
     const std::int64_t length = bits_.padded_inputs(), stride = sums_stride(), first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
     const int blocks = blocks_of(p);
     bits_.expand(p * panel_blocks, blocks, panel);
-    for (; row < end; row += kernels_.rows_at_once) {
+    for (; line < end; line += kernels_.rows_at_once) {
         const std::uint8_t* from[max_rows];
-        const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - row));
-        for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (row + i) * length;
-        kernels_.product_int8(from, count, segments, panel, blocks, scratch.sums8.data() + row * stride + first, stride);
+        const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - line));
+        for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (line + i) * length;
+        kernels_.product_int8(from, count, segments, panel, blocks, scratch.sums8.data() + line * stride + first, stride);
     }
 }
 
@@ -236,7 +267,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
     if (!bits_.empty() && rows <= few_float_rows && kernels_.product_bits_float != nullptr) {
         const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
-        parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int) {
+        parallel(pool, rows * plane_outputs_ * inputs_, pieces, [&](std::int64_t piece, int) {
             const std::int64_t unit = bits_.units() * piece / pieces, end = bits_.units() * (piece + 1) / pieces;
             for (std::int64_t r = 0; r < rows; ++r) bits_.multiply(unit, end, x + r * inputs_, plus_minus_, scratch.sums.data() + r * stride);
         });
@@ -245,8 +276,8 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     if (!bits_.empty()) {
         for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(bits_.padded_inputs() * panel_outputs));
     }
-    const std::int64_t panels = (outputs_ + panel_outputs - 1) / panel_outputs;
-    parallel(pool, rows * outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
+    const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
+    parallel(pool, rows * plane_outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
         const std::int64_t first = p * panel_outputs;
         const float* panel = weights_.data() + first * inputs_;
         int blocks = panel_blocks;
@@ -267,7 +298,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
 
 std::int64_t DenseLayer::sums_stride() const {
     // Bits come in whole units, floats in whole panels.
-    return bits_.empty() ? (outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : bits_.padded_outputs();
+    return bits_.empty() ? (plane_outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : bits_.padded_outputs();
 }
 
 std::size_t DenseLayer::bytes() const {

@@ -20,6 +20,7 @@ struct DenseScratch {
     Buffer<std::uint8_t> prepared;  // the same as products with bits take them
     Buffer<std::int32_t> sums8;
     Buffer<float> sums;
+    // A row of levels of two digits is two of these, the lower digits' and the upper ones'.
     struct Row {
         float scale = 1.0f;
         bool is_signed = false;
@@ -39,7 +40,8 @@ struct DenseScratch {
 
 class DenseLayer {
   public:
-    // Copies the step's tensors, a binary layer's to `bits`, where the caller has made room. `quantize`: 8-bit inputs (binary layers only).
+    // Copies the step's tensors, a binary layer's to `bits`, where the caller has made room for all planes. `quantize`: inputs become whole numbers
+    // (binary layers only).
     DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
     // Fuse a normalisation or ReLU; false where that is not possible.
@@ -49,7 +51,9 @@ class DenseLayer {
     void run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const;
     bool quantizes() const { return quantize_; }
     // Whether what this layer prepares of an input serves another one of the same input.
-    bool prepares_for(const DenseLayer& other) const { return quantize_ && other.quantize_ && plus_minus_ == other.plus_minus_; }
+    bool prepares_for(const DenseLayer& other) const {
+        return quantize_ && other.quantize_ && plus_minus_ == other.plus_minus_ && levels_ == other.levels_;
+    }
     // The kernel and the layout of its weights, for people.
     std::string how() const;
     std::size_t bytes() const;
@@ -58,10 +62,13 @@ class DenseLayer {
     // `few`: the row goes to multiply_few, else to multiply_panel.
     void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
     void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
-    void multiply_few(std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
-    void prepare_row(std::int64_t row, std::uint8_t* prepared, const DenseScratch& scratch) const;
-    // Rows from `row` to `end` with a panel of outputs.
-    void multiply_panel(std::int64_t panel, std::int64_t row, std::int64_t end, int thread, DenseScratch& scratch) const;
+    void multiply_few(std::int64_t lines, ThreadPool& pool, DenseScratch& scratch) const;
+    // The sums of a row of digits without what shifts added to them.
+    void settle(std::int64_t line, bool few, DenseScratch& scratch) const;
+    // A line is a row of digits: rows, or twice as many.
+    void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
+    // Lines from `line` to `end` with a panel of outputs.
+    void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
     int blocks_of(std::int64_t panel) const;
     std::int64_t sums_stride() const;  // from a row's sums to the next's
@@ -69,11 +76,15 @@ class DenseLayer {
     const Kernels& kernels_;
     bool quantize_;
     bool plus_minus_;
+    std::vector<int> planes_;
+    InputLevels levels_;
+    std::int64_t digits_;  // bytes of a level
     std::int64_t inputs_, outputs_;
+    std::int64_t plane_outputs_;  // outputs of all planes: rows of weights
     BitMatrix bits_;              // of binary layers
     std::vector<float> weights_;  // of float layers: panels of 64 outputs
     std::vector<float> bias_;
-    std::vector<std::int32_t> offset_sums_;  // 128 * ones of each output
+    std::vector<std::int32_t> offset_sums_;  // 128 * ones of each row of weights
     Epilogue::Norm norm_ = Epilogue::Norm::none;
     bool relu_ = false;
     float eps_ = 0;

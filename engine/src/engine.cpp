@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "cpu.h"
+#include "image_ops.h"
 
 namespace onebit {
 namespace {
@@ -32,12 +33,18 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
     std::size_t dense_bytes = 0;
-    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && precision_ == Precision::int8; };
+    const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
+    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && quantizes(step); };
+    const auto bytes_of = [&](const Step& step) {
+        const auto planes = static_cast<std::int64_t>(step.planes.size());
+        return BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), planes * shapes_[at(step.output)].back(), kernels_);
+    };
     for (const Step& step : program.steps) {
         for (const int input : step.inputs) {
             if (input >= 0) ++uses[at(input)];
         }
-        if (reads_bits(step)) dense_bytes += BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back(), kernels_);
+        if (reads_bits(step)) dense_bytes += bytes_of(step);
+        dense_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     ++uses[at(output_)];
 
@@ -49,11 +56,11 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         Task task;
         task.step = step;
         if (is_product(step.op)) {
-            const bool quantize = precision_ == Precision::int8 && step.bits != nullptr;
+            const bool quantize = quantizes(step);
             if (reads_bits(step)) {
                 const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
                 task.dense = std::make_unique<DenseLayer>(step, inputs, outputs, true, kernels_, bits);
-                bits += BitMatrix::bytes(inputs, outputs, kernels_);
+                bits += bytes_of(step);
             } else {
                 task.layer = std::make_unique<ProductLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], quantize, kernels_, budget);
             }
@@ -66,9 +73,14 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
                 task.fused += std::string(" + ") + op_name(next.op);
                 ++i;
             }
+        } else if (gates_of(step.op) > 0) {
+            task.recurrence = std::make_unique<RecurrentLayer>(step, quantizes(step), kernels_, bits);
+            bits += RecurrentLayer::bits_bytes(step, kernels_);
         } else if (step.op == Op::scale_shift) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
             task.shift.assign(step.bias, step.bias + shapes_[at(step.inputs[0])].back());
+        } else if (step.op == Op::prelu) {
+            task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
         }
         tasks_.push_back(std::move(task));
     }
@@ -97,14 +109,16 @@ std::vector<PlanLine> Engine::plan() const {
         line.bytes = elements(shapes_[value]) * static_cast<std::int64_t>(sizeof(float));
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
         if (task.dense) line.how = task.dense->how(), line.weight_bytes = static_cast<std::int64_t>(task.dense->bytes());
+        if (task.recurrence) line.how = task.recurrence->how(), line.weight_bytes = static_cast<std::int64_t>(task.recurrence->bytes());
         lines.push_back(std::move(line));
     }
     return lines;
 }
 
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + arena_.bytes();
+    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + arena_.bytes();
     for (const Task& task : tasks_) {
+        if (task.recurrence) sum += task.recurrence->bytes();
         sum += task.layer ? task.layer->bytes() : task.dense ? task.dense->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
     }
     return sum;
@@ -167,6 +181,34 @@ void Engine::run_task(const Task& task) {
         }
         case Op::scale: kernels_.scale(x, n, step.factor, y); return;
         case Op::gelu: kernels_.gelu(x, n, y); return;
+        case Op::sigmoid: kernels_.sigmoid(x, n, y); return;
+        case Op::silu: kernels_.silu(x, n, y); return;
+        case Op::tanh: kernels_.tanh(x, n, y); return;
+        case Op::clip: kernels_.clip(x, n, step.low, step.high, y); return;
+        case Op::prelu: kernels_.prelu(x, n / channels, static_cast<int>(channels), task.scale.data(), y); return;
+        case Op::multiply: {
+            const float* factors = value(step.inputs[1]);
+            if (shapes_[at(step.inputs[1])] == shape) return kernels_.multiply(x, factors, n, y);
+            for (std::int64_t r = 0; r < n / channels; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            return;
+        }
+        case Op::mean_magnitude:
+            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)]);
+            for (std::int64_t r = 0; r < n / channels; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            return;
+        case Op::avg_pool2d: average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)]); return;
+        case Op::group_normalize: {
+            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y);
+            const std::int64_t group = channels / step.groups;
+            for (std::int64_t i = 0; i < n; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            return;
+        }
+        case Op::bit_gru:
+        case Op::bit_lstm:
+        case Op::gru:
+        case Op::lstm: task.recurrence->run_whole(x, shape[0], y, pool_, dense_scratch_, recurrent_scratch_); return;
+        case Op::last: std::copy(x + n - channels, x + n, y); return;
+        case Op::rows: std::copy(x, x + n, y); return;
         case Op::softmax:
             for (std::int64_t i = 0; i < n; i += channels) kernels_.softmax(x + i, channels, y + i);
             return;

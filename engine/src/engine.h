@@ -14,6 +14,7 @@
 #include "options.h"
 #include "product_layer.h"
 #include "program.h"
+#include "recurrent_layer.h"
 #include "thread_pool.h"
 
 namespace onebit {
@@ -46,8 +47,9 @@ class Engine {
         Step step;
         std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
         std::unique_ptr<DenseLayer> dense;    // binary products of rows
-        std::string fused;                    // the names of the steps that it took in
-        std::vector<float> scale, shift;      // of a scale_shift on its own
+        std::unique_ptr<RecurrentLayer> recurrence;
+        std::string fused;                // the names of the steps that it took in
+        std::vector<float> scale, shift;  // of a scale_shift on its own; the slope of a prelu
     };
 
     void place_values(std::size_t memory_cap);
@@ -69,6 +71,7 @@ class Engine {
     ThreadPool pool_;
     Scratch scratch_;
     DenseScratch dense_scratch_;
+    RecurrentScratch recurrent_scratch_;
     std::mutex mutex_;
 };
 

@@ -13,8 +13,6 @@ namespace {
 constexpr std::int64_t serial_work = 40'000;
 // Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
 constexpr std::int64_t chunk_sums = 48 * 1024;
-// Below this the largest activation counts as 0: its reciprocal would not be finite.
-constexpr float smallest_largest = 1e-30f;
 
 int round_up(std::int64_t n, int to) {
     return static_cast<int>((n + to - 1) / to * to);
@@ -30,27 +28,20 @@ void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std
     }
 }
 
-Quantizer::Quantizer(const Range& range) {
-    const auto largest = std::bit_cast<float>(range.largest_bits);
-    finite = std::isfinite(largest);
-    high = range.negative ? 127.0f : 255.0f;
-    low = range.negative ? -high : 0.0f;
-    scale = largest > smallest_largest ? largest / high : 1.0f;
-    inverse = largest > smallest_largest ? 1.0f / scale : 0.0f;
-}
-
 std::size_t Scratch::bytes() const {
-    std::size_t sum = levels.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
+    std::size_t sum = levels.bytes() + upper.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
     for (const Thread& thread : threads) {
-        sum += thread.sums8.bytes() + thread.sums.bytes() + thread.finished.bytes() + thread.rows.bytes();
+        sum += thread.sums8.bytes() + thread.upper.bytes() + thread.sums.bytes() + thread.finished.bytes() + thread.rows.bytes();
     }
     return sum;
 }
 
 ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)
-    : kernels_(kernels), quantize_(quantize), plus_minus_(step.plus_minus), window_(step.window) {
+    : kernels_(kernels), quantize_(quantize), plus_minus_(step.plus_minus), planes_(step.planes), levels_(step.input), window_(step.window) {
     channels_ = input.back();
     outputs_ = output.back();
+    const auto planes = static_cast<std::int64_t>(planes_.size());
+    plane_outputs_ = planes * outputs_;
     if (step.op == Op::bit_conv2d || step.op == Op::conv2d) {
         height_ = input[0];
         width_ = input[1];
@@ -75,18 +66,22 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     const std::int64_t row_weights = static_cast<std::int64_t>(segments_.segments) * raw_length_;
     const auto padded_weights = static_cast<std::size_t>(segments_.segments) * static_cast<std::size_t>(segments_.length);
     const std::int64_t group_outputs = outputs_ / window_.groups;
-    for (std::int64_t g = 0; g < window_.groups; ++g) {
+    for (std::int64_t g = 0; g < planes * window_.groups; ++g) {
         for (std::int64_t o = 0; o < group_outputs; o += block_outputs * max_blocks) {
             const auto here = static_cast<int>(std::min<std::int64_t>(group_outputs - o, block_outputs * max_blocks));
             const int blocks = (here + block_outputs - 1) / block_outputs;
-            parts_.push_back({static_cast<int>(g * group_outputs + o), here, blocks, g * group_channels, panel_weights_});
+            parts_.push_back({static_cast<int>(g * group_outputs + o), here, blocks, g % window_.groups * group_channels, panel_weights_});
             panel_weights_ += padded_weights * static_cast<std::size_t>(blocks * block_outputs);
         }
     }
 
     const std::int64_t stored = row_bytes(row_weights);
-    if (quantize && step.op == Op::bit_conv2d && BitConvolution::suits(window_, channels_, outputs_, kernels)) {
-        by_bits_ = std::make_unique<BitConvolution>(step.bits, plus_minus_, window_, channels_, outputs_, out_width_, kernels);
+    const bool sign = levels_.quantizer == InputLevels::Quantizer::sign;
+    if (quantize && step.op == Op::bit_conv2d && !sign && digits_of(levels_) == 1 &&
+        BitConvolution::suits(window_, channels_, plane_outputs_, kernels)) {
+        by_bits_ = std::make_unique<BitConvolution>(step.bits, plus_minus_, window_, channels_, plane_outputs_, out_width_, kernels);
+        output_offsets_.assign(by_bits_->offset_sums(), by_bits_->offset_sums() + plane_outputs_);
+        combine_planes(planes_, outputs_, output_offsets_.data());
     }
     bias_.assign(static_cast<std::size_t>(outputs_), 0.0f);
     if (step.bias_bits != nullptr) {
@@ -98,13 +93,15 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     if (by_bits_) return;
     if (step.bits != nullptr) {
         // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
-        bits_.assign(step.bits, step.bits + outputs_ * stored);
+        bits_.assign(step.bits, step.bits + plane_outputs_ * stored);
         bits_.resize(bits_.size() + slack_bytes);
-        for (std::int64_t o = 0; o < outputs_ && quantize; ++o) {
+        for (std::int64_t o = 0; o < plane_outputs_ && quantize; ++o) {
             std::int64_t ones = 0;
             for (std::int64_t i = 0; i < stored; ++i) ones += std::popcount(bits_[static_cast<std::size_t>(o * stored + i)]);
             offset_sums_.push_back(static_cast<std::int32_t>(signed_shift * (plus_minus_ ? 2 * ones - row_weights : ones)));
         }
+        output_offsets_ = offset_sums_;
+        if (quantize) combine_planes(planes_, outputs_, output_offsets_.data());
     } else {
         weights_.assign(step.weight, step.weight + outputs_ * row_weights);
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs_);
@@ -143,7 +140,7 @@ bool ProductLayer::fuse(const Step& next, const Shape& output) {
     const Window& w = next.window;
     const bool plain =
         w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
-    if (next.op == Op::max_pool2d && plain && images_ == 1 && w.kernel[0] * out_width_ * outputs_ <= 4 * chunk_sums) {
+    if (next.op == Op::max_pool2d && plain && images_ == 1 && w.kernel[0] * out_width_ * plane_outputs_ <= 4 * chunk_sums) {
         pool_height_ = w.kernel[0];
         pool_width_ = w.kernel[1];
         out_height_ = output[0] * pool_height_;  // rows that no window reaches need not be computed
@@ -196,11 +193,10 @@ const Weight* ProductLayer::panels(const std::vector<Weight>& kept, Buffer<Weigh
     return all;
 }
 
-template <class Input>
-void ProductLayer::prepare(const float* x, Input* padded, float inverse, float low, float high, int shift, ThreadPool& pool) const {
+template <class Input, class Convert>
+void ProductLayer::prepare(const float* x, Input* padded, Input zero, const Convert& convert, ThreadPool& pool) const {
     const std::int64_t row = width_ * channels_, padded_row = padded_width_ * channels_;
     const std::int64_t left = window_.padding[2] * channels_, right = window_.padding[3] * channels_;
-    const auto zero = static_cast<Input>(shift);
     parallel(pool, padded_height_ * padded_row * 8, padded_height_, [&](std::int64_t i, int) {
         Input* to = padded + i * padded_row;
         const std::int64_t from = i - window_.padding[0];
@@ -209,11 +205,7 @@ void ProductLayer::prepare(const float* x, Input* padded, float inverse, float l
             return;
         }
         std::fill(to, to + left, zero);
-        if constexpr (std::is_same_v<Input, float>) {
-            std::copy(x + from * row, x + (from + 1) * row, to + left);
-        } else {
-            kernels_.quantize(x + from * row, row, inverse, low, high, shift, to + left);
-        }
+        convert(x + from * row, row, to + left);
         std::fill(to + left + row, to + left + row + right, zero);
     });
 }
@@ -225,9 +217,10 @@ std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& po
 }
 
 template <class Sum>
-void ProductLayer::finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first,
-                          std::int64_t end, float* y, Scratch::Thread& own) const {
-    const auto finish_positions = [&](const Sum* from, std::int64_t n, float* to) {
+void ProductLayer::finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first, std::int64_t end,
+                          float* y, Scratch::Thread& own) const {
+    const auto finish_positions = [&](Sum* from, std::int64_t n, float* to) {
+        for (std::int64_t p = 0; p < n; ++p) combine_planes(planes_, outputs_, from + p * sum_stride);
         if constexpr (std::is_same_v<Sum, float>) {
             for (std::int64_t p = 0; p < n; ++p) kernels_.finish_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
         } else {
@@ -257,20 +250,23 @@ void ProductLayer::finish(const Sum* sums, std::int64_t sum_stride, float scale,
 }
 
 template <class Input, class Weight, class Sum>
-void ProductLayer::convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
+void ProductLayer::convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool,
+                            Scratch& scratch) const {
     const std::int64_t unit_positions = pool_height_ * out_width_;
     const std::int64_t units = out_height_ / pool_height_;
-    // A group's last block may reach into the next group's sums, which are written after it; behind the last group it needs room.
-    const std::int64_t sum_stride = round_up(outputs_, block_outputs) + (window_.groups > 1 ? block_outputs * max_blocks : 0);
+    // A group's last block, or a plane's, may reach into the next one's sums, which are written after it; behind the last it needs room.
+    const std::int64_t sum_stride =
+        round_up(plane_outputs_, block_outputs) + (planes_.size() > 1 || window_.groups > 1 ? block_outputs * max_blocks : 0);
     const std::int64_t per_chunk = units_at_once(chunk_sums / (unit_positions * sum_stride), pool);
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
     Epilogue e = epilogue();
     // A negative scale says that the levels were shifted (see run).
-    if (std::signbit(scale)) e.offset = offset_sums_.data();
+    if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
+    const auto sums_size = static_cast<std::size_t>(per_chunk * unit_positions * sum_stride);
     const auto sums_of = [&](Scratch::Thread& own) {
-        const auto n = static_cast<std::size_t>(per_chunk * unit_positions * sum_stride);
+        const std::size_t n = sums_size;
         if constexpr (std::is_same_v<Sum, float>) {
             return own.sums.reserve(n);
         } else {
@@ -280,6 +276,7 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
     // Memory is taken here, where running out of it is an error; in a worker it would end the process.
     for (Scratch::Thread& own : scratch.threads) {
         sums_of(own);
+        if (upper != nullptr) own.upper.reserve(sums_size);
         if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
     }
 
@@ -288,22 +285,39 @@ void ProductLayer::convolve(const Input* padded, const Weight* panels, float sca
         const std::int64_t first_unit = chunk * per_chunk, end_unit = std::min(units, first_unit + per_chunk);
         const std::int64_t first = first_unit * unit_positions, end = end_unit * unit_positions;
         Sum* sums = sums_of(own);
-        for (const Part& part : parts_) {
-            for (std::int64_t p = first; p < end;) {
-                const Input* rows[max_rows];
-                int count = 0;
-                std::int64_t oy = p / out_width_, ox = p % out_width_;
-                for (; count < kernels_.rows_at_once && p + count < end; ++count) {
-                    rows[count] = padded + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
-                    if (++ox == out_width_) ox = 0, ++oy;
+        const auto multiply = [&](const Input* from, Sum* to) {
+            for (const Part& part : parts_) {
+                for (std::int64_t p = first; p < end;) {
+                    const Input* rows[max_rows];
+                    int count = 0;
+                    std::int64_t oy = p / out_width_, ox = p % out_width_;
+                    for (; count < kernels_.rows_at_once && p + count < end; ++count) {
+                        rows[count] = from + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
+                        if (++ox == out_width_) ox = 0, ++oy;
+                    }
+                    Sum* out = to + (p - first) * sum_stride + part.first;
+                    if constexpr (std::is_same_v<Sum, float>) {
+                        kernels_.product_float(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                    } else {
+                        kernels_.product_int8(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                    }
+                    p += count;
                 }
-                Sum* out = sums + (p - first) * sum_stride + part.first;
-                if constexpr (std::is_same_v<Sum, float>) {
-                    kernels_.product_float(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
-                } else {
-                    kernels_.product_int8(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+            }
+        };
+        multiply(padded, sums);
+        if constexpr (std::is_same_v<Sum, std::int32_t>) {
+            if (upper != nullptr) {
+                // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
+                multiply(upper, own.upper.data());
+                for (std::int64_t p = 0; p < end - first; ++p) {
+                    std::int32_t* lower = sums + p * sum_stride;
+                    const std::int32_t* high = own.upper.data() + p * sum_stride;
+                    for (std::int64_t o = 0; o < plane_outputs_; ++o) {
+                        const auto digits = static_cast<std::uint32_t>(high[o] - offset_sums_[static_cast<std::size_t>(o)]) * 256u;
+                        lower[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(lower[o]) + digits);
+                    }
                 }
-                p += count;
             }
         }
         for (std::int64_t unit = first_unit; unit < end_unit; ++unit) {
@@ -319,13 +333,13 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
     const std::int64_t strips = (out_width_ + strip - 1) / strip;
     const std::int64_t per_chunk = units_at_once(units, pool), chunks = (units + per_chunk - 1) / per_chunk;
     Epilogue e = epilogue();
-    if (image.shift != 0) e.offset = by_bits_->offset_sums();
+    if (image.shift != 0) e.offset = output_offsets_.data();
     for (Scratch::Thread& own : scratch.threads) {
         by_bits_->reserve(strip, own.rows);
         own.sums8.reserve(static_cast<std::size_t>(pool_height_ * strip * sum_stride));
         if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
     }
-    const std::int64_t work = out_height_ * out_width_ * outputs_ * segments_.segments * raw_length_;
+    const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * segments_.segments * raw_length_;
     parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
         const std::int64_t first_unit = i / strips * per_chunk, first = i % strips * strip, end = std::min(out_width_, first + strip);
@@ -362,28 +376,40 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
             const float* from = x;
             if (padded_size != size) {
                 float* padded = scratch.padded.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
-                prepare(x, padded, 0, 0, 0, 0, pool);
+                prepare(x, padded, 0.0f, [](const float* row, std::int64_t n, float* to) { std::copy(row, row + n, to); }, pool);
                 from = padded;
             }
-            convolve<float, float, float>(from, weights, 1.0f, y, pool, scratch);
+            convolve<float, float, float>(from, nullptr, weights, 1.0f, y, pool, scratch);
             continue;
         }
         // Each row of a matrix has a scale of its own, so only a whole image can use the range that its maker has told.
-        const Range range = known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
-        const Quantizer q(range);
+        const Range range = !needs_range(levels_) ? Range() : known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
+        const Quantizer q(levels_, range);
         if (!q.finite) {
             std::fill(y, y + out_size, std::numeric_limits<float>::quiet_NaN());
             scratch.threads[0].range.largest_bits = 0x7FC00000u;
             continue;
         }
         if (by_bits_) {
-            convolve_bits({x, height_, width_, q.inverse, q.low, q.high, range.negative ? 0 : -signed_shift}, q.scale, y, pool, scratch);
+            convolve_bits({x, height_, width_, q.inverse, q.low, q.high, q.is_signed ? 0 : -signed_shift}, q.scale, y, pool, scratch);
             continue;
         }
-        std::uint8_t* levels = scratch.levels.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+        const auto room = static_cast<std::size_t>(padded_size + slack_bytes);
+        std::uint8_t* levels = scratch.levels.reserve(room);
         std::memset(levels + padded_size, 0, slack_bytes);
-        prepare(x, levels, q.inverse, q.low, q.high, range.negative ? signed_shift : 0, pool);
-        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, weights8, range.negative ? -q.scale : q.scale, y, pool, scratch);
+        const int shift = q.is_signed ? signed_shift : 0;
+        if (digits_of(levels_) == 2) {
+            std::uint8_t* upper = scratch.upper.reserve(room);
+            std::memset(upper + padded_size, 0, slack_bytes);
+            const auto both = [&](const float* row, std::int64_t n, std::uint8_t* to) { q.digits(row, n, shift, to, upper + (to - levels)); };
+            std::memset(upper, shift, static_cast<std::size_t>(padded_size));
+            prepare(x, levels, std::uint8_t{0}, both, pool);
+            convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, upper, weights8, q.scale, y, pool, scratch);
+            continue;
+        }
+        const auto convert = [&](const float* row, std::int64_t n, std::uint8_t* to) { q.bytes(kernels_, row, n, shift, to); };
+        prepare(x, levels, static_cast<std::uint8_t>(shift), convert, pool);
+        convolve<std::uint8_t, std::int8_t, std::int32_t>(levels, nullptr, weights8, q.is_signed ? -q.scale : q.scale, y, pool, scratch);
     }
     Range made;
     for (const Scratch::Thread& thread : scratch.threads) made.include(thread.range);
@@ -393,7 +419,7 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
 std::size_t ProductLayer::bytes() const {
     return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() +
            sizeof(float) * (weights_.size() + bias_.size() + kept_.size() + scale_.size() + shift_.size()) +
-           sizeof(std::int32_t) * offset_sums_.size();
+           sizeof(std::int32_t) * (offset_sums_.size() + output_offsets_.size());
 }
 
 std::string ProductLayer::how() const {

@@ -9,30 +9,22 @@
 #include "bit_convolution.h"
 #include "buffer.h"
 #include "kernels/kernels.h"
+#include "levels.h"
 #include "program.h"
 #include "thread_pool.h"
 
 namespace onebit {
 
-// What quantising needs to know of a value: its largest magnitude, as bits, and whether any element is below 0.
-struct Range {
-    std::uint32_t largest_bits = 0;
-    bool negative = false;
-
-    void include(const Range& other) {
-        largest_bits = largest_bits > other.largest_bits ? largest_bits : other.largest_bits;
-        negative |= other.negative;
-    }
-};
-
 // What layers share while they run, one after the other.
 struct Scratch {
     Buffer<std::uint8_t> levels;  // quantised and padded input
+    Buffer<std::uint8_t> upper;   // its upper digits where it has two
     Buffer<float> padded;         // padded float input
     Buffer<std::int8_t> panels8;  // expanded weights
     Buffer<float> panels;
     struct Thread {
         Buffer<std::int32_t> sums8;
+        Buffer<std::int32_t> upper;  // of the upper digits of levels
         Buffer<float> sums;
         Buffer<float> finished;  // rows that wait to be pooled
         BitConvolution::Rows rows;
@@ -43,21 +35,13 @@ struct Scratch {
     std::size_t bytes() const;
 };
 
-// How a value of a range becomes 8 bits: level = clip(round(x * inverse), low, high), x = scale * level; docs/program.md.
-struct Quantizer {
-    explicit Quantizer(const Range& range);
-
-    bool finite;  // else one NaN or infinity leaves no scale for the others
-    float scale, inverse, low, high;
-};
-
 // Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
 // 8) to be worth waking them.
 void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
 class ProductLayer {
   public:
-    // Copies the step's tensors. `quantize`: 8-bit inputs (binary layers only). `budget`: bytes that may still be spent on keeping
+    // Copies the step's tensors. `quantize`: inputs become whole numbers (binary layers only). `budget`: bytes that may still be spent on keeping
     // expanded weights; what is spent is taken off.
     ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
@@ -80,17 +64,19 @@ class ProductLayer {
         std::size_t panel;            // where its panel begins, in weights
     };
 
-    template <class Input>
-    void prepare(const float* x, Input* padded, float inverse, float low, float high, int shift, ThreadPool& pool) const;
+    // The padded input: convert(from, n, to) makes n numbers, `zero` stands around them.
+    template <class Input, class Convert>
+    void prepare(const float* x, Input* padded, Input zero, const Convert& convert, ThreadPool& pool) const;
+    // `upper`: of levels of two digits the upper ones, else null.
     template <class Input, class Weight, class Sum>
-    void convolve(const Input* padded, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
+    void convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
     void convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
     // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
     std::int64_t units_at_once(std::int64_t most, const ThreadPool& pool) const;
     // The sums of columns `first` to `end` of a unit to their place in y.
     template <class Sum>
-    void finish(const Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first,
-                std::int64_t end, float* y, Scratch::Thread& own) const;
+    void finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first, std::int64_t end,
+                float* y, Scratch::Thread& own) const;
     std::int64_t pooled_at_once() const { return (15 + pool_width_) / pool_width_; }  // columns, of 16 positions or more
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
@@ -103,10 +89,13 @@ class ProductLayer {
     const Kernels& kernels_;
     bool quantize_;
     bool plus_minus_;
+    std::vector<int> planes_;
+    InputLevels levels_;
     Window window_;
     // The input as an image: a dense layer's rows are images of one pixel, (rows, 1, 1, channels).
     std::int64_t images_ = 1, height_ = 1, width_ = 1, channels_ = 1;
     std::int64_t out_height_ = 1, out_width_ = 1, outputs_ = 1;
+    std::int64_t plane_outputs_ = 1;  // outputs of all planes: rows of weights
     std::int64_t padded_height_ = 1, padded_width_ = 1;
     std::vector<std::ptrdiff_t> offsets_;
     Segments segments_{};
@@ -118,7 +107,8 @@ class ProductLayer {
     std::vector<std::uint8_t> bits_;
     std::vector<float> weights_;  // of float layers
     std::vector<float> bias_;
-    std::vector<std::int32_t> offset_sums_;  // 128 * sum of each output's weights
+    std::vector<std::int32_t> offset_sums_;     // 128 * sum of the weights, of each row of them
+    std::vector<std::int32_t> output_offsets_;  // the same of each output, over its planes
     std::vector<std::int8_t> kept8_;
     std::vector<float> kept_;
 

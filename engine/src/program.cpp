@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <stdexcept>
 
 #include "json.h"
@@ -16,23 +17,47 @@ const std::map<std::string, Op>& op_names() {
     static const std::map<std::string, Op> names = {
         {"add", Op::add},
         {"attention", Op::attention},
+        {"avg_pool2d", Op::avg_pool2d},
         {"bit_conv2d", Op::bit_conv2d},
         {"bit_embedding", Op::bit_embedding},
+        {"bit_gru", Op::bit_gru},
         {"bit_linear", Op::bit_linear},
+        {"bit_lstm", Op::bit_lstm},
+        {"clip", Op::clip},
         {"conv2d", Op::conv2d},
         {"embedding", Op::embedding},
         {"flatten", Op::flatten},
         {"gelu", Op::gelu},
+        {"group_normalize", Op::group_normalize},
+        {"gru", Op::gru},
+        {"last", Op::last},
         {"linear", Op::linear},
+        {"lstm", Op::lstm},
         {"max_pool2d", Op::max_pool2d},
+        {"mean_magnitude", Op::mean_magnitude},
         {"mean_pool", Op::mean_pool},
+        {"multiply", Op::multiply},
         {"normalize", Op::normalize},
+        {"prelu", Op::prelu},
         {"relu", Op::relu},
+        {"rows", Op::rows},
         {"scale", Op::scale},
         {"scale_shift", Op::scale_shift},
+        {"sigmoid", Op::sigmoid},
+        {"silu", Op::silu},
         {"softmax", Op::softmax},
+        {"tanh", Op::tanh},
     };
     return names;
+}
+
+std::size_t input_count(Op op) {
+    switch (op) {
+        case Op::attention: return 3;
+        case Op::add:
+        case Op::multiply: return 2;
+        default: return 1;
+    }
 }
 
 // Reads one step, every attribute and tensor checked against the shapes of its inputs.
@@ -64,8 +89,38 @@ class StepReader {
                 step.channels_first = choice("order", "chw", "hwc");
                 if (step.channels_first) image(x);
                 return {elements(x)};
+            case Op::clip:
+                step.low = finite("low");
+                step.high = finite("high");
+                if (!(step.low < step.high)) fail("low is not below high");
+                return x;
+            case Op::group_normalize:
+                step.groups = size("groups");
+                step.eps = above_zero("eps");
+                if (x.size() > 3) fail("its input is no image of (height, width, channels), and no rows of features");
+                if (x.back() % step.groups != 0) fail("groups=" + std::to_string(step.groups) + " does not divide its channels");
+                return x;
+            case Op::bit_gru:
+            case Op::bit_lstm:
+            case Op::gru:
+            case Op::lstm: return recurrence(step, x, tokens);
+            case Op::last:
+                if (x.size() != 2) fail("its input is not of (time, channels)");
+                return {x[1]};
+            case Op::mean_magnitude: return mean_magnitude(step, x);
+            case Op::multiply: {
+                Shape one = x;
+                one.back() = 1;
+                if (y == nullptr || (*y != x && *y != one))
+                    fail("its inputs have different shapes: needs equal ones, or 1 as the second's last axis");
+                return x;
+            }
+            case Op::prelu: step.weight = floats("slope", {x.back()}, false); return x;
+            case Op::rows: image(x); return {x[0], x[1] * x[2]};
+            case Op::avg_pool2d:
             case Op::max_pool2d: {
                 image(x);
+                if (step.op == Op::avg_pool2d) step.counts_padding = boolean("count_include_pad");
                 window(step.window, x, false);
                 const Window& w = step.window;
                 if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
@@ -73,7 +128,9 @@ class StepReader {
                 }
                 return {side(w, x, 0), side(w, x, 1), x[2]};
             }
-            case Op::mean_pool: image(x); return {x[2]};
+            case Op::mean_pool:
+                if (x.size() != 2 && x.size() != 3) fail("its input is no image of (height, width, channels), and not of (time, channels)");
+                return {x.back()};
             case Op::normalize: {
                 step.over_channel = choice("over", "channel", "example");
                 if (tokens && !step.over_channel) fail("over='example' would mix tokens: use 'channel'");
@@ -87,7 +144,10 @@ class StepReader {
                 return x;
             case Op::gelu:
             case Op::relu:
-            case Op::softmax: return x;
+            case Op::sigmoid:
+            case Op::silu:
+            case Op::softmax:
+            case Op::tanh: return x;
         }
         fail("unknown op");
     }
@@ -110,7 +170,21 @@ class StepReader {
         return value;
     }
 
-    // Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed.
+    float finite(const char* name) const {
+        const Json& json = attributes().at(name);
+        const auto value = static_cast<float>(json.number);
+        if (json.kind != Json::Kind::number || !std::isfinite(value)) fail(std::string(name) + " needs a finite number");
+        return value;
+    }
+
+    bool boolean(const char* name) const {
+        const Json& json = attributes().at(name);
+        if (json.kind != Json::Kind::boolean) fail(std::string(name) + " needs true or false");
+        return json.boolean;
+    }
+
+    // Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a token to
+    // embed.
     void check_kind(const Step& step, const Shape& x, bool tokens) const {
         switch (step.op) {
             case Op::bit_embedding:
@@ -121,14 +195,26 @@ class StepReader {
                 if (!tokens) fail("the program's input is not tokens");
                 break;
             case Op::add:
+            case Op::bit_gru:
             case Op::bit_linear:
+            case Op::bit_lstm:
+            case Op::clip:
             case Op::gelu:
+            case Op::group_normalize:
+            case Op::gru:
             case Op::linear:
+            case Op::lstm:
+            case Op::mean_magnitude:
+            case Op::multiply:
             case Op::normalize:
+            case Op::prelu:
             case Op::relu:
             case Op::scale:
             case Op::scale_shift:
-            case Op::softmax: break;
+            case Op::sigmoid:
+            case Op::silu:
+            case Op::softmax:
+            case Op::tanh: break;
             default:
                 if (tokens) fail("has no meaning for tokens");
         }
@@ -186,11 +272,11 @@ class StepReader {
         if (x.size() != 3) fail("its input is no image of (height, width, channels)");
     }
 
-    void window(Window& w, const Shape& x, bool convolution) const {
+    void window(Window& w, const Shape& x, bool dilated) const {
         sizes("kernel_size", w.kernel, 2, 1);
         sizes("stride", w.stride, 2, 1);
         sizes("padding", w.padding, 4, 0);
-        if (convolution) sizes("dilation", w.dilation, 2, 1);
+        if (dilated) sizes("dilation", w.dilation, 2, 1);
         const double height = static_cast<double>(x[0] + w.padding[0] + w.padding[1]),
                      width = static_cast<double>(x[1] + w.padding[2] + w.padding[3]);
         if (height * width * static_cast<double>(x[2]) > static_cast<double>(max_elements)) fail("its padded input has too many elements");
@@ -214,6 +300,39 @@ class StepReader {
         Shape y = x;
         y.back() = out;
         return y;
+    }
+
+    Shape mean_magnitude(Step& step, const Shape& x) {
+        for (const char* name : {"kernel_size", "stride", "padding", "dilation"}) {
+            const Json* all = json_.find("attributes");
+            step.windowed |= all != nullptr && all->find(name) != nullptr;
+        }
+        Shape y = x;
+        y.back() = 1;
+        if (!step.windowed) return y;
+        image(x);
+        window(step.window, x, true);
+        return {side(step.window, x, 0), side(step.window, x, 1), 1};
+    }
+
+    Shape recurrence(Step& step, const Shape& x, bool tokens) {
+        step.hidden = size("hidden");
+        const std::int64_t outputs = gates_of(step.op) * step.hidden;
+        if (x.size() != 2 || x[1] != outputs) {
+            fail("hidden=" + std::to_string(step.hidden) + " but its input is not of (time, " + std::to_string(outputs) + ")");
+        }
+        if (attributes().find("reverse") != nullptr) step.reverse = boolean("reverse");
+        if (step.reverse && tokens) fail("reverse=true would read tokens that are still to come: leave it out");
+        if (step.op == Op::bit_gru || step.op == Op::bit_lstm) {
+            if (attributes().find("eps") != nullptr) step.eps = above_zero("eps");
+            binary(step, outputs, step.hidden);
+            step.weight = floats("scale", {outputs}, false);
+            step.bias = floats("shift", {outputs}, false);
+        } else {
+            step.weight = floats("weight", {outputs, step.hidden}, false);
+            if (step.op == Op::gru) step.bias = floats("shift", {outputs}, false);
+        }
+        return {x[0], step.hidden};
     }
 
     Shape embedding(Step& step, const Shape& x) {
@@ -253,8 +372,53 @@ class StepReader {
         // An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
         if (in > (std::int64_t{1} << 22)) fail("a row of more than 4194304 weights");
         step.plus_minus = choice("values", "pm1", "01");
-        step.bits = bits("weight", out, in, false);
-        step.bias_bits = bits("bias", 1, out, true);
+        const Json* planes = attributes().find("planes");
+        const Json* input = attributes().find("input");
+        if (planes != nullptr) step.planes = plane_counts(*planes);
+        if (input != nullptr) step.input = input_levels(*input);
+        const std::int64_t sum = std::accumulate(step.planes.begin(), step.planes.end(), std::int64_t{0});
+        // 2^22 * 255 * 32767 is far from 64 bits.
+        if ((planes != nullptr || input != nullptr) && in * sum * step.input.largest() >= (std::int64_t{1} << 31)) {
+            fail("its sums over " + std::to_string(in) + " inputs do not fit 32 bits: use fewer bits or smaller planes");
+        }
+        step.bits = bits("weight", static_cast<std::int64_t>(step.planes.size()) * out, in, false);
+        if (gates_of(step.op) == 0) step.bias_bits = bits("bias", 1, out, true);
+    }
+
+    std::vector<int> plane_counts(const Json& json) const {
+        constexpr std::size_t most = 8;
+        constexpr std::int64_t most_together = 255;
+        const auto& items = json.items("planes");
+        std::vector<int> counts;
+        std::int64_t sum = 0;
+        for (std::size_t i = 0; i < std::min(items.size(), most); ++i) {
+            sum += integer(items[i], "planes", 1);
+            counts.push_back(static_cast<int>(integer(items[i], "planes", 1)));
+        }
+        if (items.empty() || items.size() > most || sum > most_together) fail("planes needs 1 to 8 integers whose sum is at most 255");
+        return counts;
+    }
+
+    InputLevels input_levels(const Json& json) const {
+        if (json.kind != Json::Kind::object) fail("input needs an object with a quantizer");
+        const Json* name = json.find("quantizer");
+        const std::string quantizer = name == nullptr ? "" : name->string("quantizer");
+        InputLevels levels;
+        if (quantizer == "sign") {
+            levels.quantizer = InputLevels::Quantizer::sign;
+            levels.bits = 1;
+        } else if (quantizer == "unit" || quantizer == "absmax") {
+            const Json* bits = json.find("bits");
+            if (bits == nullptr) fail("input lacks 'bits'");
+            const bool unit = quantizer == "unit";
+            levels.quantizer = unit ? InputLevels::Quantizer::unit : InputLevels::Quantizer::absmax;
+            levels.bits = static_cast<int>(integer(*bits, "input's bits", 1));
+            if (unit ? levels.bits > 8 : levels.bits != 8 && levels.bits != 16) fail("input's bits: use 1 to 8 of 'unit', 8 or 16 of 'absmax'");
+        } else {
+            fail("input's quantizer='" + quantizer.substr(0, 20) + "': use 'sign', 'unit' or 'absmax'");
+        }
+        if (json.object.size() != (levels.quantizer == InputLevels::Quantizer::sign ? 1u : 2u)) fail("input has what its quantizer does not take");
+        return levels;
     }
 
     std::string where_;
@@ -277,10 +441,30 @@ const char* op_name(Op op) {
     return "";
 }
 
+std::int64_t gates_of(Op op) {
+    switch (op) {
+        case Op::bit_lstm:
+        case Op::lstm: return 4;
+        case Op::bit_gru:
+        case Op::gru: return 3;
+        default: return 0;
+    }
+}
+
 std::int64_t elements(const Shape& shape) {
     std::int64_t product = 1;
     for (const std::int64_t axis : shape) product *= axis;
     return product;
+}
+
+std::int64_t InputLevels::largest() const {
+    switch (quantizer) {
+        case Quantizer::absent: return 255;
+        case Quantizer::sign: return 1;
+        case Quantizer::unit: return (std::int64_t{1} << bits) - 1;
+        case Quantizer::absmax: return (std::int64_t{1} << (bits - 1)) - 1;
+    }
+    return 0;
 }
 
 std::int64_t row_bytes(std::int64_t bits) {
@@ -313,8 +497,7 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         Step step;
         step.op = op->second;
         const auto& inputs = item.at("inputs").items("inputs");
-        if (inputs.size() != (step.op == Op::attention ? 3u : step.op == Op::add ? 2u : 1u))
-            throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
+        if (inputs.size() != input_count(step.op)) throw std::invalid_argument("[" + where + "] has a wrong number of inputs");
         for (std::size_t i = 0; i < inputs.size(); ++i) {
             const auto found = named.find(inputs[i].string("inputs"));
             if (found == named.end()) throw std::invalid_argument("[" + where + "] uses a value before any step makes it");

@@ -26,21 +26,36 @@ using Tensors = std::map<std::string, TensorView>;
 enum class Op {
     add,
     attention,
+    avg_pool2d,
     bit_conv2d,
     bit_embedding,
+    bit_gru,
     bit_linear,
+    bit_lstm,
+    clip,
     conv2d,
     embedding,
     flatten,
     gelu,
+    group_normalize,
+    gru,
+    last,
     linear,
+    lstm,
     max_pool2d,
+    mean_magnitude,
     mean_pool,
+    multiply,
     normalize,
+    prelu,
     relu,
+    rows,
     scale,
     scale_shift,
+    sigmoid,
+    silu,
     softmax,
+    tanh,
 };
 
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
@@ -50,23 +65,43 @@ struct Window {
     std::int64_t groups = 1;
 };
 
+// What a binary layer's inputs are quantised to before the product; `absent`: what the precision says.
+struct InputLevels {
+    enum class Quantizer { absent, sign, unit, absmax };
+    Quantizer quantizer = Quantizer::absent;
+    int bits = 8;  // of unit and absmax
+
+    bool operator==(const InputLevels&) const = default;
+    bool given() const { return quantizer != Quantizer::absent; }
+    // The largest magnitude of a level.
+    std::int64_t largest() const;
+};
+
 struct Step {
     Op op{};
     int inputs[3] = {-1, -1, -1};  // indices of values
     int output = -1;
     Window window;
-    bool plus_minus = false;      // bits read as -1 and +1
-    bool over_channel = false;    // normalize: the last axis; else the whole example
-    bool channels_first = false;  // flatten: order "chw"
-    bool of_position = false;     // embedding: of the position, not of the token
-    std::int64_t rows = 0;        // embedding: of its table
-    std::int64_t heads = 0;       // attention
-    float eps = 0;
+    bool plus_minus = false;             // bits read as -1 and +1
+    std::vector<int> planes{1};          // what the planes of a binary layer's weights count
+    InputLevels input;                   // of a binary layer
+    bool over_channel = false;           // normalize: the last axis; else the whole example
+    bool channels_first = false;         // flatten: order "chw"
+    bool of_position = false;            // embedding: of the position, not of the token
+    bool counts_padding = false;         // avg_pool2d
+    bool windowed = false;               // mean_magnitude: over the window of an image, not of each row
+    std::int64_t rows = 0;               // embedding: of its table
+    std::int64_t heads = 0;              // attention
+    std::int64_t groups = 0;             // group_normalize
+    std::int64_t hidden = 0;             // recurrences: numbers of the state that the next step sees
+    bool reverse = false;                // recurrences: from the last row to the first
+    float eps = 0;                       // of a binary recurrence that does not normalise: 0
     float factor = 0;                    // scale
+    float low = 0, high = 0;             // clip
     const std::uint8_t* bits = nullptr;  // of binary layers
     const std::uint8_t* bias_bits = nullptr;
-    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift
-    const float* bias = nullptr;    // of float layers; the shift of scale_shift
+    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu; the scale of a binary recurrence
+    const float* bias = nullptr;    // of float layers; the shift of scale_shift and of recurrences
 };
 
 // Values are numbered in the order in which they are made; value 0 is the input.
@@ -79,6 +114,8 @@ struct Program {
 };
 
 const char* op_name(Op op);
+// Of a recurrence, 4 or 3; else 0.
+std::int64_t gates_of(Op op);
 
 // Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.
 Program read_program(const std::string& json, const Tensors& tensors);

@@ -121,6 +121,13 @@ void test_rows(const onebit::Kernels& fast) {
         plain.normalize(x.data(), n, 1e-5f, b.data()), fast.normalize(x.data(), n, 1e-5f, a.data()), same();
         plain.relu(x.data(), n, b.data()), fast.relu(x.data(), n, a.data()), same();
         plain.add(x.data(), other.data(), n, b.data()), fast.add(x.data(), other.data(), n, a.data()), same();
+        plain.multiply(x.data(), other.data(), n, b.data()), fast.multiply(x.data(), other.data(), n, a.data()), same();
+        plain.clip(x.data(), n, -1, 2, b.data()), fast.clip(x.data(), n, -1, 2, a.data()), same();
+        plain.prelu(x.data(), 1, n, other.data(), b.data()), fast.prelu(x.data(), 1, n, other.data(), a.data()), same();
+        plain.sigmoid(x.data(), n, b.data()), fast.sigmoid(x.data(), n, a.data()), same();
+        plain.tanh(x.data(), n, b.data()), fast.tanh(x.data(), n, a.data()), same();
+        plain.silu(x.data(), n, b.data()), fast.silu(x.data(), n, a.data()), same();
+        CHECK(near(fast.mean_magnitude(x.data(), n), plain.mean_magnitude(x.data(), n)));
         plain.scale_shift(x.data(), 1, n, scale.data(), shift.data(), b.data()),
             fast.scale_shift(x.data(), 1, n, scale.data(), shift.data(), a.data()), same();
         a = b = other;
@@ -415,6 +422,29 @@ void test_transformer_rows(const onebit::Kernels& fast) {
             const double exact = 0.5 * x[i] * std::erfc(-x[i] / std::sqrt(2.0));
             CHECK(std::fabs(y[i] - exact) <= 1e-6 * (1 + std::fabs(exact)));
         }
+        const auto measure = [&](void (*function)(const float*, std::ptrdiff_t, float*), const auto& exact) {
+            function(x.data(), n, y.data());
+            for (std::size_t i = 0; i < size; ++i) {
+                const double wanted = exact(static_cast<double>(x[i]));
+                CHECK(std::fabs(y[i] - wanted) <= 1e-6 * std::fabs(wanted) + 1e-7);
+            }
+        };
+        measure(fast.sigmoid, [](double v) { return 1 / (1 + std::exp(-v)); });
+        measure(fast.tanh, [](double v) { return std::tanh(v); });
+        measure(fast.silu, [](double v) { return v / (1 + std::exp(-v)); });
+        float magnitudes = 0;
+        for (std::size_t i = 0; i < size; ++i) y[i] = static_cast<float>(i) - 7, magnitudes += std::fabs(y[i]);
+        CHECK(fast.mean_magnitude(y.data(), n) == magnitudes / static_cast<float>(n));
+        std::vector<float> limited(size), bent(size), slope(size);
+        for (std::size_t i = 0; i < size; ++i) slope[i] = static_cast<float>(i % 5) - 2;
+        fast.clip(y.data(), n, -3, 20, limited.data());
+        fast.prelu(y.data(), 1, n, slope.data(), bent.data());
+        for (std::size_t i = 0; i < size; ++i) {
+            CHECK(limited[i] == std::min(std::max(y[i], -3.0f), 20.0f));
+            CHECK(bent[i] == (y[i] > 0 ? y[i] : slope[i] * y[i]));
+        }
+        fast.multiply(y.data(), slope.data(), n, bent.data());
+        for (std::size_t i = 0; i < size; ++i) CHECK(bent[i] == y[i] * slope[i]);
         fast.scale(x.data(), n, 0.35f, y.data());
         for (std::size_t i = 0; i < size; ++i) CHECK(y[i] == 0.35f * x[i]);
         for (auto& v : x) v = 10 * pick_float();

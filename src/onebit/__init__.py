@@ -10,9 +10,13 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from onebit import models as models
     from onebit import nn as nn
+    from onebit import schemes as schemes
+    from onebit.conversion import convert as convert
     from onebit.errors import OnebitError as OnebitError
     from onebit.images import ImageTask as ImageTask
+    from onebit.model_summary import summary as summary
     from onebit.packing import pack as pack
+    from onebit.restoration import to_float as to_float
     from onebit.runtime import Session as Session
     from onebit.runtime import load as load
     from onebit.text import TextTask as TextTask
@@ -23,13 +27,17 @@ _WHERE = {
     "OnebitError": "onebit.errors",
     "Session": "onebit.runtime",
     "TextTask": "onebit.text",
+    "convert": "onebit.conversion",
     "load": "onebit.runtime",
     "models": "",
     "nn": "",
     "pack": "onebit.packing",
+    "schemes": "",
+    "summary": "onebit.model_summary",
+    "to_float": "onebit.restoration",
 }
 
-__all__ = ["ImageTask", "OnebitError", "Session", "TextTask", "__version__", "load", "models", "nn", "pack"]
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,8 @@ def threshold_bits(latent: Tensor) -> Tensor:
     .. math:: b_i = [p_i > \operatorname{mean}(p)]
 
     Args:
-        latent: a floating tensor of any shape. Where all elements are equal none lies above the mean: all bits are 0.
+        latent: a floating tensor of any shape. Where all elements are equal none lies above the mean: all bits are 0. One NaN makes the mean NaN: all
+            bits are 0.
 
     Returns:
         A bool tensor of the same shape.
@@ -50,12 +51,23 @@ def threshold_bits(latent: Tensor) -> Tensor:
         >>> threshold_bits(torch.tensor([1.0, 2.0, 6.0]))
         tensor([False, False,  True])
     """
-    # The mean is taken in float32 or better, so that a bfloat16 copy of a latent has the bits of the latent.
-    return latent > latent.mean(dtype=torch.promote_types(latent.dtype, torch.float32))
+    wide = _wide(latent)
+    return wide > wide.mean()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Statistics and thresholds are taken in float32 or better: latents kept in bfloat16 then have the codes that packing finds."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:
     return bits.to(dtype).mul_(2).sub_(1)
+
+
+def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """-1 and +1 by the sign; the comparison writes numbers at once, which spares passes over the memory and takes a sixth of the time."""
+    y = torch.empty_like(x, dtype=dtype)
+    return torch.ge(x, 0, out=y).mul_(2).sub_(1)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
@@ -112,7 +124,7 @@ def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tens
     Source: Courbariaux et al., BinaryNet, arXiv 1602.02830, eqs. 1 and 4.
     """
     made = _compute_dtype(x)
-    return straight_through(x, lambda v: _signs(v >= 0, made), lambda v: gradient(v, progress))
+    return straight_through(x, lambda v: _signs_of(v, made), lambda v: gradient(v, progress))
 
 
 def stochastic_sign(x: Tensor) -> Tensor:
@@ -128,10 +140,11 @@ def stochastic_sign(x: Tensor) -> Tensor:
 
 def _mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
     """The mean of |w|, of a whole layer or for each index of `axis`: a scalar, or (outputs)."""
+    magnitude = _wide(w.abs())
     if per == "layer":
-        return w.abs().mean().clamp_min(SMALLEST_SCALE)
+        return magnitude.mean().clamp_min(SMALLEST_SCALE)
     others = [a for a in range(w.dim()) if a != axis]
-    return w.abs().mean(others).clamp_min(SMALLEST_SCALE)
+    return magnitude.mean(others).clamp_min(SMALLEST_SCALE)
 
 
 def _along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
@@ -144,7 +157,12 @@ def _along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
 
 
 def scaled_sign(
-    w: Tensor, per: Per = "output", gradient: Gradient = IDENTITY, axis: int = 0, share: bool = False
+    w: Tensor,
+    per: Per = "output",
+    gradient: Gradient = IDENTITY,
+    axis: int = 0,
+    share: bool = False,
+    progress: float = 0.0,
 ) -> Codes:
     r"""Signs times the mean magnitude, the nearest a binary tensor comes to `w` in the least-squares sense.
 
@@ -158,11 +176,15 @@ def scaled_sign(
         gradient: g.
         axis: of the outputs.
         share: XNOR-Net's gradient, in which each weight has its 1/n of the scale's, n weights to a scale.
+        progress: how far training has come, 0 to 1; `Tanh` looks at it.
 
     Returns:
-        Codes -1 and +1, and the scale (outputs) or ().
+        Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1, where code with ``torch.sign`` has 0, which is no bit.
 
-    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, sections 3.1 and 3.2; without share, Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 7.
+    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, section 3.1, the gradient as stated there (the mean's own would sum over the n weights).
+    Its authors' code also takes the mean over the input channels from the latents, clips them to -1..1 and multiplies the gradient by n, which Adam
+    does not see; the paper has none of the three. Without share: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 7 and 8 (identity), and the PyTorch
+    code of Bi-Real Net and ReActNet (clipped); the paper of Bi-Real Net, arXiv 1808.00278, section 3.3, multiplies by alpha too.
     """
     with torch.no_grad():
         scale = _mean_magnitude(w, per, axis)
@@ -171,13 +193,13 @@ def scaled_sign(
 
     def factor(v: Tensor) -> Tensor | None:
         # What arrives is the gradient of the signs, scale * dL/dw~; dL/dw~ is asked for.
-        g = gradient(v)
+        g = gradient(v, progress)
         if share:
             return 1 / (n * wide) + (1 if g is None else g)
         return 1 / wide if g is None else g / wide
 
     made = _compute_dtype(w)
-    return Codes(straight_through(w, lambda v: _signs(v >= 0, made), factor), scale)
+    return Codes(straight_through(w, lambda v: _signs_of(v, made), factor), scale)
 
 
 def centered_sign(w: Tensor) -> Codes:
@@ -185,7 +207,8 @@ def centered_sign(w: Tensor) -> Codes:
 
     .. math:: \tilde w = \beta \operatorname{sign}(w - \operatorname{mean}(w)), \qquad \beta = \operatorname{mean} |w|
 
-    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 1 to 3; sign(0) is -1 there.
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 1 to 3, and 12 for beta, which is of the weights before the mean is taken from them. The sign
+    of 0 is -1, there and here.
     """
     with torch.no_grad():
         scale = _mean_magnitude(w, "layer", 0)
@@ -199,24 +222,25 @@ def ternary(w: Tensor) -> Codes:
     .. math:: \tilde w = \gamma \operatorname{clip}(\operatorname{round}(w / \gamma), -1, 1), \qquad \gamma = \operatorname{mean} |w|
 
     Returns:
-        Codes -2, 0 and 2, the sums of two planes of signs, and half of gamma.
+        Codes -2, 0 and 2, the sums of two planes of signs, and half of gamma. Halves round to even: ``|w| = gamma / 2`` gives 0.
 
-    Source: Ma et al., BitNet b1.58, arXiv 2402.17764, eqs. 1 to 3.
+    Source: Ma et al., BitNet b1.58, arXiv 2402.17764, eqs. 1 to 3, whose small number is added to gamma, here its lower bound.
     """
     with torch.no_grad():
         scale = _mean_magnitude(w, "layer", 0)
     made = _compute_dtype(w)
     half = scale / 2
     return Codes(
-        straight_through(w, lambda v: (2 * (v / scale).round().clamp(-1, 1)).to(made), lambda v: 1 / half), half
+        straight_through(w, lambda v: (2 * (_wide(v) / scale).round().clamp(-1, 1)).to(made), lambda v: 1 / half), half
     )
 
 
-def _quantize_unit(x: Tensor, bits: int) -> Tensor:
+def _quantize_unit(x: Tensor, bits: int, made: torch.dtype) -> Tensor:
     """The level, 0 to 2^bits - 1, of each element of a tensor of 0 to 1; the identity as its gradient with respect to level / top."""
     top = (1 << bits) - 1
-    made = _compute_dtype(x)
-    return straight_through(x, lambda v: (v * top).round().nan_to_num(0.0).to(made), lambda v: torch.full_like(v, top))
+    return straight_through(
+        x, lambda v: (_wide(v) * top).round().nan_to_num(0.0).to(made), lambda v: torch.full_like(v, top)
+    )
 
 
 def k_bit_weights(w: Tensor, bits: int) -> Codes:
@@ -228,15 +252,17 @@ def k_bit_weights(w: Tensor, bits: int) -> Codes:
     with one bit `scaled_sign` of the layer instead, as in the paper.
 
     Returns:
-        Codes, odd integers from 1 - 2^k to 2^k - 1, and the scale 1 / (2^k - 1).
+        Codes, odd integers from 1 - 2^k to 2^k - 1, and the scale 1 / (2^k - 1). Halves round to even: a latent of 0 gives the code +1.
 
-    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 5, 7 and 9.
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 5, 7 and 9. The gradient goes through the tanh and the maximum, as in its authors' code.
     """
     if bits == 1:
         return scaled_sign(w, "layer")
     top = (1 << bits) - 1
-    t = torch.tanh(w)
-    codes = 2 * _quantize_unit(t / (2 * t.abs().max().clamp_min(SMALLEST_SCALE)) + 0.5, bits) - top
+    t = torch.tanh(_wide(w))
+    high = t.abs().max()
+    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # zeros have nothing to be divided by
+    codes = 2 * _quantize_unit(unit, bits, _compute_dtype(w)) - top
     return Codes(codes, torch.tensor(1 / top, device=w.device))
 
 
@@ -246,11 +272,12 @@ def k_bit_activations(x: Tensor, bits: int) -> Codes:
     .. math:: y = \operatorname{quantize}_k(\operatorname{clip}(x, 0, 1))
 
     Returns:
-        Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN reads as 0.
+        Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN reads as 0; halves round to even.
 
-    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, section 2.4.
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 11, behind an activation that is bounded to 0..1.
     """
-    return Codes(_quantize_unit(x.clamp(0, 1), bits), torch.tensor(1 / ((1 << bits) - 1), device=x.device))
+    level = _quantize_unit(x.clamp(0, 1), bits, _compute_dtype(x))
+    return Codes(level, torch.tensor(1 / ((1 << bits) - 1), device=x.device))
 
 
 def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
@@ -263,7 +290,10 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
         bits: 8 or 16.
         axes: what shares a scale: the last axis of rows, all axes but the first of images.
 
-    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5 (a scale for each token, as in BitNet b1.58).
+    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. A product of 16-bit codes under autocast has autocast's precision.
+
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, as the code of BitNet b1.58 has it: rounded, with t = 127 rather than 128, one scale
+    for each token, and signed behind every nonlinearity.
     """
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():
@@ -277,23 +307,39 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
     return Codes(q, scale)
 
 
-def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0) -> Codes:
+def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0, progress: float = 0.0) -> Codes:
     r"""Scaled signs of weights that are standardised for each output first, so that a network needs no batch normalisation.
 
-    .. math:: \hat w = \frac{w - \mu}{\sigma \sqrt n}, \qquad \tilde w = \operatorname{mean} |\hat w| \cdot \operatorname{sign}(\hat w)
+    .. math:: \hat w = \frac{w - \mu}{\sigma \sqrt n}, \qquad \tilde w = \operatorname{mean} |\hat w| \cdot \operatorname{sign}(\hat w), \qquad
+              \frac{\partial L}{\partial \hat w} = \frac{\partial L}{\partial \tilde w} \, g(\hat w)
 
-    mu, sigma: mean and deviation of the n weights of an output. The clipped gradient looks at ``sqrt(n) w^``, which has unit deviation.
+    mu, sigma: mean and deviation of the n weights of an output. From w^ to w the gradient goes through mean and deviation.
 
-    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, section 3; Brock et al., arXiv 2101.08692, eq. 1.
+    Args:
+        w: latent weights.
+        gradient: g. It looks at w^, whose deviation is 1 / sqrt(n): the clipped gradient hardly ever clips, as in the authors' code.
+        axis: of the outputs.
+        progress: how far training has come, 0 to 1; `Tanh` looks at it.
+
+    Returns:
+        Codes -1 and +1, and the scale (outputs).
+
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, section 3, and its authors' code; Brock et al., arXiv 2101.08692, for the standardisation.
     """
     others = [a for a in range(w.dim()) if a != axis]
     n = w.numel() // w.shape[axis]
-    centred = w - w.mean(others, keepdim=True)
-    unit = centred / centred.square().mean(others, keepdim=True).add(SMALLEST_SCALE).sqrt()
+    wide = _wide(w)
+    centred = wide - wide.mean(others, keepdim=True)
+    standard = centred / (centred.square().mean(others, keepdim=True).add(SMALLEST_SCALE).sqrt() * n**0.5)
     with torch.no_grad():
-        scale = _mean_magnitude(unit, "output", axis) / n**0.5
-    made = _compute_dtype(w)
-    return Codes(straight_through(unit, lambda v: _signs(v >= 0, made), gradient), scale)
+        scale = _mean_magnitude(standard, "output", axis)
+    along, made = _along(scale, w, axis), _compute_dtype(w)
+
+    def factor(v: Tensor) -> Tensor:
+        g = gradient(v, progress)
+        return 1 / along if g is None else g / along
+
+    return Codes(straight_through(standard, lambda v: _signs_of(v, made), factor), scale)
 
 
 # The classes: a function with its options, and the bits of what it gives. `planes` are the weights of the bit planes whose sum the codes are.
@@ -348,7 +394,7 @@ class ScaledSign:
     planes: ClassVar[tuple[int, ...]] = (1,)
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return scaled_sign(w, self.per, self.gradient, axis, self.share)
+        return scaled_sign(w, self.per, self.gradient, axis, self.share, progress)
 
 
 @dataclass(frozen=True)
@@ -360,7 +406,7 @@ class StandardizedSign:
     planes: ClassVar[tuple[int, ...]] = (1,)
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return standardized_sign(w, self.gradient, axis)
+        return standardized_sign(w, self.gradient, axis, progress)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ ROW_ALIGNMENT_BITS = 64
 # No axis, attribute or value of a sensible model is larger; the cap keeps every product below far from 64 bits.
 MAX_AXIS = 1 << 24
 MAX_VALUE_ELEMENTS = 1 << 31
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+# The sums of a binary layer whose inputs are whole numbers are 32-bit integers.
+MAX_SUM = (1 << 31) - 1
+MAX_PLANES = 8
+MAX_PLANES_SUM = 255
 
 
 def row_bytes(bits: int) -> int:
@@ -149,7 +154,7 @@ class Program:
                     raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
             if step.output in shapes:
                 raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
-            count = {"add": 2, "attention": 3}.get(step.op, 1)
+            count = INPUT_COUNTS.get(step.op, 1)
             if len(step.inputs) != count:
                 raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
             reader = _Reader(where, step, tensors)
@@ -163,7 +168,8 @@ class Program:
         return shapes
 
     def _check_kind(self, reader: _Reader, step: Step, x: Shape) -> None:
-        """Only what treats each token by itself, and attention, has a place in a program over tokens; only there is a token to embed."""
+        """Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a
+        token to embed."""
         if step.op in EMBEDDING_OPS:
             if not self.tokens or len(x) != 1:
                 raise reader.fail("its input is not the program's tokens")
@@ -175,6 +181,8 @@ class Program:
             raise reader.fail("its input is tokens: embed them first")
         elif self.tokens and step.op == "normalize" and step.attributes.get("over") != "channel":
             raise reader.fail("over='example' would mix tokens: use 'channel'")
+        elif self.tokens and step.op in RECURRENT_OPS and step.attributes.get("reverse") is True:
+            raise reader.fail("reverse=true would read tokens that are still to come: leave it out")
 
 
 class _Reader:
@@ -195,6 +203,9 @@ class _Reader:
         self._read.add(name)
         return self._step.attributes[name]
 
+    def has(self, name: str) -> bool:
+        return name in self._step.attributes
+
     def integer(self, name: str) -> int:
         return self.integers(name, None, 1)[0]
 
@@ -210,15 +221,57 @@ class _Reader:
 
     def number(self, name: str) -> float:
         value = self._attribute(name)
-        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+        # Engines compute in float32, in which a number that is too small is 0.
+        if not _fits_float32(value) or np.float32(value) <= 0:
             raise self.fail(f"{name}={value!r}: needs a finite number above 0")
         return float(value)
+
+    def finite(self, name: str) -> float:
+        value = self._attribute(name)
+        if not _fits_float32(value):
+            raise self.fail(f"{name}={value!r}: needs a finite number")
+        return float(np.float32(value))
+
+    def boolean(self, name: str) -> bool:
+        value = self._attribute(name)
+        if type(value) is not bool:
+            raise self.fail(f"{name}={value!r}: use true or false")
+        return value
 
     def choice(self, name: str, allowed: Sequence[str]) -> str:
         value = self._attribute(name)
         if value not in allowed:
             raise self.fail(f"{name}={value!r}: use {' or '.join(map(repr, allowed))}")
         return str(value)
+
+    def planes(self) -> list[int]:
+        """What the planes of a binary layer's weights count; [1] where the step does not say."""
+        if not self.has("planes"):
+            return [1]
+        value = self._attribute("planes")
+        whole = isinstance(value, list) and all(type(c) is int and c >= 1 for c in value)
+        if not whole or not 1 <= len(value) <= MAX_PLANES or sum(value) > MAX_PLANES_SUM:
+            raise self.fail(
+                f"planes={value!r}: needs 1 to {MAX_PLANES} integers from 1 whose sum is at most {MAX_PLANES_SUM}"
+            )
+        return list(value)
+
+    def largest_level(self) -> int:
+        """The largest level that the attribute `input` quantises to; that of precision "int8" where the step does not say."""
+        if not self.has("input"):
+            return 255
+        value = self._attribute("input")
+        if not isinstance(value, dict) or value.get("quantizer") not in list(QUANTIZERS):
+            raise self.fail(f"input={value!r}: needs a quantizer, one of {', '.join(map(repr, QUANTIZERS))}")
+        widths = QUANTIZERS[value["quantizer"]]
+        taken = {"quantizer", "bits"} if widths else {"quantizer"}
+        if set(value) != taken:
+            raise self.fail(f"input={value!r}: {value['quantizer']!r} takes {' and '.join(sorted(taken))}")
+        if not widths:
+            return 1
+        if type(value["bits"]) is not int or value["bits"] not in widths:
+            raise self.fail(f"input={value!r}: its bits are one of {', '.join(map(str, widths))}")
+        return int((1 << value["bits"]) - 1 if value["quantizer"] == "unit" else (1 << (value["bits"] - 1)) - 1)
 
     def tensor(self, role: str, dtype: type[np.generic], shape: Shape, optional: bool = False) -> None:
         self._read.add(f"tensor {role}")
@@ -253,6 +306,21 @@ class _Reader:
             raise self.fail(f"has what this op does not take: {', '.join(sorted(extra))}")
 
 
+# The quantizers that a binary layer's `input` may name, and the bits that each may have.
+QUANTIZERS: dict[str, tuple[int, ...]] = {"sign": (), "unit": tuple(range(1, 9)), "absmax": (8, 16)}
+
+
+def _binary(r: _Reader, outputs: int, inputs: int, bias: bool = True) -> None:
+    """The bits of a layer whose every output sums over so many inputs."""
+    r.choice("values", ("01", "pm1"))
+    planes, level = r.planes(), r.largest_level()
+    if (r.has("planes") or r.has("input")) and inputs * sum(planes) * level > MAX_SUM:
+        raise r.fail(f"its sums over {inputs} inputs do not fit 32 bits: use fewer bits or smaller planes")
+    r.bits("weight", len(planes) * outputs, inputs)
+    if bias:
+        r.bits("bias", 1, outputs, optional=True)
+
+
 def _same(r: _Reader, x: Shape) -> Shape:
     return x
 
@@ -269,9 +337,7 @@ def _dense(r: _Reader, x: Shape, binary: bool) -> Shape:
     if _last(r, x) != inputs:
         raise r.fail(f"in_features={inputs} but its input has shape {x}")
     if binary:
-        r.choice("values", ("01", "pm1"))
-        r.bits("weight", outputs, inputs)
-        r.bits("bias", 1, outputs, optional=True)
+        _binary(r, outputs, inputs)
     else:
         r.tensor("weight", np.float32, (outputs, inputs))
         r.tensor("bias", np.float32, (outputs,), optional=True)
@@ -304,9 +370,7 @@ def _convolution(r: _Reader, x: Shape, binary: bool) -> Shape:
     height, width = _window(r, x, r.integers("dilation", 2, 1))
     kh, kw = r.integers("kernel_size", 2, 1)
     if binary:
-        r.choice("values", ("01", "pm1"))
-        r.bits("weight", outputs, kh * kw * (inputs // groups))
-        r.bits("bias", 1, outputs, optional=True)
+        _binary(r, outputs, kh * kw * (inputs // groups))
     else:
         r.tensor("weight", np.float32, (outputs, kh, kw, inputs // groups))
         r.tensor("bias", np.float32, (outputs,), optional=True)
@@ -319,20 +383,75 @@ def _normalize(r: _Reader, x: Shape) -> Shape:
     return x
 
 
-def _max_pool2d(r: _Reader, x: Shape) -> Shape:
+def _image(r: _Reader, x: Shape) -> None:
     if len(x) != 3:
         raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
+
+
+def _pool2d(r: _Reader, x: Shape) -> Shape:
+    _image(r, x)
     kernel, padding = r.integers("kernel_size", 2, 1), r.integers("padding", 4, 0)
-    # A window that lies wholly in the padding would have no maximum.
+    # A window that lies wholly in the padding would have no maximum and no mean.
     if max(padding[:2]) >= kernel[0] or max(padding[2:]) >= kernel[1]:
         raise r.fail(f"padding={padding} must be smaller than kernel_size={kernel}")
     return (*_window(r, x, (1, 1)), x[2])
 
 
+def _avg_pool2d(r: _Reader, x: Shape) -> Shape:
+    r.boolean("count_include_pad")
+    return _pool2d(r, x)
+
+
 def _mean_pool(r: _Reader, x: Shape) -> Shape:
-    if len(x) != 3:
-        raise r.fail(f"its input has shape {x}: needs (height, width, channels)")
-    return (x[2],)
+    if len(x) not in (2, 3):
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels) or (time, channels)")
+    return (x[-1],)
+
+
+def _last_row(r: _Reader, x: Shape) -> Shape:
+    if len(x) != 2:
+        raise r.fail(f"its input has shape {x}: needs (time, channels)")
+    return (x[1],)
+
+
+def _rows(r: _Reader, x: Shape) -> Shape:
+    _image(r, x)
+    return (x[0], x[1] * x[2])
+
+
+def _mean_magnitude(r: _Reader, x: Shape) -> Shape:
+    if not any(map(r.has, ("kernel_size", "stride", "padding", "dilation"))):
+        return (*x[:-1], 1)
+    _image(r, x)
+    return (*_window(r, x, r.integers("dilation", 2, 1)), 1)
+
+
+def _group_normalize(r: _Reader, x: Shape) -> Shape:
+    groups = r.integer("groups")
+    r.number("eps")
+    if len(x) > 3:
+        raise r.fail(f"its input has shape {x}: needs (height, width, channels), (rows, features) or (features)")
+    if _last(r, x) % groups:
+        raise r.fail(f"groups={groups} does not divide its {x[-1]} channels")
+    return x
+
+
+def _clip(r: _Reader, x: Shape) -> Shape:
+    low, high = r.finite("low"), r.finite("high")
+    if low >= high:
+        raise r.fail(f"low={low!r} is not below high={high!r}")
+    return x
+
+
+def _prelu(r: _Reader, x: Shape) -> Shape:
+    r.tensor("slope", np.float32, (_last(r, x),))
+    return x
+
+
+def _multiply(r: _Reader, x: Shape, y: Shape) -> Shape:
+    if y not in (x, (*x[:-1], 1)):
+        raise r.fail(f"its inputs have shapes {x} and {y}: needs equal ones, or 1 as the second's last axis")
+    return x
 
 
 def _add(r: _Reader, x: Shape, y: Shape) -> Shape:
@@ -348,6 +467,25 @@ def _attention(r: _Reader, q: Shape, k: Shape, v: Shape) -> Shape:
     if q[-1] % heads:
         raise r.fail(f"heads={heads} does not divide its {q[-1]} features")
     return q
+
+
+def _recurrence(r: _Reader, x: Shape, gates: int, binary: bool) -> Shape:
+    hidden = r.integer("hidden")
+    outputs = gates * hidden
+    if len(x) != 2 or x[1] != outputs:
+        raise r.fail(f"hidden={hidden} but its input has shape {x}: needs (time, {outputs})")
+    if r.has("reverse"):
+        r.boolean("reverse")
+    if binary:
+        if r.has("eps"):
+            r.number("eps")
+        _binary(r, outputs, hidden, bias=False)
+        r.tensor("scale", np.float32, (outputs,))
+    else:
+        r.tensor("weight", np.float32, (outputs, hidden))
+    if binary or gates == GRU_GATES:
+        r.tensor("shift", np.float32, (outputs,))
+    return (x[0], hidden)
 
 
 def _embedding(r: _Reader, x: Shape, binary: bool) -> Shape:
@@ -374,34 +512,79 @@ def _flatten(r: _Reader, x: Shape) -> Shape:
     return (math.prod(x),)
 
 
+LSTM_GATES, GRU_GATES = 4, 3
+
 # Each op: from its reader and its inputs' shapes to its output's shape, every attribute and tensor checked on the way.
 OPS: dict[str, Callable[..., Shape]] = {
     "add": _add,
     "attention": _attention,
+    "avg_pool2d": _avg_pool2d,
     "bit_conv2d": lambda r, x: _convolution(r, x, True),
     "bit_embedding": lambda r, x: _embedding(r, x, True),
+    "bit_gru": lambda r, x: _recurrence(r, x, GRU_GATES, True),
     "bit_linear": lambda r, x: _dense(r, x, True),
+    "bit_lstm": lambda r, x: _recurrence(r, x, LSTM_GATES, True),
+    "clip": _clip,
     "conv2d": lambda r, x: _convolution(r, x, False),
     "embedding": lambda r, x: _embedding(r, x, False),
     "flatten": _flatten,
     "gelu": _same,
+    "group_normalize": _group_normalize,
+    "gru": lambda r, x: _recurrence(r, x, GRU_GATES, False),
+    "last": _last_row,
     "linear": lambda r, x: _dense(r, x, False),
-    "max_pool2d": _max_pool2d,
+    "lstm": lambda r, x: _recurrence(r, x, LSTM_GATES, False),
+    "max_pool2d": _pool2d,
+    "mean_magnitude": _mean_magnitude,
     "mean_pool": _mean_pool,
+    "multiply": _multiply,
     "normalize": _normalize,
+    "prelu": _prelu,
     "relu": _same,
+    "rows": _rows,
     "scale": _scale,
     "scale_shift": _scale_shift,
+    "sigmoid": _same,
+    "silu": _same,
     "softmax": _same,
+    "tanh": _same,
 }
+INPUT_COUNTS = {"add": 2, "attention": 3, "multiply": 2}  # 1 where nothing is said
 EMBEDDING_OPS = ("bit_embedding", "embedding")
-TOKEN_OPS = ("add", "attention", "bit_linear", "gelu", "linear", "normalize", "relu", "scale", "scale_shift", "softmax")
+RECURRENT_OPS = ("bit_gru", "bit_lstm", "gru", "lstm")
+TOKEN_OPS = (
+    *RECURRENT_OPS,
+    "add",
+    "attention",
+    "bit_linear",
+    "clip",
+    "gelu",
+    "group_normalize",
+    "linear",
+    "mean_magnitude",
+    "multiply",
+    "normalize",
+    "prelu",
+    "relu",
+    "scale",
+    "scale_shift",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "tanh",
+)
 
 
 def _last(r: _Reader, x: Shape) -> int:
     if not x:
         raise r.fail("its input has no axes")
     return x[-1]
+
+
+def _fits_float32(value: Any) -> bool:
+    return (
+        type(value) in (int, float) and -FLOAT32_MAX <= value <= FLOAT32_MAX
+    )  # false for NaN; an int may be beyond any float
 
 
 def _typed(value: Any, kind: type, where: str) -> Any:

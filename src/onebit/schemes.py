@@ -21,9 +21,10 @@ from onebit.binarize import (
     Sign,
     StandardizedSign,
     Ternary,
+    Values,
     WeightQuantizer,
 )
-from onebit.gradients import CLIPPED, Polynomial
+from onebit.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.normalize import OVERS, Over
 
 POLYNOMIAL = Polynomial()
@@ -49,6 +50,7 @@ class Scheme:
         nonlinearity: and behind that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's
             quantiser is all there is.
         shortcuts: layers that a residual network's shortcut goes around.
+        branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep one without norms.
         gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.
 
     Raises:
@@ -69,6 +71,7 @@ class Scheme:
     norm: Literal["batch", "group"] | None = "batch"
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "relu"
     shortcuts: int = 2
+    branch_scale: float = 1.0
     gradient_clipping: float | None = None
 
     def __post_init__(self) -> None:
@@ -85,8 +88,23 @@ class Scheme:
             raise ValueError(f"[{name}] input_shift and input_scale belong to activations that are signs")
         if isinstance(self.activations, Sign) and self.activations.stochastic:
             raise ValueError(f"[{name}] stochastic signs are for weights: use activations=Sign()")
-        if self.gradients is not None and not 1 <= self.gradients <= 8:
-            raise ValueError(f"[{name}] gradients={self.gradients}: use 1 to 8, or None")
+        if self.gradients is not None and (type(self.gradients) is not int or not 1 <= self.gradients <= 8):
+            raise ValueError(f"[{name}] gradients={self.gradients!r}: use 1 to 8, or None")
+        if self.norm not in (None, "batch", "group"):
+            raise ValueError(f"[{name}] norm={self.norm!r}: use 'batch', 'group' or None")
+        if self.nonlinearity not in (None, "relu", "hardtanh", "rprelu"):
+            raise ValueError(f"[{name}] nonlinearity={self.nonlinearity!r}: use 'relu', 'hardtanh', 'rprelu' or None")
+        for option in ("eps", "clip_latents", "gradient_clipping"):
+            value = getattr(self, option)
+            if value is None and option != "eps":
+                continue
+            if type(value) not in (int, float) or not value > 0:
+                raise ValueError(f"[{name}] {option}={value!r}: use a number above 0")
+        for option in ("input_normalize", "input_shift", "input_scale", "gain"):
+            if type(getattr(self, option)) is not bool:
+                raise ValueError(f"[{name}] {option}={getattr(self, option)!r}: use True or False")
+        if type(self.shortcuts) is not int or self.shortcuts < 1:
+            raise ValueError(f"[{name}] shortcuts={self.shortcuts!r}: use 1, 2, ...")
 
     def __repr__(self) -> str:
         """The name, and the parts that are not what the method has by default."""
@@ -104,22 +122,31 @@ class Scheme:
 class BinaryNormalized(Scheme):
     """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
 
+    Args:
+        weights: ``"01"`` and ``"pm1"`` stand for `MeanThreshold` of them.
+
     Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
     """
 
+    weights: WeightQuantizer | Values = MeanThreshold()  # type: ignore[assignment]
     bias: Literal["bits", "float"] = "bits"
     normalize: Over | None = "channel"
     norm: Literal["batch", "group"] | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, str):
+            object.__setattr__(self, "weights", MeanThreshold(self.weights))
+        super().__post_init__()
+
 
 @dataclass(frozen=True, repr=False)
 class BinaryConnect(Scheme):
-    """Weights by their sign, or at random; float activations; latents clipped to -1..1.
+    """Weights by their sign, or at random (``weights=Sign(IDENTITY, stochastic=True)``); float activations; latents clipped to -1..1.
 
-    Source: Courbariaux et al., arXiv 1511.00363.
+    Source: Courbariaux et al., arXiv 1511.00363, algorithm 1.
     """
 
-    weights: WeightQuantizer = Sign()
+    weights: WeightQuantizer = Sign(IDENTITY)
     clip_latents: float | None = 1.0
 
 
@@ -127,7 +154,7 @@ class BinaryConnect(Scheme):
 class BinaryWeightNetwork(Scheme):
     """Weights by their sign, with their mean magnitude as a scale for each output; float activations.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.1.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.1; `scaled_sign` says what its authors' code does besides.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -135,12 +162,12 @@ class BinaryWeightNetwork(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryNet(Scheme):
-    """Weights and activations by their sign, gradients clipped, batch normalisation and a hard tanh between layers.
+    """Weights and activations by their sign, the activations' gradient clipped, batch normalisation and a hard tanh between layers.
 
-    Source: Courbariaux et al., arXiv 1602.02830.
+    Source: Courbariaux et al., arXiv 1602.02830, algorithm 1. The weights' gradient is the identity: their latents are clipped instead.
     """
 
-    weights: WeightQuantizer = Sign()
+    weights: WeightQuantizer = Sign(IDENTITY)
     activations: ActivationQuantizer | None = Sign()
     clip_latents: float | None = 1.0
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "hardtanh"
@@ -150,7 +177,9 @@ class BinaryNet(Scheme):
 class XnorNet(Scheme):
     """Weights and activations by their sign, with a scale for each output and, from the inputs' magnitudes, for each position.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.2.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.2. The gradient goes through the inputs' magnitudes too. The paper's blocks begin with the
+    batch normalisation; behind the layer before, it stands in the same place. Its authors' code leaves the inputs' magnitudes out:
+    ``input_scale=False``.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -161,10 +190,10 @@ class XnorNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class DoReFa(Scheme):
-    """Weights, activations and gradients of chosen numbers of bits, 1 to 8; 32 leaves them float.
+    """Weights, activations and gradients of chosen numbers of bits.
 
     Args:
-        weights, activations, gradients: numbers of bits, as the paper writes them (W, A, G).
+        weights, activations, gradients: numbers of bits, 1 to 8, as the paper writes them (W, A, G). 32 leaves activations or gradients float.
 
     Source: Zhou et al., arXiv 1606.06160.
     """
@@ -188,7 +217,8 @@ class DoReFa(Scheme):
 class BiRealNet(Scheme):
     """Weights and activations by their sign, a float shortcut around each layer, and a smoother gradient.
 
-    Source: Liu et al., arXiv 1808.00278.
+    Source: Liu et al., arXiv 1808.00278, and its authors' PyTorch code, whose weights have the clipped gradient; the paper's has their mean magnitude
+    as a factor too.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -201,7 +231,7 @@ class BiRealNet(Scheme):
 class ReActNet(Scheme):
     """Bi-Real Net with learned thresholds in front of the signs (RSign) and learned shifts and slopes behind the layers (RPReLU).
 
-    Source: Liu et al., arXiv 2003.03488.
+    Source: Liu et al., arXiv 2003.03488, and its authors' code. A threshold is subtracted here and its negative added there.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -215,9 +245,10 @@ class ReActNet(Scheme):
 class NormFree(Scheme):
     """ReActNet without batch normalisation: weights standardised before their sign, a learned gain, gradients clipped adaptively.
 
-    ``NormFree(norm="group")`` is the variant with group normalisation.
+    ``NormFree(norm="group")`` adds a group normalisation, which the paper has not.
 
-    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215.
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its script for ImageNet. What that code
+    multiplies whole blocks with (alpha, beta) is the network's to do.
     """
 
     weights: WeightQuantizer = StandardizedSign()
@@ -227,6 +258,7 @@ class NormFree(Scheme):
     norm: Literal["batch", "group"] | None = None
     nonlinearity: Literal["relu", "hardtanh", "rprelu"] | None = "rprelu"
     shortcuts: int = 1
+    branch_scale: float = 0.2
     gradient_clipping: float | None = 0.02
 
 
@@ -247,7 +279,8 @@ class BitNet(Scheme):
 class BitNet158(BitNet):
     """BitNet with weights of -1, 0 and +1.
 
-    Source: Ma et al., arXiv 2402.17764.
+    Source: Ma et al., arXiv 2402.17764. Its authors normalise the inputs by their root mean square; here, as in BitNet, the mean is taken from
+    them too.
     """
 
     weights: WeightQuantizer = Ternary()
@@ -274,6 +307,9 @@ SCHEMES: dict[str, type[Scheme]] = {
 def parse_scheme(text: str) -> Scheme:
     """A scheme from its name and plain options, as recipes and the command write it.
 
+    Args:
+        text: a name of `SCHEMES`, with options in brackets where they are numbers, strings, True, False or None.
+
     Raises:
         ValueError: the text is no such thing; the message says what is allowed.
 
@@ -287,7 +323,9 @@ def parse_scheme(text: str) -> Scheme:
         if not isinstance(name, ast.Name):
             raise ValueError("not a name")
         options: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-    except (SyntaxError, ValueError):
+        if len(options) < len(keywords):
+            raise ValueError("an option twice")
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise ValueError(f"scheme={text!r}: write a name, or Name(option=value, ...)") from None
     if name.id not in SCHEMES:
         raise ValueError(f"scheme={name.id!r}: use {', '.join(SCHEMES)}")

@@ -14,7 +14,7 @@ from onebit._engine import Decoder, Engine, isas
 from onebit.errors import FormatError
 from onebit.models import language_decoder
 from onebit.packing.trace import trace
-from onebit.program import Program, Step
+from onebit.program import Program, Step, pack_rows
 from onebit.runtime import reference
 
 ISAS = [isa["name"] for isa in isas() if isa["supported"]]
@@ -115,6 +115,48 @@ def test_a_dense_layer_of_any_size_equals_the_reference(inputs, outputs, rows, v
         made = whole(Decoder(program.to_json(), tensors, precision, 1, isa), ids)
         expected = reference.run(program, tensors, ids[None], precision)[0]
         np.testing.assert_allclose(made, expected, rtol=0, atol=2e-5 * np.abs(expected).max() + 1e-6)
+
+
+EMBED = Step("embedding", ("t",), "x", {"rows": VOCABULARY, "features": 24, "of": "token"}, {"weight": "e"})
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [Step("sigmoid", ("x",), "y")],
+        [Step("tanh", ("x",), "y")],
+        [Step("silu", ("x",), "y")],
+        [Step("clip", ("x",), "y", {"low": -0.5, "high": 1})],
+        [Step("prelu", ("x",), "y", {}, {"slope": "s"})],
+        [Step("group_normalize", ("x",), "y", {"groups": 4, "eps": 1e-3})],
+        [Step("mean_magnitude", ("x",), "y")],
+        [Step("mean_magnitude", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+        [Step("relu", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
+    ],
+    ids=lambda steps: "-".join(step.op for step in steps),
+)
+def test_ops_that_treat_each_token_by_itself(steps, threads, isa):
+    random = np.random.default_rng(3)
+    tensors = {
+        "e": random.standard_normal((VOCABULARY, 24)).astype(np.float32),
+        "s": random.standard_normal(24).astype(np.float32),
+    }
+    program = Program("t", (CONTEXT,), (EMBED, *steps), "y", tokens=True)
+    program.shapes(tensors)
+    decoder = Decoder(program.to_json(), tensors, "int8", threads, isa)
+    ids = tokens(CONTEXT)
+    made = whole(decoder, ids)
+    assert relative(made, reference.run(program, tensors, ids[None])[0]) < 1e-5
+    np.testing.assert_array_equal(one_by_one(decoder, ids), made)
+
+
+@pytest.mark.parametrize("op", ["avg_pool2d", "last", "mean_pool", "rows"])
+def test_what_would_mix_tokens_is_refused(op):
+    program = Program("t", (CONTEXT,), (EMBED, Step(op, ("x",), "y")), "y", tokens=True)
+    with pytest.raises(ValueError, match="has no meaning for tokens"):
+        Decoder(program.to_json(), {"e": np.zeros((VOCABULARY, 24), np.float32)}, "int8", 1)
 
 
 def test_int8_attention_rounds_keys_and_values_as_documented():
@@ -368,3 +410,46 @@ def test_each_kind_of_program_has_its_own_runner():
     alone = Program("x", (4, 6), (Step("attention", ("x", "x", "x"), "y", {"heads": 2}),), "y")
     with pytest.raises(ValueError, match="is not tokens"):
         Engine(alone.to_json(), {}, "int8", 1)
+
+
+KINDS = [
+    None,
+    {"quantizer": "sign"},
+    {"quantizer": "unit", "bits": 2},
+    {"quantizer": "absmax", "bits": 8},
+    {"quantizer": "absmax", "bits": 16},
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    features=st.sampled_from([5, 64, 100]),
+    outputs=st.sampled_from([3, 64, 90]),
+    values=st.sampled_from(["01", "pm1"]),
+    kinds=st.tuples(st.sampled_from(KINDS), st.sampled_from(KINDS)),
+    planes=st.sampled_from([None, [1, 1], [1, 2]]),
+    precision=st.sampled_from(["int8", "float32"]),
+    threads=st.sampled_from([1, 2]),
+    isa=st.sampled_from(ISAS),
+)
+def test_planes_and_inputs_of_their_own(features, outputs, values, kinds, planes, precision, threads, isa):
+    # Two layers of one input: what the first makes of it serves the second only where both quantise alike.
+    rng = np.random.default_rng(features * outputs)
+    count = len(planes or [1])
+    tensors = {
+        "e": rng.standard_normal((30, features)).astype(np.float32),
+        **{name: pack_rows(rng.integers(0, 2, (count * outputs, features))) for name in ("w0", "w1")},
+    }
+    steps = [Step("embedding", ("t",), "x", {"rows": 30, "features": features, "of": "token"}, {"weight": "e"})]
+    for i, kind in enumerate(kinds):
+        attributes = {"in_features": features, "out_features": outputs, "values": values}
+        attributes |= ({} if planes is None else {"planes": planes}) | ({} if kind is None else {"input": kind})
+        steps.append(Step("bit_linear", ("x",), f"y{i}", attributes, {"weight": f"w{i}"}))
+    steps.append(Step("add", ("y0", "y1"), "y"))
+    program = Program("t", (50,), tuple(steps), "y", tokens=True)
+    program.shapes(tensors)
+    ids = rng.integers(0, 30, 50).astype(np.int32)
+    decoder = Decoder(program.to_json(), tensors, precision, threads, isa)
+    expected = reference.run(program, tensors, ids[None], precision)[0]
+    assert relative(whole(decoder, ids), expected) < 2e-5
+    assert relative(one_by_one(decoder, ids), expected) < 2e-5

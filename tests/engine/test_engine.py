@@ -1,6 +1,7 @@
 """The engine against the NumPy reference: every op, every instruction set, every shape; and everything that it must refuse."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -146,6 +147,158 @@ def test_a_large_image_with_several_threads(isa, precision):
         assert np.array_equal(Engine(program.to_json(), tensors, precision, threads, isa).run(x), one)
 
 
+KINDS = [None, {"quantizer": "sign"}, *({"quantizer": "unit", "bits": k} for k in (1, 2, 5, 8))]
+KINDS += [{"quantizer": "absmax", "bits": 8}, {"quantizer": "absmax", "bits": 16}]
+PLANES = [None, [1], [1, 1], [1, 2, 4], [7, 200]]
+
+
+def with_planes(program, tensors, planes, kind):
+    """A program of one binary layer (and what follows it) with weights of several planes and inputs of its own."""
+    first = program.steps[0]
+    attributes = dict(first.attributes)
+    weight = tensors["w"]
+    if planes is not None:
+        attributes["planes"] = planes
+        n = (
+            attributes.get("in_features")
+            or math.prod(attributes["kernel_size"]) * attributes["in_channels"] // attributes["groups"]
+        )
+        weight = pack_rows(rng.integers(0, 2, (len(planes) * len(weight), n), np.uint8))
+    if kind is not None:
+        attributes["input"] = kind
+    step = Step(first.op, first.inputs, first.output, attributes, first.tensors)
+    changed = Program(program.input_name, program.input_shape, (step, *program.steps[1:]), program.output)
+    return changed, tensors | {"w": weight}
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(4, 9), st.integers(4, 20)),
+    groups=st.sampled_from([1, 1, 1, 2, 3]),
+    channels=st.tuples(st.sampled_from([1, 3, 8, 16, 31, 32, 64, 70]), st.sampled_from([1, 2, 15, 17, 40, 64, 70])),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    stride=st.tuples(st.integers(1, 2), st.integers(1, 3)),
+    padding=st.tuples(*[st.integers(0, 2)] * 4),
+    dilation=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    values=st.sampled_from(["01", "pm1"]),
+    bias=st.booleans(),
+    followed=st.sampled_from(
+        [(), (RELU,), (AFFINE, RELU), (AFFINE, pool((2, 2), (2, 2))), (pool((1, 2), (1, 2)), RELU)]
+    ),
+    kind=st.sampled_from(KINDS),
+    planes=st.sampled_from(PLANES),
+    isa=st.sampled_from(ISAS),
+    threads=st.sampled_from([1, 3]),
+    precision=st.sampled_from(["int8", "float32"]),
+)
+def test_convolutions_with_planes_and_inputs_of_their_own(
+    size,
+    groups,
+    channels,
+    kernel,
+    stride,
+    padding,
+    dilation,
+    values,
+    bias,
+    followed,
+    kind,
+    planes,
+    isa,
+    threads,
+    precision,
+):
+    inputs, outputs = groups * channels[0], groups * channels[1]
+    shapes = map(list, (kernel, stride, padding, dilation))
+    program, tensors = convolution((*size, inputs), inputs, outputs, *shapes, groups, values, bias, followed)
+    program, tensors = with_planes(program, tensors, planes, kind)
+    try:
+        program.shapes(tensors)
+    except ValueError:
+        return  # a kernel or a pooling larger than what is left of so small an image
+    x = rng.standard_normal((2, *size, inputs)).astype(np.float32)
+    x[0, 0, 0], x[0, 0, 1] = 0.0, -0.0
+    found, expected = both(program, tensors, x, precision, isa, threads)
+    close(found, expected)
+    # Sums of levels whose scale is 1 are the very integers.
+    if not followed and kind == {"quantizer": "sign"}:
+        assert np.array_equal(found, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    inputs=st.sampled_from([1, 3, 16, 63, 64, 65, 130, 300, 512, 1100]),
+    outputs=st.sampled_from([1, 7, 16, 33, 64, 100, 130]),
+    rows=st.sampled_from([1, 2, 5, 7, 40, 70]),
+    values=st.sampled_from(["01", "pm1"]),
+    followed=st.sampled_from([(), (RELU,), (AFFINE, RELU)]),
+    kind=st.sampled_from(KINDS),
+    planes=st.sampled_from(PLANES),
+    isa=st.sampled_from(ISAS),
+    threads=st.sampled_from([1, 3]),
+    precision=st.sampled_from(["int8", "float32"]),
+)
+def test_dense_layers_with_planes_and_inputs_of_their_own(
+    inputs, outputs, rows, values, followed, kind, planes, isa, threads, precision
+):
+    program, tensors = dense(inputs, outputs)
+    attributes = dict(program.steps[0].attributes) | {"values": values}
+    steps = [Step("bit_linear", ("x",), "y0", attributes, {"weight": "w"})]
+    for index, step in enumerate(followed):
+        tensors |= {name: rng.standard_normal(outputs).astype(np.float32) for name in step.tensors.values()}
+        steps.append(Step(step.op, (f"y{index}",), f"y{index + 1}", step.attributes, step.tensors))
+    program, tensors = with_planes(
+        Program("x", (rows, inputs), tuple(steps), f"y{len(followed)}"), tensors, planes, kind
+    )
+    if planes == [7, 200] and kind == {"quantizer": "absmax", "bits": 16} and inputs > 300:
+        return refuse("do not fit 32 bits", program.to_json(), tensors, precision)
+    x = rng.standard_normal((2, rows, inputs)).astype(np.float32)
+    found, expected = both(program, tensors, x, precision, isa, threads)
+    close(found, expected)
+    if not followed and kind == {"quantizer": "sign"}:
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("kind", KINDS[1:], ids=str)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_has_its_level_or_spoils_its_row(isa, precision, kind, bad):
+    program, tensors = with_planes(*dense(40, 20), [1, 1], kind)
+    x = rng.standard_normal((3, 40)).astype(np.float32)
+    x[1, 7] = bad
+    found, expected = both(program, tensors, x, precision, isa)
+    assert np.isnan(found[1]).all() == (kind["quantizer"] == "absmax")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+    image, image_tensors = convolution((5, 5, 16), 16, 20, [3, 3], [1, 1], [1] * 4, [1, 1], 1, "pm1", False, ())
+    image, image_tensors = with_planes(image, image_tensors, None, kind)
+    x = rng.standard_normal((2, 5, 5, 16)).astype(np.float32)
+    x[1, 2, 2, 3] = bad
+    found, expected = both(image, image_tensors, x, precision, isa)
+    assert np.isnan(found[1]).all() == (kind["quantizer"] == "absmax")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("planes", [[1], [3, 4]])
+def test_the_largest_sums_are_exact(isa, planes):
+    # Powers of two, so that a float holds them: 65536 inputs of the level -16384 and of those beside it, which fill 31 bits.
+    inputs = 2**16 // sum(planes)
+    attributes = {
+        "in_features": inputs,
+        "out_features": 2,
+        "values": "pm1",
+        "planes": planes,
+        "input": {"quantizer": "absmax", "bits": 16},
+    }
+    bits = np.repeat([[1], [0]] * len(planes), inputs, 1)
+    program = Program("x", (1, inputs), (Step("bit_linear", ("x",), "y", attributes, {"weight": "w"}),), "y")
+    x = np.full((1, 1, inputs), -1.0, np.float32)
+    found, expected = both(program, {"w": pack_rows(bits)}, x, "int8", isa)
+    assert np.array_equal(found, expected)
+    assert found[0, 0].tolist() == pytest.approx([-inputs * sum(planes), inputs * sum(planes)], rel=1e-6)
+
+
 IMAGE = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
 
 
@@ -156,11 +309,71 @@ IMAGE = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
         ("relu", {}), ("gelu", {}), ("softmax", {}), ("mean_pool", {}), ("flatten", {"order": "chw"}), ("flatten", {"order": "hwc"}),
         ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-3}),
         ("max_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1]}),
+        ("avg_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "count_include_pad": True}),
+        ("avg_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "count_include_pad": False}),
+        ("mean_magnitude", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 3], "dilation": [2, 1]}),
+        ("mean_magnitude", {}), ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("clip", {"low": -0.5, "high": 0.75}), ("rows", {}),
+        ("group_normalize", {"groups": 1, "eps": 1e-5}), ("group_normalize", {"groups": 2, "eps": 1e-3}),
     ],
 )  # fmt: skip
 def test_single_ops(isa, op, attributes):
     program = Program("x", IMAGE.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
     close(*both(program, {}, IMAGE, "float32", isa))
+
+
+ROWS = rng.standard_normal((3, 7, 33)).astype(np.float32)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("relu", {}), ("gelu", {}), ("softmax", {}), ("mean_pool", {}), ("last", {}), ("flatten", {"order": "hwc"}), ("mean_magnitude", {}),
+        ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-3}),
+        ("group_normalize", {"groups": 3, "eps": 1e-3}), ("scale", {"factor": 0.3}), ("sigmoid", {}), ("clip", {"low": -1, "high": 0}),
+    ],
+)  # fmt: skip
+def test_single_ops_on_the_rows_of_a_sequence(isa, op, attributes):
+    program = Program("x", ROWS.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
+    close(*both(program, {}, ROWS, "float32", isa))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("precision", ["int8", "float32"])
+@pytest.mark.parametrize("kind", ["bit_linear", "linear"])
+def test_dense_layers_on_the_rows_of_a_sequence(isa, precision, kind):
+    attributes = {"in_features": 33, "out_features": 21} | ({"values": "pm1"} if kind == "bit_linear" else {})
+    bits = rng.integers(0, 2, (21, 33), np.uint8)
+    tensors = {
+        "w": pack_rows(bits) if kind == "bit_linear" else bits.astype(np.float32),
+        "s": rng.standard_normal(21).astype(np.float32),
+        "t": rng.standard_normal(21).astype(np.float32),
+        "slope": rng.standard_normal(21).astype(np.float32),
+    }
+    steps = (
+        Step(kind, ("x",), "a", attributes, {"weight": "w"}),
+        Step("scale_shift", ("a",), "b", {}, {"scale": "s", "shift": "t"}),
+        Step("prelu", ("b",), "c", {}, {"slope": "slope"}),
+        Step("mean_magnitude", ("c",), "d"),
+        Step("multiply", ("c", "d"), "e"),
+        Step("multiply", ("e", "b"), "y"),
+    )
+    close(*both(Program("x", ROWS.shape[1:], steps, "y"), tensors, ROWS, precision, isa, 2))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "silu"])
+def test_smooth_activations_are_accurate(isa, op):
+    x = np.concatenate([np.linspace(-80, 80, 4001), np.logspace(-8, 0, 50)]).astype(np.float32)[None]
+    wide = x.astype(np.float64)
+    expected = np.tanh(wide) if op == "tanh" else 1 / (1 + np.exp(-wide)) * (wide if op == "silu" else 1)
+    found = Engine(Program("x", (4051,), (Step(op, ("x",), "y"),), "y").to_json(), {}, "float32", 1, isa).run(x)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    ends = np.array([np.inf, -np.inf, np.nan, 1e30, -1e30], np.float32)[None]
+    found = Engine(Program("x", (5,), (Step(op, ("x",), "y"),), "y").to_json(), {}, "float32", 1, isa).run(ends)[0]
+    assert np.isnan(found).tolist() == [False, False, True, False, False] or op == "silu"
+    if op != "silu":
+        np.testing.assert_allclose(found[[0, 1, 3, 4]], [1, 0, 1, 0] if op == "sigmoid" else [1, -1, 1, -1], atol=1e-30)
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -290,12 +503,56 @@ def changed(**changes):
         (changed(attributes={"in_features": 5, "out_features": 2.5, "values": "01"}), "integers from 1"),
         (changed(attributes={"in_features": 5, "out_features": 1e300, "values": "01"}), "integers from 1"),
         (changed(attributes={"in_features": 5, "out_features": 3, "values": "2"}), "use 'pm1' or '01'"),
+        *(
+            (changed(attributes={"in_features": 5, "out_features": 3, "values": "01"} | attributes), message)
+            for attributes, message in (
+                ({"planes": 3}, "planes is"),
+                ({"planes": []}, "planes needs 1 to 8 integers whose sum is at most 255"),
+                ({"planes": [1] * 9}, "planes needs 1 to 8"),
+                ({"planes": [0]}, "integers from 1"),
+                ({"planes": [1.5]}, "integers from 1"),
+                ({"planes": [200, 56]}, "planes needs 1 to 8"),
+                ({"planes": [1, 1]}, "wrong shape"),
+                ({"input": "sign"}, "input needs an object with a quantizer"),
+                ({"input": {}}, "quantizer='': use 'sign', 'unit' or 'absmax'"),
+                ({"input": {"quantizer": "sgn"}}, "quantizer='sgn': use"),
+                ({"input": {"quantizer": 1}}, "quantizer is"),
+                ({"input": {"quantizer": "sign", "bits": 1}}, "has what its quantizer does not take"),
+                ({"input": {"quantizer": "unit"}}, "lacks 'bits'"),
+                ({"input": {"quantizer": "unit", "bits": 9}}, "use 1 to 8 of 'unit', 8 or 16 of 'absmax'"),
+                ({"input": {"quantizer": "absmax", "bits": 7}}, "use 1 to 8 of 'unit', 8 or 16 of 'absmax'"),
+            )
+        ),
         (changed(op="max_pool2d"), "no image"),
         (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
+        (changed(op="clip", attributes={"low": 1, "high": 1}), "low is not below high"),
+        (changed(op="clip", attributes={"low": "1", "high": 1}), "low needs a finite number"),
+        (changed(op="clip", attributes={"low": 0, "high": 1e39}), "high needs a finite number"),
+        (changed(op="prelu", tensors={}), "lacks its tensor 'slope'"),
+        (changed(op="multiply"), "wrong number"),
+        (changed(op="mean_magnitude", attributes={"kernel_size": [1, 1]}), "no image"),
+        (changed(op="avg_pool2d"), "no image"),
+        (changed(op="last"), "not of .time, channels."),
+        (changed(op="rows"), "no image"),
+        (changed(op="mean_pool"), "no image .* and not of"),
+        (changed(op="group_normalize", attributes={"groups": 2, "eps": 1}), "groups=2 does not divide"),
     ],
 )
 def test_wrong_programs_are_refused(program, message):
     refuse(message, program)
+
+
+def test_wrong_images_are_refused():
+    def steps(*made):
+        return Program("x", (6, 5, 4), made, made[-1].output).to_json()
+
+    window = {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+    refuse("count_include_pad needs true", steps(Step("avg_pool2d", ("x",), "y", window | {"count_include_pad": 1})))
+    padded = window | {"padding": [2, 0, 0, 0], "count_include_pad": True}
+    refuse("padding must be smaller", steps(Step("avg_pool2d", ("x",), "y", padded)))
+    refuse("lacks 'dilation'", steps(Step("mean_magnitude", ("x",), "y", window)))
+    factors = (Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y"))
+    refuse("its inputs have different shapes", steps(*factors))
 
 
 def test_wrong_tensors_and_arguments_are_refused():
@@ -307,6 +564,11 @@ def test_wrong_tensors_and_arguments_are_refused():
     refuse("precision='int4'", precision="int4")
     refuse("threads=0", threads=0)
     refuse("isa='sse9' is unknown: use one of .*scalar", isa="sse9")
+
+
+def test_sums_that_do_not_fit_32_bits_are_refused():
+    program, tensors = with_planes(*dense(65539, 1), None, {"quantizer": "absmax", "bits": 16})
+    refuse("sums over 65539 inputs do not fit 32 bits", program.to_json(), tensors)
 
 
 def test_more_memory_than_the_cap_is_refused():

@@ -269,7 +269,7 @@ def test_it_learns_to_remember(kind, scheme):
     torch.manual_seed(0)
     layer, dense = KINDS[kind][0](2, 16, scheme=scheme), nn.Linear(16, 2)
     optimizer = torch.optim.Adam([*layer.parameters(), *dense.parameters()], 0.02)
-    for _ in range(60):
+    for _ in range(120):
         x = torch.randn(64, 5, 2).sign()
         loss = F.cross_entropy(dense(layer(x)[0][:, -1]), (x[:, 0, 0] > 0).long())
         optimizer.zero_grad()

@@ -164,7 +164,7 @@ struct Kernels {
 
     // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
     void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);
-    // q = clip(round_half_even(x * inverse), low, high) + shift
+    // q = clip(round_half_even(x * inverse), low, high) + shift; NaN is low
     void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
 
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
@@ -172,7 +172,14 @@ struct Kernels {
     void (*scale)(const float* x, std::ptrdiff_t n, float factor, float* y);
     void (*relu)(const float* x, std::ptrdiff_t n, float* y);
     void (*gelu)(const float* x, std::ptrdiff_t n, float* y);
+    void (*sigmoid)(const float* x, std::ptrdiff_t n, float* y);  // y may be x, of tanh too
+    void (*tanh)(const float* x, std::ptrdiff_t n, float* y);
+    void (*silu)(const float* x, std::ptrdiff_t n, float* y);
+    void (*clip)(const float* x, std::ptrdiff_t n, float low, float high, float* y);  // NaN stays NaN
+    void (*prelu)(const float* x, std::ptrdiff_t rows, int channels, const float* slope, float* y);
+    float (*mean_magnitude)(const float* x, std::ptrdiff_t n);
     void (*softmax)(const float* x, std::ptrdiff_t n, float* y);
+    void (*multiply)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
     // y = softmax(scale * q K^T) V for one head; `scores` has room for the tokens of each query rounded up to whole blocks.

@@ -155,6 +155,50 @@ void row_gelu(const float* x, std::ptrdiff_t n, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = gelu_of(x[i]);
 }
 
+inline float sigmoid_of(float x) {
+    return 1.0f / (1.0f + exponential(-x));
+}
+
+// Near 0, where 1 - 2 / (e^2x + 1) would lose its digits, an odd polynomial (Cephes).
+inline float tanh_of(float x) {
+    const float size = std::fabs(x), z = x * x;
+    const float p = (((-5.70498872745e-3f * z + 2.06390887954e-2f) * z - 5.37397155531e-2f) * z + 1.33314422036e-1f) * z - 3.33332819422e-1f;
+    const float small = p * z * x + x, large = 1.0f - 2.0f / (exponential(2.0f * size) + 1.0f);
+    return size < 0.625f ? small : x < 0 ? -large : large;
+}
+
+void row_sigmoid(const float* x, std::ptrdiff_t n, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = sigmoid_of(x[i]);
+}
+
+void row_tanh(const float* x, std::ptrdiff_t n, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = tanh_of(x[i]);
+}
+
+void row_silu(const float* x, std::ptrdiff_t n, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * sigmoid_of(x[i]);
+}
+
+void row_clip(const float* x, std::ptrdiff_t n, float low, float high, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) {
+        const float above = x[i] < low ? low : x[i];
+        y[i] = above > high ? high : above;
+    }
+}
+
+void rows_prelu(const float* x, std::ptrdiff_t rows, int channels, const float* slope, float* y) {
+    for (std::ptrdiff_t r = 0; r < rows; ++r, x += channels, y += channels) {
+        for (int c = 0; c < channels; ++c) y[c] = x[c] > 0 ? x[c] : slope[c] * x[c];
+    }
+}
+
+float row_mean_magnitude(const float* x, std::ptrdiff_t n) {
+    double sum = 0;
+    const auto magnitude = [](const auto& v) { return v < 0 ? -v : v; };
+    for (std::ptrdiff_t i = 0; i < n; i += piece) sum += lane_total(x + i, n - i < piece ? n - i : piece, magnitude);
+    return static_cast<float>(sum / static_cast<double>(n));
+}
+
 void row_softmax(const float* x, std::ptrdiff_t n, float* y) {
     float part[lanes];
     for (int l = 0; l < lanes; ++l) part[l] = x[0];
@@ -168,6 +212,10 @@ void row_softmax(const float* x, std::ptrdiff_t n, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = exponential(x[i] - largest);
     const float share = 1.0f / lane_sum(y, n);
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] *= share;
+}
+
+void row_multiply(const float* a, const float* b, std::ptrdiff_t n, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
 }
 
 void row_add(const float* a, const float* b, std::ptrdiff_t n, float* y) {
@@ -252,7 +300,7 @@ void row_range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bo
 void row_quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {
         float v = __builtin_rintf(x[i] * inverse);
-        v = v < low ? low : v;
+        v = v > low ? v : low;  // NaN too is low
         v = v > high ? high : v;
         q[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(v) + shift);
     }

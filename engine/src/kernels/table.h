@@ -31,7 +31,14 @@ constexpr Kernels shared_kernels() {
     k.scale = row_scale;
     k.relu = row_relu;
     k.gelu = row_gelu;
+    k.sigmoid = row_sigmoid;
+    k.tanh = row_tanh;
+    k.silu = row_silu;
+    k.clip = row_clip;
+    k.prelu = rows_prelu;
+    k.mean_magnitude = row_mean_magnitude;
     k.softmax = row_softmax;
+    k.multiply = row_multiply;
     k.add = row_add;
     k.maximum = row_maximum;
     k.attend = attend_head<float>;

@@ -139,7 +139,7 @@ def _bits(op: str, attributes: Any, has_bias: bool) -> int:
         return int(attributes["features"] * (attributes["rows"] + has_bias))
     else:
         return 0
-    return int(outputs * (inputs + has_bias))
+    return int(outputs * (inputs * len(attributes.get("planes", [1])) + has_bias))
 
 
 def _print_file(result: dict[str, Any]) -> None:

@@ -1,6 +1,22 @@
-"""Whole networks: the paper's, and their float twins."""
+"""Whole networks: the paper's, the literature's, and their float twins."""
 
 from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder
+from onebit.models.parts import Network
+from onebit.models.plain import alexnet, mlp, mobile_net, vgg
+from onebit.models.resnet import ResidualBlock, resnet
 
-__all__ = ["ConvClassifier", "LanguageDecoder", "conv_classifier", "decoder_sizes", "language_decoder"]
+__all__ = [
+    "ConvClassifier",
+    "LanguageDecoder",
+    "Network",
+    "ResidualBlock",
+    "alexnet",
+    "conv_classifier",
+    "decoder_sizes",
+    "language_decoder",
+    "mlp",
+    "mobile_net",
+    "resnet",
+    "vgg",
+]

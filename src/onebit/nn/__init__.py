@@ -5,7 +5,8 @@ from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache
 from onebit.nn.bits import Bits
 from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, BinarySeparableConv2d
 from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
-from onebit.nn.linear import BinaryLinear
+from onebit.nn.linear import BinaryLinear, BinaryTransposedLinear
+from onebit.nn.multihead import BinaryMultiheadAttention
 from onebit.nn.normalize import Normalize
 from onebit.nn.recurrent import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
 from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
@@ -20,9 +21,11 @@ __all__ = [
     "BinaryGRU",
     "BinaryLSTM",
     "BinaryLinear",
+    "BinaryMultiheadAttention",
     "BinaryRecurrence",
     "BinarySeparableConv2d",
     "BinaryTransformerBlock",
+    "BinaryTransposedLinear",
     "Bits",
     "CausalAttention",
     "ImageRows",

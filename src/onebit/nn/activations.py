@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.binarize import sign
 from onebit.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
 
-# Groups of a group normalisation: the default of its paper where the channels bear it.
-GROUPS = 32
+# Channels that a group normalisation takes together, one of the two choices of its paper (arXiv 1803.08494, table 3): it serves rows too.
+GROUP_CHANNELS = 16
 
 
 class RSign(nn.Module):
@@ -58,12 +59,14 @@ class RPReLU(nn.Module):
         self.shift_out = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.nn.functional.prelu(x - _on_channels(self.shift_in, x), self.slope)
-        return y + _on_channels(self.shift_out, x)
+        v, slope = x - _on_channels(self.shift_in, x), _on_channels(self.slope, x)
+        # PyTorch's own prelu takes four times as long on a CPU.
+        return slope * v + (1 - slope) * F.relu(v) + _on_channels(self.shift_out, x)
 
 
 def _on_channels(v: Tensor, x: Tensor) -> Tensor:
-    return v.view(-1, *[1] * (x.dim() - 2))
+    """A number for each channel, in x's precision and in a form that is broadcast against it."""
+    return v.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
 
 
 def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Module:
@@ -72,7 +75,7 @@ def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Modu
     if kind == "batch":
         return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
     if kind == "group":
-        groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+        groups = next(g for g in range(max(1, channels // GROUP_CHANNELS), 0, -1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
     return nn.Identity()
 

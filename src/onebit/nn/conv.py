@@ -18,7 +18,19 @@ from onebit.schemes import Scheme
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
-def _check_groups(layer: str, in_channels: int, out_channels: int, groups: int, scheme: Scheme) -> None:
+def check_transposed(groups: int, scheme: Scheme) -> None:
+    """Raises ValueError where a transposed convolution of a scheme is not defined."""
+    if groups != 1:
+        raise ValueError(f"[BinaryConvTranspose2d] groups={groups}: use 1")
+    if scheme.input_scale:
+        name = type(scheme).__name__
+        raise ValueError(
+            f"[BinaryConvTranspose2d] {name} scales by the magnitude of each window: use {name}(input_scale=False)"
+        )
+
+
+def check_groups(layer: str, in_channels: int, out_channels: int, groups: int, scheme: Scheme) -> None:
+    """Raises ValueError where the groups do not divide the channels, or the scheme has no meaning for them."""
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if groups < 1 or channels % groups:
             divisors = ", ".join(str(d) for d in range(1, min(channels, 64) + 1) if channels % d == 0)
@@ -89,7 +101,7 @@ class BinaryConv2d(nn.Conv2d):
         scheme: Scheme | None = None,
     ) -> None:
         chosen = choose_scheme("BinaryConv2d", scheme, values, normalize, eps)
-        _check_groups("BinaryConv2d", in_channels, out_channels, groups, chosen)
+        check_groups("BinaryConv2d", in_channels, out_channels, groups, chosen)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         set_up(self, chosen, in_channels, out_channels)
 
@@ -131,7 +143,7 @@ class BinaryConv1d(nn.Conv1d):
         scheme: Scheme | None = None,
     ) -> None:
         chosen = choose_scheme("BinaryConv1d", scheme, values, normalize, eps)
-        _check_groups("BinaryConv1d", in_channels, out_channels, groups, chosen)
+        check_groups("BinaryConv1d", in_channels, out_channels, groups, chosen)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         set_up(self, chosen, in_channels, out_channels)
 
@@ -173,7 +185,7 @@ class BinaryConv3d(nn.Conv3d):
         scheme: Scheme | None = None,
     ) -> None:
         chosen = choose_scheme("BinaryConv3d", scheme, values, normalize, eps)
-        _check_groups("BinaryConv3d", in_channels, out_channels, groups, chosen)
+        check_groups("BinaryConv3d", in_channels, out_channels, groups, chosen)
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         set_up(self, chosen, in_channels, out_channels)
 
@@ -223,13 +235,7 @@ class BinaryConvTranspose2d(nn.ConvTranspose2d):
         scheme: Scheme | None = None,
     ) -> None:
         chosen = choose_scheme("BinaryConvTranspose2d", scheme, values, normalize, eps)
-        if groups != 1:
-            raise ValueError(f"[BinaryConvTranspose2d] groups={groups}: use 1")
-        if chosen.input_scale:
-            name = type(chosen).__name__
-            raise ValueError(
-                f"[BinaryConvTranspose2d] {name} scales by the magnitude of each window: use {name}(input_scale=False)"
-            )
+        check_transposed(groups, chosen)
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation
         )

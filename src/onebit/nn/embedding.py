@@ -62,11 +62,7 @@ class BinaryEmbedding(nn.Embedding):
         latent_spread: float = 1.0,
         scheme: Scheme | None = None,
     ) -> None:
-        chosen = choose_scheme("BinaryEmbedding", scheme, values, normalize, eps, latent_spread)
-        # A token is no number to quantise.
-        chosen = replace(chosen, activations=None, input_normalize=False, input_shift=False, input_scale=False)
-        if chosen.normalize == "batch":
-            raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
+        chosen = scheme_of_tokens(choose_scheme("BinaryEmbedding", scheme, values, normalize, eps, latent_spread))
         self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(num_embeddings, embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding_dim)) if bias else None
@@ -80,15 +76,25 @@ class BinaryEmbedding(nn.Embedding):
         return layer_bits(self.weight, self.bias, self.scheme, axis=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return compute(self, tokens, _look_up, axis=1)
+        def look_up(rows: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+            y = F.embedding(rows, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+            return y if bias is None else y + bias
+
+        return compute(self, tokens, look_up, axis=1)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scheme={self.scheme}"
 
 
-def _look_up(tokens: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-    y = F.embedding(tokens, table)
-    return y if bias is None else y + bias
+def scheme_of_tokens(scheme: Scheme) -> Scheme:
+    """What a scheme is for an embedding: a token is no number to quantise.
+
+    Raises:
+        ValueError: it normalises over the batch.
+    """
+    if scheme.normalize == "batch":
+        raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
+    return replace(scheme, activations=None, input_normalize=False, input_shift=False, input_scale=False)
 
 
 class TokenPositionEmbedding(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -75,3 +76,39 @@ class BinaryLinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, scheme={self.scheme}"
+
+
+class BinaryTransposedLinear(nn.Module):
+    r"""A `BinaryLinear` whose latents lie as (in_features, out_features): what GPT-2's layers, called Conv1D there, are converted to.
+
+    .. math:: y = x W_b + b_b
+
+    Args:
+        in_features, out_features, bias, scheme: see `BinaryLinear`.
+
+    Shape:
+        (batch, ..., in_features) to (batch, ..., out_features).
+    """
+
+    scheme: Scheme
+    normalize: Normalize | None
+    threshold: nn.Parameter | None
+    gain: nn.Parameter | None
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, scheme: Scheme | None = None) -> None:
+        chosen = choose_scheme("BinaryTransposedLinear", scheme, "01", "channel", 1e-5)
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(in_features, out_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+        start_latents(self.weight, self.bias, 1.0)
+        set_up(self, chosen, in_features, out_features)
+
+    def bits(self) -> Bits:
+        """The bits of the weight ([planes,] in_features, out_features) and of the bias (out_features), as bool tensors."""
+        return layer_bits(self.weight, self.bias, self.scheme, axis=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return compute(self, x, lambda v, weight, bias: F.linear(v, weight.t(), bias), axis=1)
+
+    def extra_repr(self) -> str:
+        return f"in_features={len(self.weight)}, out_features={self.weight.shape[1]}, bias={self.bias is not None}, scheme={self.scheme}"

@@ -14,7 +14,17 @@ from torch import nn
 from onebit.errors import OnebitError, RecipeError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
-from onebit.models import conv_classifier, decoder_sizes, language_decoder
+from onebit.models import (
+    alexnet,
+    conv_classifier,
+    decoder_sizes,
+    language_decoder,
+    mlp,
+    mobile_net,
+    resnet,
+    vgg,
+)
+from onebit.schemes import parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 
@@ -64,6 +74,8 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         )
     if not isinstance(recipe, ImageRecipe) or not isinstance(task, ImageTask):
         raise OnebitError("[run] its recipe and its task are of different kinds: the folder is damaged")
+    if recipe.model != "classifier":
+        return _literature(recipe, task)
     return conv_classifier(
         kernel_size=recipe.kernel_size,
         num_classes=len(task.labels),
@@ -76,6 +88,32 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         hidden=recipe.hidden,
         logit_scale=recipe.logit_scale,
     )
+
+
+def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
+    """One of the literature's networks."""
+    common: dict[str, Any] = {
+        "num_classes": len(task.labels),
+        "scheme": parse_scheme(recipe.scheme) if recipe.binary else None,
+        "hybrid": recipe.hybrid,
+        "logit_scale": recipe.logit_scale if recipe.binary else None,
+    }
+    hidden: dict[str, Any] = {} if recipe.hidden is None else {"hidden": recipe.hidden}
+    height, width = task.image_size
+    try:
+        if recipe.model == "mlp":
+            return mlp(recipe.channels * height * width, **common, **hidden)
+        if recipe.model == "vgg":
+            widths: dict[str, Any] = {} if isinstance(recipe.widths, str) else {"widths": recipe.widths}
+            return vgg((height, width), in_channels=recipe.channels, **common, **hidden, **widths)
+        common |= {"in_channels": recipe.channels, "width": recipe.width}
+        if recipe.model == "alexnet":
+            return alexnet(**common)
+        if recipe.model == "mobile-net":
+            return mobile_net(small_images=max(height, width) < 96, **common)
+        return resnet(int(recipe.model.removeprefix("resnet")), **common)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def decoder_sizes_of(recipe: TextRecipe) -> dict[str, Any]:

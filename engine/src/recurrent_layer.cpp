@@ -1,0 +1,95 @@
+#include "recurrent_layer.h"
+
+#include <algorithm>
+
+namespace onebit {
+
+void States::reserve(std::int64_t tokens) {
+    const auto size = static_cast<std::size_t>((tokens + 1) * size_);
+    if (size > numbers_.size()) numbers_.resize(size, 0.0f);
+}
+
+RecurrentLayer::RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits)
+    : kernels_(kernels),
+      cells_(gates_of(step.op) == 4),
+      reverse_(step.reverse),
+      hidden_(step.hidden),
+      outputs_(gates_of(step.op) * step.hidden),
+      product_(step, hidden_, outputs_, quantize, kernels, bits),
+      eps_(step.eps) {
+    if (step.bits == nullptr) return;
+    scale_.assign(step.weight, step.weight + outputs_);
+    shift_.assign(step.bias, step.bias + outputs_);
+}
+
+std::size_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels) {
+    return step.bits == nullptr
+               ? 0
+               : BitMatrix::bytes(step.hidden, static_cast<std::int64_t>(step.planes.size()) * gates_of(step.op) * step.hidden, kernels);
+}
+
+void RecurrentLayer::run(const std::vector<Part>& parts, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const {
+    std::int64_t longest = 0;
+    for (const Part& part : parts) longest = std::max(longest, part.steps);
+    float* hidden = scratch.hidden.reserve(parts.size() * static_cast<std::size_t>(hidden_));
+    float* sums = scratch.sums.reserve(parts.size() * static_cast<std::size_t>(outputs_));
+    std::vector<const Part*> active;
+    active.reserve(parts.size());
+    for (std::int64_t t = 0; t < longest; ++t) {
+        const auto before = [t](const Part& part) { return t == 0 ? part.before : part.states + (t - 1) * part.states_stride; };
+        active.clear();
+        for (const Part& part : parts) {
+            if (t < part.steps) active.push_back(&part);
+        }
+        const auto count = static_cast<std::int64_t>(active.size());
+        for (std::int64_t i = 0; i < count; ++i) std::copy_n(before(*active[static_cast<std::size_t>(i)]), hidden_, hidden + i * hidden_);
+        product_.run(hidden, count, false, sums, pool, dense);
+        parallel(pool, count * outputs_ * 16, count, [&](std::int64_t i, int) {
+            const Part& part = *active[static_cast<std::size_t>(i)];
+            const float* gates = part.gates + t * part.gates_stride;
+            float* own = sums + i * outputs_;
+            float* after = part.states + t * part.states_stride;
+            for (std::int64_t g = 0; eps_ > 0 && g < outputs_; g += hidden_) kernels_.normalize(own + g, hidden_, eps_, own + g);
+            if (!scale_.empty()) kernels_.scale_shift(own, 1, static_cast<int>(outputs_), scale_.data(), shift_.data(), own);
+            if (cells_) {
+                lstm(gates, before(part), own, after);
+            } else {
+                gru(gates, before(part), own, after);
+            }
+            std::copy_n(after, hidden_, part.y + t * part.y_stride);
+        });
+    }
+}
+
+void RecurrentLayer::run_whole(const float* gates, std::int64_t time, float* y, ThreadPool& pool, DenseScratch& dense,
+                               RecurrentScratch& scratch) const {
+    float* state = scratch.state.reserve(static_cast<std::size_t>(state_size()));
+    std::fill_n(state, state_size(), 0.0f);
+    const std::int64_t first = reverse_ ? time - 1 : 0, by = reverse_ ? -1 : 1;
+    run({{time, gates + first * outputs_, by * outputs_, state, state, 0, y + first * hidden_, by * hidden_}}, pool, dense, scratch);
+}
+
+void RecurrentLayer::lstm(const float* gates, const float* before, float* sums, float* after) const {
+    const std::int64_t n = hidden_;
+    float *i = sums, *f = sums + n, *g = sums + 2 * n, *o = sums + 3 * n;
+    kernels_.add(sums, gates, 4 * n, sums);
+    kernels_.sigmoid(i, 2 * n, i);
+    kernels_.tanh(g, n, g);
+    kernels_.sigmoid(o, n, o);
+    for (std::int64_t k = 0; k < n; ++k) after[n + k] = f[k] * before[n + k] + i[k] * g[k];
+    kernels_.tanh(after + n, n, g);
+    kernels_.multiply(o, g, n, after);
+}
+
+void RecurrentLayer::gru(const float* gates, const float* before, float* sums, float* after) const {
+    const std::int64_t n = hidden_;
+    float *r = sums, *z = sums + n, *m = sums + 2 * n;
+    kernels_.add(sums, gates, 2 * n, sums);
+    kernels_.sigmoid(r, 2 * n, r);
+    kernels_.multiply(r, m, n, m);
+    kernels_.add(m, gates + 2 * n, n, m);
+    kernels_.tanh(m, n, m);
+    for (std::int64_t k = 0; k < n; ++k) after[k] = (1.0f - z[k]) * m[k] + z[k] * before[k];
+}
+
+}  // namespace onebit

@@ -1,0 +1,84 @@
+// LSTM and GRU over the rows of a sequence, float or binary: the gates of the inputs are made by the steps before, all rows at once; here the state's
+// product with the recurrent weights, a time step after the other, and what the gates do. docs/program.md has the formulas.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "dense_layer.h"
+#include "kernels/kernels.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace onebit {
+
+// Working memory that all recurrences of a program share.
+struct RecurrentScratch {
+    Buffer<float> hidden, sums, state;
+
+    std::size_t bytes() const { return hidden.bytes() + sums.bytes() + state.bytes(); }
+};
+
+// What a recurrence has made of one sequence: its state behind each token, so that a sequence may be cut anywhere, as one with keys and values may.
+class States {
+  public:
+    explicit States(std::int64_t size) : size_(size) {}
+
+    // Room for so many tokens; what is there stays.
+    void reserve(std::int64_t tokens);
+    // The state behind the token at a position for which there is room; at -1 the state before all tokens, which is 0.
+    float* at(std::int64_t position) { return numbers_.data() + static_cast<std::size_t>((position + 1) * size_); }
+    std::size_t bytes() const { return numbers_.capacity() * sizeof(float); }
+
+  private:
+    std::int64_t size_;
+    std::vector<float> numbers_;
+};
+
+class RecurrentLayer {
+  public:
+    // Time steps of one sequence, one after the other. A stride is in numbers, from a step to the next: of states 0 where only the last is wanted, of
+    // the others below 0 where time runs backwards.
+    struct Part {
+        std::int64_t steps;
+        const float* gates;  // of the inputs: (steps, gates * hidden)
+        std::ptrdiff_t gates_stride;
+        const float* before;  // the state before the first step; may be where the states go
+        float* states;
+        std::ptrdiff_t states_stride;
+        float* y;  // (steps, hidden)
+        std::ptrdiff_t y_stride;
+    };
+
+    // Copies the step's tensors, a binary recurrence's weights to `bits`, where the caller has made room for `bits_bytes`. `quantize`: the hidden
+    // state becomes whole numbers before the product (binary ones only).
+    RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits);
+    static std::size_t bits_bytes(const Step& step, const Kernels& kernels);
+
+    // Numbers of a state: the hidden ones, and an LSTM's cells behind them.
+    std::int64_t state_size() const { return cells_ ? 2 * hidden_ : hidden_; }
+    // Several sequences share each pass through the weights.
+    void run(const std::vector<Part>& parts, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const;
+    // One sequence from its beginning, or from its end if the step says so: gates (time, gates * hidden) to y (time, hidden).
+    void run_whole(const float* gates, std::int64_t time, float* y, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const;
+    // The kernel and the layout of its weights, for people.
+    std::string how() const { return product_.how(); }
+    std::size_t bytes() const { return product_.bytes() + sizeof(float) * (scale_.size() + shift_.size()); }
+
+  private:
+    // From the sums of the state and the gates of the input to the next state, which may stand where the one before does. Overwrites the sums.
+    void lstm(const float* gates, const float* before, float* sums, float* after) const;
+    void gru(const float* gates, const float* before, float* sums, float* after) const;
+
+    const Kernels& kernels_;
+    bool cells_;  // an LSTM, else a GRU
+    bool reverse_;
+    std::int64_t hidden_, outputs_;  // outputs of the product: all gates
+    DenseLayer product_;
+    float eps_;                         // 0: sums are not normalised
+    std::vector<float> scale_, shift_;  // of binary ones, behind the normalisation
+};
+
+}  // namespace onebit

@@ -1,0 +1,81 @@
+"""What the literature's networks are put together from: a layer of a scheme or its float twin, and what stands behind it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarize import AbsMax
+from onebit.nn import BinaryConv2d, BinaryLinear, nonlinearity_of, norm_of
+from onebit.schemes import Scheme
+
+
+def convolution(
+    scheme: Scheme | None, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1
+) -> nn.Module:
+    """A convolution without a bias of its own, as a normalisation follows; float where the scheme is None."""
+    if scheme is None:
+        layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+        nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        return layer
+    # Where nothing follows, the layer needs its bias.
+    bias = scheme.norm is None and scheme.normalize is None
+    return BinaryConv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=bias, scheme=scheme)
+
+
+def stem(
+    scheme: Scheme | None, hybrid: bool, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
+) -> list[nn.Module]:
+    """A network's first convolution and what stands behind it; float in a hybrid network."""
+    layer = convolution(first(scheme, hybrid), inputs, outputs, kernel, stride, padding)
+    if scheme is not None and scheme.norm is None and isinstance(layer, nn.Conv2d) and layer.bias is None:
+        layer.register_parameter("bias", nn.Parameter(torch.zeros(outputs)))  # no normalisation brings one
+    return [layer, *behind(scheme, outputs)]
+
+
+def dense(scheme: Scheme | None, inputs: int, outputs: int) -> nn.Module:
+    """A dense layer with a bias; float where the scheme is None."""
+    return nn.Linear(inputs, outputs) if scheme is None else BinaryLinear(inputs, outputs, scheme=scheme)
+
+
+def behind(scheme: Scheme | None, channels: int, image: bool = True) -> list[nn.Module]:
+    """What a network of the scheme puts behind a layer: a normalisation and a nonlinearity, but for those that do nothing."""
+    found = [norm_of(scheme, channels, image), nonlinearity_of(scheme, channels)]
+    return [layer for layer in found if not isinstance(layer, nn.Identity)]
+
+
+def first(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
+    """The scheme of a first layer: None (float) in a hybrid network, else one that takes pixels: with 8 bits where the scheme quantises inputs."""
+    if scheme is None or hybrid:
+        return None
+    inputs = None if scheme.activations is None else AbsMax(8)
+    return replace(scheme, activations=inputs, input_normalize=False, input_shift=False, input_scale=False)
+
+
+def last(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
+    """The scheme of a last layer: None (float) in a hybrid network."""
+    return None if hybrid else scheme
+
+
+def check(name: str, **numbers: int | float | tuple[int, ...]) -> None:
+    """Raise ValueError where a size is not above 0."""
+    for key, value in numbers.items():
+        values = value if isinstance(value, tuple) else (value,)
+        if not values or any(v <= 0 for v in values):
+            raise ValueError(f"[{name}] {key}={value}: use numbers above 0")
+
+
+class Network(nn.Module):
+    """Convolutions and a head, and a constant on the logits; what the functions of this room return."""
+
+    def __init__(self, features: nn.Sequential, head: nn.Sequential, logit_scale: float | None = None) -> None:
+        super().__init__()
+        self.features = features
+        self.head = head
+        self.logit_scale = logit_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))  # (batch, classes)
+        return logits if self.logit_scale is None else logits * self.logit_scale

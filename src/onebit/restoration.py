@@ -1,0 +1,195 @@
+"""From binary layers back to PyTorch's own: with the latents as weights, or with what their bits compute."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarize import binarize
+from onebit.conversion import (
+    BINARY,
+    FORMS,
+    TRANSPOSED,
+    ConversionReport,
+    Form,
+    LayerReport,
+    become,
+    leave_fast_paths,
+)
+from onebit.nn import BinaryMultiheadAttention, BinaryTransposedLinear
+from onebit.schemes import Scheme
+
+FloatValues = Literal["latents", "quantized"]
+# What each kind of binary layer is made of, and what it is in PyTorch.
+_KINDS: tuple[tuple[type[nn.Module], Form], ...] = (*FORMS.items(), (nn.Linear, TRANSPOSED))
+
+
+def _kind(layer: nn.Module) -> tuple[type[nn.Module], Form]:
+    return next((kind, form) for kind, form in _KINDS if isinstance(layer, form.binary))
+
+
+def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionReport:
+    r"""Turn the binary layers of a model into float ones, in place: the way back from `convert`, for any model of binary layers.
+
+    .. math:: W_{float} = W_{latent} \quad \text{or} \quad W_{float} = \text{gain} \cdot \text{scale} \cdot \text{codes}(W_{latent})
+
+    A layer's normalisation and what its inputs were quantised to have no place in a float layer and are dropped; the report names them.
+
+    Args:
+        model: it is changed; its modules stay the same objects.
+        values: ``"latents"``: the float numbers that training has kept; ``"quantized"``: what their bits compute, scales included.
+
+    Returns:
+        The report: each binary layer, and what it lost.
+
+    Raises:
+        ValueError: `values` is neither of the two.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 4))
+        >>> report = onebit.convert(model, keep=())
+        >>> type(model[0]).__name__, onebit.to_float(model).converted, type(model[0]).__name__
+        ('BinaryLinear', ('0',), 'Linear')
+    """
+    if values not in ("latents", "quantized"):
+        raise ValueError(f"[to_float] values={values!r}: use 'latents' or 'quantized'")
+    layers: list[tuple[str, Any]] = []
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in inside or not isinstance(module, BINARY):
+            continue
+        inside.update(module.modules())
+        layers.append((name, module))
+    rows = []
+    with torch.no_grad():
+        parts = [part for _, layer in layers for part in _parts(layer)]
+        weights = _shared_weights(parts, _latent if values == "latents" else _quantized)
+        for name, layer in layers:
+            kind, lost = type(layer).__name__, _lost(_parts(layer)[0], values)
+            count = sum(p.numel() for p in layer.parameters())
+            for part in _parts(layer):
+                _restore(part, weights[id(part)], values)
+            if isinstance(layer, BinaryMultiheadAttention):
+                _restore_attention(layer)
+            rows.append(LayerReport(name, kind, True, lost, count))
+    leave_fast_paths(model)
+    title = f"{type(model).__name__}: {len(rows)} layers float again, with {values} as weights"
+    return ConversionReport(title, tuple(rows))
+
+
+def _parts(layer: Any) -> list[Any]:
+    """The layers with latents of their own that a layer is made of."""
+    if isinstance(layer, BinaryMultiheadAttention):
+        return [layer.query, layer.key, layer.value, layer.out_proj]
+    return [layer]
+
+
+def _latent(layer: Any) -> Tensor:
+    weight: Tensor = layer.weight.detach()
+    return weight
+
+
+def _quantized(layer: Any) -> Tensor:
+    """The weight that a layer multiplies with in use, of its latents' shape."""
+    axis = _kind(layer)[1].axis
+    codes, scale = layer.scheme.weights(layer.weight.float(), axis, False)
+    return _times(codes, _scale(layer, scale), axis).to(layer.weight.dtype)
+
+
+def _scale(layer: Any, scale: Tensor | None) -> Tensor | None:
+    if layer.gain is None:
+        return scale
+    return layer.gain.float() if scale is None else scale * layer.gain.float()
+
+
+def _times(codes: Tensor, scale: Tensor | None, axis: int) -> Tensor:
+    if scale is None:
+        return codes
+    shape = [1] * codes.dim()
+    shape[axis] = -1
+    return codes * (scale.view(shape) if scale.dim() else scale)
+
+
+def _shared_weights(parts: list[Any], weight_of: Callable[[Any], Tensor]) -> dict[int, nn.Parameter]:
+    """The float weight of each part: a parameter that parts share stays shared wherever they make the same of it."""
+    sharing: dict[int, list[Any]] = defaultdict(list)
+    for part in parts:
+        sharing[id(part.weight)].append(part)
+    made: dict[int, nn.Parameter] = {}
+    for group in sharing.values():
+        latent, values = group[0].weight, [weight_of(part) for part in group]
+        first = values[0]
+        for part, value in zip(group, values, strict=True):
+            own = not torch.equal(value, first)
+            made[id(part)] = nn.Parameter(value.clone(), latent.requires_grad) if own else latent
+        latent.copy_(first)
+    return made
+
+
+def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
+    scheme: Scheme = layer.scheme
+    kind, form = _kind(layer)
+    if values == "quantized" and layer.bias is not None and scheme.bias == "bits":
+        bits = binarize(layer.bias.float(), scheme.weights.values)
+        scale = _scale(layer, scheme.weights(layer.weight.float(), form.axis, False).scale)
+        layer.bias.copy_(bits if scale is None else bits * scale)
+    layer.weight = weight
+    was = getattr(layer, "converted_from", None)
+    if was is None and isinstance(layer, BinaryTransposedLinear):
+        layer.in_features, layer.out_features = weight.shape
+        layer.weight = nn.Parameter(weight.t().contiguous(), weight.requires_grad)
+    if issubclass(was or kind, nn.Embedding):
+        if layer.bias is not None:
+            weight.add_(layer.bias)  # the rows of a table take it in
+        del layer.bias
+    layer.__class__ = was or kind
+    for name in ("scheme", "progress", "normalize", "threshold", "gain", "latent_spread", "converted_from"):
+        if hasattr(layer, name):
+            delattr(layer, name)
+
+
+def _restore_attention(layer: Any) -> None:
+    parts = [layer.query, layer.key, layer.value]
+    bias = layer.out_proj.bias is not None
+    with torch.device("meta"):
+        made = nn.MultiheadAttention(
+            layer.embed_dim,
+            layer.num_heads,
+            layer.dropout,
+            bias,
+            kdim=layer.kdim,
+            vdim=layer.vdim,
+            batch_first=layer.batch_first,
+        )
+    trained = parts[0].weight.requires_grad
+    if layer.kdim == layer.vdim == layer.embed_dim:
+        made.in_proj_weight = nn.Parameter(torch.cat([part.weight for part in parts]), trained)
+    else:
+        for name, part in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), parts, strict=True):
+            setattr(made, name, part.weight)
+    if bias:
+        made.in_proj_bias = nn.Parameter(torch.cat([part.bias for part in parts]), trained)
+    out = layer.out_proj
+    out.__class__ = type(made.out_proj)
+    made.out_proj = out
+    made.train(layer.training)
+    become(layer, made)
+
+
+def _lost(layer: Any, values: FloatValues) -> str:
+    """What of a binary layer a float one does not do."""
+    scheme: Scheme = layer.scheme
+    lost = {
+        f"its normalisation over the {scheme.normalize}": layer.normalize is not None,
+        f"its inputs by {scheme.activations}": scheme.activations is not None,
+        "the normalisation of its inputs": scheme.input_normalize,
+        "learned thresholds": layer.threshold is not None,
+        "the magnitudes of its inputs": scheme.input_scale,
+        "a learned gain": layer.gain is not None and values == "latents",
+    }
+    names = [name for name, gone in lost.items() if gone]
+    return f"without {', '.join(names)}" if names else ""

@@ -1,0 +1,24 @@
+"""Tables as plain text, for reports that are printed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def lay_out(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
+    """Rows of cells under each other, two spaces between columns; the first row is the heading, with a rule below it.
+
+    Args:
+        rows: cells, as many in each row.
+        right: the columns of numbers, which end in one line.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = (
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        return "  ".join(cells).rstrip()
+
+    return "\n".join([line(rows[0]), "  ".join("-" * width for width in widths), *map(line, rows[1:])])
