@@ -216,6 +216,18 @@ def test_gradients_are_those_of_the_quantised_weights():
     torch.testing.assert_close(layer.layers[0].inputs.weight.grad, twin.weight_ih_l0.grad, rtol=1e-4, atol=1e-5)
 
 
+def test_the_first_of_two_stages_computes_with_float_weights():
+    layer = scatter(BinaryLSTM(3, 4, scheme=BinaryWeightNetwork()))
+    part = layer.layers[0]
+    twin = float_twin(layer, "lstm")
+    part.float_weights = part.inputs.float_weights = True
+    with torch.no_grad():
+        twin.weight_hh_l0.copy_(part.weight)
+        twin.weight_ih_l0.copy_(part.inputs.weight)
+    x = torch.randn(2, 5, 3)
+    torch.testing.assert_close(layer(x)[0], twin(x)[0], rtol=1e-4, atol=1e-5)
+
+
 def test_the_state_carries_a_sequence_on():
     for layer in (scatter(BinaryLSTM(5, 8, 2)), scatter(BinaryGRU(5, 8, 2, scheme=BinaryNet()))):
         x = torch.randn(3, 9, 5)
