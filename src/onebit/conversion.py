@@ -275,7 +275,9 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
         return "is binary already"
     if kind is None:
         held = ", ".join(name for name, _ in found.parameters)
-        return "a float vector or two for each channel" if _is_small(module) else f"no binary form is known; holds {held}"
+        return (
+            "a float vector or two for each channel" if _is_small(module) else f"no binary form is known; holds {held}"
+        )
     name = kind.__name__
     if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
         kind, "_conv_forward", None
