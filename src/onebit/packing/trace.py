@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
-from onebit.packing.layers import LAYERS
+from onebit.packing.layers import LAYERS, RECURRENT
 from onebit.packing.merge import FloatTensor, merge_scales
 from onebit.program import Program, Step, pack_rows
 
@@ -75,6 +75,7 @@ class Builder:
         self._model = model
         self._steps: list[Step] = []
         self._named: dict[str, str] = {}  # a graph node's name to a value's name
+        self._pairs: dict[str, str] = {}  # likewise of nodes that are (output, state), to the name of the output
         self._result: str | None = None
         self._current = "input"
         self._tensors: dict[str, NDArray[Any]] = {}
@@ -95,9 +96,12 @@ class Builder:
         elif node.op == "output":
             if not isinstance(node.args[0], fx.Node):
                 raise self.fail("the model returns more than one tensor: return one")
-            self._result = self._named[node.args[0].name]
+            self._result = self._value(node.args[0])
         elif node.op == "call_module":
-            self._named[node.name] = self._module(node)
+            recurrent = isinstance(self._model.get_submodule(self._current), RECURRENT)
+            (self._pairs if recurrent else self._named)[node.name] = self._module(node)
+        elif node.target is operator.getitem:
+            self._named[node.name] = self._item(*node.args)
         elif node.op in ("call_function", "call_method"):
             self._named[node.name] = self._function(node)
         else:
@@ -153,7 +157,26 @@ class Builder:
         layer = self._model.get_submodule(str(node.target))
         if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
             raise self.fail("is called with more than one tensor: this layer takes one")
-        return self.layer(str(node.target), layer, self._named[node.args[0].name])
+        return self.layer(str(node.target), layer, self._value(node.args[0]))
+
+    def _value(self, node: fx.Node) -> str:
+        """The value that a node of the graph is."""
+        if node.name in self._pairs:
+            raise self.fail(f"takes the output and the state of {node.target} together: take the output, [0]")
+        return self._named[node.name]
+
+    def _item(self, source: Any, index: Any) -> str:
+        """The output of a recurrent layer, or the last step of a sequence."""
+        if source.name in self._pairs:
+            if index != 0:
+                raise self.fail(
+                    f"takes the state of {source.target}, which a program does not give: take the output, [0]"
+                )
+            return self._pairs[source.name]
+        x = self._value(source)
+        if index == (slice(None), -1) and len(self.shape(x)) == 2:
+            return self.step("last", [x])
+        raise self.fail(f"the index {index} cannot be packed: use [:, -1] of a sequence, or [0] of a recurrent layer")
 
     def layer(self, name: str, layer: nn.Module, x: str) -> str:
         """Append the steps of a layer; returns the name of its output."""
@@ -167,7 +190,7 @@ class Builder:
         target = node.target
         tensors = [a for a in node.args if isinstance(a, fx.Node)]
         others = [a for a in node.args if not isinstance(a, fx.Node)]
-        inputs = [self._named[a.name] for a in tensors]
+        inputs = [self._value(a) for a in tensors]
         kwargs = dict(node.kwargs)
         if target in (operator.add, operator.iadd, torch.add, "add", "add_") and len(inputs) == 2 and not kwargs:
             return self.step("add", inputs)
