@@ -73,7 +73,9 @@ def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """Codes are small integers, exact in autocast's lower precision, so they are made in it at once."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if device == "meta" or not torch.is_autocast_enabled(device):  # PyTorch knows no autocast of shapes alone
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None) -> Tensor:

@@ -149,7 +149,11 @@ FORMS: dict[type[nn.Module], Form] = {
 }
 # GPT-2's dense layer, which Hugging Face calls Conv1D.
 TRANSPOSED = Form(BinaryTransposedLinear, lambda layer: tuple(layer.weight.shape), lambda layer, scheme: scheme, axis=1)
-BINARY = (*(form.binary for form in FORMS.values()), BinaryTransposedLinear, BinaryMultiheadAttention)
+BINARY: tuple[type[nn.Module], ...] = (
+    *(form.binary for form in FORMS.values()),
+    BinaryTransposedLinear,
+    BinaryMultiheadAttention,
+)
 
 
 def convert(
@@ -275,7 +279,9 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
         return "is binary already"
     if kind is None:
         held = ", ".join(name for name, _ in found.parameters)
-        return "a float vector or two for each channel" if _is_small(module) else f"no binary form is known; holds {held}"
+        return (
+            "a float vector or two for each channel" if _is_small(module) else f"no binary form is known; holds {held}"
+        )
     name = kind.__name__
     if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
         kind, "_conv_forward", None
@@ -431,6 +437,10 @@ def leave_fast_paths(model: nn.Module) -> None:
             state[name] = state.pop(f"_{name}_before")
 
 
+def _count(parameter: Tensor) -> int:
+    return 0 if isinstance(parameter, nn.UninitializedParameter) else parameter.numel()
+
+
 def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[str]) -> ConversionReport:
     rows = []
     for layer, kind in zip(found, kinds, strict=True):
@@ -438,9 +448,9 @@ def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[s
         padding = getattr(layer.module, "padding_idx", None)
         if not note and padding is not None:
             note = f"row {padding}, the padding, is bits too: no longer zeros"
-        rows.append(LayerReport(layer.name, kind, not layer.reason, note, sum(p.numel() for _, p in layer.parameters)))
-    everything = {id(p): p.numel() for layer in found for _, p in layer.parameters}
-    converted = {id(p): p.numel() for layer in found if not layer.reason for _, p in layer.parameters}
+        rows.append(LayerReport(layer.name, kind, not layer.reason, note, sum(_count(p) for _, p in layer.parameters)))
+    everything = {id(p): _count(p) for layer in found for _, p in layer.parameters}
+    converted = {id(p): _count(p) for layer in found if not layer.reason for _, p in layer.parameters}
     count = sum(row.converted for row in rows)
     title = (
         f"{type(model).__name__} with {scheme}: {count} of {len(rows)} layers converted, "

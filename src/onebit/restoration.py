@@ -20,7 +20,7 @@ from onebit.conversion import (
     become,
     leave_fast_paths,
 )
-from onebit.nn import BinaryMultiheadAttention, BinaryTransposedLinear
+from onebit.nn import BinaryMultiheadAttention
 from onebit.schemes import Scheme
 
 FloatValues = Literal["latents", "quantized"]
@@ -62,7 +62,7 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
     for name, module in model.named_modules():
         if module in inside or not isinstance(module, BINARY):
             continue
-        inside.update(module.modules())
+        inside |= set(module.modules())
         layers.append((name, module))
     rows = []
     with torch.no_grad():
@@ -138,8 +138,8 @@ def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
         scale = _scale(layer, scheme.weights(layer.weight.float(), form.axis, False).scale)
         layer.bias.copy_(bits if scale is None else bits * scale)
     layer.weight = weight
-    was = getattr(layer, "converted_from", None)
-    if was is None and isinstance(layer, BinaryTransposedLinear):
+    was = layer.__dict__.get("converted_from")
+    if was is None and form is TRANSPOSED:
         layer.in_features, layer.out_features = weight.shape
         layer.weight = nn.Parameter(weight.t().contiguous(), weight.requires_grad)
     if issubclass(was or kind, nn.Embedding):
@@ -185,7 +185,7 @@ def _lost(layer: Any, values: FloatValues) -> str:
     scheme: Scheme = layer.scheme
     lost = {
         f"its normalisation over the {scheme.normalize}": layer.normalize is not None,
-        f"its inputs by {scheme.activations}": scheme.activations is not None,
+        f"its inputs by {type(scheme.activations).__name__}": scheme.activations is not None,
         "the normalisation of its inputs": scheme.input_normalize,
         "learned thresholds": layer.threshold is not None,
         "the magnitudes of its inputs": scheme.input_scale,
