@@ -171,6 +171,15 @@ const char* const token_program = R"({"input":{"name":"t","shape":[40],"kind":"t
     {"op":"bit_linear","inputs":["d"],"output":"f","attributes":{"in_features":20,"out_features":9,"values":"pm1"},"tensors":{"weight":"w"}},
     {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
 
+const char* const recurrent_program = R"({"input":{"name":"t","shape":[40],"kind":"tokens"},"steps":[
+    {"op":"bit_embedding","inputs":["t"],"output":"a","attributes":{"rows":9,"features":20,"values":"pm1","of":"token"},"tensors":{"weight":"e"}},
+    {"op":"bit_lstm","inputs":["a"],"output":"b","attributes":{"hidden":5,"values":"pm1","planes":[1,2],"input":{"quantizer":"sign"},"eps":1e-3},
+     "tensors":{"weight":"h","scale":"s","shift":"s"}},
+    {"op":"bit_linear","inputs":["b"],"output":"c","attributes":{"in_features":5,"out_features":15,"values":"pm1"},"tensors":{"weight":"v"}},
+    {"op":"gru","inputs":["c"],"output":"d","attributes":{"hidden":5},"tensors":{"weight":"g","shift":"k"}},
+    {"op":"bit_linear","inputs":["d"],"output":"f","attributes":{"in_features":5,"out_features":9,"values":"pm1"},"tensors":{"weight":"w"}},
+    {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
+
 const char* const float_program = R"({"input":{"name":"x","shape":[4]},"steps":[{"op":"linear","inputs":["x"],"output":"y",
     "attributes":{"in_features":4,"out_features":2},"tensors":{"weight":"w"}}],"output":"y"})";
 
@@ -196,6 +205,26 @@ Bytes image_file() {
 
 Bytes text_file(const std::string& task = text_task()) {
     return packed(token_program, task, {{"e", "U8", "9,8", rows_of_bits(9, 20)}, {"w", "U8", "9,8", rows_of_bits(9, 20)}});
+}
+
+Bytes floats(int count) {
+    Bytes bytes(static_cast<std::size_t>(count) * 4);
+    for (int i = 0; i < count; ++i) {
+        const float value = static_cast<float>(pick(-100, 100)) / 100;
+        std::memcpy(bytes.data() + 4 * i, &value, 4);
+    }
+    return bytes;
+}
+
+Bytes recurrent_file() {
+    return packed(recurrent_program, text_task(),
+                  {{"e", "U8", "9,8", rows_of_bits(9, 20)},
+                   {"h", "U8", "40,8", rows_of_bits(40, 5)},
+                   {"v", "U8", "15,8", rows_of_bits(15, 5)},
+                   {"w", "U8", "9,8", rows_of_bits(9, 5)},
+                   {"g", "F32", "15,5", floats(75)},
+                   {"s", "F32", "20", floats(20)},
+                   {"k", "F32", "15", floats(15)}});
 }
 
 // What C++ frees for the tests.
@@ -281,8 +310,7 @@ void test_images() {
     }
 }
 
-void test_text() {
-    const Bytes file = text_file();
+void test_text(const Bytes& file) {
     for (const auto precision : {ONEBIT_INT8, ONEBIT_FLOAT32}) {
         Model model = loaded(file, options(2, precision));
         CHECK(onebit_model_kind(model.get()) == ONEBIT_KIND_TOKENS && onebit_input_size(model.get()) == 0 && onebit_label_count(model.get()) == 0);
@@ -665,8 +693,8 @@ long each_allocation(const std::function<onebit_status()>& body) {
     }
 }
 
-void test_allocations() {
-    const Bytes images = image_file(), text = text_file();
+void test_allocations(const Bytes& text) {
+    const Bytes images = image_file();
     const auto pixels = some_pixels(1);
     long tried = 0;
     for (const bool for_good : {false, true}) {
@@ -791,7 +819,8 @@ void test_damaged_files(const Bytes& good) {
 int main(int argc, char** argv) {
     if (argc > 1) generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
     test_images();
-    test_text();
+    test_text(text_file());
+    test_text(recurrent_file());
     test_sampling();
     test_arguments();
     test_files();
@@ -799,11 +828,13 @@ int main(int argc, char** argv) {
     test_alignment();
     test_large_vocabulary();
     test_threads();
-    test_allocations();
+    test_allocations(text_file());
+    test_allocations(recurrent_file());
     test_damaged_files(image_file());
     test_damaged_files(text_file());
-    std::vector<Tensor> floats = {{"pad", "U8", "1", Bytes(1)}, {"w", "F32", "2,4", Bytes(32, 0x3E)}};
-    test_damaged_files(packed(float_program, R"({"kind":"other"})", floats));
+    test_damaged_files(recurrent_file());
+    std::vector<Tensor> tensors = {{"pad", "U8", "1", Bytes(1)}, {"w", "F32", "2,4", Bytes(32, 0x3E)}};
+    test_damaged_files(packed(float_program, R"({"kind":"other"})", tensors));
     std::printf("%d checks passed\n", checks);
     return 0;
 }

@@ -159,7 +159,12 @@ def _along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
 
 
 def scaled_sign(
-    w: Tensor, per: Per = "output", gradient: Gradient = IDENTITY, axis: int = 0, share: bool = False
+    w: Tensor,
+    per: Per = "output",
+    gradient: Gradient = IDENTITY,
+    axis: int = 0,
+    share: bool = False,
+    progress: float = 0.0,
 ) -> Codes:
     r"""Signs times the mean magnitude, the nearest a binary tensor comes to `w` in the least-squares sense.
 
@@ -173,6 +178,7 @@ def scaled_sign(
         gradient: g.
         axis: of the outputs.
         share: XNOR-Net's gradient, in which each weight has its 1/n of the scale's, n weights to a scale.
+        progress: how far training has come, 0 to 1; `Tanh` looks at it.
 
     Returns:
         Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1, where code with ``torch.sign`` has 0, which is no bit.
@@ -189,7 +195,7 @@ def scaled_sign(
 
     def factor(v: Tensor) -> Tensor | None:
         # What arrives is the gradient of the signs, scale * dL/dw~; dL/dw~ is asked for.
-        g = gradient(v)
+        g = gradient(v, progress)
         if share:
             return 1 / (n * wide) + (1 if g is None else g)
         return 1 / wide if g is None else g / wide
@@ -256,7 +262,8 @@ def k_bit_weights(w: Tensor, bits: int) -> Codes:
         return scaled_sign(w, "layer")
     top = (1 << bits) - 1
     t = torch.tanh(_wide(w))
-    unit = t / (2 * t.abs().max().clamp_min(SMALLEST_SCALE)) + 0.5
+    high = t.abs().max()
+    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # zeros have nothing to be divided by
     codes = 2 * _quantize_unit(unit, bits, _compute_dtype(w)) - top
     return Codes(codes, torch.tensor(1 / top, device=w.device))
 
@@ -302,7 +309,7 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
     return Codes(q, scale)
 
 
-def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0) -> Codes:
+def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0, progress: float = 0.0) -> Codes:
     r"""Scaled signs of weights that are standardised for each output first, so that a network needs no batch normalisation.
 
     .. math:: \hat w = \frac{w - \mu}{\sigma \sqrt n}, \qquad \tilde w = \operatorname{mean} |\hat w| \cdot \operatorname{sign}(\hat w), \qquad
@@ -314,6 +321,7 @@ def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0) ->
         w: latent weights.
         gradient: g. It looks at w^, whose deviation is 1 / sqrt(n): the clipped gradient hardly ever clips, as in the authors' code.
         axis: of the outputs.
+        progress: how far training has come, 0 to 1; `Tanh` looks at it.
 
     Returns:
         Codes -1 and +1, and the scale (outputs).
@@ -330,7 +338,7 @@ def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0) ->
     along, made = _along(scale, w, axis), _compute_dtype(w)
 
     def factor(v: Tensor) -> Tensor:
-        g = gradient(v)
+        g = gradient(v, progress)
         return 1 / along if g is None else g / along
 
     return Codes(straight_through(standard, lambda v: _signs_of(v, made), factor), scale)
@@ -388,7 +396,7 @@ class ScaledSign:
     planes: ClassVar[tuple[int, ...]] = (1,)
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return scaled_sign(w, self.per, self.gradient, axis, self.share)
+        return scaled_sign(w, self.per, self.gradient, axis, self.share, progress)
 
 
 @dataclass(frozen=True)
@@ -400,7 +408,7 @@ class StandardizedSign:
     planes: ClassVar[tuple[int, ...]] = (1,)
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return standardized_sign(w, self.gradient, axis)
+        return standardized_sign(w, self.gradient, axis, progress)
 
 
 @dataclass(frozen=True)

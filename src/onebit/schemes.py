@@ -88,8 +88,23 @@ class Scheme:
             raise ValueError(f"[{name}] input_shift and input_scale belong to activations that are signs")
         if isinstance(self.activations, Sign) and self.activations.stochastic:
             raise ValueError(f"[{name}] stochastic signs are for weights: use activations=Sign()")
-        if self.gradients is not None and not 1 <= self.gradients <= 8:
-            raise ValueError(f"[{name}] gradients={self.gradients}: use 1 to 8, or None")
+        if self.gradients is not None and (type(self.gradients) is not int or not 1 <= self.gradients <= 8):
+            raise ValueError(f"[{name}] gradients={self.gradients!r}: use 1 to 8, or None")
+        if self.norm not in (None, "batch", "group"):
+            raise ValueError(f"[{name}] norm={self.norm!r}: use 'batch', 'group' or None")
+        if self.nonlinearity not in (None, "relu", "hardtanh", "rprelu"):
+            raise ValueError(f"[{name}] nonlinearity={self.nonlinearity!r}: use 'relu', 'hardtanh', 'rprelu' or None")
+        for option in ("eps", "clip_latents", "gradient_clipping"):
+            value = getattr(self, option)
+            if value is None and option != "eps":
+                continue
+            if type(value) not in (int, float) or not value > 0:
+                raise ValueError(f"[{name}] {option}={value!r}: use a number above 0")
+        for option in ("input_normalize", "input_shift", "input_scale", "gain"):
+            if type(getattr(self, option)) is not bool:
+                raise ValueError(f"[{name}] {option}={getattr(self, option)!r}: use True or False")
+        if type(self.shortcuts) is not int or self.shortcuts < 1:
+            raise ValueError(f"[{name}] shortcuts={self.shortcuts!r}: use 1, 2, ...")
 
     def __repr__(self) -> str:
         """The name, and the parts that are not what the method has by default."""
@@ -292,6 +307,9 @@ SCHEMES: dict[str, type[Scheme]] = {
 def parse_scheme(text: str) -> Scheme:
     """A scheme from its name and plain options, as recipes and the command write it.
 
+    Args:
+        text: a name of `SCHEMES`, with options in brackets where they are numbers, strings, True, False or None.
+
     Raises:
         ValueError: the text is no such thing; the message says what is allowed.
 
@@ -305,7 +323,9 @@ def parse_scheme(text: str) -> Scheme:
         if not isinstance(name, ast.Name):
             raise ValueError("not a name")
         options: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-    except (SyntaxError, ValueError):
+        if len(options) < len(keywords):
+            raise ValueError("an option twice")
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise ValueError(f"scheme={text!r}: write a name, or Name(option=value, ...)") from None
     if name.id not in SCHEMES:
         raise ValueError(f"scheme={name.id!r}: use {', '.join(SCHEMES)}")

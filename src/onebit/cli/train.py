@@ -19,6 +19,10 @@ Every key of a recipe is a flag; 'onebit train RECIPE --show' prints them all.
 """
 
 
+# Keys whose values are paths: `--data 2024` means a folder.
+PATHS = ("data", "validation_data", "teacher", "warm_start")
+
+
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "train",
@@ -52,7 +56,7 @@ def parse_keys(words: list[str]) -> dict[str, Any]:
                 raise RecipeError(f"[train] --{key} lacks its value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
-        values[name] = text if name in ("data", "validation_data") else parse_text(text)
+        values[name] = text if name in PATHS else parse_text(text)
     return values
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from onebit.binarize import AbsMax
 from onebit.nn import BinaryConv2d, BinaryLinear, nonlinearity_of, norm_of
 from onebit.schemes import Scheme
 
@@ -28,10 +29,10 @@ def stem(
     scheme: Scheme | None, hybrid: bool, inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0
 ) -> list[nn.Module]:
     """A network's first convolution and what stands behind it; float in a hybrid network."""
-    first = convolution(edge(scheme, hybrid), inputs, outputs, kernel, stride, padding)
-    if scheme is not None and scheme.norm is None and isinstance(first, nn.Conv2d) and first.bias is None:
-        first.register_parameter("bias", nn.Parameter(torch.zeros(outputs)))  # no normalisation brings one
-    return [first, *behind(scheme, outputs)]
+    layer = convolution(first(scheme, hybrid), inputs, outputs, kernel, stride, padding)
+    if scheme is not None and scheme.norm is None and isinstance(layer, nn.Conv2d) and layer.bias is None:
+        layer.register_parameter("bias", nn.Parameter(torch.zeros(outputs)))  # no normalisation brings one
+    return [layer, *behind(scheme, outputs)]
 
 
 def dense(scheme: Scheme | None, inputs: int, outputs: int) -> nn.Module:
@@ -45,11 +46,17 @@ def behind(scheme: Scheme | None, channels: int, image: bool = True) -> list[nn.
     return [layer for layer in found if not isinstance(layer, nn.Identity)]
 
 
-def edge(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
-    """The scheme of a first or last layer: None (float) in a hybrid network; else one whose inputs, pixels or features, stay float."""
+def first(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
+    """The scheme of a first layer: None (float) in a hybrid network, else one that takes pixels: with 8 bits where the scheme quantises inputs."""
     if scheme is None or hybrid:
         return None
-    return replace(scheme, activations=None, input_shift=False, input_scale=False)
+    inputs = None if scheme.activations is None else AbsMax(8)
+    return replace(scheme, activations=inputs, input_normalize=False, input_shift=False, input_scale=False)
+
+
+def last(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
+    """The scheme of a last layer: None (float) in a hybrid network."""
+    return None if hybrid else scheme
 
 
 def check(name: str, **numbers: int | float | tuple[int, ...]) -> None:

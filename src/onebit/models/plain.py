@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from onebit.models.parts import Network, behind, check, convolution, dense, edge, stem
+from onebit.models.parts import Network, behind, check, convolution, dense, first, last, stem
 from onebit.nn import BinarySeparableConv2d
 from onebit.schemes import Scheme
 
@@ -24,7 +24,7 @@ def mlp(
         num_classes: number of logits.
         hidden: widths of the layers between.
         scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: the first and the last layer stay float; False makes them binary too, of inputs that stay float.
+        hybrid: the first and the last layer stay float; False makes them binary too, the first of 8-bit pixels where the scheme quantises inputs.
         logit_scale: a constant that multiplies the logits.
 
     Shape:
@@ -36,13 +36,16 @@ def mlp(
     Source: Courbariaux et al., arXiv 1602.02830, section 2.1.
     """
     check("mlp", inputs=inputs, num_classes=num_classes, hidden=hidden)
-    ends = edge(scheme, hybrid)
     layers: list[nn.Module] = []
     for index, width in enumerate(hidden):
-        kind = scheme if index else ends
+        kind = scheme if index else first(scheme, hybrid)
         layers += [dense(kind, inputs, width), *behind(scheme, width, image=False)]
         inputs = width
-    return Network(nn.Sequential(nn.Flatten()), nn.Sequential(*layers, dense(ends, inputs, num_classes)), logit_scale)
+    return Network(
+        nn.Sequential(nn.Flatten()),
+        nn.Sequential(*layers, dense(last(scheme, hybrid), inputs, num_classes)),
+        logit_scale,
+    )
 
 
 def vgg(
@@ -76,7 +79,6 @@ def vgg(
     shrink = 2 ** len(widths)
     if any(side < shrink or side % shrink for side in image_size):
         raise ValueError(f"[vgg] image_size={image_size}: use multiples of {shrink}, or fewer widths")
-    ends = edge(scheme, hybrid)
     layers: list[nn.Module] = []
     channels = in_channels
     for index, width in enumerate(widths):
@@ -92,7 +94,7 @@ def vgg(
     for width in hidden:
         head += [dense(scheme, features, width), *behind(scheme, width, image=False)]
         features = width
-    head.append(dense(ends, features, num_classes))
+    head.append(dense(last(scheme, hybrid), features, num_classes))
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)
 
 
@@ -118,7 +120,6 @@ def alexnet(
     """
     check("alexnet", num_classes=num_classes, in_channels=in_channels, width=width)
     a, b, c, d, wide = (max(1, round(n * width)) for n in (96, 256, 384, 256, 4096))
-    ends = edge(scheme, hybrid)
     layers = [
         *[*stem(scheme, hybrid, in_channels, a, 11, 4, 2), nn.MaxPool2d(3, 2)],
         *[convolution(scheme, a, b, 5, padding=2), nn.MaxPool2d(3, 2), *behind(scheme, b)],
@@ -129,7 +130,7 @@ def alexnet(
     head = [
         *[nn.Flatten(), dense(scheme, 36 * d, wide), *behind(scheme, wide, image=False)],
         *[dense(scheme, wide, wide), *behind(scheme, wide, image=False)],
-        dense(ends, wide, num_classes),
+        dense(last(scheme, hybrid), wide, num_classes),
     ]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)
 
@@ -172,5 +173,5 @@ def mobile_net(
         else:
             layers.append(BinarySeparableConv2d(channels, outputs, stride=step, scheme=scheme))
         channels = outputs
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(edge(scheme, hybrid), channels, num_classes)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(last(scheme, hybrid), channels, num_classes)]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from onebit.models.parts import Network, check, convolution, dense, edge, stem
+from onebit.models.parts import Network, check, convolution, dense, last, stem
 from onebit.nn import nonlinearity_of, norm_of
 from onebit.schemes import Scheme
 
@@ -77,7 +77,7 @@ def resnet(
         in_channels: 3 for RGB, 1 for grey.
         width: multiplies all widths.
         scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: the first and the last layer stay float; False makes them binary too, of inputs that stay float.
+        hybrid: the first and the last layer stay float; False makes them binary too, the first of 8-bit pixels where the scheme quantises inputs.
         logit_scale: a constant that multiplies the logits.
 
     Shape:
@@ -111,5 +111,5 @@ def resnet(
         for index in range(count):
             layers.append(ResidualBlock(inputs, outputs, 2 if stage and not index else 1, scheme))
             inputs = outputs
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(edge(scheme, hybrid), inputs, num_classes)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(last(scheme, hybrid), inputs, num_classes)]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)

@@ -10,8 +10,8 @@ from onebit.binarize import sign
 from onebit.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
 
-# Groups of a group normalisation: the default of its paper where the channels bear it.
-GROUPS = 32
+# Channels that a group normalisation takes together, one of the two choices of its paper (arXiv 1803.08494, table 3): it serves rows too.
+GROUP_CHANNELS = 16
 
 
 class RSign(nn.Module):
@@ -75,7 +75,7 @@ def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Modu
     if kind == "batch":
         return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
     if kind == "group":
-        groups = next(g for g in range(min(GROUPS, channels), 0, -1) if channels % g == 0)
+        groups = next(g for g in range(max(1, channels // GROUP_CHANNELS), 0, -1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)
     return nn.Identity()
 

@@ -91,7 +91,7 @@ class CausalAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(batch, time, features) to (batch, heads, time, features / heads)."""
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}"

@@ -60,9 +60,9 @@ def choose_scheme(
         return BinaryNormalized(MeanThreshold(values), normalize=normalize, eps=eps)
     if not isinstance(scheme, Scheme):
         raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")
-    if values != "01" or normalize != "channel":
+    if values != "01" or normalize != "channel" or eps != 1e-5:
         raise ValueError(
-            f"[{layer}] values and normalize are parts of the scheme: give {type(scheme).__name__}(...) them"
+            f"[{layer}] values, normalize and eps are parts of the scheme: give {type(scheme).__name__}(...) them"
         )
     return scheme
 
@@ -71,16 +71,32 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
     """Give a layer what it has besides its latents `weight` and `bias`.
 
     `scheme`: what it is made of. `progress`: how far training has come, 0 to 1, for gradients that change on the way; training sets it.
+    `float_weights`: whether the weights are not quantised, but their latents used; training sets it in its first stage, where it has two.
     `normalize`: of its sums, or None. `threshold`: learned, in front of the inputs' signs, (inputs), or None. `gain`: learned, (outputs), or None.
     """
     layer.scheme = scheme
     layer.progress = 0.0
+    layer.float_weights = False
     layer.normalize = None
     if scheme.normalize is not None:
         # Statistics lie beside the latents, and in their precision, as in PyTorch's own layers.
         layer.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(layer.weight.device, layer.weight.dtype)
     layer.threshold = nn.Parameter(layer.weight.new_zeros(inputs)) if scheme.input_shift else None
     layer.gain = nn.Parameter(layer.weight.new_ones(outputs)) if scheme.gain else None
+
+
+def binary_layers(model: nn.Module) -> dict[str, Any]:
+    """The binary layers of a model by their names, in the model's order: what has latents, bits and a scheme."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "scheme", None), Scheme) and hasattr(module, "bits")
+    }
+
+
+def output_axis(layer: nn.Module) -> int:
+    """The axis of a layer's weight that its outputs are on."""
+    return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
 
 
 def compute(
@@ -103,7 +119,7 @@ def compute(
     """
     scheme: Scheme = layer.scheme
     if scheme.input_normalize:
-        x = _normalize_channels(x) if image else normalize_channel(x)
+        x = _normalized(normalize_channel, x, image)
     factor = None
     if scheme.input_scale:
         factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
@@ -112,7 +128,9 @@ def compute(
     inputs = Codes(x)
     if scheme.activations is not None:
         inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
-    weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
+    weights = Codes(layer.weight)
+    if not layer.float_weights:
+        weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
     scale = weights.scale
     if layer.gain is not None:
         scale = layer.gain if scale is None else scale * layer.gain
@@ -133,17 +151,7 @@ def compute(
         y = y + _channels(bias.to(y.dtype), y, image)
     if scheme.gradients is not None and y.requires_grad:
         y = quantize_gradient(y, scheme.gradients)
-    if layer.normalize is None:
-        return y
-    return _normalize_volume(layer.normalize, y) if image and y.dim() != 4 else layer.normalize(y)
-
-
-def _normalize_volume(normalize: Normalize, y: Tensor) -> Tensor:
-    """A `Normalize`, which takes what has not four axes for rows, over one or three axes of space: (batch, channels, ...)."""
-    if normalize.over == "batch":
-        return normalize(y)  # its axis of channels is 1 in any case
-    result: Tensor = normalize(y.flatten(2).unsqueeze(3))
-    return result.view(y.shape)
+    return y if layer.normalize is None else _normalized(layer.normalize, y, image)
 
 
 def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
@@ -151,6 +159,11 @@ def _channels(v: Tensor, x: Tensor, image: bool) -> Tensor:
     return v.view(-1, *[1] * (x.dim() - 2)) if image and v.dim() else v
 
 
-def _normalize_channels(x: Tensor) -> Tensor:
-    """`normalize_channel` of images of any number of axes."""
-    return normalize_channel(x) if x.dim() == 4 else normalize_channel(x.movedim(1, -1)).movedim(-1, 1)
+def _normalized(normalize: Callable[[Tensor], Tensor], x: Tensor, image: bool) -> Tensor:
+    """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last."""
+    over = getattr(normalize, "over", "channel")
+    if not image or x.dim() == 4 or over == "batch":
+        return normalize(x)
+    if over == "channel":
+        return normalize(x.movedim(1, -1)).movedim(-1, 1)
+    return normalize(x.flatten(1)).view_as(x)

@@ -12,21 +12,42 @@ from torch import Tensor, nn
 
 from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
+from onebit.nn.bits import binary_layers
+from onebit.optim import Bop, Together, bits_and_rest
+from onebit.training.distillation import Teacher
+from onebit.training.latents import (
+    check_latents,
+    clip_gradient,
+    clip_latents,
+    clipped_parameters,
+    forget_gradients,
+    pull,
+    set_progress,
+)
 from onebit.training.recipe import Recipe, TextRecipe
 
 
 class Classifier(lightning.LightningModule):
-    """Cross-entropy, Adam or AdamW, warm-up and decay; loss and accuracy of each epoch.
+    """Cross-entropy, Adam, AdamW or Bop, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
         recipe: of the optimiser and the schedule.
         batches_per_epoch: of the training set.
         tokens_per_byte: of the validation text, for bits per byte; None for images.
+        teacher: a trained network to learn from, or None.
+
+    Raises:
+        OnebitError: the recipe asks for what the network's schemes do not bear, or for features that a network does not have.
     """
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, batches_per_epoch: int, tokens_per_byte: float | None = None
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        batches_per_epoch: int,
+        tokens_per_byte: float | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -37,6 +58,15 @@ class Classifier(lightning.LightningModule):
         self.tokens_per_byte = tokens_per_byte
         self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
         self.epoch_metrics: dict[str, float] = {}
+        self.layers = binary_layers(model)
+        self._progressive = [m for m in model.modules() if isinstance(getattr(m, "progress", None), float)]
+        self._clipped = clipped_parameters(model, self.layers)
+        self._teacher = None if teacher is None else Teacher(model, teacher, recipe.distill_features or ())
+        # What does not go together is said here, before anything is written.
+        if recipe.optimizer == "bop":
+            bits_and_rest(model)
+        if recipe.pull:
+            self._pull()
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
@@ -46,30 +76,58 @@ class Classifier(lightning.LightningModule):
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)
         self._sums["train"] = [0.0, 0.0, 0.0]
+        for layer in self.layers.values():
+            layer.float_weights = self._first_stage
+        if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
+            forget_gradients(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+
+    @property
+    def _first_stage(self) -> bool:
+        return self.current_epoch < self.recipe.first_stage_epochs
 
     def on_validation_epoch_start(self) -> None:
         self._sums["val"] = [0.0, 0.0, 0.0]
 
-    def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> Tensor:
+    def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and its logits (images or tokens, classes or vocabulary)."""
         x, target = batch
         target = target.flatten()
-        logits = self(x).float().flatten(0, -2)  # (images or tokens, classes or vocabulary)
+        logits = self(x).float().flatten(0, -2)
         loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
         sums = self._sums[part]
         count = int((target != NOT_COUNTED).sum())
         sums[0] += loss.item() * count
         sums[1] += int((logits.argmax(1) == target).sum())
         sums[2] += count
-        return loss
+        return loss, logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
-        loss = self._measure(batch, "train")
+        progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
+        set_progress(self._progressive, progress)
+        loss, logits = self._measure(batch, "train")
         if not math.isfinite(loss.item()):
             raise OnebitError(
                 f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
                 "use a lower learning_rate; the last epoch's checkpoint stands"
             )
+        if self._teacher is not None:
+            counted = batch[1].flatten() != NOT_COUNTED
+            soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.distill_temperature)
+            weight = self.recipe.distill_weight
+            loss = (1 - weight) * loss + weight * soft + self.recipe.distill_feature_weight * apart
+        if self.recipe.pull:
+            # From nothing to its full strength, so that bits are still free to flip early.
+            loss = loss + self.recipe.pull * progress * self._pull()
         return loss
+
+    def _pull(self) -> Tensor:
+        return torch.stack([pull(layer) for layer in self.layers.values()]).sum()
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.recipe.optimizer != "bop":
+            clip_latents(self.layers.values())
+        check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._measure(batch, "val")
@@ -83,12 +141,18 @@ class Classifier(lightning.LightningModule):
             bits = self.epoch_metrics["val_loss"] / math.log(2)
             self.epoch_metrics["val_bits_per_byte"] = bits * self.tokens_per_byte
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        self.log_dict(self.epoch_metrics)
+        # A network whose weights are still float is none to choose: NaN is never the best.
+        unfit = {"val_loss": math.nan, "val_accuracy": math.nan} if self._first_stage else {}
+        self.log_dict(self.epoch_metrics | unfit)
 
     def configure_optimizers(self) -> Any:
-        kind = torch.optim.AdamW if isinstance(self.recipe, TextRecipe) else torch.optim.Adam
-        optimizer = kind(
-            self.parameters(), lr=self.recipe.learning_rate, weight_decay=self.recipe.weight_decay, fused=True
+        recipe = self.recipe
+        kind = torch.optim.AdamW if isinstance(recipe, TextRecipe) else torch.optim.Adam
+        bits, rest = bits_and_rest(self.model) if recipe.optimizer == "bop" else ([], list(self.parameters()))
+        # Bits alone leave nothing to Adam, which refuses an empty list.
+        adam = [kind(rest, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)] if rest else []
+        optimizer: torch.optim.Optimizer = (
+            Together([*adam, Bop(bits, recipe.bop_gamma, recipe.bop_threshold)]) if bits else adam[0]
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -97,13 +161,17 @@ class Classifier(lightning.LightningModule):
         # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
         if isinstance(self.recipe, TextRecipe) and self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
+        for parameter, share, axis in self._clipped:
+            clip_gradient(parameter, share, axis)
 
     def _rate(self, step: int) -> float:
-        """The share of the highest learning rate at a step."""
+        """The share of the highest learning rate at a step; each of two stages has a whole schedule."""
         recipe = self.recipe
+        first, whole = (epochs * self.steps_per_epoch for epochs in (recipe.first_stage_epochs, recipe.epochs))
+        step, length = (step, first) if step < first else (step - first, whole - first)
         unit = self.steps_per_epoch if recipe.schedule_unit == "epoch" else 1
         warmup = recipe.warmup * unit
-        end = recipe.decay * unit if recipe.decay is not None else recipe.epochs * self.steps_per_epoch
+        end = recipe.decay * unit if recipe.decay is not None else length
         if step < warmup:
             return (step + 1) / warmup
         if recipe.schedule == "constant":

@@ -30,6 +30,16 @@ class Recipe:
         logit_scale: a constant that multiplies the logits of a binary network; null for none.
         epochs: how often each training image is seen; of text, how many stretches of epoch_steps.
         batch_size: images or texts in a step.
+        optimizer: adam (AdamW for text), or bop, which flips bits without latents and leaves the other parameters to adam; see `onebit.optim.Bop`.
+        bop_gamma, bop_threshold: of bop; the schedule lets gamma rise and fall too.
+        pull: strength at the end of training of a regulariser that pulls latents to the two values of their bits; 0 for none.
+        warm_start: a run folder whose weights the latents start from, by name and shape; null: they start as the network has it.
+        first_stage_epochs: so many of the epochs quantise activations only and keep weights float; then both, with a schedule of its own.
+        teacher: a run folder of the same task whose network is learned from too; null for none.
+        distill_weight: of the teacher's logits against the labels, 0 to 1.
+        distill_temperature: softens both networks' logits.
+        distill_features: names of layers whose outputs are to look where the teacher's look; ours=theirs where names differ. Null for none.
+        distill_feature_weight: of these.
         learning_rate: the highest of the schedule.
         weight_decay: the optimiser's.
         warmup: steps (or epochs, see schedule_unit) in which the learning rate rises to its highest.
@@ -47,6 +57,17 @@ class Recipe:
     logit_scale: float | None = None
     epochs: int = 10
     batch_size: int = 64
+    optimizer: Literal["adam", "bop"] = "adam"
+    bop_gamma: float = 1e-4
+    bop_threshold: float = 1e-8
+    pull: float = 0.0
+    warm_start: str | None = None
+    first_stage_epochs: int = 0
+    teacher: str | None = None
+    distill_weight: float = 0.5
+    distill_temperature: float = 4.0
+    distill_features: tuple[str, ...] | None = None
+    distill_feature_weight: float = 1.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     warmup: int = 0
@@ -60,8 +81,22 @@ class Recipe:
     def __post_init__(self) -> None:
         self._at_least(1, "epochs", "batch_size")
         self._at_least(1, "threads", "decay")
-        self._at_least(0, "weight_decay", "warmup", "seed")
-        self._above_zero("learning_rate", "logit_scale")
+        self._at_least(0, "weight_decay", "warmup", "seed", "pull", "bop_threshold")
+        self._at_least(0, "first_stage_epochs", "distill_feature_weight")
+        self._above_zero("learning_rate", "logit_scale", "distill_temperature")
+        _require(0 < self.bop_gamma <= 1, "bop_gamma", self.bop_gamma, "a number above 0, at most 1")
+        _require(0 <= self.distill_weight <= 1, "distill_weight", self.distill_weight, "a number from 0 to 1")
+        for key in ("optimizer", "pull", "first_stage_epochs"):
+            fits = self.binary or getattr(self, key) in ("adam", 0)
+            _require(fits, key, getattr(self, key), "it with binary=true only")
+        for key, why in (("pull", "bop has no latents"), ("first_stage_epochs", "bop has no float weights")):
+            fits = self.optimizer == "adam" or not getattr(self, key)
+            _require(fits, key, getattr(self, key), f"optimizer=adam with it: {why}")
+        _require(
+            self.first_stage_epochs < self.epochs, "first_stage_epochs", self.first_stage_epochs, "fewer than epochs"
+        )
+        fits = self.teacher is not None or not self.distill_features
+        _require(fits, "distill_features", self.distill_features, "it with a teacher")
 
     def _at_least(self, least: int, *keys: str) -> None:
         """Refuse keys with numbers below `least`; null passes where the key's type lets it."""
@@ -285,7 +320,8 @@ def describe_type(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(a) for a in arguments)
     if get_origin(hint) is tuple:
-        return f"a list of {'integers' if arguments[-1] is Ellipsis else f'{len(arguments)} integers'}"
+        what = "texts" if arguments[0] is str else "integers"
+        return f"a list of {what if arguments[-1] is Ellipsis else f'{len(arguments)} {what}'}"
     names = {int: "an integer", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
     return names[hint]
 
@@ -308,11 +344,11 @@ def _coerce(value: Any, hint: Any) -> Any:
             return "01"
         raise ValueError
     if get_origin(hint) is tuple:
-        if isinstance(value, int) and not isinstance(value, bool):
+        if isinstance(value, arguments[0]) and not isinstance(value, bool):
             value = [value] * (1 if arguments[-1] is Ellipsis else len(arguments))
         if not isinstance(value, (list, tuple)) or (arguments[-1] is not Ellipsis and len(value) != len(arguments)):
             raise TypeError
-        return tuple(_coerce(v, int) for v in value)
+        return tuple(_coerce(v, arguments[0]) for v in value)
     if hint is type(None):
         if value is None or value == "none":
             return None

@@ -33,6 +33,7 @@ from onebit.training.callbacks import AtomicCheckpoints, Curves
 from onebit.training.module import Classifier
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
+from onebit.training.warm_start import warm_start
 from onebit.training.windows import TextData, evaluate_text
 
 
@@ -49,7 +50,8 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run, there is nothing to resume, or the loss became NaN or infinite.
+        OnebitError: the folder holds another run, there is nothing to resume, the loss or a latent became NaN or infinite, or the teacher or the run
+            to start from does not fit.
         DataError: the images or the text cannot be used.
         KeyboardInterrupt: at Ctrl-C; the checkpoint of the last whole epoch stands.
     """
@@ -65,12 +67,15 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
     torch.set_num_threads(recipe.threads or _cores())
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
+    if recipe.warm_start is not None and not resume:
+        _warm_start(job, recipe.warm_start, progress)
+    teacher = None if recipe.teacher is None else _teacher(job, recipe.teacher)
+    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte, teacher)
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
     write_json(out / "task.json", job.task.to_json())
     write_json(out / "versions.json", _versions())
-    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte)
     folder = out / "checkpoints"
     keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
     checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
@@ -195,6 +200,28 @@ def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
         return {**figures, "train_tokens": len(splits.train), "train_tokens_seen_at_most": seen}
 
     return _Job(task, model, data, len(data.batches(0)), test, "val_loss", splits.validation.tokens_per_byte)
+
+
+def _warm_start(job: _Job, path: str, progress: bool) -> None:
+    source = load_run(path)
+    if isinstance(job.task, TextTask) and source.task != job.task:
+        raise OnebitError(
+            f"[warm_start] {path} has another vocabulary: train on its data, or give both the same vocab.txt"
+        )
+    missing = warm_start(job.model, source.model.state_dict(), f"warm_start {path}")
+    if progress:
+        count = len(job.model.state_dict())
+        rest = f"; not there, or of another shape: {', '.join(missing)}" if missing else ""
+        print(f"note: {count - len(missing)} of {count} tensors start from {path}{rest}", file=sys.stderr)
+
+
+def _teacher(job: _Job, path: str) -> nn.Module:
+    source = load_run(path)
+    if source.task != job.task:
+        raise OnebitError(
+            f"[teacher] {path} has another task (labels, image size, channels or vocabulary): train it on the same data"
+        )
+    return source.model
 
 
 def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, float]:

@@ -1,0 +1,156 @@
+"""Optimisers of bits: one that flips them without latents, and how it goes together with another for the rest of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarize import KBitWeights, ScaledSign, Sign
+from onebit.errors import OnebitError
+from onebit.gradients import IDENTITY
+from onebit.nn.bits import binary_layers
+from onebit.schemes import Scheme
+
+
+class Bop(torch.optim.Optimizer):
+    r"""The binary optimiser: weights are -1 or +1 and nothing else; one flips when the mean of its gradients keeps pointing against it.
+
+    .. math:: m \leftarrow (1 - \gamma) m + \gamma g, \qquad
+              w \leftarrow -w \text{ where } |m| > \tau \text{ and } \operatorname{sign}(m) = \operatorname{sign}(w)
+
+    Args:
+        parameters: the weights; each is set to its sign at once.
+        gamma: how much a step's gradient counts. It is kept as the group's "lr", so that a schedule lets it fall, as in the paper.
+        threshold: tau; the higher, the fewer flips.
+
+    Raises:
+        ValueError: gamma is not within 0 to 1, or the threshold is negative.
+
+    Example:
+        >>> w = torch.nn.Parameter(torch.tensor([0.3, -0.2]))
+        >>> bop = Bop([w], gamma=0.5)
+        >>> w.grad = torch.tensor([1.0, 1.0])
+        >>> bop.step()
+        >>> w.tolist()
+        [-1.0, -1.0]
+
+    Source: Helwegen et al., Latent Weights Do Not Exist, arXiv 1906.02107, algorithm 1.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], gamma: float = 1e-4, threshold: float = 1e-8) -> None:
+        if not 0 < gamma <= 1:
+            raise ValueError(f"[Bop] gamma={gamma}: use a number above 0, at most 1")
+        if not threshold >= 0:
+            raise ValueError(f"[Bop] threshold={threshold}: use 0 or more")
+        super().__init__(parameters, {"lr": gamma, "threshold": threshold})
+        with torch.no_grad():
+            for group in self.param_groups:
+                for w in group["params"]:
+                    w.copy_(torch.where(w >= 0, 1.0, -1.0))
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """Flip what is to be flipped; returns what the closure gives."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for w in group["params"]:
+                    if w.grad is None:
+                        continue
+                    state = self.state[w]
+                    if not state:
+                        state["mean"] = torch.zeros_like(w)
+                    mean = state["mean"].lerp_(w.grad, group["lr"])
+                    # w is -1 or +1: the product is |m| where the signs agree, and below zero where they do not.
+                    w.copy_(torch.where(mean * w > group["threshold"], -w, w))
+        return loss
+
+
+class Together(torch.optim.Optimizer):
+    """Several optimisers as one, each with parameters of its own: one step, one schedule, one state.
+
+    Args:
+        optimizers: the parts; the groups of parameters stand in their order.
+
+    Example:
+        >>> bits, rest = bits_and_rest(model)
+        >>> optimizer = Together([torch.optim.Adam(rest, lr=1e-3), Bop(bits)])
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        self.optimizers = list(optimizers)
+        super().__init__([p for part in self.optimizers for group in part.param_groups for p in group["params"]], {})
+        self._share_groups()
+
+    def _share_groups(self) -> None:
+        # The same dicts, so that a schedule that sets a group's rate sets it for the part.
+        self.param_groups = [group for part in self.optimizers for group in part.param_groups]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        """A step of each part; the closure is called once."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.optimizers:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of the parts."""
+        return {"optimizers": [part.state_dict() for part in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the states of the parts, in the same order."""
+        for part, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            part.load_state_dict(state)
+        self._share_groups()
+
+    def forget(self) -> None:
+        """Drop what the parts know of past gradients."""
+        for part in self.optimizers:
+            part.state.clear()
+
+
+def bits_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that `Bop` flips, the weights of the binary layers, and all others.
+
+    Raises:
+        OnebitError: the model has no binary layers; or the bits of a layer are not the signs of its weights, or its gradient vanishes or changes
+            where weights are -1 and +1, so that flips would not be what `Bop` means.
+    """
+    layers = binary_layers(model)
+    if not layers:
+        raise OnebitError("[Bop] the network has no binary layers: use optimizer=adam")
+    for name, layer in layers.items():
+        problem = _problem(layer.scheme)
+        if problem:
+            raise OnebitError(
+                f"[Bop] {name}: {type(layer.scheme).__name__} {problem}: use optimizer=adam, or BinaryConnect, BinaryNet or XnorNet with bop"
+            )
+    bits = [layer.weight for layer in layers.values()]
+    flipped = {id(p) for p in bits}
+    return bits, [p for p in model.parameters() if id(p) not in flipped]
+
+
+def _problem(scheme: Scheme) -> str | None:
+    """Why weights of -1 and +1 are not what a scheme computes with, or learns from."""
+    weights = scheme.weights
+    if isinstance(weights, KBitWeights) and weights.bits == 1:
+        return None
+    if not isinstance(weights, Sign | ScaledSign):
+        return "does not take the sign of a weight for its bit, but looks at the other weights too or has several bits"
+    gradient = IDENTITY if isinstance(weights, Sign) and weights.stochastic else weights.gradient
+    return None if _passes(gradient) else "passes no steady gradient to weights of -1 and +1"
+
+
+def _passes(gradient: Any) -> bool:
+    """Whether the gradient of weights of -1 and +1 passes unchanged, early and late in training."""
+    ones = torch.tensor([-1.0, 1.0])
+    factors = [gradient(ones, progress) for progress in (0.0, 1.0)]
+    return all(factor is None or bool((factor == 1).all()) for factor in factors)

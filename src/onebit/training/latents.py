@@ -1,0 +1,149 @@
+"""What training does to latents and their gradients around a step: clip, pull, bound, watch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign
+from onebit.errors import OnebitError
+from onebit.nn.bits import output_axis
+from onebit.optim import Together
+
+# The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
+LEAST_NORM = 1e-3
+
+
+def latents_of(layer: Any) -> list[nn.Parameter]:
+    """A binary layer's parameters that are binarised in use."""
+    biased = layer.bias is not None and layer.scheme.bias == "bits"
+    return [layer.weight, layer.bias] if biased else [layer.weight]
+
+
+def clip_latents(layers: Iterable[Any]) -> None:
+    """Bring the latents of each layer back into its scheme's limits.
+
+    A latent far outside would need many steps before its bit flips again, and under a clipped gradient it never came back.
+
+    Source: Courbariaux et al., BinaryConnect, arXiv 1511.00363, section 2.4.
+    """
+    with torch.no_grad():
+        for layer in layers:
+            limit = layer.scheme.clip_latents
+            if limit is not None:
+                for latent in latents_of(layer):
+                    latent.clamp_(-limit, limit)
+
+
+def pull(layer: Any) -> Tensor:
+    r"""How far the latents of a layer are from the two values that its bits stand for: a regulariser that is W-shaped.
+
+    .. math:: R(w) = \sum_i \big| |w_i - c| - \alpha \big|
+
+    c is the threshold: 0, or the mean where the scheme compares with a mean; alpha is 1 for plain signs, or else the mean of |w - c|, the scale,
+    for each output where the scheme has one for each. Neither gets a gradient of it.
+
+    Raises:
+        OnebitError: the layer's weights have more than one bit.
+
+    Source: Bai et al., ProxQuant, arXiv 1810.00861, about plus and minus one; Darabi et al., BNN+, arXiv 1812.11800, about alpha.
+    """
+    weights, w = layer.scheme.weights, layer.weight
+    one_bit = isinstance(weights, Sign | ScaledSign | StandardizedSign | CenteredSign | MeanThreshold)
+    if not one_bit and not (isinstance(weights, KBitWeights) and weights.bits == 1):
+        raise OnebitError(f"[pull] {type(layer.scheme).__name__} has weights of several bits: use pull=0")
+    if isinstance(weights, Sign):
+        return (w.abs() - 1).abs().sum()
+    each = isinstance(weights, StandardizedSign) or (isinstance(weights, ScaledSign) and weights.per == "output")
+    axes = [a for a in range(w.dim()) if a != output_axis(layer)] if each else list(range(w.dim()))
+    with torch.no_grad():
+        centred = isinstance(weights, StandardizedSign | CenteredSign | MeanThreshold)
+        centre = w.mean(axes, keepdim=True) if centred else w.new_zeros(())
+        alpha = (w - centre).abs().mean(axes, keepdim=True)
+    return ((w - centre).abs() - alpha).abs().sum()
+
+
+def clip_gradient(parameter: Tensor, share: float, axis: int = 0) -> None:
+    r"""Bound the gradient of each output's weights by a share of their norm: adaptive gradient clipping.
+
+    .. math:: G_i \leftarrow \lambda \frac{\|W_i\|^\star}{\|G_i\|} G_i \text{ where } \frac{\|G_i\|}{\|W_i\|^\star} > \lambda, \qquad
+              \|W_i\|^\star = \max(\|W_i\|, 10^{-3})
+
+    Args:
+        parameter: weights with a gradient, which is changed in place; biases and other rows of numbers are one unit.
+        share: lambda.
+        axis: of the outputs i.
+
+    Source: Brock et al., arXiv 2102.06171, eq. 3.
+    """
+    gradient = parameter.grad
+    if gradient is None:
+        return
+    axes = [a for a in range(parameter.dim()) if a != axis] if parameter.dim() > 1 else list(range(parameter.dim()))
+    with torch.no_grad():
+        allowed = share * torch.linalg.vector_norm(parameter, dim=axes, keepdim=True).clamp_min(LEAST_NORM)
+        norm = torch.linalg.vector_norm(gradient, dim=axes, keepdim=True)
+        gradient.mul_((allowed / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1))
+
+
+def clipped_parameters(model: nn.Module, layers: Mapping[str, Any]) -> list[tuple[nn.Parameter, float, int]]:
+    """The parameters whose gradient is bounded, each with its share and the axis of its outputs.
+
+    Where a scheme asks for adaptive gradient clipping it is for the whole network but its last layer, as its authors have it; a binary layer without
+    one is left alone.
+    """
+    shares = [layer.scheme.gradient_clipping for layer in layers.values()]
+    asked = [share for share in shares if share is not None]
+    if not asked:
+        return []
+    weights = ((m, getattr(m, "weight", None)) for m in model.modules())
+    weighted = [m for m, weight in weights if isinstance(weight, Tensor) and weight.dim() > 1]
+    last = {id(p) for p in weighted[-1].parameters()}
+    found: list[tuple[nn.Parameter, float, int]] = []
+    for module in model.modules():
+        scheme = getattr(module, "scheme", None) if any(module is layer for layer in layers.values()) else None
+        share = min(asked) if scheme is None else scheme.gradient_clipping
+        if share is not None:
+            own = [p for p in module.parameters(recurse=False) if id(p) not in last]
+            found += [(p, share, output_axis(module) if p.dim() > 1 else 0) for p in own]
+    return found
+
+
+def set_progress(modules: Iterable[Any], progress: float) -> None:
+    """Tell layers how far training has come, 0 to 1, for gradients that change on the way."""
+    for module in modules:
+        module.progress = progress
+
+
+def check_latents(layers: Mapping[str, Any], where: str) -> None:
+    """Stop where a latent is NaN or infinite: all comparisons with NaN are false, so that the loss alone does not show it.
+
+    Args:
+        where: the step, for the message.
+
+    Raises:
+        OnebitError: it names the layer.
+    """
+    if not layers:
+        return
+    names, latents = zip(
+        *[(name, p.detach()) for name, layer in layers.items() for p in latents_of(layer)], strict=True
+    )
+    largest = torch.stack(torch._foreach_norm(list(latents), float("inf")))
+    finite = torch.isfinite(largest).tolist()
+    if not all(finite):
+        at = finite.index(False)
+        raise OnebitError(
+            f"[train] the latents of {names[at]} hold {largest[at].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
+        )
+
+
+def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Drop what an optimiser knows of past gradients."""
+    if isinstance(optimizer, Together):
+        optimizer.forget()
+    else:
+        optimizer.state.clear()
