@@ -18,7 +18,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from measure import train_run
+from measure import mean_and_spread, train_run
 
 # One small network, one budget: what two cores bear in under an hour for all 18 runs.
 COMMON = {
@@ -86,10 +86,7 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
         def percent(key: str, runs: list[dict[str, float]] = runs) -> str:
             values = [100 * run[key] for run in runs if key in run]
-            if not values:
-                return "-"
-            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-            return f"{statistics.mean(values):.1f}{spread} %"
+            return f"{mean_and_spread(values)} %" if values else "-"
 
         def mean(key: str, digits: int, runs: list[dict[str, float]] = runs) -> str:
             values = [run[key] for run in runs if key in run]

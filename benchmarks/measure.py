@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -96,6 +96,12 @@ def train_run(name: str, words: list[str], out: Path) -> None:
         log.flush()
         status = subprocess.run(words, stdout=log, stderr=log, check=False).returncode
     print(f"{time.strftime('%H:%M:%S')} {name}: {'done' if status == 0 else f'failed, exit {status}'}", flush=True)
+
+
+def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
+    """The mean, and the standard deviation where there are several."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
 def _cpu_info(key: str) -> str:

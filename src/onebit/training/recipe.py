@@ -304,6 +304,8 @@ def load_recipe(source: str | Path) -> Recipe:
 
 def parse_text(text: str) -> Any:
     """A flag's text as a recipe's value: YAML's notation, and `32,64` for a list."""
+    if "(" in text:  # a scheme with options
+        return text
     if "," in text and not text.startswith("["):
         text = f"[{text}]"
     try:
