@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebit.errors import OnebitError
-from onebit.nn import BinaryConvTranspose2d, BinaryEmbedding, BinaryTransposedLinear, RPReLU
+from onebit.nn import BinaryConvTranspose2d, BinaryEmbedding, BinaryRecurrence, BinaryTransposedLinear, RPReLU
 from onebit.program import row_bytes
 from onebit.schemes import Scheme
 from onebit.tables import lay_out
@@ -242,6 +242,8 @@ def _packed_bytes(module: Any, fresh: Sequence[str], folded: bool) -> int:
         bits = len(scheme.weights.planes) * rows * row_bytes(weight.numel() // rows)
     if "bias" in fresh and scheme.bias == "bits":
         bits += row_bytes(outputs)
+    if isinstance(module, BinaryRecurrence):
+        return bits + 8 * outputs  # a scale and a shift of its sums, whatever the scheme
     first, last = _pairs(module)
     floats = 2 * outputs * (first + last)
     if module.threshold is not None and not folded:
@@ -276,6 +278,8 @@ def _ends_with_pair(module: Any) -> bool:
         return True
     if not isinstance(getattr(module, "scheme", None), Scheme) or not hasattr(module, "weight"):
         return False
+    if isinstance(module, BinaryRecurrence):
+        return False
     plain = module.normalize is None or module.normalize.over == "batch"
     return plain and _pairs(module)[1]
 
@@ -302,6 +306,10 @@ def _recurrent_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
     return steps * sum(p.numel() for p in layer.parameters() if p.dim() == 2)
 
 
+def _recurrence_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
+    return y.numel() // layer.hidden_size * layer.weight.numel()
+
+
 def _attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
     batch, heads, target, width = query
     return 2 * batch * heads * target * key[2] * (width + value[3])
@@ -316,6 +324,7 @@ _MACS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any, tuple[Tensor, ...
     ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed_conv_macs),
     ((nn.MultiheadAttention,), _attention_macs),
     ((nn.LSTM, nn.GRU, nn.RNN), _recurrent_macs),
+    ((BinaryRecurrence,), _recurrence_macs),
 )
 
 

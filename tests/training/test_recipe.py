@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from onebit.errors import RecipeError
-from onebit.training import ImageRecipe, load_recipe, recipe_names
+from onebit.training import ImageRecipe, TextRecipe, load_recipe, recipe_names
 from onebit.training.recipe import parse_text
 
 
@@ -76,6 +76,26 @@ def test_wrong_keys_and_values_are_named(key, value, message):
         ImageRecipe().override({key: value}, "here")
     assert str(caught.value).startswith("[here]")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"model": "rnn"}, "needs 'decoder' or 'lstm' or 'gru'"),
+        ({"hidden": 64}, "hidden=64: use it with model=lstm or model=gru"),
+        ({"scheme": "BinaryNet"}, "scheme='BinaryNet': use it with model=lstm"),
+        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, BinaryConnect"),
+        ({"model": "gru", "hidden": 0}, "hidden=0: use 1 or more"),
+    ],
+)
+def test_wrong_keys_of_recurrent_language_models_are_named(values, message):
+    with pytest.raises(RecipeError, match=message):
+        TextRecipe().override(values, "here")
+
+
+def test_layers_of_several_sizes_are_refused():
+    with pytest.raises(RecipeError, match="layers of one size with a recurrent network"):
+        ImageRecipe().override({"model": "lstm", "hidden": [32, 64]})
 
 
 @pytest.mark.parametrize(

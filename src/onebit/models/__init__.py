@@ -4,19 +4,24 @@ from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder
 from onebit.models.parts import Network
 from onebit.models.plain import alexnet, mlp, mobile_net, vgg
+from onebit.models.recurrent import RecurrentLanguageModel, SequenceClassifier, language_lstm, sequence_classifier
 from onebit.models.resnet import ResidualBlock, resnet
 
 __all__ = [
     "ConvClassifier",
     "LanguageDecoder",
     "Network",
+    "RecurrentLanguageModel",
     "ResidualBlock",
+    "SequenceClassifier",
     "alexnet",
     "conv_classifier",
     "decoder_sizes",
     "language_decoder",
+    "language_lstm",
     "mlp",
     "mobile_net",
     "resnet",
+    "sequence_classifier",
     "vgg",
 ]

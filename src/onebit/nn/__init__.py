@@ -8,6 +8,7 @@ from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
 from onebit.nn.linear import BinaryLinear, BinaryTransposedLinear
 from onebit.nn.multihead import BinaryMultiheadAttention
 from onebit.nn.normalize import Normalize
+from onebit.nn.recurrent import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
 from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
 
 __all__ = [
@@ -17,13 +18,17 @@ __all__ = [
     "BinaryConv3d",
     "BinaryConvTranspose2d",
     "BinaryEmbedding",
+    "BinaryGRU",
+    "BinaryLSTM",
     "BinaryLinear",
     "BinaryMultiheadAttention",
+    "BinaryRecurrence",
     "BinarySeparableConv2d",
     "BinaryTransformerBlock",
     "BinaryTransposedLinear",
     "Bits",
     "CausalAttention",
+    "ImageRows",
     "KeyValueCache",
     "Normalize",
     "RPReLU",

@@ -24,6 +24,24 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """What a recurrent layer gives: its output, and a state that a program does not give.
+
+    Args:
+        layer: its name.
+        output: the value.
+    """
+
+    layer: str
+    output: Value
+
+    @property
+    def misuse(self) -> str:
+        """What is wrong where it is used as one tensor."""
+        return f"takes the output and the state of {self.layer} together: take the output, [0]"
+
+
+@dataclass(frozen=True)
 class Size:
     """The shape of a value, or the axis of it that was asked for."""
 
@@ -128,7 +146,7 @@ def _view(b: Builder, input: Any, *shape: Any) -> Any:
 
 
 def _size(b: Builder, input: Value, dim: int | None = None) -> Any:
-    return Size(input) if dim is None else _axis(b, Size(input), dim)
+    return Size(input) if dim is None else _item(b, Size(input), dim)
 
 
 def _getattr(b: Builder, owner: Any, name: str) -> Any:
@@ -141,9 +159,16 @@ def _getattr(b: Builder, owner: Any, name: str) -> Any:
     raise b.fail(f"the attribute {name!r} cannot be packed")
 
 
-def _axis(b: Builder, owner: Any, index: Any) -> Any:
+def _item(b: Builder, owner: Any, index: Any) -> Any:
+    """The output of a recurrent layer, the last step of a sequence, or an axis of a shape."""
+    if isinstance(owner, Pair):
+        if index != 0:
+            raise b.fail(f"takes the state of {owner.layer}, which a program does not give: take the output, [0]")
+        return owner.output
+    if isinstance(owner, Value) and index == (slice(None), -1) and len(b.shape(owner.name)) == 2:
+        return Value(b.step("last", [owner.name]))
     if not isinstance(owner, Size) or not isinstance(index, int):
-        raise b.fail("a part of a tensor cannot be packed: use layers on the whole of it")
+        raise b.fail(f"the index {index} cannot be packed: use [:, -1] of a sequence, or [0] of a recurrent layer")
     shape = b.shape(owner.of.name)
     index = index % (len(shape) + 1)
     if index == 0:
@@ -252,7 +277,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **dict.fromkeys(("view", "reshape", torch.reshape), _view),
     "size": _size,
     getattr: _getattr,
-    operator.getitem: _axis,
+    operator.getitem: _item,
     **dict.fromkeys((torch.mean, "mean"), _mean),
     **dict.fromkeys((torch.softmax, F.softmax, "softmax"), _softmax),
     F.avg_pool2d: _avg_pool2d,

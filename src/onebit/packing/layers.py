@@ -13,9 +13,13 @@ from onebit.binarize import threshold_bits, weight_planes
 from onebit.nn import (
     BinaryConv2d,
     BinaryEmbedding,
+    BinaryGRU,
     BinaryLinear,
+    BinaryLSTM,
+    BinaryRecurrence,
     BinaryTransposedLinear,
     CausalAttention,
+    ImageRows,
     Normalize,
     RPReLU,
     TokenPositionEmbedding,
@@ -224,6 +228,73 @@ def _attention(b: Builder, name: str, layer: CausalAttention, x: str) -> str:
     return b.layer(f"{name}.out", layer.out, b.step("attention", projected, {"heads": layer.heads}))
 
 
+def _binary_recurrent(b: Builder, name: str, layer: BinaryLSTM | BinaryGRU, x: str) -> str:
+    _check_recurrent(b, layer)
+    for index, part in enumerate(layer.layers):
+        x = b.layer(f"{name}.layers.{index}", part, x)
+    return x
+
+
+def _check_recurrent(b: Builder, layer: BinaryLSTM | BinaryGRU | nn.LSTM | nn.GRU) -> None:
+    kind = type(layer).__name__
+    if layer.bidirectional:
+        raise b.fail(f"a bidirectional {kind} cannot be packed: use one direction")
+    if not layer.batch_first:
+        raise b.fail(f"{kind} with batch_first=False cannot be packed: use batch_first=True")
+
+
+def _recurrence(b: Builder, name: str, part: BinaryRecurrence, x: str) -> str:
+    """The gates of the inputs, all steps at once, then the recurrence."""
+    x = b.layer(f"{name}.inputs", part.inputs, x)
+    if part.input_norm is not None:
+        x = b.layer(f"{name}.input_norm", part.input_norm, x)
+    quantizer, weights = part.quantizer, part.scheme.weights
+    bits = part.bits().weight.flatten(0, 1) if len(weights.planes) > 1 else part.bits().weight  # plane after plane
+    attributes: dict[str, Any] = {"hidden": part.hidden_size, "values": weights.values}
+    if len(weights.planes) > 1:
+        attributes["planes"] = list(weights.planes)
+    if quantizer is not None:
+        attributes["input"] = quantizer.describe()
+    if part.normalized:
+        attributes["eps"] = part.scheme.eps
+    affine = part.affine(weight_planes(weights, part.weight)[1])
+    reason = "scales and shifts of the recurrent sums"
+    return b.step(
+        f"bit_{part.kind}",
+        [x],
+        attributes,
+        weight=b.bit_tensor(f"{name}.weight", part.weight, bits),
+        scale=b.float_tensor(f"{name}.scale", affine.scale, reason),
+        shift=b.float_tensor(f"{name}.shift", affine.shift, reason),
+    )
+
+
+def _float_recurrent(b: Builder, name: str, layer: nn.LSTM | nn.GRU, x: str) -> str:
+    _check_recurrent(b, layer)
+    if layer.proj_size:
+        raise b.fail("LSTM with proj_size cannot be packed: put a linear layer behind it")
+    kind, reason = ("lstm" if isinstance(layer, nn.LSTM) else "gru"), "a float layer"
+    for index in range(layer.num_layers):
+        part = f"{name}.layers.{index}"
+        inputs, recurrent, *biases = layer.all_weights[index]
+        zeros = inputs.new_zeros(len(inputs))
+        input_bias, own_bias = biases or (zeros, zeros)
+        shift = {"shift": own_bias}
+        if kind == "lstm":
+            input_bias, shift = input_bias + own_bias, {}  # the sums of both halves are added
+        x = b.step(
+            "linear",
+            [x],
+            {"in_features": inputs.shape[1], "out_features": len(inputs)},
+            weight=b.float_tensor(f"{part}.inputs.weight", inputs, reason),
+            bias=b.float_tensor(f"{part}.inputs.bias", input_bias, reason),
+        )
+        tensors = {"weight": recurrent, **shift}
+        names = {role: b.float_tensor(f"{part}.{role}", tensor, reason) for role, tensor in tensors.items()}
+        x = b.step(kind, [x], {"hidden": layer.hidden_size}, **names)
+    return x
+
+
 def _token_position(b: Builder, name: str, layer: TokenPositionEmbedding, x: str) -> str:
     tokens = embedding(b, f"{name}.tokens", layer.tokens, x)
     return b.step("add", [tokens, embedding(b, f"{name}.positions", layer.positions, x, "position")])
@@ -370,6 +441,9 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     BinaryTransposedLinear: _binary,
     BinaryConv2d: _binary,
     BinaryEmbedding: embedding,
+    BinaryLSTM: _binary_recurrent,
+    BinaryGRU: _binary_recurrent,
+    BinaryRecurrence: _recurrence,
     CausalAttention: _attention,
     TokenPositionEmbedding: _token_position,
     Normalize: _normalize,
@@ -379,6 +453,9 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.Embedding: embedding,
     nn.Linear: _float_layer,
     nn.Conv2d: _float_layer,
+    nn.LSTM: _float_recurrent,
+    nn.GRU: _float_recurrent,
+    ImageRows: lambda b, name, layer, x: b.step("rows", [x]),
     nn.ReLU: lambda b, name, layer, x: b.step("relu", [x]),
     nn.Hardtanh: _clip,  # and ReLU6
     nn.PReLU: _prelu,
@@ -401,3 +478,6 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.Dropout2d: lambda b, name, layer, x: x,
     nn.Identity: lambda b, name, layer, x: x,
 }
+
+# Layers that give (output, state), of which a program has the output only.
+RECURRENT: tuple[type[nn.Module], ...] = (BinaryLSTM, BinaryGRU, nn.LSTM, nn.GRU)

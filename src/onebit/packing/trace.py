@@ -15,8 +15,8 @@ from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
 from onebit.packing.foreign import FOREIGN, LIBRARIES, NO_ATTENTION, what_lacks
-from onebit.packing.functions import FUNCTIONS, KNOWN, Size, Value
-from onebit.packing.layers import LAYERS
+from onebit.packing.functions import FUNCTIONS, KNOWN, Pair, Size, Value
+from onebit.packing.layers import LAYERS, RECURRENT
 from onebit.packing.merge import FloatTensor, merge_scales
 from onebit.program import Program, Step, pack_rows
 
@@ -69,7 +69,10 @@ def trace(
     """
     builder = Builder(model, Program("input", tuple(input_shape), (), "input", tokens), mean, std)
     if handler_of(model) is not None:
-        return builder.finish(builder.layer("", model, builder.source))
+        result = builder.layer("", model, builder.source)
+        if isinstance(model, RECURRENT):
+            raise builder.fail(Pair(type(model).__name__, Value(result)).misuse)
+        return builder.finish(result)
     lack = what_lacks(model)
     if lack:
         raise PackError(f"[pack] {type(model).__name__}: {lack}")
@@ -86,14 +89,10 @@ def trace(
         # Nobody needs what has no user: checks of shapes, which are made here too, and what they look at.
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
-    result = None
-    for node in graph.nodes:
-        if node.op == "output":
-            result = builder.output(node)
-        else:
-            builder.visit(node)
-    assert result is not None
-    return builder.finish(result)
+    *nodes, last = graph.nodes
+    for node in nodes:
+        builder.visit(node)
+    return builder.finish(builder.output(last))
 
 
 class Builder:
@@ -103,9 +102,8 @@ class Builder:
         self._model = model
         self._steps: list[Step] = []
         self._shapes: dict[str, tuple[int, ...]] = {program.input_name: program.input_shape}
-        self._named: dict[
-            str, Any
-        ] = {}  # a graph node's name to what it stands for: a Value, a Size, a tensor or a number
+        # A graph node's name to what it stands for: a Value, a Pair, a Size, a tensor or a number.
+        self._named: dict[str, Any] = {}
         self._current = "input"
         self._tensors: dict[str, NDArray[Any]] = {}
         self._stored: dict[int, list[str]] = {}  # a parameter to the names of the tensors made of it
@@ -143,6 +141,7 @@ class Builder:
         """The value that the graph gives."""
         self._current = "output"
         result = self._resolved(node.args[0])
+        self._refuse_pairs([result])
         if not isinstance(result, Value):
             raise self.fail("the model returns more than one tensor: return one")
         return result.name
@@ -227,15 +226,22 @@ class Builder:
             shift=self.float_tensor(f"{layer}.shift", shift, reason),
         )
 
-    def _module(self, node: fx.Node) -> Value:
+    def _module(self, node: fx.Node) -> Value | Pair:
         layer = self._model.get_submodule(str(node.target))
         args, kwargs = (
             self._resolved(node.args),
             {k: v for k, v in self._resolved(node.kwargs).items() if v is not None},
         )
+        self._refuse_pairs(args)
         if len(args) != 1 or kwargs or not isinstance(args[0], Value):
             raise self.fail("is called with more than one tensor: this layer takes one")
-        return Value(self.layer(str(node.target), layer, args[0].name))
+        value = Value(self.layer(str(node.target), layer, args[0].name))
+        return Pair(str(node.target), value) if isinstance(layer, RECURRENT) else value
+
+    def _refuse_pairs(self, arguments: Sequence[Any]) -> None:
+        for argument in arguments:
+            if isinstance(argument, Pair):
+                raise self.fail(argument.misuse)
 
     def layer(self, name: str, layer: nn.Module, x: str) -> str:
         """Append the steps of a layer; returns the name of its output."""
@@ -248,11 +254,13 @@ class Builder:
     def _function(self, node: fx.Node) -> Any:
         args, kwargs = self._resolved(node.args), self._resolved(node.kwargs)
         function = FUNCTIONS.get(node.target)
-        if not any(isinstance(self._named[source.name], (Value, Size)) for source in node.all_input_nodes):
+        if not any(isinstance(self._named[source.name], (Value, Pair, Size)) for source in node.all_input_nodes):
             return self._constant(node, args, kwargs)
         name = getattr(node.target, "__name__", str(node.target))
         if function is None:
             raise self.fail(f"the function {name!r} cannot be packed: use a layer, or {KNOWN}")
+        if name != "getitem":
+            self._refuse_pairs([self._named[source.name] for source in node.all_input_nodes])
         try:
             return function(self, *args, **kwargs)
         except TypeError:

@@ -137,7 +137,8 @@ class Recipe:
             raise RecipeError(f"[{where}] {error}") from None
 
 
-MODELS = ("classifier", "mlp", "vgg", "alexnet", "mobile-net")
+CELLS = ("lstm", "gru")
+MODELS = ("classifier", "mlp", "vgg", "alexnet", "mobile-net", *CELLS)
 
 
 @dataclass(frozen=True)
@@ -154,12 +155,12 @@ class ImageRecipe(Recipe):
         train_limit: at most so many training images, balanced over the classes; null for all.
         augment: none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side).
         model: classifier (the paper's, `onebit.models.conv_classifier`), or one of the literature's: mlp, vgg, alexnet, mobile-net, or resnet8,
-            resnet20, resnet110, ... (32x32), resnet18, resnet34 (large images).
+            resnet20, resnet110, ... (32x32), resnet18, resnet34 (large images); or lstm, gru, which read an image line by line.
         scheme: of the literature's networks, such as XnorNet or DoReFa(weights=1, activations=2); see `onebit.schemes`.
         width: multiplies the widths of alexnet, mobile-net and the resnets.
         hybrid: the literature's networks keep their first and last layer float.
         kernel_size, normalize, batch_norm: of the paper's network; see `onebit.models.conv_classifier`.
-        widths, hidden: of the paper's network, of vgg (both) and mlp (hidden).
+        widths, hidden: of the paper's network, of vgg (both), mlp (hidden), and lstm and gru: as many layers as numbers, all of one size.
     """
 
     data: str = "digits"
@@ -185,10 +186,9 @@ class ImageRecipe(Recipe):
         depth = self.model.removeprefix("resnet")
         known = self.model in MODELS or (depth != self.model and depth.isdecimal())
         _require(known, "model", self.model, f"{', '.join(MODELS)}, or resnet and a depth")
-        try:
-            parse_scheme(self.scheme)
-        except ValueError as error:
-            raise RecipeError(str(error)) from None
+        _check_scheme(self.scheme)
+        fits = self.model not in CELLS or self.hidden is None or len(set(self.hidden)) == 1
+        _require(fits, "hidden", self.hidden, "layers of one size with a recurrent network")
         _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
         if isinstance(self.widths, str):
             known = self.widths in ("counted", "listed")
@@ -205,7 +205,7 @@ class ImageRecipe(Recipe):
 
 @dataclass(frozen=True)
 class TextRecipe(Recipe):
-    """What decides the training of a language decoder; optimised by AdamW.
+    """What decides the training of a language model; optimised by AdamW.
 
     The keys beyond those of `Recipe`:
 
@@ -216,9 +216,15 @@ class TextRecipe(Recipe):
         vocabulary: how many WordPiece tokens to train on the training text, or the path of a vocab.txt (BERT's form).
         examples: windows (packed, without padding) or sentences (a line each, cut and padded to the context, as in the paper).
         count_padding: trains on padding too, as the paper seems to; sentences only. Honest figures never count it.
+        model: decoder (the paper's, `onebit.models.language_decoder`), or lstm or gru (`onebit.models.language_lstm`).
         size: tiny, mini, small or large.
-        context, blocks, features, heads, head: of the network, where they differ from the size's; see `onebit.models.language_decoder`.
+        context, blocks, features, heads, head: of the network, where they differ from the size's; see there. A recurrent network has as many
+            layers as blocks, no heads, and no dense layers before the last unless head names them.
+        hidden: size of the state of a recurrent network; null: features.
         residual_scale, embedding_widening, head_widening, latent_spread, embedding_spread: of the network; see there.
+        scheme: of a recurrent network; see `onebit.schemes`.
+        hybrid: a recurrent network keeps its embedding and its last layer float.
+        binary_hidden: the hidden state of a recurrent network is one bit in its recurrent product.
         epoch_steps: steps between two evaluations, which is what an epoch is here; null: one pass over the training text.
         accumulate: batches whose gradients make one step.
         clip: the largest norm of a step's gradient; null for no limit.
@@ -231,17 +237,22 @@ class TextRecipe(Recipe):
     vocabulary: int | str = 1024
     examples: Literal["windows", "sentences"] = "windows"
     count_padding: bool = False
+    model: Literal["decoder", "lstm", "gru"] = "decoder"
     size: Literal["tiny", "mini", "small", "large"] = "tiny"
     context: int | None = None
     blocks: int | None = None
     features: int | None = None
     heads: int | None = None
     head: tuple[int, ...] | None = None
+    hidden: int | None = None
     residual_scale: float = 1.0
     embedding_widening: int = 1
     head_widening: int = 1
     latent_spread: float = 1.0
     embedding_spread: float = 1.0
+    scheme: str = "BinaryNormalized"
+    hybrid: bool = False
+    binary_hidden: bool = False
     epoch_steps: int | None = None
     accumulate: int = 1
     clip: float | None = None
@@ -250,7 +261,7 @@ class TextRecipe(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "context", "blocks", "features", "heads", "head", "embedding_widening", "head_widening")
-        self._at_least(1, "epoch_steps", "accumulate", "validation_tokens")
+        self._at_least(1, "epoch_steps", "accumulate", "validation_tokens", "hidden")
         self._above_zero("residual_scale", "latent_spread", "embedding_spread", "clip")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "a number above 0, below 1")
         if isinstance(self.vocabulary, int):
@@ -258,6 +269,15 @@ class TextRecipe(Recipe):
         _require(
             not (self.count_padding and self.examples == "windows"), "count_padding", True, "examples=sentences with it"
         )
+        _check_scheme(self.scheme)
+        for key, usual in (
+            ("scheme", "BinaryNormalized"),
+            ("hidden", None),
+            ("hybrid", False),
+            ("binary_hidden", False),
+        ):
+            fits = self.model != "decoder" or getattr(self, key) == usual
+            _require(fits, key, getattr(self, key), "it with model=lstm or model=gru")
 
 
 KINDS: dict[str, type[Recipe]] = {"images": ImageRecipe, "text": TextRecipe}
@@ -363,6 +383,13 @@ def _coerce(value: Any, hint: Any) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise TypeError
     return value
+
+
+def _check_scheme(text: str) -> None:
+    try:
+        parse_scheme(text)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _require(holds: bool, key: str, value: Any, allowed: str) -> None:

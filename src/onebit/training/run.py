@@ -19,14 +19,16 @@ from onebit.models import (
     conv_classifier,
     decoder_sizes,
     language_decoder,
+    language_lstm,
     mlp,
     mobile_net,
     resnet,
+    sequence_classifier,
     vgg,
 )
-from onebit.schemes import parse_scheme
+from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
-from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
+from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Run:
 def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
     """The network that a recipe describes, for the classes or the vocabulary of a task."""
     if isinstance(recipe, TextRecipe) and isinstance(task, TextTask):
+        if recipe.model != "decoder":
+            return _recurrent_language_model(recipe, len(task.vocabulary))
         return language_decoder(
             {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)},
             binary=recipe.binary,
@@ -90,6 +94,33 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
     )
 
 
+def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
+    scheme = None
+    if recipe.binary:
+        own = recipe.scheme == "BinaryNormalized"
+        scheme = BinaryNormalized(recipe.values) if own else parse_scheme(recipe.scheme)
+    sizes = decoder_sizes_of(recipe)
+    features = sizes["features"]
+    try:
+        return language_lstm(
+            vocabulary,
+            sizes["context"],
+            recipe.embedding_widening * features,
+            recipe.hidden or features,
+            sizes["blocks"],
+            tuple(recipe.head_widening * width for width in recipe.head or ()),
+            recipe.model,
+            scheme,
+            recipe.hybrid,
+            recipe.binary_hidden,
+            recipe.logit_scale,
+            recipe.latent_spread,
+            recipe.embedding_spread,
+        )
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
 def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
     """One of the literature's networks."""
     common: dict[str, Any] = {
@@ -103,6 +134,10 @@ def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
     try:
         if recipe.model == "mlp":
             return mlp(recipe.channels * height * width, **common, **hidden)
+        if recipe.model in CELLS:
+            layers = recipe.hidden or (128,)
+            sizes = (recipe.channels * width, common.pop("num_classes"), layers[0], len(layers), recipe.model, True)
+            return sequence_classifier(*sizes, **common)
         if recipe.model == "vgg":
             widths: dict[str, Any] = {} if isinstance(recipe.widths, str) else {"widths": recipe.widths}
             return vgg((height, width), in_channels=recipe.channels, **common, **hidden, **widths)
@@ -119,6 +154,8 @@ def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
 def decoder_sizes_of(recipe: TextRecipe) -> dict[str, Any]:
     """The sizes of a recipe's decoder: those of its named size, but for what it sets itself."""
     own = {key: getattr(recipe, key) for key in ("context", "blocks", "features", "heads", "head")}
+    if recipe.model != "decoder":
+        own["heads"] = 1  # which divides all features
     try:
         return decoder_sizes({**decoder_sizes(recipe.size), **{k: v for k, v in own.items() if v is not None}})
     except ValueError as error:

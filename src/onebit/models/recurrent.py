@@ -1,0 +1,196 @@
+"""Recurrent networks: a classifier of sequences and a language model, and their float twins."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from onebit.models.parts import check, dense, last
+from onebit.nn import BinaryEmbedding, BinaryGRU, BinaryLinear, BinaryLSTM, ImageRows
+from onebit.schemes import Scheme
+
+CELLS = ("lstm", "gru")
+Recurrent = BinaryLSTM | BinaryGRU | nn.LSTM | nn.GRU
+
+
+class SequenceClassifier(nn.Module):
+    """Recurrent layers, and a dense layer that reads their last step; built by `sequence_classifier`."""
+
+    def __init__(
+        self, steps: nn.Module, recurrent: Recurrent, head: nn.Module, logit_scale: float | None = None
+    ) -> None:
+        super().__init__()
+        self.steps = steps
+        self.recurrent = recurrent
+        self.head = head
+        self.logit_scale = logit_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.recurrent(self.steps(x))[0]  # (batch, time, hidden)
+        logits: Tensor = self.head(y[:, -1])  # (batch, classes)
+        return logits if self.logit_scale is None else logits * self.logit_scale
+
+
+class RecurrentLanguageModel(nn.Module):
+    """Embedding, recurrent layers, dense layers; built by `language_lstm`.
+
+    Args:
+        context: how many tokens it is trained on and packed for. It carries its state over more.
+    """
+
+    def __init__(
+        self,
+        context: int,
+        embedding: nn.Module,
+        recurrent: Recurrent,
+        head: nn.Sequential,
+        logit_scale: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.context = context
+        self.embedding = embedding
+        self.recurrent = recurrent
+        self.head = head
+        self.logit_scale = logit_scale
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Integers (batch, time) to the logits of each next token (batch, time, vocabulary)."""
+        logits: Tensor = self.head(self.recurrent(self.embedding(tokens))[0])
+        return logits if self.logit_scale is None else logits * self.logit_scale
+
+
+def sequence_classifier(
+    features: int,
+    num_classes: int = 10,
+    hidden: int = 128,
+    layers: int = 1,
+    cell: str = "lstm",
+    image: bool = False,
+    scheme: Scheme | None = None,
+    hybrid: bool = True,
+    binary_hidden: bool = False,
+    logit_scale: float | None = None,
+) -> SequenceClassifier:
+    """A recurrent classifier of sequences, or of images read line by line.
+
+    Args:
+        features: of a step; of an image, width * channels.
+        num_classes: number of logits.
+        hidden, layers: of the LSTM or GRU.
+        cell: ``"lstm"`` or ``"gru"``.
+        image: the input is an image, whose lines from top to bottom are the steps.
+        scheme: of `onebit.schemes`; None gives the float twin.
+        hybrid: the last layer stays float; False makes it binary too.
+        binary_hidden: see `BinaryLSTM`.
+        logit_scale: a constant that multiplies the logits.
+
+    Shape:
+        (batch, time, features), or an image (batch, channels, height, width), to (batch, num_classes).
+
+    Raises:
+        ValueError: a size is not above 0, or the cell is unknown.
+
+    Example:
+        >>> sequence_classifier(28, image=True, scheme=BinaryNormalized())(torch.randn(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
+
+    Source: rows of images as a sequence: Le et al., arXiv 1504.00941, which takes pixels.
+    """
+    check("sequence_classifier", features=features, num_classes=num_classes, hidden=hidden, layers=layers)
+    recurrent = _recurrent("sequence_classifier", cell, features, hidden, layers, scheme, binary_hidden, 1.0)
+    steps = ImageRows() if image else nn.Identity()
+    return SequenceClassifier(steps, recurrent, dense(last(scheme, hybrid), hidden, num_classes), logit_scale)
+
+
+def language_lstm(
+    vocabulary: int,
+    context: int = 128,
+    features: int = 256,
+    hidden: int = 256,
+    layers: int = 1,
+    head: tuple[int, ...] = (),
+    cell: str = "lstm",
+    scheme: Scheme | None = None,
+    hybrid: bool = False,
+    binary_hidden: bool = False,
+    logit_scale: float | None = None,
+    latent_spread: float = 1.0,
+    embedding_spread: float = 1.0,
+) -> RecurrentLanguageModel:
+    """A recurrent language model: embedding, LSTM or GRU, dense layers to the logits.
+
+    Args:
+        vocabulary: number of tokens.
+        context: tokens of a training example, and at most of a text in a packed file.
+        features: of the embedding.
+        hidden, layers: of the LSTM or GRU.
+        head: features of dense layers before the last, each with a GELU behind it, or a hard tanh where the scheme takes the signs of inputs.
+        cell: ``"lstm"`` or ``"gru"``.
+        scheme: of `onebit.schemes`; None gives the float twin.
+        hybrid: embedding and last layer stay float. Without it bare signs (BinaryNet, BinaryConnect) need a small `logit_scale`.
+        binary_hidden: see `BinaryLSTM`.
+        logit_scale: a constant that multiplies the logits of a binary network: normalised logits have unit deviation, which caps confidence.
+        latent_spread, embedding_spread: of the initial latents of the layers and of the embedding, as multiples of Glorot's.
+
+    Shape:
+        integers (batch, time) to logits (batch, time, vocabulary).
+
+    Raises:
+        ValueError: a size is not above 0, or the cell is unknown.
+
+    Example:
+        >>> language_lstm(1000, scheme=BinaryNormalized())(torch.zeros(2, 7, dtype=torch.long)).shape
+        torch.Size([2, 7, 1000])
+
+    Source: Ardakani et al., arXiv 1809.11086, section 5, whose embedding and last layer are float.
+    """
+    sizes = {"vocabulary": vocabulary, "context": context, "features": features, "hidden": hidden, "layers": layers}
+    check("language_lstm", **sizes, **({"head": head} if head else {}))
+    ends = last(scheme, hybrid)
+    recurrent = _recurrent("language_lstm", cell, features, hidden, layers, scheme, binary_hidden, latent_spread)
+    dense_layers: list[nn.Module] = []
+    width = hidden
+    for outputs in head:
+        # Far below zero a GELU is zero but for rounding, which has no sign to take.
+        signs = scheme is not None and scheme.binary_activations
+        dense_layers += [_dense(scheme, width, outputs, latent_spread), nn.Hardtanh() if signs else nn.GELU()]
+        width = outputs
+    dense_layers.append(_dense(ends, width, vocabulary, latent_spread))
+    return RecurrentLanguageModel(
+        context,
+        _table(ends, vocabulary, features, embedding_spread),
+        recurrent,
+        nn.Sequential(*dense_layers),
+        logit_scale if scheme is not None else None,
+    )
+
+
+def _recurrent(
+    name: str,
+    cell: str,
+    inputs: int,
+    hidden: int,
+    layers: int,
+    scheme: Scheme | None,
+    binary_hidden: bool,
+    spread: float,
+) -> Recurrent:
+    if cell not in CELLS:
+        raise ValueError(f"[{name}] cell={cell!r}: use 'lstm' or 'gru'")
+    if scheme is None:
+        return (nn.LSTM if cell == "lstm" else nn.GRU)(inputs, hidden, layers, batch_first=True)
+    made = BinaryLSTM if cell == "lstm" else BinaryGRU
+    return made(inputs, hidden, layers, scheme=scheme, binary_hidden=binary_hidden, latent_spread=spread)
+
+
+def _dense(scheme: Scheme | None, inputs: int, outputs: int, spread: float) -> nn.Module:
+    if scheme is None:
+        return nn.Linear(inputs, outputs)
+    return BinaryLinear(inputs, outputs, scheme=scheme, latent_spread=spread)
+
+
+def _table(scheme: Scheme | None, rows: int, width: int, spread: float) -> nn.Module:
+    return (
+        nn.Embedding(rows, width)
+        if scheme is None
+        else BinaryEmbedding(rows, width, scheme=scheme, latent_spread=spread)
+    )
