@@ -1,159 +1,25 @@
-"""Turn the layers of any PyTorch model binary, in place; the table of what became of each. The way back is restoration.py."""
+"""Turn the layers of any PyTorch model binary, in place. The way back is restore.py."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from onebit.conversion.composites import check_composite, turn_composite
+from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, form_of, is_transposed_linear, turn_layer
+from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import OnebitError
-from onebit.nn import (
-    BinaryConv1d,
-    BinaryConv2d,
-    BinaryConv3d,
-    BinaryConvTranspose2d,
-    BinaryEmbedding,
-    BinaryLinear,
-    BinaryMultiheadAttention,
-    BinaryTransposedLinear,
-)
-from onebit.nn.bits import set_up
-from onebit.nn.conv import check_groups, check_transposed
-from onebit.nn.embedding import scheme_of_tokens
-from onebit.nn.multihead import check_attention_scheme
 from onebit.schemes import BinaryNormalized, Scheme
-from onebit.tables import lay_out
 
 Where = Callable[[str, nn.Module], bool]
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What became of one layer.
-
-    Args:
-        name: as `model.named_modules()` gives it.
-        kind: the type it had.
-        converted: whether it has another form now.
-        reason: why not; of a converted one, what there is to know about it.
-        parameters: that are its own, shared ones included.
-    """
-
-    name: str
-    kind: str
-    converted: bool
-    reason: str
-    parameters: int
-
-
-@dataclass(frozen=True)
-class ConversionReport:
-    """What became of every layer with parameters, in the model's order. Iterating gives `LayerReport`s; `str` a table of them.
-
-    Args:
-        title: the line above the table.
-        layers: one for each.
-    """
-
-    title: str
-    layers: tuple[LayerReport, ...]
-
-    @property
-    def converted(self) -> tuple[str, ...]:
-        """The names of the converted layers."""
-        return tuple(layer.name for layer in self.layers if layer.converted)
-
-    def __iter__(self) -> Iterator[LayerReport]:
-        return iter(self.layers)
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __str__(self) -> str:
-        """Layers that differ in the numbers in their names only share a line."""
-        groups: dict[tuple[str, ...], list[LayerReport]] = defaultdict(list)
-        for layer in self.layers:
-            state = "yes" if layer.converted else "no"
-            groups[re.sub(r"\d+", "*", layer.name), layer.kind, state, re.sub(r"\d+", "*", layer.reason)].append(layer)
-        rows = [("layer", "kind", "count", "parameters", "converted", "why")]
-        for (name, kind, state, _), layers in groups.items():
-            one = layers[0]
-            total = f"{sum(layer.parameters for layer in layers):,}"
-            shown = one.name if len(layers) == 1 else name
-            rows.append((shown or "(the model)", kind, str(len(layers)), total, state, one.reason))
-        return f"{self.title}\n{lay_out(rows, right=(2, 3))}"
-
-
-def _linear_sizes(layer: Any) -> tuple[int, int]:
-    return layer.in_features, layer.out_features
-
-
-def _conv_sizes(layer: Any) -> tuple[int, int]:
-    return layer.in_channels, layer.out_channels
-
-
-def _check_conv(layer: Any, scheme: Scheme) -> Scheme:
-    check_groups(type(layer).__name__, layer.in_channels, layer.out_channels, layer.groups, scheme)
-    if layer.padding_mode != "zeros" and scheme.input_scale:
-        raise ValueError(
-            f"padding_mode={layer.padding_mode!r}: {type(scheme).__name__}'s scale of the inputs is defined for 'zeros'"
-        )
-    return scheme
-
-
-def _check_transposed(layer: Any, scheme: Scheme) -> Scheme:
-    check_transposed(layer.groups, scheme)
-    return scheme
-
-
-def _check_embedding(layer: Any, scheme: Scheme) -> Scheme:
-    if layer.max_norm is not None:
-        raise ValueError("max_norm rescales the latents in each pass, which changes no bit: make it without")
-    if layer.sparse:
-        raise ValueError("sparse=True: bits depend on all latents, whose gradient is dense")
-    return scheme_of_tokens(scheme)
-
-
-class Form(NamedTuple):
-    """How a layer of one kind turns binary while its parameters stay where they are.
-
-    Args:
-        binary: the type that it gets.
-        sizes: its inputs and outputs.
-        check: the scheme for it; raises ValueError where there is none.
-        axis: of the outputs in its weight.
-    """
-
-    binary: type[nn.Module]
-    sizes: Callable[[Any], tuple[int, int]]
-    check: Callable[[Any, Scheme], Scheme]
-    axis: int = 0
-
-
-FORMS: dict[type[nn.Module], Form] = {
-    nn.Linear: Form(BinaryLinear, _linear_sizes, lambda layer, scheme: scheme),
-    nn.Conv1d: Form(BinaryConv1d, _conv_sizes, _check_conv),
-    nn.Conv2d: Form(BinaryConv2d, _conv_sizes, _check_conv),
-    nn.Conv3d: Form(BinaryConv3d, _conv_sizes, _check_conv),
-    nn.ConvTranspose2d: Form(BinaryConvTranspose2d, _conv_sizes, _check_transposed, axis=1),
-    nn.Embedding: Form(
-        BinaryEmbedding, lambda layer: (layer.num_embeddings, layer.embedding_dim), _check_embedding, axis=1
-    ),
-}
-# GPT-2's dense layer, which Hugging Face calls Conv1D.
-TRANSPOSED = Form(BinaryTransposedLinear, lambda layer: tuple(layer.weight.shape), lambda layer, scheme: scheme, axis=1)
-BINARY: tuple[type[nn.Module], ...] = (
-    *(form.binary for form in FORMS.values()),
-    BinaryTransposedLinear,
-    BinaryMultiheadAttention,
-)
 
 
 def convert(
@@ -166,9 +32,9 @@ def convert(
 
     .. math:: y = W x + b \quad \to \quad y = \operatorname{scheme}(W_b, x, b)
 
-    Dense layers, convolutions, embeddings, `nn.MultiheadAttention` and GPT-2's Conv1D are converted. The modules and their parameters stay the same
-    objects, so that hooks, devices, precisions, ties and `requires_grad` stay; of attention the three input projections become parameters of
-    their own. Make the optimiser afterwards.
+    Dense layers, convolutions, embeddings, `nn.MultiheadAttention`, `nn.LSTM`, `nn.GRU` and GPT-2's Conv1D are converted. The modules and their
+    parameters stay the same objects, so that hooks, devices, precisions, ties and `requires_grad` stay; but attention's three input projections
+    become parameters of their own, and a recurrence's biases become one. Make the optimiser afterwards.
 
     Args:
         model: any; it is changed.
@@ -223,21 +89,10 @@ class _Found:
 
 def kind_of(module: nn.Module) -> type[nn.Module] | None:
     """Which of the kinds that have a binary form a module is of, subclasses included; None where it is none."""
-    for kind in (*FORMS, nn.MultiheadAttention):
+    for kind in (*FORMS, *COMPOSITES):
         if isinstance(module, kind):
             return kind
     return type(module) if is_transposed_linear(module) else None
-
-
-def is_transposed_linear(module: nn.Module) -> bool:
-    """Whether a module is Hugging Face's Conv1D, a dense layer with its weight as (in, out); told by its name and its shapes."""
-    weight, outputs = getattr(module, "weight", None), getattr(module, "nf", None)
-    return (
-        type(module).__name__ == "Conv1D"
-        and isinstance(weight, Tensor)
-        and weight.dim() == 2
-        and weight.shape[1] == outputs
-    )
 
 
 def _find(model: nn.Module) -> list[_Found]:
@@ -248,7 +103,7 @@ def _find(model: nn.Module) -> list[_Found]:
         if module in inside:
             continue
         kind = None if isinstance(module, BINARY) else kind_of(module)
-        whole = kind is nn.MultiheadAttention or isinstance(module, BinaryMultiheadAttention) or _is_computed(module)
+        whole = kind in COMPOSITES or isinstance(module, tuple(COMPOSITES.values())) or _is_computed(module)
         if whole:
             inside.update(module.modules())
         parameters = list(module.named_parameters(recurse=whole))
@@ -280,7 +135,9 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
     if kind is None:
         held = ", ".join(name for name, _ in found.parameters)
         return (
-            "a float vector or two for each channel" if _is_small(module) else f"no binary form is known; holds {held}"
+            "vectors with a number for each channel stay float"
+            if _is_small(module)
+            else f"no binary form is known; holds {held}"
         )
     name = kind.__name__
     if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
@@ -295,8 +152,8 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
         if not parameter.is_floating_point():
             return f"weights of type {parameter.dtype}"
     try:
-        if kind is nn.MultiheadAttention:
-            _check_attention(module, scheme)
+        if kind in COMPOSITES:
+            check_composite(module, scheme)
         else:
             form_of(kind).check(module, scheme)
     except ValueError as error:
@@ -311,21 +168,8 @@ def _is_computed(module: nn.Module) -> bool:
     )
 
 
-def form_of(kind: type[nn.Module]) -> Form:
-    """The binary form of a kind of layer that keeps its parameters."""
-    return FORMS.get(kind, TRANSPOSED)
-
-
 def _is_small(module: nn.Module) -> bool:
     return all(parameter.dim() <= 1 for parameter in module.parameters(recurse=False))
-
-
-def _check_attention(module: Any, scheme: Scheme) -> None:
-    if module.bias_k is not None:
-        raise ValueError("add_bias_kv=True: a key and a value of floats that no layer makes")
-    if module.add_zero_attn:
-        raise ValueError("add_zero_attn=True: a key and a value that no layer makes")
-    check_attention_scheme(scheme)
 
 
 def _keep_ties(found: list[_Found]) -> None:
@@ -340,7 +184,7 @@ def _keep_ties(found: list[_Found]) -> None:
         changed = False
         for sharing in owners.values():
             staying = next((layer for layer in sharing if layer.reason), None)
-            apart = next((layer for layer in sharing if layer.kind is nn.MultiheadAttention), None)
+            apart = next((layer for layer in sharing if layer.kind in COMPOSITES), None)
             for layer in sharing if len(sharing) > 1 else ():
                 if not layer.reason and (staying is not None or apart is not None):
                     other = staying or next(o for o in sharing if o is not layer)
@@ -359,65 +203,11 @@ def _check_latents(found: _Found) -> None:
 
 
 def _turn_binary(found: _Found, scheme: Scheme) -> None:
-    if found.kind is nn.MultiheadAttention:
-        _turn_attention(found.module, scheme)
+    assert found.kind is not None
+    if found.kind in COMPOSITES:
+        turn_composite(found.module, scheme)
     else:
-        assert found.kind is not None
         turn_layer(found.module, form_of(found.kind), scheme)
-
-
-def turn_layer(layer: Any, form: Form, scheme: Scheme) -> None:
-    """Give a layer its binary type; its parameters stay, and what it was is remembered in `converted_from`."""
-    layer.converted_from = type(layer)
-    layer.__class__ = form.binary
-    layer.latent_spread = 1.0
-    if not hasattr(layer, "bias"):
-        layer.register_parameter("bias", None)
-    inputs, outputs = form.sizes(layer)
-    set_up(layer, form.check(layer, scheme), inputs, outputs)
-    for part in (layer.threshold, layer.gain):
-        if part is not None:
-            part.requires_grad_(layer.weight.requires_grad)
-    layer.train(layer.training)
-
-
-def _turn_attention(module: Any, scheme: Scheme) -> None:
-    embed, bias = module.embed_dim, module.in_proj_bias is not None
-    names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
-    weights = module.in_proj_weight.chunk(3) if module._qkv_same_embed_dim else [getattr(module, n) for n in names]
-    biases = module.in_proj_bias.chunk(3) if bias else [None] * 3
-    with torch.device("meta"):  # its own latents are replaced at once
-        made = BinaryMultiheadAttention(
-            embed, module.num_heads, module.dropout, bias, module.kdim, module.vdim, module.batch_first, scheme
-        )
-    for name, weight, part in zip(("query", "key", "value"), weights, biases, strict=True):
-        projection = nn.Linear(weight.shape[1], embed, bias, device="meta")
-        projection.weight = own_parameter(weight)
-        if part is not None:
-            projection.bias = own_parameter(part)
-        turn_layer(projection, FORMS[nn.Linear], scheme)
-        setattr(made, name, projection)
-    out = module.out_proj
-    turn_layer(out, FORMS[nn.Linear], scheme)
-    made.out_proj = out
-    made.train(module.training)
-    become(module, made)
-
-
-def own_parameter(values: Tensor) -> nn.Parameter:
-    """A parameter of its own with the values of a part of another, frozen where that is."""
-    return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)
-
-
-# What every module has beside its parameters, buffers and parts: its hooks, and whether it is training.
-_STAYING = frozenset(nn.Module().__dict__) - {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
-
-
-def become(module: nn.Module, made: nn.Module) -> None:
-    """Turn a module into what another is, in place; its hooks stay."""
-    before = {key: value for key, value in module.__dict__.items() if key in _STAYING}
-    module.__class__ = type(made)  # type: ignore[assignment]
-    module.__dict__ = {**made.__dict__, **before}
 
 
 def leave_fast_paths(model: nn.Module) -> None:
@@ -448,6 +238,8 @@ def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[s
         padding = getattr(layer.module, "padding_idx", None)
         if not note and padding is not None:
             note = f"row {padding}, the padding, is bits too: no longer zeros"
+        if not note and layer.kind in (nn.LSTM, nn.GRU):
+            note = "takes batches of equal lengths, no packed sequences"
         rows.append(LayerReport(layer.name, kind, not layer.reason, note, sum(_count(p) for _, p in layer.parameters)))
     everything = {id(p): _count(p) for layer in found for _, p in layer.parameters}
     converted = {id(p): _count(p) for layer in found if not layer.reason for _, p in layer.parameters}

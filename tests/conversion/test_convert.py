@@ -144,11 +144,14 @@ class Doubling(nn.Linear):
         (nn.MultiheadAttention(4, 2, add_bias_kv=True), None, "add_bias_kv"),
         (nn.MultiheadAttention(4, 2, add_zero_attn=True), None, "add_zero_attn"),
         (nn.MultiheadAttention(4, 2), BinaryNormalized(normalize="batch"), "is for images"),
+        (nn.LSTM(4, 4, num_layers=2, dropout=0.1), None, "dropout between its layers"),
+        (nn.LSTM(4, 4, proj_size=2), None, "proj_size"),
+        (nn.GRU(4, 4), BinaryNormalized(normalize="batch"), "for each step in time"),
         (nn.LazyLinear(4), None, "run the model once first"),
         (nn.Linear(4, 4, dtype=torch.complex64), None, "torch.complex64"),
         (Doubling(4, 4), None, "a Linear with a forward of its own"),
         (nn.Bilinear(3, 3, 3), None, "no binary form is known; holds weight, bias"),
-        (nn.LayerNorm(4), None, "each channel"),
+        (nn.LayerNorm(4), None, "vectors with a number for each channel stay float"),
         (BinaryLinear(4, 4), None, "is binary already"),
     ],
 )
@@ -288,3 +291,33 @@ def test_a_model_that_is_one_layer_and_a_shared_module():
     assert isinstance(layer, BinaryConv2d) and "(the model)" in str(report)
     shared = nn.Linear(3, 3)
     assert onebit.convert(nn.Sequential(shared, shared), keep=()).converted == ("0",)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_recurrence_computes_with_scaled_signs(kind, bias, batch_first):
+    torch.manual_seed(0)
+    options = {"num_layers": 2, "bias": bias, "batch_first": batch_first, "bidirectional": True}
+    model, twin = nn.Sequential(kind(5, 4, **options)), kind(5, 4, **options)
+    twin.load_state_dict(model[0].state_dict())
+    for name, weight in twin.named_parameters():
+        if "weight" in name:
+            weight.data = weight.sign() * weight.abs().mean(1, keepdim=True)
+    report = onebit.convert(model.eval(), BinaryWeightNetwork(norm=None), keep=())
+    assert "no packed sequences" in report.layers[0].reason
+    x = torch.randn(3, 6, 5)
+    torch.testing.assert_close(model[0](x), twin(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheme", [BinaryNormalized(), BinaryNet(), BinaryWeightNetwork()])
+def test_the_biases_of_a_recurrence_are_kept(scheme):
+    model = nn.Sequential(nn.GRU(5, 4))
+    b_ih, b_hh = model[0].bias_ih_l0.detach().clone(), model[0].bias_hh_l0.detach().clone()
+    onebit.convert(model, scheme, keep=())
+    part = model[0].layers[0]
+    kept = (part.inputs if part.inputs.bias is not None else part.input_norm).bias
+    own = 4 if part.bias is not None else 0
+    torch.testing.assert_close(kept[: 12 - own], (b_ih + b_hh)[: 12 - own])
+    if own:
+        torch.testing.assert_close(torch.cat([kept[8:], part.bias]), torch.cat([b_ih[8:], b_hh[8:]]))
