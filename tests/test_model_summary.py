@@ -154,6 +154,6 @@ def test_a_terminal_gets_colours_where_rich_is_installed(monkeypatch, capsys):
     assert capsys.readouterr().out == f"{result}\n"
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command_names_what_is_no_run(tmp_path, capsys):
     assert main(["summary", str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
