@@ -73,7 +73,9 @@ def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """Codes are small integers, exact in autocast's lower precision, so they are made in it at once."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if device == "meta" or not torch.is_autocast_enabled(device):  # PyTorch knows no autocast of shapes alone
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None) -> Tensor:
@@ -504,9 +506,10 @@ def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple
     with torch.no_grad():
         codes, scale = quantizer(w.float(), axis, False)
         planes = quantizer.planes
-        if quantizer.values == "01":
+        if planes == (1,):
             return (codes > 0)[None], scale
-        level = ((codes + sum(planes)) / 2).round().long()  # the sum of the weights of the planes whose bit is one
         if planes == (1, 1):
-            return torch.stack([level >= 1, level >= 2]), scale
+            return torch.stack([codes >= 0, codes > 0]), scale
+        # The sum of the weights of the planes whose bit is one, at most 255.
+        level = codes.add_(sum(planes)).div_(2).round_().to(torch.uint8)
         return torch.stack([(level // c) % 2 == 1 for c in planes]), scale
