@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "block.h"
+#include "count_layer.h"
 #include "dense_layer.h"
 #include "kernels/kernels.h"
 #include "memory_plan.h"
@@ -46,6 +47,7 @@ class Engine {
         Step step;
         std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
         std::unique_ptr<DenseLayer> dense;    // binary products of rows
+        std::unique_ptr<CountLayer> counts;   // binary products of signs, or of few bits
         std::string fused;                    // the names of the steps that it took in
         std::vector<float> scale, shift;      // of a scale_shift on its own
     };
@@ -53,7 +55,7 @@ class Engine {
     void place_values(std::size_t memory_cap);
     void run_example(float* out);
     void run_task(const Task& task);
-    float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
+    float* value(int index) const;
 
     const Kernels& kernels_;
     Precision precision_;
@@ -62,6 +64,8 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<std::string> names_;  // of values
     MemoryPlan placed_;
+    const float* given_ = nullptr;  // an example that is read, and written, where the caller has it
+    float* taken_ = nullptr;
     Block arena_;                // all values
     Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made
@@ -69,6 +73,7 @@ class Engine {
     ThreadPool pool_;
     Scratch scratch_;
     DenseScratch dense_scratch_;
+    CountScratch count_scratch_;
     std::mutex mutex_;
 };
 

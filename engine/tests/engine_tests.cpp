@@ -266,6 +266,7 @@ int main() {
             continue;
         }
         test_kernels(*all[i]);
+        test_counts(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }
     test_emulated_tiles();
@@ -275,6 +276,7 @@ int main() {
     test_memory_cap();
     test_engine_in_threads();
     test_image_convolutions();
+    test_count_layers();
     test_decoder_in_threads();
     const std::vector<std::uint8_t> zeros(20 * 8);
     test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});
