@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "cpu.h"
 #include "product_layer.h"
@@ -23,6 +25,28 @@ constexpr std::int64_t rows_at_once = 4 * count_positions;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
+}
+
+// Floats in their order as integers: those of negative numbers are turned around.
+float number_at(std::int64_t key) {
+    const auto bits = static_cast<std::uint32_t>(key < 0 ? 0x80000000u - static_cast<std::uint32_t>(key) : static_cast<std::uint32_t>(key));
+    return std::bit_cast<float>(bits);
+}
+
+// The least x, infinities included, for which x * scale + shift, rounded twice, is not below 0; NaN where there is none. A larger x never gives less.
+float least_with_sign(float scale, float shift) {
+    constexpr std::int64_t infinity = 0x7F800000;
+    const auto reaches = [&](std::int64_t key) {
+        volatile float product = number_at(key) * scale;  // else a compiler may round once
+        return product + shift >= 0;
+    };
+    if (!reaches(infinity)) return std::numeric_limits<float>::quiet_NaN();
+    std::int64_t below = -infinity - 1, least = infinity;
+    while (least - below > 1) {
+        const std::int64_t middle = below + (least - below) / 2;
+        (reaches(middle) ? least : below) = middle;
+    }
+    return number_at(least);
 }
 
 bool padded(const Window& window) {
@@ -128,6 +152,18 @@ void CountLayer::lay_out(const std::uint8_t* bits) {
     }
 }
 
+bool CountLayer::fold(const Step& scale_shift) {
+    if (!signs_ || !least_.empty()) return false;
+    const float* scale = scale_shift.weight;
+    // Infinity times 0 is no number: there is no threshold.
+    if (!std::all_of(scale, scale + channels_, [](float s) { return s != 0 && std::isfinite(s); })) return false;
+    for (std::int64_t c = 0; c < channels_; ++c) {
+        flips_.push_back(scale[c] < 0 ? 0x80000000u : 0);
+        least_.push_back(least_with_sign(std::fabs(scale[c]), scale_shift.bias[c]));
+    }
+    return true;
+}
+
 bool CountLayer::fuse(const Step& next, const Shape& output) {
     if (next.op != Op::max_pool2d) return finish_.fuse(next);
     if (dense_ || !finish_.fuse_pool(next)) return false;
@@ -144,8 +180,9 @@ void CountLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words,
     const std::int64_t pixel_words = level_bits_ * plane_words_;
     if (signs_) {
         // Whole words of neighbouring pixels are one row.
-        if (channels_ % count_inputs == 0) return counts_.pack_signs(x, pixels * channels_, nullptr, nullptr, words);
-        for (std::int64_t p = 0; p < pixels; ++p) counts_.pack_signs(x + p * channels_, channels_, nullptr, nullptr, words + p * pixel_words);
+        if (channels_ % count_inputs == 0 && least_.empty()) return counts_.pack_signs(x, pixels * channels_, nullptr, nullptr, words);
+        const float* least = least_.empty() ? nullptr : least_.data();
+        for (std::int64_t p = 0; p < pixels; ++p) counts_.pack_signs(x + p * channels_, channels_, least, flips_.data(), words + p * pixel_words);
         return;
     }
     const Quantizer q(levels_, Range());
@@ -330,7 +367,8 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
 }
 
 std::size_t CountLayer::bytes() const {
-    return weights_.bytes() + sizeof(std::int32_t) * (offsets_.size() + base_.size() + ones_.size()) + finish_.bytes();
+    return weights_.bytes() + sizeof(std::int32_t) * (offsets_.size() + base_.size() + ones_.size() + least_.size() + flips_.size()) +
+           finish_.bytes();
 }
 
 std::string CountLayer::how() const {

@@ -38,6 +38,9 @@ class CountLayer {
     // Copies the step's tensors.
     CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
 
+    // Take in a scale_shift that stands before the layer, whose input is then the layer's: false where inputs are no signs, or where no threshold of
+    // each channel says what the signs behind it would be.
+    bool fold(const Step& scale_shift);
     // Fuse a following step; false where that is not possible. `output` is that step's output shape.
     bool fuse(const Step& next, const Shape& output);
     // x to y: an image (`rows` is 1), or rows of a matrix. Returns the range of y.
@@ -81,6 +84,9 @@ class CountLayer {
     Buffer<std::uint64_t> weights_;
     std::vector<std::int32_t> offsets_;  // of each step, in words
     std::vector<std::int32_t> base_;     // what counts are added to
+    // Of a scale_shift before the layer: from which number on each channel is a 1, its sign turned first where the scale is negative.
+    std::vector<float> least_;
+    std::vector<std::uint32_t> flips_;
     // Bits of the weights of the taps above and left of each tap, which gives those of any rectangle of taps: (kernel + 1) * (kernel + 1) rows of
     // outputs. Only where there is padding that signs would count.
     std::vector<std::int32_t> ones_;

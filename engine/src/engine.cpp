@@ -50,16 +50,35 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     }
     ++uses[at(output_)];
 
+    // Whether a layer of signs, which comes next, is all that reads a scale_shift: it may take it in, and signs are then those of two roundings.
+    const auto only_signs_follow = [&](std::size_t i) {
+        if (program.steps[i].op != Op::scale_shift || i + 1 >= program.steps.size() || uses[at(program.steps[i].output)] != 1) return false;
+        const Step& next = program.steps[i + 1];
+        return next.inputs[0] == program.steps[i].output && next.input.quantizer == InputLevels::Quantizer::sign && counts(next);
+    };
     weights_ = Block(dense_bytes, true);
     std::uint8_t* bits = weights_.data();
     std::size_t budget = kept_panels_bytes;
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
-        const Step& step = program.steps[i];
         Task task;
+        if (only_signs_follow(i)) {
+            const Step& next = program.steps[i + 1];
+            task.counts = std::make_unique<CountLayer>(next, shapes_[at(next.inputs[0])], shapes_[at(next.output)], kernels_);
+            if (task.counts->fold(program.steps[i])) {
+                task.before = std::string(op_name(program.steps[i].op)) + " + ";
+                ++i;
+            } else {
+                task.counts.reset();
+            }
+        }
+        const Step& step = program.steps[i];
         task.step = step;
+        if (task.counts) task.step.inputs[0] = program.steps[i - 1].inputs[0];
         if (is_product(step.op)) {
             const bool quantize = quantizes(step);
-            if (counts(step)) {
+            if (task.counts) {
+                // It took a scale_shift in, and is made.
+            } else if (counts(step)) {
                 task.counts = std::make_unique<CountLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], kernels_);
             } else if (reads_bits(step)) {
                 const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
@@ -72,6 +91,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
             while (i + 1 < program.steps.size()) {
                 const Step& next = program.steps[i + 1];
                 if (next.inputs[0] != task.step.output || next.inputs[1] >= 0 || uses[at(task.step.output)] != 1) break;
+                if (only_signs_follow(i + 1)) break;
                 const Shape& shape = shapes_[at(next.output)];
                 if (task.dense ? !task.dense->fuse(next) : task.counts ? !task.counts->fuse(next, shape) : !task.layer->fuse(next, shape)) break;
                 task.step.output = next.output;
@@ -106,7 +126,7 @@ std::vector<PlanLine> Engine::plan() const {
     std::vector<PlanLine> lines;
     for (const Task& task : tasks_) {
         const std::size_t value = at(task.step.output);
-        PlanLine line{op_name(task.step.op) + task.fused, names_[value], shapes_[value], "", placed_.offsets[value], 0, 0};
+        PlanLine line{task.before + op_name(task.step.op) + task.fused, names_[value], shapes_[value], "", placed_.offsets[value], 0, 0};
         line.bytes = elements(shapes_[value]) * static_cast<std::int64_t>(sizeof(float));
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
         if (task.dense) line.how = task.dense->how(), line.weight_bytes = static_cast<std::int64_t>(task.dense->bytes());

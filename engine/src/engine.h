@@ -48,6 +48,7 @@ class Engine {
         std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
         std::unique_ptr<DenseLayer> dense;    // binary products of rows
         std::unique_ptr<CountLayer> counts;   // binary products of signs, or of few bits
+        std::string before;                   // the name of a step that it took in before its own
         std::string fused;                    // the names of the steps that it took in
         std::vector<float> scale, shift;      // of a scale_shift on its own
     };
