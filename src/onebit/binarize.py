@@ -292,19 +292,20 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
         bits: 8 or 16.
         axes: what shares a scale: the last axis of rows, all axes but the first of images.
 
-    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. A product of 16-bit codes under autocast has autocast's precision.
+    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. Under autocast a product of 16-bit codes has autocast's
+    precision, and none of them fits into float16.
 
     Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, as the code of BitNet b1.58 has it: rounded, with t = 127 rather than 128, one scale
     for each token, and signed behind every nonlinearity.
     """
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():
-        high = x.abs().amax(axes, keepdim=True).float().clamp_min(SMALLEST_RANGE)
+        high = _wide(x.abs().amax(axes, keepdim=True)).clamp_min(SMALLEST_RANGE)
         inverse, scale = top / high, high / top
-    # bfloat16 cannot hold levels beyond 256: those of 16 bits stay float32.
-    made = _compute_dtype(x) if bits == 8 else torch.float32
+    # bfloat16 cannot hold levels beyond 256: those of 16 bits are float32.
+    made = _compute_dtype(x) if bits == 8 else high.dtype
     q = straight_through(
-        x, lambda v: (v.float() * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)
+        x, lambda v: (_wide(v) * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)
     )
     return Codes(q, scale)
 

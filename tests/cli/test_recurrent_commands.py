@@ -7,6 +7,7 @@ import pytest
 
 import onebit
 from onebit.cli.main import main
+from onebit.nn.bits import binary_layers
 from onebit.training import load_run
 
 
@@ -37,6 +38,12 @@ def test_a_recurrent_language_model_goes_all_the_way(run_folder, capsys):
     assert load_run(run_folder).result()["validation_loss"] < 3.5  # by chance a token of 300 costs 5.7
     packed = run_folder.with_suffix(".onebit")
     assert main(["pack", str(run_folder)]) == 0
+    capsys.readouterr()
+    assert main(["info", str(packed), "--json"]) == 0
+    model = load_run(run_folder).model
+    bits = [layer.bits() for layer in binary_layers(model).values()]
+    told = json.loads(capsys.readouterr().out)["bit_parameters"]
+    assert told == sum(b.numel() for pair in bits for b in pair if b is not None)
     assert main(["verify", str(packed), str(run_folder), "--limit", "3"]) == 0
     assert "the packed file computes what was trained" in capsys.readouterr().out
     judged = []

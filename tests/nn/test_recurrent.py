@@ -259,6 +259,17 @@ def test_bfloat16_keeps_states_in_float32(kind):
     assert (y - layer(x)[0]).abs().mean() < 0.03
 
 
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("scheme", [BinaryNormalized(), BinaryNet(), BinaryWeightNetwork(), BitNet158()])
+def test_a_layer_kept_in_bfloat16_computes_what_its_float32_copy_does(kind, scheme):
+    layer = scatter(KINDS[kind][0](5, 8, 2, scheme=scheme)).bfloat16().eval()
+    x = torch.randn(2, 6, 5).bfloat16()
+    y, state = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert all(part.dtype == torch.float32 for part in state)
+    assert (y - layer.float()(x.float())[0]).abs().mean() < 0.05
+
+
 def test_every_weight_of_the_paper_is_one_bit():
     layer = BinaryLSTM(6, 8, 2)
     bits = [m for part in layer.layers for m in (part.bits().weight, *part.inputs.bits())]

@@ -137,6 +137,9 @@ def _bits(op: str, attributes: Any, has_bias: bool) -> int:
         outputs, inputs = attributes["out_channels"], height * width * attributes["in_channels"] // attributes["groups"]
     elif op == "bit_embedding":
         return int(attributes["features"] * (attributes["rows"] + has_bias))
+    elif op in ("bit_lstm", "bit_gru"):
+        inputs = attributes["hidden"]
+        outputs = (4 if op == "bit_lstm" else 3) * inputs  # gates
     else:
         return 0
     return int(outputs * (inputs * len(attributes.get("planes", [1])) + has_bias))

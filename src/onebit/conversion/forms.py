@@ -120,7 +120,7 @@ def turn_layer(layer: Any, form: Form, scheme: Scheme) -> None:
     if not hasattr(layer, "bias"):
         layer.register_parameter("bias", None)
     inputs, outputs = form.sizes(layer)
-    set_up(layer, form.check(layer, scheme), inputs, outputs)
+    set_up(layer, form.check(layer, scheme), inputs, outputs, form.axis)
     for part in (layer.threshold, layer.gain):
         if part is not None:
             part.requires_grad_(layer.weight.requires_grad)

@@ -145,7 +145,8 @@ def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
             weight.add_(layer.bias)  # the rows of a table take it in
         del layer.bias
     layer.__class__ = was or kind
-    for name in ("scheme", "progress", "normalize", "threshold", "gain", "latent_spread", "converted_from"):
+    of_bits = ("scheme", "output_axis", "progress", "float_weights", "normalize", "threshold", "gain", "latent_spread")
+    for name in (*of_bits, "converted_from"):
         if hasattr(layer, name):
             delattr(layer, name)
 

@@ -115,13 +115,13 @@ class BinaryRecurrence(nn.Module):
         codes, scale = Codes(self.weight)
         if not self.float_weights:
             codes, scale = self.scheme.weights(self.weight, 0, self.training, self.progress)
-        affine = self.affine(scale)
+        affine = Affine(*map(_float, self.affine(scale)))
         cell = _lstm_cell if self.kind == "lstm" else _gru_cell
         outputs: list[Tensor] = []
         for gates in reversed(steps) if reverse else steps:
             state = cell(gates, self._recur(state[0], codes, affine), *state)
             outputs.append(state[0])
-        return torch.stack(outputs[::-1] if reverse else outputs, 1), state
+        return torch.stack(outputs[::-1] if reverse else outputs, 1).to(x.dtype), state
 
     def _recur(self, h: Tensor, codes: Tensor, affine: Affine) -> Tensor:
         """The recurrent half of all gates, (batch, gates * hidden)."""
@@ -223,7 +223,7 @@ class _Recurrent(nn.Module):
             raise ValueError(f"[{name}] a sequence of no steps: give one or more")
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:
-            state = (x.new_zeros(shape, dtype=torch.promote_types(x.dtype, torch.float32)),) * parts
+            state = (x.new_zeros(shape),) * parts
         if len(state) != parts or any(part.shape != shape for part in state):
             shapes = ", ".join(str(tuple(part.shape)) for part in state)
             raise ValueError(f"[{name}] initial state of shape {shapes}: needs {' and '.join([str(shape)] * parts)}")
@@ -232,7 +232,7 @@ class _Recurrent(nn.Module):
         for index in range(0, len(self.layers), directions):
             made = []
             for d in range(directions):
-                y, end = self.layers[index + d](x, tuple(part[index + d] for part in state), reverse=d == 1)
+                y, end = self.layers[index + d](x, tuple(_float(part[index + d]) for part in state), reverse=d == 1)
                 made.append(y)
                 ends.append(end)
             x = made[0] if directions == 1 else torch.cat(made, -1)
@@ -280,7 +280,7 @@ class BinaryLSTM(_Recurrent):
 
     Shape:
         (batch, time, input_size), and an optional state (h, c), (layers * directions, batch, hidden_size) each; to
-        ((batch, time, directions * hidden_size), (h, c)).
+        ((batch, time, directions * hidden_size), (h, c)). The state is float32 or better, the output as the input.
 
     Raises:
         ValueError: a size, the scheme, the input's shape or the state's does not fit.
