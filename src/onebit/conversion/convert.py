@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -17,6 +16,7 @@ from onebit.conversion.composites import check_composite, turn_composite
 from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, form_of, is_transposed_linear, turn_layer
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import OnebitError
+from onebit.nn.bits import all_finite
 from onebit.schemes import BinaryNormalized, Scheme
 
 Where = Callable[[str, nn.Module], bool]
@@ -65,9 +65,10 @@ def convert(
             layer.reason = "where says no"
         layer.reason = layer.reason or _why_not(layer, chosen)
     _keep_ties(found)
+    checked: set[int] = set()
     for layer in found:
         if not layer.reason:
-            _check_latents(layer)
+            _check_latents(layer, checked)
     kinds = [type(layer.module).__name__ for layer in found]
     for layer in found:
         if not layer.reason:
@@ -192,11 +193,12 @@ def _keep_ties(found: list[_Found]) -> None:
                     changed = True
 
 
-def _check_latents(found: _Found) -> None:
+def _check_latents(found: _Found, checked: set[int]) -> None:
     for name, parameter in found.parameters:
-        # A sum is quicker than a look at each element; where it is not finite it may still have overflowed.
-        finite = parameter.is_meta or bool(torch.isfinite(parameter.detach().sum()))
-        if not finite and not bool(torch.isfinite(parameter.detach()).all()):
+        if id(parameter) in checked:
+            continue
+        checked.add(id(parameter))
+        if not all_finite(parameter):
             raise OnebitError(
                 f"[convert] {found.name}.{name} holds NaN or infinity, which has no bits: train again, or load an earlier checkpoint"
             )

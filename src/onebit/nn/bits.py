@@ -35,6 +35,13 @@ def layer_bits(weight: Tensor, bias: Tensor | None, scheme: Scheme, axis: int = 
         return Bits(planes[0] if len(planes) == 1 else planes, bias_bits)
 
 
+def all_finite(latent: Tensor) -> bool:
+    """Whether no element is NaN or infinite; of a tensor without data nothing is known, and it passes."""
+    with torch.no_grad():
+        # A sum is many times quicker than a look at each element. One that is not finite may have overflowed: then look.
+        return latent.is_meta or bool(torch.isfinite(latent.sum())) or bool(torch.isfinite(latent).all())
+
+
 def start_latents(weight: Tensor, bias: Tensor | None, spread: float) -> None:
     """Start a layer's latents as the paper does, Glorot-uniform weights (times `spread`) and zero biases."""
     nn.init.xavier_uniform_(weight, gain=spread)

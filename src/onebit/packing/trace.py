@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
+from onebit.nn.bits import all_finite
 from onebit.packing.foreign import FOREIGN, LIBRARIES, NO_ATTENTION, what_lacks
 from onebit.packing.functions import FUNCTIONS, KNOWN, Pair, Size, Value
 from onebit.packing.layers import LAYERS, RECURRENT
@@ -106,6 +106,7 @@ class Builder:
         self._named: dict[str, Any] = {}
         self._current = "input"
         self._tensors: dict[str, NDArray[Any]] = {}
+        self._sound: set[int] = set()  # latents without NaN and infinity
         self._stored: dict[int, list[str]] = {}  # a parameter to the names of the tensors made of it
         self._trace = Trace(program, self._tensors)
         self._inputs = 0
@@ -198,8 +199,9 @@ class Builder:
 
     def bit_tensor(self, name: str, latent: Tensor, bits: Tensor) -> str:
         """Store a matrix of bits, (rows, n); returns its name. The same bits of a latent that layers share are stored once."""
-        if not bool(torch.isfinite(latent).all()):
+        if id(latent) not in self._sound and not all_finite(latent):
             raise self.fail(f"the latents of {name} hold NaN or infinity: train again, or pack an earlier checkpoint")
+        self._sound.add(id(latent))
         packed = pack_rows(bits.cpu().numpy())
         known = self._known(latent, packed)
         if known is not None:
