@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from onebit import nn as nn
     from onebit import schemes as schemes
     from onebit.conversion import convert as convert
+    from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
     from onebit.images import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
     from onebit.packing import pack as pack
-    from onebit.restoration import to_float as to_float
     from onebit.runtime import Session as Session
     from onebit.runtime import load as load
     from onebit.text import TextTask as TextTask
@@ -34,7 +34,7 @@ _WHERE = {
     "pack": "onebit.packing",
     "schemes": "",
     "summary": "onebit.model_summary",
-    "to_float": "onebit.restoration",
+    "to_float": "onebit.conversion",
 }
 
 __all__ = ["__version__", *_WHERE]

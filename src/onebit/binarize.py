@@ -73,7 +73,9 @@ def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
 def _compute_dtype(x: Tensor) -> torch.dtype:
     """Codes are small integers, exact in autocast's lower precision, so they are made in it at once."""
     device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    if device == "meta" or not torch.is_autocast_enabled(device):  # PyTorch knows no autocast of shapes alone
+        return x.dtype
+    return torch.get_autocast_dtype(device)
 
 
 def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None) -> Tensor:
@@ -290,19 +292,20 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
         bits: 8 or 16.
         axes: what shares a scale: the last axis of rows, all axes but the first of images.
 
-    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. A product of 16-bit codes under autocast has autocast's precision.
+    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. Under autocast a product of 16-bit codes has autocast's
+    precision, and none of them fits into float16.
 
     Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, as the code of BitNet b1.58 has it: rounded, with t = 127 rather than 128, one scale
     for each token, and signed behind every nonlinearity.
     """
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():
-        high = x.abs().amax(axes, keepdim=True).float().clamp_min(SMALLEST_RANGE)
+        high = _wide(x.abs().amax(axes, keepdim=True)).clamp_min(SMALLEST_RANGE)
         inverse, scale = top / high, high / top
-    # bfloat16 cannot hold levels beyond 256: those of 16 bits stay float32.
-    made = _compute_dtype(x) if bits == 8 else torch.float32
+    # bfloat16 cannot hold levels beyond 256: those of 16 bits are float32.
+    made = _compute_dtype(x) if bits == 8 else high.dtype
     q = straight_through(
-        x, lambda v: (v.float() * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)
+        x, lambda v: (_wide(v) * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)
     )
     return Codes(q, scale)
 
@@ -503,9 +506,10 @@ def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple
     with torch.no_grad():
         codes, scale = quantizer(w.float(), axis, False)
         planes = quantizer.planes
-        if quantizer.values == "01":
+        if planes == (1,):
             return (codes > 0)[None], scale
-        level = ((codes + sum(planes)) / 2).round().long()  # the sum of the weights of the planes whose bit is one
         if planes == (1, 1):
-            return torch.stack([level >= 1, level >= 2]), scale
+            return torch.stack([codes >= 0, codes > 0]), scale
+        # The sum of the weights of the planes whose bit is one, at most 255.
+        level = codes.add_(sum(planes)).div_(2).round_().to(torch.uint8)
         return torch.stack([(level // c) % 2 == 1 for c in planes]), scale

@@ -284,34 +284,41 @@ def _ends_with_pair(module: Any) -> bool:
     return plain and _pairs(module)[1]
 
 
-def _dense_macs(layer: Any, x: Tensor, y: Tensor) -> int:
-    return y.numel() * x.shape[-1]
+def _dense_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
+    return y.numel() * inputs[0].shape[-1]
 
 
-def _conv_macs(layer: Any, x: Tensor, y: Tensor) -> int:
+def _conv_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
     return y.numel() * math.prod(layer.weight.shape[1:])
 
 
-def _transposed_conv_macs(layer: Any, x: Tensor, y: Tensor) -> int:
-    return x.numel() * math.prod(layer.weight.shape[1:])
+def _transposed_conv_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
+    return inputs[0].numel() * math.prod(layer.weight.shape[1:])
 
 
-def _attention_macs(layer: Any, x: Tensor, y: Tensor) -> int:
-    """The projections, keys and values as long as the queries."""
-    return x.numel() * (2 * layer.embed_dim + layer.kdim + layer.vdim)
+def _attention_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
+    query, key, value = inputs[:3]
+    return layer.embed_dim * (2 * query.numel() + key.numel() + value.numel())
 
 
-def _recurrent_macs(layer: Any, x: Tensor, y: Tensor) -> int:
-    steps = x.numel() // x.shape[-1]
+def _recurrent_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
+    steps = inputs[0].numel() // inputs[0].shape[-1]
     return steps * sum(p.numel() for p in layer.parameters() if p.dim() == 2)
 
 
-def _recurrence_macs(layer: Any, x: Tensor, y: Tensor) -> int:
+def _recurrence_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
     return y.numel() // layer.hidden_size * layer.weight.numel()
 
 
+def _attention_flops(query: Any, key: Any, value: Any, *args: Any, out_shape: Any = None, **kwargs: Any) -> int:
+    batch, heads, target, width = query
+    return 2 * batch * heads * target * key[2] * (width + value[3])
+
+
+# PyTorch counts the floating-point operations of its attention on a GPU only.
+_ATTENTION: dict[Any, Any] = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops}
 # The products with a layer's weights. Binary layers derive from these, or are like them.
-_MACS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any, Tensor, Tensor], int]], ...] = (
+_MACS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any, tuple[Tensor, ...], Tensor], int]], ...] = (
     ((nn.Linear, BinaryTransposedLinear), _dense_macs),
     ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv_macs),
     ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed_conv_macs),
@@ -352,8 +359,8 @@ def _run(model: nn.Module, layers: list[tuple[str, nn.Module]], inputs: list[Ten
             try:
                 # Shapes are all that is asked for, so nothing need be computed.
                 empty = {name: t.to("meta") for name, t in (*model.named_parameters(), *model.named_buffers())}
-                call = lambda: torch.func.functional_call(model, empty, tuple(x.to("meta") for x in inputs))  # noqa: E731
-                return _watch(call, model, layers)
+                blank = tuple(x.to("meta") for x in inputs)
+                return _watch(lambda: torch.func.functional_call(model, empty, blank), model, layers)
             except Exception:
                 # Values matter to some models, and some make tensors of their own on another device.
                 return _watch(lambda: model(*inputs), model, layers)
@@ -377,7 +384,7 @@ def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn
             return
         for kinds, count in _MACS:
             if isinstance(module, kinds):
-                result.macs[module] = result.macs.get(module, 0) + count(module, args[0], y)
+                result.macs[module] = result.macs.get(module, 0) + count(module, args, y)
         result.shapes[module] = tuple(y.shape)
         if id(args[0]) in made and _starts_with_pair(module):
             result.folded.add(module)
@@ -386,7 +393,7 @@ def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn
 
     handles = [module.register_forward_hook(look) for _, module in layers]
     try:
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=_ATTENTION) as counter:
             call()
     finally:
         for handle in handles:

@@ -36,7 +36,7 @@ def pack_rows(bits: NDArray[Any]) -> NDArray[np.uint8]:
     """Pack a matrix of bits, (rows, n) of bool or 0 and 1, to uint8 (rows, row_bytes(n)), little-endian within a byte."""
     rows, n = bits.shape
     packed = np.zeros((rows, row_bytes(n)), dtype=np.uint8)
-    packed[:, : -(-n // 8)] = np.packbits(bits.astype(bool), axis=1, bitorder="little")
+    packed[:, : -(-n // 8)] = np.packbits(bits.astype(bool, copy=False), axis=1, bitorder="little")
     return packed
 
 
@@ -144,28 +144,30 @@ class Program:
         shapes: dict[str, Shape] = {self.input_name: self.input_shape}
         _check_size(self.input_shape, "input")
         for index, step in enumerate(self.steps):
-            where = f"step {index} ({step.op})"
-            if step.op not in OPS:
-                raise FormatError(
-                    f"[{where}] unknown op: this version knows {', '.join(sorted(OPS))}; use a newer onebit"
-                )
-            for name in step.inputs:
-                if name not in shapes:
-                    raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
-            if step.output in shapes:
-                raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
-            count = INPUT_COUNTS.get(step.op, 1)
-            if len(step.inputs) != count:
-                raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
-            reader = _Reader(where, step, tensors)
-            self._check_kind(reader, step, shapes[step.inputs[0]])
-            shape = OPS[step.op](reader, *(shapes[name] for name in step.inputs))
-            reader.finish()
-            _check_size(shape, where)
-            shapes[step.output] = shape
+            shapes[step.output] = self.step_shape(index, step, shapes, tensors)
         if self.output not in shapes or (self.tokens and self.output == self.input_name):
             raise FormatError(f"[program] its output {self.output!r} is made by no step")
         return shapes
+
+    def step_shape(self, index: int, step: Step, shapes: Mapping[str, Shape], tensors: Tensors) -> Shape:
+        """Check one step, the index-th, given the shapes of all values before it, and give the shape of its output; raises as `shapes`."""
+        where = f"step {index} ({step.op})"
+        if step.op not in OPS:
+            raise FormatError(f"[{where}] unknown op: this version knows {', '.join(sorted(OPS))}; use a newer onebit")
+        for name in step.inputs:
+            if name not in shapes:
+                raise FormatError(f"[{where}] uses the value {name!r} before any step makes it")
+        if step.output in shapes:
+            raise FormatError(f"[{where}] makes the value {step.output!r} a second time")
+        count = INPUT_COUNTS.get(step.op, 1)
+        if len(step.inputs) != count:
+            raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
+        reader = _Reader(where, step, tensors)
+        self._check_kind(reader, step, shapes[step.inputs[0]])
+        shape = OPS[step.op](reader, *(shapes[name] for name in step.inputs))
+        reader.finish()
+        _check_size(shape, where)
+        return shape
 
     def _check_kind(self, reader: _Reader, step: Step, x: Shape) -> None:
         """Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -211,6 +212,10 @@ class DoReFa(Scheme):
         if self.gradients == 32:
             object.__setattr__(self, "gradients", None)
         super().__post_init__()
+
+    def __repr__(self) -> str:
+        """With numbers of bits, as `parse_scheme` reads them."""
+        return re.sub(r"KBit\w+\(bits=(\d)\)", r"\1", super().__repr__())
 
 
 @dataclass(frozen=True, repr=False)

@@ -224,6 +224,12 @@ def test_latents_that_are_no_numbers_name_their_layer(value):
     assert "\n" not in str(caught.value)
 
 
+def test_large_latents_are_numbers():
+    model = network(BinaryNet())
+    nn.init.constant_(model[0].weight, 1e30)  # its square is not
+    check_latents({"first": model[0]}, "step 1")
+
+
 def test_training_stops_at_latents_that_are_no_numbers():
     # The loss stays finite: a NaN is above nothing, so that its bit is 0.
     model = network(BinaryNormalized())

@@ -141,6 +141,20 @@ def test_sentences_hide_padding_from_loss_and_figures(recipe, tmp_path):
     assert result["validation_loss"] == pytest.approx(nats / count, rel=1e-4)
 
 
+def test_a_decoder_learns_from_a_teacher_in_two_stages_and_from_its_weights(recipe, trained, tmp_path):
+    # Sentences, whose padding is not to be learned from the teacher either.
+    keys = {"examples": "sentences", "context": 24, "epochs": 1}
+    teacher = train(recipe.override(keys), tmp_path / "teacher", progress=False)
+    keys |= {"epochs": 2, "teacher": str(teacher.path), "warm_start": str(teacher.path), "first_stage_epochs": 1}
+    taught = train(recipe.override({**keys, "distill_features": ["blocks.0"]}), tmp_path / "a", progress=False)
+    assert taught.result()["validation_loss"] < 0.4 * math.log(290)
+    assert taught.epochs == 2
+    with pytest.raises(OnebitError, match="has another task"):
+        train(recipe.override({"vocabulary": 300, "teacher": str(trained.path)}), tmp_path / "b", progress=False)
+    with pytest.raises(OnebitError, match="has another vocabulary"):
+        train(recipe.override({"vocabulary": 300, "warm_start": str(trained.path)}), tmp_path / "b", progress=False)
+
+
 def test_padding_is_trained_on_only_where_asked(recipe):
     splits = load_text(recipe.data, 290, "line")
     tokenizer = Tokenizer(splits.task)

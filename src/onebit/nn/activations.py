@@ -22,13 +22,13 @@ class RSign(nn.Module):
     The layers of a scheme with `input_shift` have it built in; this is it on its own.
 
     Args:
-        channels: of the input, on axis 1 of images, on the last of rows.
+        channels: of the input, on its axis 1.
         gradient: stands for the sign's derivative.
 
     Shape:
         (batch, channels, ...) or (batch, channels); the output has the input's.
 
-    Source: Liu et al., ReActNet, arXiv 2003.03488, eq. 1; at the threshold itself it is -1 there.
+    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2; at the threshold itself it is -1 there, and 0 in its authors' code.
     """
 
     def __init__(self, channels: int, gradient: Gradient | None = None) -> None:
@@ -49,7 +49,7 @@ class RPReLU(nn.Module):
     Shape:
         (batch, channels, ...); the output has the input's.
 
-    Source: Liu et al., ReActNet, arXiv 2003.03488, eq. 2. Slopes start at 0.25.
+    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2. Slopes start at 0.25, as in its authors' code.
     """
 
     def __init__(self, channels: int) -> None:

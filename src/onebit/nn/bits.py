@@ -67,14 +67,16 @@ def choose_scheme(
     return scheme
 
 
-def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int) -> None:
+def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int, axis: int = 0) -> None:
     """Give a layer what it has besides its latents `weight` and `bias`.
 
     `scheme`: what it is made of. `progress`: how far training has come, 0 to 1, for gradients that change on the way; training sets it.
     `float_weights`: whether the weights are not quantised, but their latents used; training sets it in its first stage, where it has two.
+    `output_axis`: the axis of the weight that the outputs are on.
     `normalize`: of its sums, or None. `threshold`: learned, in front of the inputs' signs, (inputs), or None. `gain`: learned, (outputs), or None.
     """
     layer.scheme = scheme
+    layer.output_axis = axis
     layer.progress = 0.0
     layer.float_weights = False
     layer.normalize = None
@@ -94,9 +96,21 @@ def binary_layers(model: nn.Module) -> dict[str, Any]:
     }
 
 
-def output_axis(layer: nn.Module) -> int:
-    """The axis of a layer's weight that its outputs are on."""
-    return 1 if isinstance(layer, (nn.ConvTranspose2d, nn.Embedding)) else 0
+def normalized_inputs(layer: Any, x: Tensor, image: bool) -> Tensor:
+    """A layer's inputs, normalised over the channels where its scheme does so."""
+    if not layer.scheme.input_normalize:
+        return x
+    return _normalized(normalize_channel, x, image)
+
+
+def quantize_inputs(layer: Any, x: Tensor, image: bool) -> Codes:
+    """What a layer multiplies its weights with: the inputs, shifted by its learned thresholds and quantised, as its scheme says."""
+    if layer.threshold is not None:
+        x = x - _channels(layer.threshold.to(x.dtype), x, image)
+    if layer.scheme.activations is None:
+        return Codes(x)
+    axes = tuple(range(1, x.dim())) if image else (-1,)
+    return layer.scheme.activations(x, axes, layer.training, layer.progress)
 
 
 def compute(
@@ -118,16 +132,11 @@ def compute(
         axis: of the weight's outputs.
     """
     scheme: Scheme = layer.scheme
-    if scheme.input_normalize:
-        x = _normalized(normalize_channel, x, image)
+    x = normalized_inputs(layer, x, image)
     factor = None
     if scheme.input_scale:
         factor = x.abs().mean(-1, keepdim=True) if magnitude is None else magnitude(x)
-    if layer.threshold is not None:
-        x = x - _channels(layer.threshold.to(x.dtype), x, image)
-    inputs = Codes(x)
-    if scheme.activations is not None:
-        inputs = scheme.activations(x, tuple(range(1, x.dim())) if image else (-1,), layer.training, layer.progress)
+    inputs = quantize_inputs(layer, x, image)
     weights = Codes(layer.weight)
     if not layer.float_weights:
         weights = scheme.weights(layer.weight, axis, layer.training, layer.progress)
@@ -138,9 +147,11 @@ def compute(
     if bias is not None and scheme.bias == "bits":
         bias = binarize(bias, scheme.weights.values)
     plain = inputs.scale is None and (scheme.bias == "bits" or (scale is None and factor is None))
-    y = product(inputs.codes, weights.codes, bias if plain else None)
+    # Codes of 16 bits are wider than a bfloat16 layer's weights; its sums are of its own precision again.
+    codes = weights.codes if scheme.activations is None else weights.codes.to(inputs.codes.dtype)
+    y = product(inputs.codes, codes, bias if plain else None)
     if inputs.scale is not None:
-        y = y * inputs.scale.to(y.dtype)
+        y = (y * inputs.scale.to(y.dtype)).to(weights.codes.dtype)
         if bias is not None and scheme.bias == "bits":
             y = y + _channels(bias, y, image)
     if scale is not None:

@@ -239,7 +239,7 @@ class BinaryConvTranspose2d(nn.ConvTranspose2d):
         super().__init__(
             in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation
         )
-        set_up(self, chosen, in_channels, out_channels)
+        set_up(self, chosen, in_channels, out_channels, axis=1)
 
     def reset_parameters(self) -> None:
         start_latents(self.weight, self.bias, 1.0)

@@ -66,7 +66,7 @@ class BinaryEmbedding(nn.Embedding):
         self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(num_embeddings, embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding_dim)) if bias else None
-        set_up(self, chosen, num_embeddings, embedding_dim)
+        set_up(self, chosen, num_embeddings, embedding_dim, axis=1)
 
     def reset_parameters(self) -> None:
         start_latents(self.weight, None, self.latent_spread)

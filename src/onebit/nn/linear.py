@@ -101,7 +101,7 @@ class BinaryTransposedLinear(nn.Module):
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
         start_latents(self.weight, self.bias, 1.0)
-        set_up(self, chosen, in_features, out_features)
+        set_up(self, chosen, in_features, out_features, axis=1)
 
     def bits(self) -> Bits:
         """The bits of the weight ([planes,] in_features, out_features) and of the bias (out_features), as bool tensors."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onebit.binarize import weight_planes
+from onebit.binarize import threshold_bits, weight_planes
 from onebit.nn import (
     BinaryConv2d,
     BinaryEmbedding,
@@ -17,16 +17,18 @@ from onebit.nn import (
     BinaryLinear,
     BinaryLSTM,
     BinaryRecurrence,
+    BinaryTransposedLinear,
     CausalAttention,
     ImageRows,
     Normalize,
     RPReLU,
     TokenPositionEmbedding,
 )
-from onebit.schemes import Scheme
 
 if TYPE_CHECKING:
     from onebit.packing.trace import Builder
+
+Dense = BinaryLinear | BinaryConv2d | BinaryTransposedLinear
 
 
 def _pair(value: Any) -> list[int]:
@@ -61,37 +63,61 @@ def _conv_attributes(b: Builder, layer: nn.Conv2d) -> dict[str, Any]:
     }
 
 
+def _on_vectors(b: Builder, layer: nn.Conv2d, x: str) -> bool:
+    """Whether a convolution of single pixels is given images of one pixel, which are vectors here: it is a dense layer then."""
+    plain = _pair(layer.kernel_size) == [1, 1] and layer.groups == 1 and not any(_padding(b, layer))
+    return plain and len(b.shape(x)) == 1
+
+
 def _dense_attributes(layer: nn.Linear) -> dict[str, Any]:
     return {"in_features": layer.in_features, "out_features": layer.out_features}
 
 
-def _binary(b: Builder, name: str, layer: BinaryLinear | BinaryConv2d, x: str) -> str:
+def _binary(b: Builder, name: str, layer: Dense, x: str) -> str:
     """A layer with a scheme: what its inputs become, the product with bits, and the floats that scale the sums."""
+    return binary_parts(b, name, layer, x, [slice(None)])[0]
+
+
+def binary_parts(b: Builder, name: str, layer: Dense, x: str, parts: list[slice]) -> list[str]:
+    """The steps of a layer with a scheme, for some of its outputs at a time; their names are `name`'s, with a number where there are several."""
     scheme = layer.scheme
     if scheme.input_normalize:
         x = b.step("normalize", [x], {"over": "channel", "eps": 1e-5})
     factor = None
     if scheme.input_scale:
-        window = ("kernel_size", "stride", "padding", "dilation") if isinstance(layer, BinaryConv2d) else ()
+        image = isinstance(layer, BinaryConv2d) and not _on_vectors(b, layer, x)
+        window = ("kernel_size", "stride", "padding", "dilation") if image else ()
         attributes = _conv_attributes(b, layer) if isinstance(layer, BinaryConv2d) else {}
         factor = b.step("mean_magnitude", [x], {key: attributes[key] for key in window})
     if layer.threshold is not None:
         shift = -layer.threshold.detach().cpu().numpy()
         x = b.scale_shift(x, np.ones_like(shift), shift, f"{name}.threshold", "learned thresholds")
-    y = _product(b, name, layer, x)
-    scale = _scale(layer.scheme, layer.weight, layer.gain)
-    bias = layer.bias.detach().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
-    if factor is None:
-        y = _scaled(b, name, y, scale, bias)
-    else:
-        y = b.step("multiply", [_scaled(b, f"{name}.weight", y, scale, None), factor])
-        y = _scaled(b, f"{name}.bias", y, None, bias)
-    return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
+    if layer.normalize is not None and len(parts) > 1:
+        raise b.fail(
+            f"{name} normalises over several projections at once, which cannot be packed: use a scheme without `normalize`, such as BitNet()"
+        )
+    axis = 1 if isinstance(layer, BinaryTransposedLinear) else 0
+    planes, scale = weight_planes(scheme.weights, layer.weight, axis)
+    planes = planes.transpose(1, 2) if axis == 1 else planes  # (planes, out, ...)
+    outputs = planes.shape[1]
+    factors = _with_gain(scale, layer.gain)
+    results = []
+    for number, part in enumerate(parts):
+        own = f"{name}.{number}" if len(parts) > 1 else name
+        y = _product(b, own, layer, x, planes[:, part], part)
+        multiplier = factors if factors is None else np.broadcast_to(factors, (outputs,))[part]
+        bias = layer.bias.detach().cpu().numpy()[part] if layer.bias is not None and scheme.bias == "float" else None
+        if factor is None:
+            y = _scaled(b, own, y, multiplier, bias)
+        else:
+            y = b.step("multiply", [_scaled(b, f"{own}.weight", y, multiplier, None), factor])
+            y = _scaled(b, f"{own}.bias", y, None, bias)
+        results.append(y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y))
+    return results
 
 
-def _scale(scheme: Scheme, weight: Tensor, gain: Tensor | None, axis: int = 0) -> NDArray[Any] | None:
+def _with_gain(scale: Tensor | None, gain: Tensor | None) -> NDArray[Any] | None:
     """The scale of a layer's codes, () or (outputs), with its learned gain; None where there is neither."""
-    scale = weight_planes(scheme.weights, weight, axis)[1]
     if gain is not None:
         scale = gain.detach() if scale is None else scale * gain.detach()
     return None if scale is None else scale.cpu().numpy()
@@ -110,21 +136,24 @@ def _scaled(b: Builder, name: str, x: str, scale: NDArray[Any] | None, shift: ND
     return b.scale_shift(x, full, np.zeros(channels, np.float32) if shift is None else shift, name, reason)
 
 
-def _product(b: Builder, name: str, layer: BinaryLinear | BinaryConv2d, x: str) -> str:
-    scheme, bits = layer.scheme, layer.bits()
-    planes = bits.weight.flatten(0, 1) if len(scheme.weights.planes) > 1 else bits.weight  # plane after plane
-    if isinstance(layer, BinaryConv2d):
-        op, attributes, weight = "bit_conv2d", _conv_attributes(b, layer), planes.permute(0, 2, 3, 1).flatten(1)
+def _product(b: Builder, name: str, layer: Dense, x: str, planes: Tensor, part: slice) -> str:
+    """The product with bits, (planes, outputs, ...), and their bias."""
+    scheme = layer.scheme
+    rows = planes.flatten(0, 1)  # plane after plane
+    if isinstance(layer, BinaryConv2d) and not _on_vectors(b, layer, x):
+        op, attributes, weight = "bit_conv2d", _conv_attributes(b, layer), rows.permute(0, 2, 3, 1).flatten(1)
     else:
-        op, attributes, weight = "bit_linear", _dense_attributes(layer), planes
+        op, attributes = "bit_linear", {"in_features": rows.shape[1], "out_features": planes.shape[1]}
+        weight = rows.flatten(1)
     attributes = {**attributes, "values": scheme.weights.values}
     if len(scheme.weights.planes) > 1:
         attributes["planes"] = list(scheme.weights.planes)
     if scheme.activations is not None:
         attributes["input"] = scheme.activations.describe()
     tensors = {"weight": b.bit_tensor(f"{name}.weight", layer.weight, weight)}
-    if layer.bias is not None and bits.bias is not None:
-        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits.bias[None])
+    if layer.bias is not None and scheme.bias == "bits":
+        bits = threshold_bits(layer.bias)[None, part]
+        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits)
     return b.step(op, [x], attributes, **tensors)
 
 
@@ -165,15 +194,33 @@ def _running_statistics(
 
 
 def _float_layer(b: Builder, name: str, layer: nn.Linear | nn.Conv2d, x: str) -> str:
-    reason = "a float layer"
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.Conv2d) and _on_vectors(b, layer, x):
+        op, attributes = "linear", {"in_features": layer.in_channels, "out_features": layer.out_channels}
+        weight = layer.weight.flatten(1)
+    elif isinstance(layer, nn.Conv2d):
         op, attributes, weight = "conv2d", _conv_attributes(b, layer), layer.weight.permute(0, 2, 3, 1)
     else:
         op, attributes, weight = "linear", _dense_attributes(layer), layer.weight
+    return b.step(op, [x], attributes, **_float_tensors(b, name, weight, layer.bias))
+
+
+def _float_tensors(b: Builder, name: str, weight: Tensor, bias: Tensor | None) -> dict[str, str]:
+    reason = "a float layer"
     tensors = {"weight": b.float_tensor(f"{name}.weight", weight, reason)}
-    if layer.bias is not None:
-        tensors["bias"] = b.float_tensor(f"{name}.bias", layer.bias, reason)
-    return b.step(op, [x], attributes, **tensors)
+    return tensors if bias is None else tensors | {"bias": b.float_tensor(f"{name}.bias", bias, reason)}
+
+
+def transposed_parts(b: Builder, name: str, layer: Any, x: str, parts: list[slice]) -> list[str]:
+    """The steps of a dense layer whose weight lies as (in, out), binary or float, for some of its outputs at a time."""
+    if isinstance(layer, BinaryTransposedLinear):
+        return binary_parts(b, name, layer, x, parts)
+    results = []
+    for number, part in enumerate(parts):
+        own = f"{name}.{number}" if len(parts) > 1 else name
+        weight = layer.weight.t()[part]
+        attributes = {"in_features": weight.shape[1], "out_features": weight.shape[0]}
+        results.append(b.step("linear", [x], attributes, **_float_tensors(b, own, weight, layer.bias[part])))
+    return results
 
 
 def _attention(b: Builder, name: str, layer: CausalAttention, x: str) -> str:
@@ -249,11 +296,11 @@ def _float_recurrent(b: Builder, name: str, layer: nn.LSTM | nn.GRU, x: str) -> 
 
 
 def _token_position(b: Builder, name: str, layer: TokenPositionEmbedding, x: str) -> str:
-    tokens = _embedding(b, f"{name}.tokens", layer.tokens, x)
-    return b.step("add", [tokens, _embedding(b, f"{name}.positions", layer.positions, x, "position")])
+    tokens = embedding(b, f"{name}.tokens", layer.tokens, x)
+    return b.step("add", [tokens, embedding(b, f"{name}.positions", layer.positions, x, "position")])
 
 
-def _embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token") -> str:
+def embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token") -> str:
     if not isinstance(layer, nn.Embedding):
         raise b.fail(
             f"an embedding of type {type(layer).__name__} cannot be packed: use BinaryEmbedding or nn.Embedding"
@@ -265,15 +312,20 @@ def _embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token
         return b.step(
             "embedding", [x], attributes, weight=b.float_tensor(f"{name}.weight", layer.weight, "a float layer")
         )
-    bits, scheme = layer.bits(), layer.scheme
-    if len(scheme.weights.planes) > 1:
-        raise b.fail("an embedding with several bits a weight cannot be packed: use a scheme of one bit")
-    tensors = {"weight": b.bit_tensor(f"{name}.weight", layer.weight, bits.weight)}
-    if layer.bias is not None and bits.bias is not None:
-        tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, bits.bias[None])
-    y = b.step("bit_embedding", [x], {**attributes, "values": scheme.weights.values}, **tensors)
+    scheme, values = layer.scheme, layer.scheme.weights.values
+    planes, scale = weight_planes(scheme.weights, layer.weight, axis=1)
+    sums = []
+    for number, (plane, factor) in enumerate(zip(planes, scheme.weights.planes, strict=True)):
+        tensors = {"weight": b.bit_tensor(f"{name}.weight" + (f".{number}" if number else ""), layer.weight, plane)}
+        if layer.bias is not None and scheme.bias == "bits" and not number:
+            tensors["bias"] = b.bit_tensor(f"{name}.bias", layer.bias, threshold_bits(layer.bias)[None])
+        y = b.step("bit_embedding", [x], {**attributes, "values": values}, **tensors)
+        sums.append(y if factor == 1 else b.step("scale", [y], {"factor": float(factor)}))
+    y = sums[0]
+    for other in sums[1:]:
+        y = b.step("add", [y, other])
     bias = layer.bias.detach().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
-    y = _scaled(b, name, y, _scale(scheme, layer.weight, layer.gain, axis=1), bias)
+    y = _scaled(b, name, y, _with_gain(scale, layer.gain), bias)
     return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
 
 
@@ -289,9 +341,23 @@ def _layer_norm(b: Builder, name: str, layer: nn.LayerNorm, x: str) -> str:
 
 
 def _gelu(b: Builder, name: str, layer: nn.GELU, x: str) -> str:
-    if layer.approximate != "none":
-        raise b.fail(f"GELU(approximate={layer.approximate!r}) cannot be packed: use approximate='none'")
-    return b.step("gelu", [x])
+    return b.gelu(x, layer.approximate)
+
+
+def _hard_sigmoid(b: Builder, name: str, layer: nn.Module, x: str) -> str:
+    channels = b.shape(x)[-1]
+    y = b.step("clip", [x], {"low": -3.0, "high": 3.0})
+    scale, shift = np.full(channels, 1 / 6, np.float32), np.full(channels, 0.5, np.float32)
+    return b.scale_shift(y, scale, shift, b.unique(), "the slope and shift of a hard sigmoid")
+
+
+def _hard_swish(b: Builder, name: str, layer: nn.Module, x: str) -> str:
+    return b.step("multiply", [x, _hard_sigmoid(b, name, layer, x)])
+
+
+def _leaky_relu(b: Builder, name: str, layer: nn.LeakyReLU, x: str) -> str:
+    slope = np.full(b.shape(x)[-1], layer.negative_slope, np.float32)
+    return b.step("prelu", [x], slope=b.float_tensor(f"{b.unique()}.slope", slope, "the slope of a leaky ReLU"))
 
 
 def _softmax(b: Builder, name: str, layer: nn.Softmax, x: str) -> str:
@@ -300,9 +366,19 @@ def _softmax(b: Builder, name: str, layer: nn.Softmax, x: str) -> str:
     return b.step("softmax", [x])
 
 
+def _rounds_up(b: Builder, layer: nn.MaxPool2d | nn.AvgPool2d, x: str) -> bool:
+    """Whether `ceil_mode` makes a difference: some windows would stand half outside the image."""
+    if not layer.ceil_mode or len(b.shape(x)) != 3:
+        return False
+    sizes = zip(b.shape(x), _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), strict=False)
+    return any((side + 2 * padding - kernel) % stride for side, kernel, stride, padding in sizes)
+
+
 def _max_pool(b: Builder, name: str, layer: nn.MaxPool2d, x: str) -> str:
-    if layer.ceil_mode or layer.return_indices or _pair(layer.dilation) != [1, 1]:
-        raise b.fail("MaxPool2d with ceil_mode, return_indices or dilation cannot be packed")
+    if _rounds_up(b, layer, x) or layer.return_indices or _pair(layer.dilation) != [1, 1]:
+        raise b.fail(
+            "MaxPool2d with return_indices or dilation, or with ceil_mode where windows do not fit, cannot be packed"
+        )
     vertical, horizontal = _pair(layer.padding)
     padding = [vertical, vertical, horizontal, horizontal]
     return b.step(
@@ -317,8 +393,8 @@ def _mean_pool(b: Builder, name: str, layer: nn.AdaptiveAvgPool2d, x: str) -> st
 
 
 def _avg_pool(b: Builder, name: str, layer: nn.AvgPool2d, x: str) -> str:
-    if layer.ceil_mode or layer.divisor_override is not None:
-        raise b.fail("AvgPool2d with ceil_mode or divisor_override cannot be packed")
+    if _rounds_up(b, layer, x) or layer.divisor_override is not None:
+        raise b.fail("AvgPool2d with divisor_override, or with ceil_mode where windows do not fit, cannot be packed")
     vertical, horizontal = _pair(layer.padding)
     attributes = {
         "kernel_size": _pair(layer.kernel_size),
@@ -362,8 +438,9 @@ def _flatten_layer(b: Builder, name: str, layer: nn.Flatten, x: str) -> str:
 # What each kind of layer becomes. Binary layers derive from PyTorch's own, so they stand first.
 LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     BinaryLinear: _binary,
+    BinaryTransposedLinear: _binary,
     BinaryConv2d: _binary,
-    BinaryEmbedding: _embedding,
+    BinaryEmbedding: embedding,
     BinaryLSTM: _binary_recurrent,
     BinaryGRU: _binary_recurrent,
     BinaryRecurrence: _recurrence,
@@ -373,7 +450,7 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,
-    nn.Embedding: _embedding,
+    nn.Embedding: embedding,
     nn.Linear: _float_layer,
     nn.Conv2d: _float_layer,
     nn.LSTM: _float_recurrent,
@@ -388,12 +465,16 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.SiLU: lambda b, name, layer, x: b.step("silu", [x]),
     nn.AvgPool2d: _avg_pool,
     nn.GroupNorm: _group_norm,
+    nn.Hardsigmoid: _hard_sigmoid,
+    nn.Hardswish: _hard_swish,
+    nn.LeakyReLU: _leaky_relu,
     nn.GELU: _gelu,
     nn.Softmax: _softmax,
     nn.MaxPool2d: _max_pool,
     nn.AdaptiveAvgPool2d: _mean_pool,
     nn.Flatten: _flatten_layer,
     nn.Dropout: lambda b, name, layer, x: x,
+    nn.Dropout1d: lambda b, name, layer, x: x,
     nn.Dropout2d: lambda b, name, layer, x: x,
     nn.Identity: lambda b, name, layer, x: x,
 }

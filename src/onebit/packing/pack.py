@@ -11,6 +11,7 @@ from torch import nn
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
+from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
 from onebit.text import TextTask
@@ -118,8 +119,8 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
     try:
         with torch.no_grad():
             if isinstance(task, TextTask):
-                context = getattr(model, "context", None)
-                if type(context) is not int or context < 1:
+                context = context_of(model)
+                if context is None:
                     raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
                 result = trace(model, (context,), tokens=True)
             else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
+from onebit.packing.foreign import FOREIGN, LIBRARIES, NO_ATTENTION, what_lacks
+from onebit.packing.functions import FUNCTIONS, KNOWN, Pair, Size, Value
 from onebit.packing.layers import LAYERS, RECURRENT
 from onebit.packing.merge import FloatTensor, merge_scales
 from onebit.program import Program, Step, pack_rows
@@ -33,7 +35,17 @@ class _LayerTracer(fx.Tracer):
     """Traces through containers and stops at layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, tuple(LAYERS)) or super().is_leaf_module(m, module_qualified_name)
+        return handler_of(m) is not None or super().is_leaf_module(m, module_qualified_name)
+
+
+def handler_of(layer: nn.Module) -> Callable[..., str] | None:
+    """What turns a layer into steps. A class derived from a known layer is that layer only if it computes as that does."""
+    if type(layer).__module__.split(".")[0] in LIBRARIES and type(layer).__name__ in FOREIGN:
+        return FOREIGN[type(layer).__name__]
+    for kind, handler in LAYERS.items():
+        if isinstance(layer, kind) and type(layer).forward is kind.forward:
+            return handler
+    return None
 
 
 def trace(
@@ -55,17 +67,32 @@ def trace(
     Raises:
         PackError: the model holds a layer or a function that a program cannot express; the message names it.
     """
-    tracer = _LayerTracer()
-    try:
-        graph = tracer.trace(model)
-    except Exception as error:  # torch.fx raises many kinds, all of them for control flow that depends on data
-        raise PackError(
-            f"[pack] {type(model).__name__} cannot be traced ({error}): avoid control flow that depends on tensors in its forward"
-        ) from None
     builder = Builder(model, Program("input", tuple(input_shape), (), "input", tokens), mean, std)
-    for node in graph.nodes:
+    if handler_of(model) is not None:
+        result = builder.layer("", model, builder.source)
+        if isinstance(model, RECURRENT):
+            raise builder.fail(Pair(type(model).__name__, Value(result)).misuse)
+        return builder.finish(result)
+    lack = what_lacks(model)
+    if lack:
+        raise PackError(f"[pack] {type(model).__name__}: {lack}")
+    try:
+        graph = _LayerTracer().trace(model)
+    except Exception as error:  # torch.fx raises many kinds, all of them for control flow that depends on data
+        reason = str(error).split("\n")[0]
+        raise PackError(
+            f"[pack] {type(model).__name__} cannot be traced ({reason}): avoid control flow that depends on tensors in its forward"
+        ) from None
+    if any(node.target is F.scaled_dot_product_attention for node in graph.nodes):
+        raise PackError(f"[pack] {type(model).__name__}: {NO_ATTENTION}")
+    for node in reversed(list(graph.nodes)):
+        # Nobody needs what has no user: checks of shapes, which are made here too, and what they look at.
+        if not node.users and node.op not in ("placeholder", "output"):
+            graph.erase_node(node)
+    *nodes, last = graph.nodes
+    for node in nodes:
         builder.visit(node)
-    return builder.finish()
+    return builder.finish(builder.output(last))
 
 
 class Builder:
@@ -74,50 +101,68 @@ class Builder:
     def __init__(self, model: nn.Module, program: Program, mean: Sequence[float], std: Sequence[float]) -> None:
         self._model = model
         self._steps: list[Step] = []
-        self._named: dict[str, str] = {}  # a graph node's name to a value's name
-        self._pairs: dict[str, str] = {}  # likewise of nodes that are (output, state), to the name of the output
-        self._result: str | None = None
+        self._shapes: dict[str, tuple[int, ...]] = {program.input_name: program.input_shape}
+        # A graph node's name to what it stands for: a Value, a Pair, a Size, a tensor or a number.
+        self._named: dict[str, Any] = {}
         self._current = "input"
         self._tensors: dict[str, NDArray[Any]] = {}
+        self._stored: dict[int, list[str]] = {}  # a parameter to the names of the tensors made of it
         self._trace = Trace(program, self._tensors)
-        self._source = "input"
+        self._inputs = 0
+        self.source = "input"
         if len(mean):
             scale = 1 / np.asarray(std, np.float32)
             shift = -np.asarray(mean, np.float32) * scale
-            self._source = self.scale_shift("input", scale, shift, "input", "the scaling of the input")
+            self.source = self.scale_shift("input", scale, shift, "input", "the scaling of the input")
+        self._current = type(model).__name__
 
     def visit(self, node: fx.Node) -> None:
         """Turn one node of the graph into steps."""
-        self._current = str(node.target)
+        self._current = str(node.target) if isinstance(node.target, str) else node.name
         if node.op == "placeholder":
-            if self._source in self._named.values():
+            self._inputs += 1
+            if self._inputs == 1:
+                self._named[node.name] = Value(self.source)
+            elif node.args:
+                self._named[node.name] = node.args[0]  # an argument that has a default keeps it
+            else:
                 raise self.fail("the model takes more than one input: pack models of one input")
-            self._named[node.name] = self._source
-        elif node.op == "output":
-            if not isinstance(node.args[0], fx.Node):
-                raise self.fail("the model returns more than one tensor: return one")
-            self._result = self._value(node.args[0])
         elif node.op == "call_module":
-            recurrent = isinstance(self._model.get_submodule(self._current), RECURRENT)
-            (self._pairs if recurrent else self._named)[node.name] = self._module(node)
-        elif node.target is operator.getitem:
-            self._named[node.name] = self._item(*node.args)
+            self._named[node.name] = self._module(node)
         elif node.op in ("call_function", "call_method"):
             self._named[node.name] = self._function(node)
         else:
-            raise self.fail(f"uses the tensor {node.target!r} directly: put it into a layer")
+            found: Any = self._model
+            for part in str(node.target).split("."):
+                found = getattr(found, part)
+            self._named[node.name] = found
 
-    def finish(self) -> Trace:
+    def output(self, node: fx.Node) -> str:
+        """The value that the graph gives."""
+        self._current = "output"
+        result = self._resolved(node.args[0])
+        self._refuse_pairs([result])
+        if not isinstance(result, Value):
+            raise self.fail("the model returns more than one tensor: return one")
+        return result.name
+
+    def _resolved(self, argument: Any) -> Any:
+        return fx.node.map_arg(argument, lambda node: self._named[node.name])
+
+    def finish(self, result: str) -> Trace:
         """The trace, its shapes checked."""
-        assert self._result is not None
-        steps = merge_scales(self._steps, self._tensors, self._trace.kept_float, self._result)
-        program = replace(self._trace.program, steps=tuple(steps), output=self._result)
+        steps = merge_scales(self._steps, self._tensors, self._trace.kept_float, result)
+        program = replace(self._trace.program, steps=tuple(steps), output=result)
+        self._current = "output"
         try:
             program.shapes(self._tensors)
         except ValueError as error:
-            raise PackError(f"[pack] the model does not fit an input of shape {program.input_shape}: {error}") from None
+            raise self._misfit(error) from None
         self._trace.program = program
         return self._trace
+
+    def _misfit(self, error: ValueError) -> PackError:
+        return self.fail(f"the model does not fit an input of shape {self._trace.program.input_shape}: {error}")
 
     def fail(self, message: str) -> PackError:
         return PackError(f"[pack] {self._current}: {message}")
@@ -125,25 +170,53 @@ class Builder:
     def step(self, op: str, inputs: Sequence[str], attributes: dict[str, Any] | None = None, **tensors: str) -> str:
         """Append a step; returns the name of its output."""
         name = f"v{len(self._steps)}"
-        self._steps.append(Step(op, tuple(inputs), name, attributes or {}, tensors))
+        step = Step(op, tuple(inputs), name, attributes or {}, tensors)
+        try:
+            self._shapes[name] = self._trace.program.step_shape(len(self._steps), step, self._shapes, self._tensors)
+        except ValueError as error:
+            raise self._misfit(error) from None
+        self._steps.append(step)
         return name
 
+    def unique(self) -> str:
+        """A name for tensors that no layer holds."""
+        return f"v{len(self._steps)}"
+
     def float_tensor(self, name: str, values: Tensor | NDArray[Any], reason: str) -> str:
-        """Store a tensor as float32; returns its name."""
+        """Store a tensor as float32; returns its name. A parameter that is stored already is not stored twice."""
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
         if not np.isfinite(array).all():
             raise self.fail(f"{name} holds NaN or infinity: train again, or pack an earlier checkpoint")
-        self._tensors[name] = np.ascontiguousarray(array, dtype=np.float32)
+        array = np.ascontiguousarray(array, dtype=np.float32)
+        known = self._known(values, array)
+        if known is not None:
+            return known
+        self._tensors[name] = array
         self._trace.kept_float.append(FloatTensor(name, array.size, reason))
+        self._stored.setdefault(id(values), []).append(name)
         return name
 
     def bit_tensor(self, name: str, latent: Tensor, bits: Tensor) -> str:
-        """Store a matrix of bits, (rows, n); returns its name."""
+        """Store a matrix of bits, (rows, n); returns its name. The same bits of a latent that layers share are stored once."""
         if not bool(torch.isfinite(latent).all()):
             raise self.fail(f"the latents of {name} hold NaN or infinity: train again, or pack an earlier checkpoint")
-        self._tensors[name] = pack_rows(bits.cpu().numpy())
+        packed = pack_rows(bits.cpu().numpy())
+        known = self._known(latent, packed)
+        if known is not None:
+            return known
+        self._tensors[name] = packed
         self._trace.bit_parameters += bits.numel()
+        self._stored.setdefault(id(latent), []).append(name)
         return name
+
+    def _known(self, values: Any, array: NDArray[Any]) -> str | None:
+        """The name of a tensor that was made of the same parameter, and is the same; None where there is none."""
+        if not isinstance(values, nn.Parameter):
+            return None  # made for the occasion, so that its id means nothing
+        for name in self._stored.get(id(values), []):
+            if name in self._tensors and np.array_equal(self._tensors[name], array):
+                return name
+        return None
 
     def scale_shift(self, x: str, scale: NDArray[Any], shift: NDArray[Any], layer: str, reason: str) -> str:
         return self.step(
@@ -153,81 +226,65 @@ class Builder:
             shift=self.float_tensor(f"{layer}.shift", shift, reason),
         )
 
-    def _module(self, node: fx.Node) -> str:
+    def _module(self, node: fx.Node) -> Value | Pair:
         layer = self._model.get_submodule(str(node.target))
-        if len(node.args) != 1 or node.kwargs or not isinstance(node.args[0], fx.Node):
+        args, kwargs = (
+            self._resolved(node.args),
+            {k: v for k, v in self._resolved(node.kwargs).items() if v is not None},
+        )
+        self._refuse_pairs(args)
+        if len(args) != 1 or kwargs or not isinstance(args[0], Value):
             raise self.fail("is called with more than one tensor: this layer takes one")
-        return self.layer(str(node.target), layer, self._value(node.args[0]))
+        value = Value(self.layer(str(node.target), layer, args[0].name))
+        return Pair(str(node.target), value) if isinstance(layer, RECURRENT) else value
 
-    def _value(self, node: fx.Node) -> str:
-        """The value that a node of the graph is."""
-        if node.name in self._pairs:
-            raise self.fail(f"takes the output and the state of {node.target} together: take the output, [0]")
-        return self._named[node.name]
-
-    def _item(self, source: Any, index: Any) -> str:
-        """The output of a recurrent layer, or the last step of a sequence."""
-        if source.name in self._pairs:
-            if index != 0:
-                raise self.fail(
-                    f"takes the state of {source.target}, which a program does not give: take the output, [0]"
-                )
-            return self._pairs[source.name]
-        x = self._value(source)
-        if index == (slice(None), -1) and len(self.shape(x)) == 2:
-            return self.step("last", [x])
-        raise self.fail(f"the index {index} cannot be packed: use [:, -1] of a sequence, or [0] of a recurrent layer")
+    def _refuse_pairs(self, arguments: Sequence[Any]) -> None:
+        for argument in arguments:
+            if isinstance(argument, Pair):
+                raise self.fail(argument.misuse)
 
     def layer(self, name: str, layer: nn.Module, x: str) -> str:
         """Append the steps of a layer; returns the name of its output."""
-        for kind, handler in LAYERS.items():
-            if isinstance(layer, kind):
-                return handler(self, name, layer, x)
+        handler = handler_of(layer)
+        if handler is not None:
+            return handler(self, name, layer, x)
         known = ", ".join(sorted(kind.__name__ for kind in LAYERS))
         raise self.fail(f"a layer of type {type(layer).__name__} cannot be packed: use {known}")
 
-    def _function(self, node: fx.Node) -> str:
-        target = node.target
-        tensors = [a for a in node.args if isinstance(a, fx.Node)]
-        others = [a for a in node.args if not isinstance(a, fx.Node)]
-        inputs = [self._value(a) for a in tensors]
-        kwargs = dict(node.kwargs)
-        if target in (operator.add, operator.iadd, torch.add, "add", "add_") and len(inputs) == 2 and not kwargs:
-            return self.step("add", inputs)
-        if (
-            target in (operator.mul, torch.mul, "mul")
-            and len(inputs) == 1
-            and len(others) == 1
-            and type(others[0]) in (int, float)
-        ):
-            return self._constant_scale(inputs[0], float(others[0]))  # type: ignore[arg-type]
-        if target in (torch.relu, F.relu, "relu", "relu_"):
-            return self.step("relu", inputs)
-        if target is F.gelu and kwargs.get("approximate", "none") == "none":
-            return self.step("gelu", inputs)
-        if target in (torch.flatten, "flatten") and (others == [1] or kwargs == {"start_dim": 1}):
-            return self.flatten(inputs[0])
-        if (
-            target in (torch.mean, "mean")
-            and [tuple(o) for o in others if isinstance(o, (list, tuple))] in ([(2, 3)], [(-2, -1)])
-            and not kwargs
-        ):
-            return self.step("mean_pool", inputs)
-        if target in (torch.softmax, F.softmax, "softmax") and [*others, kwargs.get("dim")][0] in [1, -1]:
-            return self.step("softmax", inputs)
-        name = getattr(target, "__name__", str(target))
-        raise self.fail(
-            f"the function {name!r} cannot be packed: use a layer, or add, mul by a number, relu, gelu, flatten(1), mean((2, 3)), softmax(1)"
-        )
+    def _function(self, node: fx.Node) -> Any:
+        args, kwargs = self._resolved(node.args), self._resolved(node.kwargs)
+        function = FUNCTIONS.get(node.target)
+        if not any(isinstance(self._named[source.name], (Value, Pair, Size)) for source in node.all_input_nodes):
+            return self._constant(node, args, kwargs)
+        name = getattr(node.target, "__name__", str(node.target))
+        if function is None:
+            raise self.fail(f"the function {name!r} cannot be packed: use a layer, or {KNOWN}")
+        if name != "getitem":
+            self._refuse_pairs([self._named[source.name] for source in node.all_input_nodes])
+        try:
+            return function(self, *args, **kwargs)
+        except TypeError:
+            raise self.fail(f"the function {name!r} cannot be packed with these arguments") from None
 
-    def _constant_scale(self, x: str, factor: float) -> str:
-        if not 0 < factor < float("inf"):
-            raise self.fail(f"a product with {factor} cannot be packed: use a number above 0")
-        return self.step("scale", [x], {"factor": factor})
+    def _constant(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """What a function makes of parameters and numbers alone."""
+        if node.op == "call_method":
+            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    def gelu(self, x: str, approximate: str = "none") -> str:
+        """Append a GELU, exact or by PyTorch's formula with a tanh; returns the name of its output."""
+        if approximate == "none":
+            return self.step("gelu", [x])
+        # (1 + tanh u) / 2 is the sigmoid of 2 u, and u = sqrt(2 / pi) (x + 0.044715 x^3).
+        cubed = self.step("multiply", [self.step("multiply", [x, x]), x])
+        inner = self.step("add", [x, self.step("scale", [cubed], {"factor": 0.044715})])
+        share = self.step("sigmoid", [self.step("scale", [inner], {"factor": math.sqrt(8 / math.pi)})])
+        return self.step("multiply", [x, share])
 
     def shape(self, value: str) -> tuple[int, ...]:
         """The shape of a value, without the batch axis."""
-        return replace(self._trace.program, steps=tuple(self._steps), output=value).shapes(self._tensors)[value]
+        return self._shapes[value]
 
     def flatten(self, x: str) -> str:
         """Append a flattening to one axis, in PyTorch's order; returns the name of its output."""

@@ -26,23 +26,40 @@ class AtomicCheckpoints(TorchCheckpointIO):
         write_atomically(path, buffer.getvalue())
 
 
-class Curves(lightning.Callback):
-    """Writes a row of curves.csv, and a line on standard error, after each epoch.
+class EpochTable:
+    """A CSV file that grows by rows of an epoch, and is whole at any time."""
 
-    On resuming, rows of epochs that are trained again are dropped.
-    """
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+
+    def resume(self, epochs: int) -> None:
+        """Keep what the file holds of so many epochs; later ones are trained again."""
+        if self._path.exists():
+            with self._path.open(newline="") as file:
+                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= epochs]
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows, each with the key "epoch", and write the file anew."""
+        self._rows += rows
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(self._rows)
+        write_atomically(self._path, text.getvalue().encode())
+
+
+class Curves(lightning.Callback):
+    """Writes a row of curves.csv, and a line on standard error, after each epoch."""
 
     def __init__(self, path: Path, show: bool) -> None:
-        self._path = path
+        self._table = EpochTable(path)
         self._show = show
-        self._rows: list[dict[str, Any]] = []
         self._start = 0.0
         self._drawn = 0.0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
-        if self._path.exists():
-            with self._path.open(newline="") as file:
-                self._rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
+        self._table.resume(trainer.current_epoch)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._start = time.monotonic()
@@ -66,12 +83,7 @@ class Curves(lightning.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: f"{value:.6g}" for key, value in metrics.items()}
         row["seconds"] = f"{seconds:.2f}"
-        self._rows.append(row)
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(row))
-        writer.writeheader()
-        writer.writerows(self._rows)
-        write_atomically(self._path, text.getvalue().encode())
+        self._table.add([row])
         if self._show:
             end = "\r" if sys.stderr.isatty() else ""
             clear = "\x1b[K" if sys.stderr.isatty() else ""

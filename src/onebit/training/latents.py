@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign
 from onebit.errors import OnebitError
-from onebit.nn.bits import output_axis
 from onebit.optim import Together
 
 # The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
@@ -58,7 +57,7 @@ def pull(layer: Any) -> Tensor:
     if isinstance(weights, Sign):
         return (w.abs() - 1).abs().sum()
     each = isinstance(weights, StandardizedSign) or (isinstance(weights, ScaledSign) and weights.per == "output")
-    axes = [a for a in range(w.dim()) if a != output_axis(layer)] if each else list(range(w.dim()))
+    axes = [a for a in range(w.dim()) if a != layer.output_axis] if each else list(range(w.dim()))
     with torch.no_grad():
         centred = isinstance(weights, StandardizedSign | CenteredSign | MeanThreshold)
         centre = w.mean(axes, keepdim=True) if centred else w.new_zeros(())
@@ -108,7 +107,7 @@ def clipped_parameters(model: nn.Module, layers: Mapping[str, Any]) -> list[tupl
         share = min(asked) if scheme is None else scheme.gradient_clipping
         if share is not None:
             own = [p for p in module.parameters(recurse=False) if id(p) not in last]
-            found += [(p, share, output_axis(module) if p.dim() > 1 else 0) for p in own]
+            found += [(p, share, int(getattr(module, "output_axis", 0)) if p.dim() > 1 else 0) for p in own]
     return found
 
 
@@ -132,13 +131,16 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
     names, latents = zip(
         *[(name, p.detach()) for name, layer in layers.items() for p in latents_of(layer)], strict=True
     )
-    largest = torch.stack(torch._foreach_norm(list(latents), float("inf")))
-    finite = torch.isfinite(largest).tolist()
-    if not all(finite):
-        at = finite.index(False)
-        raise OnebitError(
-            f"[train] the latents of {names[at]} hold {largest[at].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
-        )
+    # A norm is the quickest look at a tensor; where it overflows the tensor may still be finite.
+    norms = torch.stack(torch._foreach_norm(list(latents)))
+    if bool(torch.isfinite(norms).all()):
+        return
+    for name, latent in zip(names, latents, strict=True):
+        wrong = latent[~torch.isfinite(latent)]
+        if len(wrong):
+            raise OnebitError(
+                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
+            )
 
 
 def forget_gradients(optimizer: torch.optim.Optimizer) -> None:

@@ -30,6 +30,7 @@ from onebit.images import ImageTask
 from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
 from onebit.training.callbacks import AtomicCheckpoints, Curves
+from onebit.training.measures import Measures
 from onebit.training.module import Classifier
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
@@ -42,7 +43,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
 
     Args:
         recipe: what, on what, and how.
-        out: the folder: recipe.yaml, task.json, versions.json, curves.csv, tensorboard/, checkpoints/, result.json.
+        out: the folder: recipe.yaml, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/, result.json.
         resume: go on after the last epoch that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
 
@@ -89,7 +90,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         devices=1,
         precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
-        callbacks=[*checkpoints, Curves(out / "curves.csv", progress)],
+        callbacks=[*checkpoints, Measures(out / "layers.csv"), Curves(out / "curves.csv", progress)],
         plugins=[AtomicCheckpoints()],
         accumulate_grad_batches=recipe.accumulate if isinstance(recipe, TextRecipe) else 1,
         reload_dataloaders_every_n_epochs=1,

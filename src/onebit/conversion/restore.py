@@ -10,17 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from onebit.binarize import binarize
-from onebit.conversion import (
-    BINARY,
-    FORMS,
-    TRANSPOSED,
-    ConversionReport,
-    Form,
-    LayerReport,
-    become,
-    leave_fast_paths,
-)
-from onebit.nn import BinaryMultiheadAttention, BinaryTransposedLinear
+from onebit.conversion.composites import attention_to_float, recurrence_to_float
+from onebit.conversion.convert import leave_fast_paths
+from onebit.conversion.forms import BINARY, FORMS, TRANSPOSED, Form
+from onebit.conversion.report import ConversionReport, LayerReport
+from onebit.nn import BinaryGRU, BinaryLSTM, BinaryMultiheadAttention
 from onebit.schemes import Scheme
 
 FloatValues = Literal["latents", "quantized"]
@@ -62,19 +56,21 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
     for name, module in model.named_modules():
         if module in inside or not isinstance(module, BINARY):
             continue
-        inside.update(module.modules())
+        inside |= set(module.modules())
         layers.append((name, module))
     rows = []
     with torch.no_grad():
         parts = [part for _, layer in layers for part in _parts(layer)]
         weights = _shared_weights(parts, _latent if values == "latents" else _quantized)
         for name, layer in layers:
-            kind, lost = type(layer).__name__, _lost(_parts(layer)[0], values)
+            kind, lost = type(layer).__name__, _lost(layer, values)
             count = sum(p.numel() for p in layer.parameters())
             for part in _parts(layer):
                 _restore(part, weights[id(part)], values)
             if isinstance(layer, BinaryMultiheadAttention):
-                _restore_attention(layer)
+                attention_to_float(layer)
+            elif isinstance(layer, (BinaryLSTM, BinaryGRU)):
+                recurrence_to_float(layer, values == "quantized")
             rows.append(LayerReport(name, kind, True, lost, count))
     leave_fast_paths(model)
     title = f"{type(model).__name__}: {len(rows)} layers float again, with {values} as weights"
@@ -85,6 +81,8 @@ def _parts(layer: Any) -> list[Any]:
     """The layers with latents of their own that a layer is made of."""
     if isinstance(layer, BinaryMultiheadAttention):
         return [layer.query, layer.key, layer.value, layer.out_proj]
+    if isinstance(layer, (BinaryLSTM, BinaryGRU)):
+        return [part.inputs for part in layer.layers]
     return [layer]
 
 
@@ -138,8 +136,8 @@ def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
         scale = _scale(layer, scheme.weights(layer.weight.float(), form.axis, False).scale)
         layer.bias.copy_(bits if scale is None else bits * scale)
     layer.weight = weight
-    was = getattr(layer, "converted_from", None)
-    if was is None and isinstance(layer, BinaryTransposedLinear):
+    was = layer.__dict__.get("converted_from")
+    if was is None and form is TRANSPOSED:
         layer.in_features, layer.out_features = weight.shape
         layer.weight = nn.Parameter(weight.t().contiguous(), weight.requires_grad)
     if issubclass(was or kind, nn.Embedding):
@@ -147,45 +145,21 @@ def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
             weight.add_(layer.bias)  # the rows of a table take it in
         del layer.bias
     layer.__class__ = was or kind
-    for name in ("scheme", "progress", "normalize", "threshold", "gain", "latent_spread", "converted_from"):
+    of_bits = ("scheme", "output_axis", "progress", "float_weights", "normalize", "threshold", "gain", "latent_spread")
+    for name in (*of_bits, "converted_from"):
         if hasattr(layer, name):
             delattr(layer, name)
 
 
-def _restore_attention(layer: Any) -> None:
-    parts = [layer.query, layer.key, layer.value]
-    bias = layer.out_proj.bias is not None
-    with torch.device("meta"):
-        made = nn.MultiheadAttention(
-            layer.embed_dim,
-            layer.num_heads,
-            layer.dropout,
-            bias,
-            kdim=layer.kdim,
-            vdim=layer.vdim,
-            batch_first=layer.batch_first,
-        )
-    trained = parts[0].weight.requires_grad
-    if layer.kdim == layer.vdim == layer.embed_dim:
-        made.in_proj_weight = nn.Parameter(torch.cat([part.weight for part in parts]), trained)
-    else:
-        for name, part in zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), parts, strict=True):
-            setattr(made, name, part.weight)
-    if bias:
-        made.in_proj_bias = nn.Parameter(torch.cat([part.bias for part in parts]), trained)
-    out = layer.out_proj
-    out.__class__ = type(made.out_proj)
-    made.out_proj = out
-    made.train(layer.training)
-    become(layer, made)
-
-
 def _lost(layer: Any, values: FloatValues) -> str:
     """What of a binary layer a float one does not do."""
+    gates = isinstance(layer, (BinaryLSTM, BinaryGRU)) and layer.layers[0].normalized
+    layer = _parts(layer)[0]
     scheme: Scheme = layer.scheme
     lost = {
+        "the normalisation of its gates": gates,
         f"its normalisation over the {scheme.normalize}": layer.normalize is not None,
-        f"its inputs by {scheme.activations}": scheme.activations is not None,
+        f"its inputs by {type(scheme.activations).__name__}": scheme.activations is not None,
         "the normalisation of its inputs": scheme.input_normalize,
         "learned thresholds": layer.threshold is not None,
         "the magnitudes of its inputs": scheme.input_scale,

@@ -1,0 +1,48 @@
+"""`onebit plot`: pictures of schemes and of training runs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit plot scheme XnorNet                       XnorNet.png: what computes, and what stands for the derivative
+  onebit plot scheme "DoReFa(weights=2)" --out dorefa.svg
+  onebit plot scheme all                           schemes.png: all schemes beside each other
+  onebit plot run runs/digits                      runs/digits/curves.png: loss and accuracy, and what goes on in each layer
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "plot",
+        help="draw a scheme's quantisers, or how a training run went",
+        description="Draw a scheme's quantisers with their straight-through gradients, or the curves and the layers of a training run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("scheme", "run"), metavar="scheme|run", help="what to draw")
+    parser.add_argument("name", metavar="NAME", help="a scheme as recipes write it, or all; or a run folder")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg file")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from onebit.errors import OnebitError
+    from onebit.plots import gallery_figure, run_figure, save, scheme_figure
+    from onebit.schemes import parse_scheme
+
+    if args.what == "run":
+        figure, out = run_figure(args.name), Path(args.name) / "curves.png"
+    elif args.name == "all":
+        figure, out = gallery_figure(), Path("schemes.png")
+    else:
+        try:
+            scheme = parse_scheme(args.name)
+        except ValueError as error:
+            raise OnebitError(f"[plot] {error}, or all") from None
+        figure, out = scheme_figure(scheme), Path(f"{type(scheme).__name__}.png")
+    save(figure, args.out or out)
+    print(args.out or out)
+    return 0

@@ -1,0 +1,46 @@
+"""`onebit summary`: what the network of a run is made of, layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """examples:
+  onebit summary runs/images
+  onebit summary runs/images --json
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "summary",
+        help="what a trained network is made of",
+        description="Of each layer: parameters, bits, bytes now and packed, one-bit and float multiply-accumulates for one image, or for "
+        "a text as long as the network takes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder that 'onebit train' made")
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from onebit.images import ImageTask
+    from onebit.model_summary import summary
+    from onebit.training import load_run
+
+    trained = load_run(args.folder)
+    model: Any = trained.model
+    if isinstance(trained.task, ImageTask):
+        result = summary(model, (trained.task.channels, *trained.task.image_size))
+    else:
+        result = summary(model, (model.context,), dtype=torch.long)
+    if args.json:
+        print(result.to_json())
+    else:
+        result.print()
+    return 0

@@ -1,0 +1,251 @@
+"""Turn the layers of any PyTorch model binary, in place. The way back is restore.py."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from onebit.conversion.composites import check_composite, turn_composite
+from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, form_of, is_transposed_linear, turn_layer
+from onebit.conversion.report import ConversionReport, LayerReport
+from onebit.errors import OnebitError
+from onebit.schemes import BinaryNormalized, Scheme
+
+Where = Callable[[str, nn.Module], bool]
+
+
+def convert(
+    model: nn.Module,
+    scheme: Scheme | None = None,
+    where: Where | None = None,
+    keep: str | Sequence[str] = ("first", "last"),
+) -> ConversionReport:
+    r"""Turn the layers of a model binary, in place: their weights become latents, bits of which compute.
+
+    .. math:: y = W x + b \quad \to \quad y = \operatorname{scheme}(W_b, x, b)
+
+    Dense layers, convolutions, embeddings, `nn.MultiheadAttention`, `nn.LSTM`, `nn.GRU` and GPT-2's Conv1D are converted. The modules and their
+    parameters stay the same objects, so that hooks, devices, precisions, ties and `requires_grad` stay; but attention's three input projections
+    become parameters of their own, and a recurrence's biases become one. Make the optimiser afterwards.
+
+    Args:
+        model: any; it is changed.
+        scheme: of `onebit.schemes`; default the paper's, `BinaryNormalized()`.
+        where: says of a layer, given its name and itself, whether to convert it; default all.
+        keep: what stays as it is: ``"first"`` and ``"last"`` of the layers in the order of `named_modules`, which is commonly that of execution;
+            and names or patterns of names such as ``"*.head"``, of layers or of what holds them.
+
+    Returns:
+        The report: each layer with parameters, and why it was not converted. Layers of a kind or with options that have no binary form stay float.
+
+    Raises:
+        ValueError: a pattern in `keep` matches nothing, or `scheme` is none.
+        OnebitError: a latent would be NaN or infinite; nothing is converted then.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
+        >>> onebit.convert(model, onebit.schemes.BinaryConnect()).converted
+        ('2',)
+    """
+    chosen = BinaryNormalized() if scheme is None else scheme
+    if not isinstance(chosen, Scheme):
+        raise ValueError(f"[convert] scheme={chosen!r}: use one of onebit.schemes, such as BinaryNet()")
+    found = _find(model)
+    _keep(found, (keep,) if isinstance(keep, str) else keep)
+    for layer in found:
+        if not layer.reason and where is not None and not where(layer.name, layer.module):
+            layer.reason = "where says no"
+        layer.reason = layer.reason or _why_not(layer, chosen)
+    _keep_ties(found)
+    for layer in found:
+        if not layer.reason:
+            _check_latents(layer)
+    kinds = [type(layer.module).__name__ for layer in found]
+    for layer in found:
+        if not layer.reason:
+            _turn_binary(layer, chosen)
+    leave_fast_paths(model)
+    return _report(model, chosen, found, kinds)
+
+
+@dataclass
+class _Found:
+    """A module with parameters of its own, and why it is not converted, if so."""
+
+    name: str
+    module: nn.Module
+    kind: type[nn.Module] | None
+    parameters: list[tuple[str, Tensor]]
+    reason: str = ""
+
+
+def kind_of(module: nn.Module) -> type[nn.Module] | None:
+    """Which of the kinds that have a binary form a module is of, subclasses included; None where it is none."""
+    for kind in (*FORMS, *COMPOSITES):
+        if isinstance(module, kind):
+            return kind
+    return type(module) if is_transposed_linear(module) else None
+
+
+def _find(model: nn.Module) -> list[_Found]:
+    """Every layer of a known kind, and every other module with parameters of its own; what is inside attention belongs to it."""
+    found: list[_Found] = []
+    inside: set[nn.Module] = set()
+    for name, module in model.named_modules():
+        if module in inside:
+            continue
+        kind = None if isinstance(module, BINARY) else kind_of(module)
+        whole = kind in COMPOSITES or isinstance(module, tuple(COMPOSITES.values())) or _is_computed(module)
+        if whole:
+            inside.update(module.modules())
+        parameters = list(module.named_parameters(recurse=whole))
+        if kind is not None or parameters:
+            found.append(_Found(name, module, kind, parameters))
+    return found
+
+
+def _keep(found: list[_Found], keep: Sequence[str]) -> None:
+    layers = [layer for layer in found if layer.kind is not None or isinstance(layer.module, BINARY)]
+    for wish in keep:
+        if wish in ("first", "last"):
+            for layer in layers[:1] if wish == "first" else layers[-1:]:
+                layer.reason = f"kept: the {wish} layer"
+            continue
+        matching = [layer for layer in layers if fnmatchcase(layer.name, wish) or fnmatchcase(layer.name, f"{wish}.*")]
+        if not matching:
+            names = ", ".join(repr(layer.name) for layer in layers[:4])
+            raise ValueError(f"[convert] keep={wish!r} matches no layer: use 'first', 'last' or names such as {names}")
+        for layer in matching:
+            layer.reason = f"kept: {wish!r}"
+
+
+def _why_not(found: _Found, scheme: Scheme) -> str:
+    """Why a layer has no binary form; empty where it has one."""
+    module, kind = found.module, found.kind
+    if isinstance(module, BINARY):
+        return "is binary already"
+    if kind is None:
+        held = ", ".join(name for name, _ in found.parameters)
+        return (
+            "vectors with a number for each channel stay float"
+            if _is_small(module)
+            else f"no binary form is known; holds {held}"
+        )
+    name = kind.__name__
+    if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
+        kind, "_conv_forward", None
+    ):
+        return f"a {name} with a forward of its own"
+    if _is_computed(module) or (kind is nn.MultiheadAttention and any(map(_is_computed, module.children()))):
+        return "its weight is computed from others (a parametrisation, weight_norm or pruning): remove that first"
+    for _, parameter in found.parameters:
+        if isinstance(parameter, nn.UninitializedParameter):
+            return "its sizes are not known yet: run the model once first"
+        if not parameter.is_floating_point():
+            return f"weights of type {parameter.dtype}"
+    try:
+        if kind in COMPOSITES:
+            check_composite(module, scheme)
+        else:
+            form_of(kind).check(module, scheme)
+    except ValueError as error:
+        return re.sub(r"^\[\w+\] ", "", str(error))
+    return ""
+
+
+def _is_computed(module: nn.Module) -> bool:
+    """Whether a weight is no parameter itself but made of some: by a parametrisation, or by a hook as older weight_norm and pruning do."""
+    return parametrize.is_parametrized(module) or (
+        isinstance(getattr(module, "weight", None), Tensor) and "weight" not in module._parameters
+    )
+
+
+def _is_small(module: nn.Module) -> bool:
+    return all(parameter.dim() <= 1 for parameter in module.parameters(recurse=False))
+
+
+def _keep_ties(found: list[_Found]) -> None:
+    """A weight that two layers share computes as bits in both or in neither."""
+    owners: dict[int, list[_Found]] = defaultdict(list)
+    for layer in found:
+        for name, parameter in layer.parameters:
+            if name != "bias":
+                owners[id(parameter)].append(layer)
+    changed = True
+    while changed:
+        changed = False
+        for sharing in owners.values():
+            staying = next((layer for layer in sharing if layer.reason), None)
+            apart = next((layer for layer in sharing if layer.kind in COMPOSITES), None)
+            for layer in sharing if len(sharing) > 1 else ():
+                if not layer.reason and (staying is not None or apart is not None):
+                    other = staying or next(o for o in sharing if o is not layer)
+                    layer.reason = f"its weight is also that of {other.name}" + (", which stays" if staying else "")
+                    changed = True
+
+
+def _check_latents(found: _Found) -> None:
+    for name, parameter in found.parameters:
+        # A sum is quicker than a look at each element; where it is not finite it may still have overflowed.
+        finite = parameter.is_meta or bool(torch.isfinite(parameter.detach().sum()))
+        if not finite and not bool(torch.isfinite(parameter.detach()).all()):
+            raise OnebitError(
+                f"[convert] {found.name}.{name} holds NaN or infinity, which has no bits: train again, or load an earlier checkpoint"
+            )
+
+
+def _turn_binary(found: _Found, scheme: Scheme) -> None:
+    assert found.kind is not None
+    if found.kind in COMPOSITES:
+        turn_composite(found.module, scheme)
+    else:
+        turn_layer(found.module, form_of(found.kind), scheme)
+
+
+def leave_fast_paths(model: nn.Module) -> None:
+    """Keep PyTorch's encoder layers from computing with weights that they read past their binary layers; or let them again."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer):
+            name = "activation_relu_or_gelu"
+        elif isinstance(module, nn.TransformerEncoder):
+            name = "use_nested_tensor"
+        else:
+            continue
+        state: Any = module.__dict__
+        if any(isinstance(part, BINARY) for part in module.modules()):
+            state.setdefault(f"_{name}_before", state[name])
+            state[name] = False
+        elif f"_{name}_before" in state:
+            state[name] = state.pop(f"_{name}_before")
+
+
+def _count(parameter: Tensor) -> int:
+    return 0 if isinstance(parameter, nn.UninitializedParameter) else parameter.numel()
+
+
+def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[str]) -> ConversionReport:
+    rows = []
+    for layer, kind in zip(found, kinds, strict=True):
+        note = layer.reason
+        padding = getattr(layer.module, "padding_idx", None)
+        if not note and padding is not None:
+            note = f"row {padding}, the padding, is bits too: no longer zeros"
+        if not note and layer.kind in (nn.LSTM, nn.GRU):
+            note = "takes batches of equal lengths, no packed sequences"
+        rows.append(LayerReport(layer.name, kind, not layer.reason, note, sum(_count(p) for _, p in layer.parameters)))
+    everything = {id(p): _count(p) for layer in found for _, p in layer.parameters}
+    converted = {id(p): _count(p) for layer in found if not layer.reason for _, p in layer.parameters}
+    count = sum(row.converted for row in rows)
+    title = (
+        f"{type(model).__name__} with {scheme}: {count} of {len(rows)} layers converted, "
+        f"{sum(converted.values()):,} of {sum(everything.values()):,} parameters"
+    )
+    return ConversionReport(title, tuple(rows))

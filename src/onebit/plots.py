@@ -1,0 +1,326 @@
+"""Pictures: what a scheme's quantisers do and what stands for their derivative; how a training run went."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onebit.binarize import Codes
+from onebit.errors import OnebitError
+from onebit.fileformat import write_atomically
+from onebit.schemes import SCHEMES, Scheme
+
+FORMATS = ("png", "pdf", "svg")
+# Latents and inputs that are spread evenly over -2..2: their mean is 0 and the mean of their magnitudes 1, so that scales are 1.
+REACH = 2.0
+POINTS = 401
+STEP_COLOUR, FACTOR_COLOUR = "#1f5fa8", "#d9731a"
+# Above so many layers a legend would fill the picture.
+NAMED_LAYERS = 16
+LAYER_MEASURES = {
+    "flipped": "bits that flipped",
+    "ones": "bits that are one",
+    "clipped": "latents at their limit",
+    "weight_gradient": "weights that get a gradient",
+    "input_gradient": "inputs that pass a gradient",
+}
+
+
+def save(figure: Any, path: str | Path) -> None:
+    """Write a picture, whole or not at all; its format is that of the file's name."""
+    path = Path(path)
+    kind = path.suffix.lstrip(".").lower()
+    if kind not in FORMATS:
+        raise OnebitError(f"[plot] {path}: use a name that ends in {', '.join(FORMATS)}")
+    content = io.BytesIO()
+    figure.savefig(content, format=kind, dpi=110)
+    write_atomically(path, content.getvalue())
+
+
+def response(quantize: Callable[[Tensor, bool, float], Codes], progress: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
+    """What a quantiser makes of numbers from -2 to 2, and what stands for its derivative.
+
+    Args:
+        quantize: from a row (1, numbers), whether it is training, and how far training has come, to codes.
+        progress: of training.
+
+    Returns:
+        The numbers, the quantised numbers in use, and the derivative of each with respect to its own number; (numbers) each.
+    """
+    x = torch.linspace(-REACH, REACH, POINTS)[None].requires_grad_()
+    with torch.random.fork_rng():
+        used, training = (_values(quantize(x, mode, progress)) for mode in (False, True))
+    # One number at a time: where all numbers share a mean or a largest one, the derivative of their sum is another.
+    slopes = [torch.autograd.grad(training[0, i], x, retain_graph=True)[0][0, i] for i in range(POINTS)]
+    return x[0].detach(), used[0].detach(), torch.stack(slopes)
+
+
+def _values(codes: Codes) -> Tensor:
+    return codes.codes if codes.scale is None else codes.codes * codes.scale
+
+
+def _weights(scheme: Scheme, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The response of a scheme's weights, in units of the largest."""
+    x, y, slope = response(lambda w, mode, p: scheme.weights(w, 0, mode, p), progress)
+    largest = y.abs().max()
+    return x, y / largest, slope / largest
+
+
+def _inputs(scheme: Scheme, progress: float) -> tuple[Tensor, Tensor, Tensor]:
+    activations = scheme.activations
+    if activations is None:
+        x = torch.linspace(-REACH, REACH, POINTS)
+        return x, x, torch.ones_like(x)
+    return response(lambda v, mode, p: activations(v, (-1,), mode, p), progress)
+
+
+def _slopes(part: Callable[[Scheme, float], tuple[Tensor, Tensor, Tensor]], scheme: Scheme) -> dict[str, Tensor]:
+    """The derivative by the stage of training that it is of; one where it stays the same."""
+    stages = {"first step": 0.0, "half way": 0.5, "last step": 1.0}
+    found = {label: part(scheme, progress)[2] for label, progress in stages.items()}
+    first = found["first step"]
+    return {"": first} if all(torch.equal(first, slope) for slope in found.values()) else found
+
+
+def scheme_figure(scheme: Scheme) -> Any:
+    """What a scheme makes of weights and of inputs, above; what stands for the derivative, below."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 6.6), layout="constrained")
+    figure.suptitle(type(scheme).__name__, fontsize=14, fontweight="bold")
+    grid = figure.subplots(2, 2, sharex=True)
+    for column, (part, what, quantizer) in enumerate(
+        ((_weights, "weight", scheme.weights), (_inputs, "input", scheme.activations))
+    ):
+        x, y, _ = part(scheme, 0.0)
+        above, below = grid[0][column], grid[1][column]
+        _draw_step(above, x, y)
+        # The names of the parts are long; they stand in lines of their own.
+        words = "stay float" if quantizer is None else repr(quantizer)
+        above.set_title(f"{what}s\n{textwrap.fill(words, 58)}", fontsize=9.5)
+        above.set_ylabel(f"quantised {what}" + (" / largest" if what == "weight" else ""))
+        slopes = _slopes(part, scheme)
+        for index, (label, slope) in enumerate(slopes.items()):
+            shade = 1 if len(slopes) == 1 else 0.4 + 0.3 * index
+            below.plot(x, slope, color=FACTOR_COLOUR, alpha=shade, label=label, lw=2)
+            if len(slopes) == 1:
+                below.fill_between(x, slope, color=FACTOR_COLOUR, alpha=0.2, lw=0)
+        if len(slopes) > 1:
+            below.legend(fontsize=8, title="of training", title_fontsize=8, frameon=False)
+        highest = max(float(slope.max()) for slope in slopes.values())
+        lowest = min(float(slope.min()) for slope in slopes.values())
+        below.set_ylim(min(-0.1, 1.15 * lowest) * max(1.0, highest / 1.5), max(1.2, 1.15 * highest))
+        below.set_ylabel("what stands for the derivative")
+        below.set_xlabel("latent weight" if what == "weight" else "input")
+        for axes in (above, below):
+            _frame(axes)
+    return figure
+
+
+def gallery_figure(schemes: Iterable[Scheme] | None = None) -> Any:
+    """All schemes in one picture, two in a row: weights and inputs of each."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    shown = [kind() for kind in SCHEMES.values()] if schemes is None else list(schemes)
+    rows = math.ceil(len(shown) / 2)
+    figure = Figure(figsize=(14, 2.7 * rows + 0.6), layout="constrained")
+    handles = [
+        Line2D([], [], color=STEP_COLOUR, lw=2, label="what computes (weights: in units of the largest)"),
+        Patch(facecolor=FACTOR_COLOUR, alpha=0.45, label="what stands for its derivative while training"),
+    ]
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=11, frameon=False)
+    halves = figure.subfigures(rows, 2, squeeze=False)
+    for index, half in enumerate(halves.flat):
+        if index >= len(shown):
+            continue
+        scheme = shown[index]
+        half.suptitle(type(scheme).__name__, fontsize=12, fontweight="bold")
+        left, right = half.subplots(1, 2, sharey=True)
+        parts = ((left, _weights, "latent weight", scheme.weights), (right, _inputs, "input", scheme.activations))
+        for axes, part, what, quantizer in parts:
+            x, y, slope = part(scheme, 0.0)
+            _draw_step(axes, x, y)
+            axes.fill_between(x, slope, color=FACTOR_COLOUR, alpha=0.3, lw=0)
+            axes.plot(x, slope, color=FACTOR_COLOUR, lw=1)
+            axes.set_ylim(-2.2, 2.3)
+            axes.set_xticks(range(-2, 3))
+            axes.set_title("float" if quantizer is None else _words(quantizer), fontsize=9)
+            axes.set_xlabel(what, fontsize=9)
+            axes.tick_params(labelsize=8)
+            _frame(axes)
+    return figure
+
+
+def _words(quantizer: Any) -> str:
+    """The name of a quantiser, with how many bits or what share it has."""
+    options = [f"{key}={getattr(quantizer, key)!r}" for key in ("values", "per", "bits") if key in vars(quantizer)]
+    return f"{type(quantizer).__name__}({', '.join(options)})" if options else type(quantizer).__name__
+
+
+def _draw_step(axes: Any, x: Tensor, y: Tensor) -> None:
+    """A function with jumps, which no line bridges."""
+    jumps = (y[1:] - y[:-1]).abs() > 0.05  # five times what a slope of one makes of a step of x
+    values = y.double().clone()
+    axes.plot(x, values, color=STEP_COLOUR, lw=0.8, ls=(0, (2, 2)), alpha=0.6)
+    values[1:][jumps] = math.nan
+    axes.plot(x, values, color=STEP_COLOUR, lw=2, zorder=3)
+
+
+def _frame(axes: Any) -> None:
+    axes.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axes.axvline(0, color="0.6", lw=0.6, zorder=0)
+    axes.set_xlim(-REACH, REACH)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def run_figure(path: str | Path) -> Any:
+    """The curves of a run folder, and the measures of its binary layers.
+
+    Raises:
+        OnebitError: the folder holds no curves, or they are damaged.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    path = Path(path)
+    if not (path / "curves.csv").is_file():
+        raise OnebitError(f"[plot] {path} holds no curves.csv: give a run folder that 'onebit train' made")
+    curves = _read(path / "curves.csv")
+    layers = _read(path / "layers.csv") if (path / "layers.csv").is_file() else []
+    names = list(dict.fromkeys(row["layer"] for row in layers))
+    panels: list[Callable[[Any], None]] = [
+        partial(_draw_parts, rows=curves, key="loss", factor=1, label="loss"),
+        partial(_draw_parts, rows=curves, key="accuracy", factor=100, label="accuracy in %"),
+    ]
+    if any("val_bits_per_byte" in row for row in curves):
+        panels.append(partial(_draw_line, rows=curves, key="val_bits_per_byte", label="bits per byte, validation"))
+    panels.append(partial(_draw_line, rows=curves, key="learning_rate", label="learning rate"))
+    colours = _colours(names)
+    for key, label in LAYER_MEASURES.items():
+        known = [row for row in layers if row.get(key, "") != ""]
+        # Gradients that all pass, and limits that no latent meets, are lines that say nothing.
+        usual = {"weight_gradient": 1, "input_gradient": 1, "clipped": 0}.get(key)
+        if any(row[key] != usual for row in known):
+            panels.append(partial(_draw_layers, rows=known, key=key, label=label, colours=colours))
+    columns = 3
+    rows = math.ceil(len(panels) / columns)
+    shown, across = _legend_of(names) if names else ([], 1)
+    legend = (0.5 + 0.2 * math.ceil(len(shown) / across)) if names else 0.0
+    figure = Figure(figsize=(13, 3.4 * rows + 0.4 + legend), layout="constrained")
+    figure.suptitle(str(path), fontsize=12)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in list(grid.flat)[len(panels) :]:
+        axes.remove()
+    for axes, draw in zip(grid.flat, panels, strict=False):
+        draw(axes)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    if names:
+        _name_layers(figure, names, colours)
+    return figure
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file, numbers but for the names of layers; what is empty stays so."""
+    try:
+        with path.open(newline="") as file:
+            rows = [
+                {key: value if key == "layer" or value == "" else float(value) for key, value in row.items()}
+                for row in csv.DictReader(file)
+            ]
+    except (ValueError, TypeError, csv.Error, UnicodeDecodeError) as error:
+        raise OnebitError(f"[{path}] damaged: {' '.join(str(error).split())}") from None
+    if not rows or any("epoch" not in row for row in rows):
+        raise OnebitError(f"[{path}] holds no epochs: let the run train for one")
+    return rows
+
+
+def _draw_parts(axes: Any, rows: Sequence[Mapping[str, Any]], key: str, factor: float, label: str) -> None:
+    """A figure in training and in validation."""
+    for part, name, colour in (("train", "training", "0.45"), ("val", "validation", STEP_COLOUR)):
+        known = [(row["epoch"], factor * row[f"{part}_{key}"]) for row in rows if row.get(f"{part}_{key}", "") != ""]
+        axes.plot(*zip(*known, strict=True), color=colour, lw=2, label=name, **_marks(len(known)))
+    axes.set_title(label, fontsize=11)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_line(axes: Any, rows: Sequence[Mapping[str, Any]], key: str, label: str) -> None:
+    known = [(row["epoch"], row[key]) for row in rows if row.get(key, "") != ""]
+    axes.plot(*zip(*known, strict=True), color=STEP_COLOUR, lw=2, **_marks(len(known)))
+    axes.set_title(label, fontsize=11)
+
+
+def _draw_layers(
+    axes: Any, rows: Sequence[Mapping[str, Any]], key: str, label: str, colours: Mapping[str, Any]
+) -> None:
+    """A measure of each layer, in %."""
+    for name, colour in colours.items():
+        points = [(row["epoch"], 100 * row[key]) for row in rows if row["layer"] == name]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=colour, lw=1.5, **_marks(len(points)))
+    axes.set_title(f"{label}, % of each layer's", fontsize=11)
+    above = [100 * row[key] for row in rows if row[key] > 0]
+    if key == "flipped" and above:
+        _make_logarithmic(axes, max(above) / min(above))
+
+
+def _make_logarithmic(axes: Any, span: float) -> None:
+    """A logarithmic axis whose numbers are written as numbers, enough of them for how far it spans."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_yscale("log", nonpositive="mask")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1,) if span > 1000 else (1, 2, 5) if span > 10 else range(1, 10)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _marks(count: int) -> dict[str, Any]:
+    """Where there are few points each is marked, so that a single one is seen."""
+    return {"marker": "o", "markersize": 4} if count <= 10 else {}
+
+
+def _colours(names: Sequence[str]) -> dict[str, Any]:
+    """A colour for each layer, from the first to the last."""
+    from matplotlib import colormaps
+
+    return {name: colormaps["viridis"](0.92 * i / max(1, len(names) - 1)) for i, name in enumerate(names)}
+
+
+def _legend_of(names: Sequence[str]) -> tuple[list[str], int]:
+    """The layers that a legend names, of many some on the way from the first to the last; and in how many columns they fit."""
+    few = len(names) <= NAMED_LAYERS
+    shown = list(names) if few else [names[round(i * (len(names) - 1) / 7)] for i in range(8)]
+    # 13 inches hold some 160 small letters; a line and its margins take the place of 7.
+    return shown, max(1, min(8, len(shown), 160 // (7 + max(map(len, shown)))))
+
+
+def _name_layers(figure: Any, names: Sequence[str], colours: Mapping[str, Any]) -> None:
+    from matplotlib.lines import Line2D
+
+    shown, columns = _legend_of(names)
+    handles = [Line2D([], [], color=colours[name], lw=2, label=name) for name in shown]
+    title = (
+        "layers" if len(shown) == len(names) else f"layers ({len(shown)} of {len(names)}, from the first to the last)"
+    )
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        title=title,
+        title_fontsize=9,
+        frameon=False,
+    )

@@ -1,0 +1,112 @@
+"""What goes on in each binary layer while it trains: bits that flip, latents at their limits, gradients that do not pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from onebit.nn.bits import binary_layers, normalized_inputs, quantize_inputs
+from onebit.training.callbacks import EpochTable
+
+# So many bits of a layer tell a share to a quarter of a percent.
+SAMPLED_BITS = 1 << 16
+# So many examples of a batch tell how many inputs pass gradients.
+SAMPLED_EXAMPLES = 16
+
+
+def sampled_bits(layer: Any) -> Tensor:
+    """The bits of a layer's weights, or, of a large layer, always the same sample of them; bool (bits)."""
+    bits: Tensor = layer.bits().weight.flatten()
+    if bits.numel() <= SAMPLED_BITS:
+        return bits
+    # At random places: a regular step could meet the same place of every kernel.
+    places = torch.randint(bits.numel(), (SAMPLED_BITS,), generator=torch.Generator().manual_seed(0))
+    return bits[places.to(bits.device)]
+
+
+def weight_gradient(layer: Any) -> float:
+    """The share of a layer's weights whose gradient passes."""
+    if layer.float_weights:
+        return 1.0
+    w = layer.weight.detach().clone().requires_grad_()
+    # Draws of its own, for a training that is measured is to be the training that is not.
+    with torch.enable_grad(), torch.random.fork_rng():
+        codes = layer.scheme.weights(w, layer.output_axis, True, layer.progress).codes
+        # A gradient of no form: one that is the same everywhere is taken away where weights are standardised.
+        given = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes)
+        (passed,) = torch.autograd.grad(codes, w, given)
+    return (passed != 0).float().mean().item()
+
+
+def input_gradient(layer: Any, x: Tensor) -> float | None:
+    """The share of a layer's inputs whose gradient passes the quantiser; None where they are not quantised.
+
+    Args:
+        x: the layer's input, of which the first examples are looked at.
+    """
+    if layer.scheme.activations is None:
+        return None
+    image = isinstance(layer, nn.modules.conv._ConvNd)
+    x = normalized_inputs(layer, x[:SAMPLED_EXAMPLES].detach(), image).requires_grad_()
+    with torch.enable_grad():
+        codes = quantize_inputs(layer, x, image).codes
+        (passed,) = torch.autograd.grad(codes, x, torch.ones_like(codes))
+    return (passed != 0).float().mean().item()
+
+
+class Measures(lightning.Callback):
+    """Writes a row of layers.csv for each binary layer after each epoch.
+
+    The columns, shares all: `ones`, of the bits; `flipped`, of the bits that are not what they were an epoch before; `clipped`, of the latents that
+    lie at the scheme's limit; `weight_gradient` and `input_gradient`, of the weights and of the inputs (in the epoch's last batch) whose
+    straight-through factor is not 0. What a scheme has not is left empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._table = EpochTable(path)
+        self._bits: dict[str, Tensor] = {}
+        self._passed: dict[str, float | None] = {}
+        self._hooks: list[Any] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        self._table.resume(trainer.current_epoch)
+        self._bits = {name: sampled_bits(layer) for name, layer in binary_layers(pl_module.model).items()}
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if batch_idx != pl_module.batches_per_epoch - 1:
+            return
+        for name, layer in binary_layers(pl_module.model).items():
+
+            def look(layer: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+                self._passed[name] = input_gradient(layer, inputs[0])
+
+            self._hooks.append(layer.register_forward_pre_hook(look))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        rows = []
+        for name, layer in binary_layers(pl_module.model).items():
+            bits = sampled_bits(layer)
+            limit = None if pl_module.recipe.optimizer == "bop" else layer.scheme.clip_latents  # bop has no latents
+            shares = {
+                "ones": bits.float().mean().item(),
+                "flipped": (bits != self._bits[name]).float().mean().item(),
+                "clipped": None if limit is None else (layer.weight.abs() >= limit).float().mean().item(),
+                "weight_gradient": weight_gradient(layer),
+                "input_gradient": self._passed.get(name),
+            }
+            self._bits[name] = bits
+            texts = {key: "" if share is None else f"{share:.6g}" for key, share in shares.items()}
+            rows.append({"epoch": trainer.current_epoch + 1, "layer": name, **texts})
+        if rows:
+            self._table.add(rows)
