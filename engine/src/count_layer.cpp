@@ -64,7 +64,7 @@ std::size_t CountScratch::bytes() const {
 bool CountLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {
     const InputLevels& input = step.input;
     const bool sign = input.quantizer == InputLevels::Quantizer::sign;
-    if (step.bits == nullptr || step.window.groups != 1) return false;
+    if ((step.op != Op::bit_linear && step.op != Op::bit_conv2d) || step.window.groups != 1) return false;
     if (!sign && (input.quantizer != InputLevels::Quantizer::unit || input.bits > most_level_bits)) return false;
     if (padded(step.window)) {
         const std::int64_t rectangles = (step.window.kernel[0] + 1) * (step.window.kernel[1] + 1);

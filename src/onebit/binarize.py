@@ -301,7 +301,8 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():
         high = _wide(x.abs().amax(axes, keepdim=True)).clamp_min(SMALLEST_RANGE)
-        inverse, scale = top / high, high / top
+        # A number over a tensor would be its reciprocal times the number, which rounds twice; the engine divides.
+        inverse, scale = torch.tensor(float(top), device=high.device) / high, high / top
     # bfloat16 cannot hold levels beyond 256: those of 16 bits are float32.
     made = _compute_dtype(x) if bits == 8 else high.dtype
     q = straight_through(
