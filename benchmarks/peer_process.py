@@ -30,15 +30,17 @@ LEAST_MS = 20.0
 
 
 class Process:
-    """A child that answers lines with lines; `failure` says why it no longer does."""
+    """A child, of this program or another, that answers lines with lines; `failure` says why it no longer does."""
 
-    def __init__(self, words: list[str], threads: int, log: Path) -> None:
+    def __init__(
+        self, words: list[str], threads: int, log: Path, program: str = __file__, python: str = sys.executable
+    ) -> None:
         self.failure: str | None = None
         # Pools that ask nobody else follow these.
         pools = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
         with log.open("a") as errors:
             self._child = subprocess.Popen(
-                [sys.executable, __file__, *words],
+                [python, program, *words],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

@@ -52,6 +52,7 @@ std::uint32_t cpu_features() {
     if (__builtin_cpu_supports("avx512dq")) found |= feature_avx512dq;
     if (__builtin_cpu_supports("avx512vl")) found |= feature_avx512vl;
     if (__builtin_cpu_supports("avx512vnni")) found |= feature_avx512vnni;
+    if (__builtin_cpu_supports("avx512vpopcntdq")) found |= feature_avx512vpopcntdq;
     static const std::uint32_t tiles = tile_features();
     found |= tiles;
 #elif defined(ONEBIT_ARM) && defined(__linux__)
@@ -71,7 +72,7 @@ std::uint32_t cpu_features() {
 
 std::vector<std::string> feature_names(std::uint32_t features) {
     static const char* const names[] = {"avx2",        "fma",  "avx512f", "avx512bw", "avx512dq", "avx512vl",
-                                        "avx512_vnni", "neon", "dotprod", "amx_tile", "amx_int8"};
+                                        "avx512_vnni", "neon", "dotprod", "amx_tile", "amx_int8", "avx512_vpopcntdq"};
     std::vector<std::string> found;
     for (unsigned i = 0; i < sizeof names / sizeof *names; ++i) {
         if (features >> i & 1u) found.emplace_back(names[i]);
@@ -97,6 +98,11 @@ const Kernels* const* all_kernels(int* count) {
 
 bool supported(const Kernels& kernels) {
     return (kernels.needs & ~cpu_features()) == 0;
+}
+
+const CountKernels& choose_counts(const Kernels& kernels) {
+    const bool best = (kernels.counts[0]->needs & ~cpu_features()) == 0;
+    return *kernels.counts[best || kernels.counts[1] == nullptr ? 0 : 1];
 }
 
 const Kernels& choose_kernels(const std::string& name) {

@@ -12,6 +12,8 @@ namespace onebit {
 std::uint32_t cpu_features();
 std::vector<std::string> feature_names(std::uint32_t features);
 bool supported(const Kernels& kernels);
+// Those of a set's products of bits with bits that this CPU runs fastest.
+const CountKernels& choose_counts(const Kernels& kernels);
 // By name; an empty name is ONEBIT_ISA's, else the best supported. Throws std::invalid_argument for an unknown or unsupported one.
 const Kernels& choose_kernels(const std::string& name);
 

@@ -65,9 +65,10 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         const auto planes = static_cast<std::int64_t>(step.planes.size());
         return BitMatrix::bytes(widths_[at(step.inputs[0])], planes * widths_[at(step.output)], kernels_);
     };
+    const auto counts = [&](const Step& step) { return CountLayer::suits(step, widths_[at(step.inputs[0])], widths_[at(step.output)]); };
     std::size_t bits_bytes = 0;
     for (const Step& step : program.steps) {
-        if (step.op == Op::bit_linear) bits_bytes += bytes_of(step);
+        if (step.op == Op::bit_linear && !counts(step)) bits_bytes += bytes_of(step);
         bits_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
     weights_ = Block(bits_bytes, true);
@@ -80,10 +81,17 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         if (step.op == Op::bit_linear || step.op == Op::linear) {
             const bool quantize = step.bits != nullptr && (precision_ == Precision::int8 || step.input.given());
             const std::int64_t inputs = widths_[at(step.inputs[0])];
-            task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
-            if (step.op == Op::bit_linear) bits += bytes_of(step);
+            if (counts(step)) {
+                task.counts = std::make_unique<CountLayer>(step, program.shapes[at(step.inputs[0])], program.shapes[at(step.output)], kernels_);
+            } else {
+                task.layer = std::make_unique<DenseLayer>(step, inputs, width, quantize, kernels_, bits);
+                if (step.op == Op::bit_linear) bits += bytes_of(step);
+            }
+            const auto fuse = [&](const Step& next) {
+                return task.counts ? task.counts->fuse(next, program.shapes[at(next.output)]) : task.layer->fuse(next);
+            };
             while (i + 1 < program.steps.size() && program.steps[i + 1].inputs[0] == task.step.output && uses[at(task.step.output)] == 1 &&
-                   task.layer->fuse(program.steps[i + 1])) {
+                   fuse(program.steps[i + 1])) {
                 task.fused += std::string(" + ") + op_name(program.steps[++i].op);
                 task.step.output = program.steps[i].output;
             }
@@ -137,6 +145,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     check_memory(placed_.bytes, options.memory_cap);
     arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     scratch_.threads.resize(at(pool_.threads()));
+    count_scratch_.threads.resize(at(pool_.threads()));
 }
 
 std::int64_t Decoder::value_bytes(int index, std::size_t rows) const {
@@ -152,6 +161,7 @@ std::vector<PlanLine> Decoder::plan() const {
         line.bytes = value_bytes(value, i < last_carrier_ ? most_rows : most_wanted_rows);
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
         if (task.recurrence) line.how = task.recurrence->how(), line.weight_bytes = static_cast<std::int64_t>(task.recurrence->bytes());
+        if (task.counts) line.how = task.counts->how(), line.weight_bytes = static_cast<std::int64_t>(task.counts->bytes());
         line.weight_bytes +=
             static_cast<std::int64_t>(task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size()));
         lines.push_back(std::move(line));
@@ -161,12 +171,14 @@ std::vector<PlanLine> Decoder::plan() const {
 
 std::size_t Decoder::memory_bytes() const {
     const std::lock_guard lock(mutex_);
-    std::size_t sum = scratch_.bytes() + recurrent_scratch_.bytes() + scores_.bytes() + arena_.bytes();
+    std::size_t sum = scratch_.bytes() + count_scratch_.bytes() + recurrent_scratch_.bytes() + scores_.bytes() + arena_.bytes();
     for (const auto& buffer : aside_) sum += buffer.bytes();
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
-        sum +=
-            (task.layer ? task.layer->bytes() : 0) + task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
+        sum += (task.layer    ? task.layer->bytes()
+                : task.counts ? task.counts->bytes()
+                              : 0) +
+               task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
     }
     for (const Sequence& sequence : sequences_) {
         for (const AttentionCache& cache : sequence.caches) sum += cache.bytes();
@@ -287,6 +299,10 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
     switch (step.op) {
         case Op::bit_linear:
         case Op::linear: {
+            if (task.counts) {
+                task.counts->run(x, count, y, pool_, count_scratch_);
+                return;
+            }
             // Queries, keys and values have one input, which is quantised once.
             const bool again = prepared_ != nullptr && prepared_->step.inputs[0] == step.inputs[0] && prepared_->layer->prepares_for(*task.layer);
             task.layer->run(x, count, again, y, pool_, scratch_);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention_cache.h"
+#include "count_layer.h"
 #include "dense_layer.h"
 #include "engine.h"
 #include "kernels/kernels.h"
@@ -53,6 +54,7 @@ class Decoder {
         Step step;
         std::unique_ptr<DenseLayer> layer;
         std::unique_ptr<RecurrentLayer> recurrence;
+        std::unique_ptr<CountLayer> counts;      // in its stead where inputs are signs, or levels of few bits
         std::string fused;                       // the names of the steps that it took in
         std::vector<float> table, scale, shift;  // of an embedding, or of a scale_shift on its own; the slope of a prelu
         std::vector<std::uint8_t> bits;          // of a binary embedding
@@ -103,6 +105,7 @@ class Decoder {
     ThreadPool pool_;
     DenseScratch scratch_;
     RecurrentScratch recurrent_scratch_;
+    CountScratch count_scratch_;
     const Task* prepared_ = nullptr;  // whose input stands quantised in scratch_
     mutable std::mutex mutex_;
 };

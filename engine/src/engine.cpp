@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <stdexcept>
 
@@ -34,7 +35,10 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     std::vector<int> uses(shapes_.size(), 0);
     std::size_t dense_bytes = 0;
     const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
-    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && quantizes(step); };
+    const auto counts = [&](const Step& step) {
+        return CountLayer::suits(step, shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back());
+    };
+    const auto reads_bits = [&](const Step& step) { return step.op == Op::bit_linear && quantizes(step) && !counts(step); };
     const auto bytes_of = [&](const Step& step) {
         const auto planes = static_cast<std::int64_t>(step.planes.size());
         return BitMatrix::bytes(shapes_[at(step.inputs[0])].back(), planes * shapes_[at(step.output)].back(), kernels_);
@@ -48,16 +52,37 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     }
     ++uses[at(output_)];
 
+    // Whether a layer of signs, which comes next, is all that reads a scale_shift: it may take it in, and signs are then those of two roundings.
+    const auto only_signs_follow = [&](std::size_t i) {
+        if (program.steps[i].op != Op::scale_shift || i + 1 >= program.steps.size() || uses[at(program.steps[i].output)] != 1) return false;
+        const Step& next = program.steps[i + 1];
+        return next.inputs[0] == program.steps[i].output && next.input.quantizer == InputLevels::Quantizer::sign && counts(next);
+    };
     weights_ = Block(dense_bytes, true);
     std::uint8_t* bits = weights_.data();
     std::size_t budget = kept_panels_bytes;
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
-        const Step& step = program.steps[i];
         Task task;
+        if (only_signs_follow(i)) {
+            const Step& next = program.steps[i + 1];
+            task.counts = std::make_unique<CountLayer>(next, shapes_[at(next.inputs[0])], shapes_[at(next.output)], kernels_);
+            if (task.counts->fold(program.steps[i])) {
+                task.before = std::string(op_name(program.steps[i].op)) + " + ";
+                ++i;
+            } else {
+                task.counts.reset();
+            }
+        }
+        const Step& step = program.steps[i];
         task.step = step;
+        if (task.counts) task.step.inputs[0] = program.steps[i - 1].inputs[0];
         if (is_product(step.op)) {
             const bool quantize = quantizes(step);
-            if (reads_bits(step)) {
+            if (task.counts) {
+                // It took a scale_shift in, and is made.
+            } else if (counts(step)) {
+                task.counts = std::make_unique<CountLayer>(step, shapes_[at(step.inputs[0])], shapes_[at(step.output)], kernels_);
+            } else if (reads_bits(step)) {
                 const std::int64_t inputs = shapes_[at(step.inputs[0])].back(), outputs = shapes_[at(step.output)].back();
                 task.dense = std::make_unique<DenseLayer>(step, inputs, outputs, true, kernels_, bits);
                 bits += bytes_of(step);
@@ -68,7 +93,9 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
             while (i + 1 < program.steps.size()) {
                 const Step& next = program.steps[i + 1];
                 if (next.inputs[0] != task.step.output || next.inputs[1] >= 0 || uses[at(task.step.output)] != 1) break;
-                if (task.dense ? !task.dense->fuse(next) : !task.layer->fuse(next, shapes_[at(next.output)])) break;
+                if (only_signs_follow(i + 1)) break;
+                const Shape& shape = shapes_[at(next.output)];
+                if (task.dense ? !task.dense->fuse(next) : task.counts ? !task.counts->fuse(next, shape) : !task.layer->fuse(next, shape)) break;
                 task.step.output = next.output;
                 task.fused += std::string(" + ") + op_name(next.op);
                 ++i;
@@ -86,6 +113,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     }
     scratch_.threads.resize(at(pool_.threads()));
     dense_scratch_.threads.resize(at(pool_.threads()));
+    count_scratch_.threads.resize(at(pool_.threads()));
     place_values(options.memory_cap);
 }
 
@@ -105,20 +133,22 @@ std::vector<PlanLine> Engine::plan() const {
     std::vector<PlanLine> lines;
     for (const Task& task : tasks_) {
         const std::size_t value = at(task.step.output);
-        PlanLine line{op_name(task.step.op) + task.fused, names_[value], shapes_[value], "", placed_.offsets[value], 0, 0};
+        PlanLine line{task.before + op_name(task.step.op) + task.fused, names_[value], shapes_[value], "", placed_.offsets[value], 0, 0};
         line.bytes = elements(shapes_[value]) * static_cast<std::int64_t>(sizeof(float));
         if (task.layer) line.how = task.layer->how(), line.weight_bytes = static_cast<std::int64_t>(task.layer->bytes());
         if (task.dense) line.how = task.dense->how(), line.weight_bytes = static_cast<std::int64_t>(task.dense->bytes());
         if (task.recurrence) line.how = task.recurrence->how(), line.weight_bytes = static_cast<std::int64_t>(task.recurrence->bytes());
+        if (task.counts) line.how = task.counts->how(), line.weight_bytes = static_cast<std::int64_t>(task.counts->bytes());
         lines.push_back(std::move(line));
     }
     return lines;
 }
 
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + arena_.bytes();
+    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + count_scratch_.bytes() + arena_.bytes();
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
+        if (task.counts) sum += task.counts->bytes();
         sum += task.layer ? task.layer->bytes() : task.dense ? task.dense->bytes() : (task.scale.size() + task.shift.size()) * sizeof(float);
     }
     return sum;
@@ -126,6 +156,7 @@ std::size_t Engine::memory_bytes() const {
 
 void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
     const std::lock_guard lock(mutex_);
+    given_ = nullptr;  // a run before may have failed half way
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
         float* x = value(0);
@@ -137,16 +168,34 @@ void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
 void Engine::run(const float* batch, std::int64_t count, float* out) {
     const std::lock_guard lock(mutex_);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
+    // Arrays in Python may begin at any byte.
+    const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
-        std::copy(batch, batch + size, value(0));
+        if (in_place) {
+            given_ = batch;
+        } else {
+            std::memcpy(value(0), batch, static_cast<std::size_t>(size) * sizeof(float));
+        }
         run_example(out);
+        given_ = nullptr;
     }
 }
 
+float* Engine::value(int index) const {
+    // No step writes the input.
+    if (index == 0 && given_ != nullptr) return const_cast<float*>(given_);
+    if (index == output_ && taken_ != nullptr) return taken_;
+    return reinterpret_cast<float*>(arena_.data() + placed_.offsets[at(index)]);
+}
+
 void Engine::run_example(float* out) {
+    if (output_ == 0) {
+        std::copy(value(0), value(0) + elements(output_shape()), out);
+        return;
+    }
+    taken_ = out;
     for (const Task& task : tasks_) run_task(task);
-    const float* result = value(output_);
-    std::copy(result, result + elements(output_shape()), out);
+    taken_ = nullptr;
 }
 
 void Engine::run_task(const Task& task) {
@@ -164,6 +213,11 @@ void Engine::run_task(const Task& task) {
             if (task.dense) {
                 task.dense->run(x, n / channels, false, y, pool_, dense_scratch_);
                 range_known_[at(step.output)] = false;
+                return;
+            }
+            if (task.counts) {
+                ranges_[at(step.output)] = task.counts->run(x, n / channels, y, pool_, count_scratch_);
+                range_known_[at(step.output)] = true;
                 return;
             }
             const Range* known = range_known_[at(step.inputs[0])] ? &ranges_[at(step.inputs[0])] : nullptr;

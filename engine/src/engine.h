@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "block.h"
+#include "count_layer.h"
 #include "dense_layer.h"
 #include "kernels/kernels.h"
 #include "memory_plan.h"
@@ -48,14 +49,16 @@ class Engine {
         std::unique_ptr<ProductLayer> layer;  // convolutions, and float products
         std::unique_ptr<DenseLayer> dense;    // binary products of rows
         std::unique_ptr<RecurrentLayer> recurrence;
-        std::string fused;                // the names of the steps that it took in
-        std::vector<float> scale, shift;  // of a scale_shift on its own; the slope of a prelu
+        std::unique_ptr<CountLayer> counts;  // binary products of signs, or of few bits
+        std::string before;                  // the name of a step that it took in before its own
+        std::string fused;                   // the names of the steps that it took in
+        std::vector<float> scale, shift;     // of a scale_shift on its own; the slope of a prelu
     };
 
     void place_values(std::size_t memory_cap);
     void run_example(float* out);
     void run_task(const Task& task);
-    float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
+    float* value(int index) const;
 
     const Kernels& kernels_;
     Precision precision_;
@@ -64,6 +67,8 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<std::string> names_;  // of values
     MemoryPlan placed_;
+    const float* given_ = nullptr;  // an example that is read, and written, where the caller has it
+    float* taken_ = nullptr;
     Block arena_;                // all values
     Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made
@@ -72,6 +77,7 @@ class Engine {
     Scratch scratch_;
     DenseScratch dense_scratch_;
     RecurrentScratch recurrent_scratch_;
+    CountScratch count_scratch_;
     std::mutex mutex_;
 };
 

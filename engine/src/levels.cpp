@@ -78,11 +78,11 @@ void add_planes(const std::vector<int>& planes, std::int64_t outputs, Sum* sums)
 }  // namespace
 
 void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int32_t* sums) {
-    if (planes.size() > 1 || planes[0] != 1) add_planes<std::int32_t, std::uint32_t>(planes, outputs, sums);
+    if (!one_plane(planes)) add_planes<std::int32_t, std::uint32_t>(planes, outputs, sums);
 }
 
 void combine_planes(const std::vector<int>& planes, std::int64_t outputs, float* sums) {
-    if (planes.size() > 1 || planes[0] != 1) add_planes<float, float>(planes, outputs, sums);
+    if (!one_plane(planes)) add_planes<float, float>(planes, outputs, sums);
 }
 
 }  // namespace onebit

@@ -45,6 +45,11 @@ inline bool needs_range(const InputLevels& input) {
     return input.quantizer == InputLevels::Quantizer::absent || input.quantizer == InputLevels::Quantizer::absmax;
 }
 
+// Whether sums over planes are those of the outputs already.
+inline bool one_plane(const std::vector<int>& planes) {
+    return planes.size() == 1 && planes[0] == 1;
+}
+
 // Sums over planes, one plane's `outputs` sums behind the other's, to those of the outputs, which take the first plane's place. They fit in 32 bits,
 // what is added on the way need not.
 void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int32_t* sums);

@@ -37,7 +37,13 @@ std::size_t Scratch::bytes() const {
 }
 
 ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)
-    : kernels_(kernels), quantize_(quantize), plus_minus_(step.plus_minus), planes_(step.planes), levels_(step.input), window_(step.window) {
+    : kernels_(kernels),
+      quantize_(quantize),
+      plus_minus_(step.plus_minus),
+      planes_(step.planes),
+      levels_(step.input),
+      window_(step.window),
+      finish_(step, output.back()) {
     channels_ = input.back();
     outputs_ = output.back();
     const auto planes = static_cast<std::int64_t>(planes_.size());
@@ -83,13 +89,6 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
         output_offsets_.assign(by_bits_->offset_sums(), by_bits_->offset_sums() + plane_outputs_);
         combine_planes(planes_, outputs_, output_offsets_.data());
     }
-    bias_.assign(static_cast<std::size_t>(outputs_), 0.0f);
-    if (step.bias_bits != nullptr) {
-        for (std::int64_t o = 0; o < outputs_; ++o) {
-            const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
-            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
-        }
-    }
     if (by_bits_) return;
     if (step.bits != nullptr) {
         // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
@@ -104,7 +103,6 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
         if (quantize) combine_planes(planes_, outputs_, output_offsets_.data());
     } else {
         weights_.assign(step.weight, step.weight + outputs_ * row_weights);
-        if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs_);
     }
 
     const std::size_t bytes = panel_weights_ * (quantize ? 1 : sizeof(float));
@@ -121,44 +119,10 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
 }
 
 bool ProductLayer::fuse(const Step& next, const Shape& output) {
-    if (finished_) return false;
-    if (next.op == Op::normalize && next.over_channel && norm_ == Epilogue::Norm::none && !relu_) {
-        norm_ = Epilogue::Norm::channel;
-        eps_ = next.eps;
-        return true;
-    }
-    if (next.op == Op::scale_shift && norm_ == Epilogue::Norm::none && !relu_) {
-        norm_ = Epilogue::Norm::affine;
-        scale_.assign(next.weight, next.weight + outputs_);
-        shift_.assign(next.bias, next.bias + outputs_);
-        return true;
-    }
-    if (next.op == Op::relu && !relu_) {
-        relu_ = true;
-        return true;
-    }
-    const Window& w = next.window;
-    const bool plain =
-        w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
-    if (next.op == Op::max_pool2d && plain && images_ == 1 && w.kernel[0] * out_width_ * plane_outputs_ <= 4 * chunk_sums) {
-        pool_height_ = w.kernel[0];
-        pool_width_ = w.kernel[1];
-        out_height_ = output[0] * pool_height_;  // rows that no window reaches need not be computed
-        finished_ = true;
-        return true;
-    }
-    return false;
-}
-
-Epilogue ProductLayer::epilogue() const {
-    Epilogue e;
-    e.norm = norm_;
-    e.relu = relu_;
-    e.eps = eps_;
-    e.bias = bias_.data();
-    e.scale = scale_.data();
-    e.shift = shift_.data();
-    return e;
+    if (next.op != Op::max_pool2d) return finish_.fuse(next);
+    if (images_ != 1 || next.window.kernel[0] * out_width_ * plane_outputs_ > 4 * chunk_sums || !finish_.fuse_pool(next)) return false;
+    out_height_ = output[0] * finish_.pool_height();  // rows that no window reaches need not be computed
+    return true;
 }
 
 float ProductLayer::weight(std::int64_t output, std::int64_t input) const {
@@ -211,7 +175,7 @@ void ProductLayer::prepare(const float* x, Input* padded, Input zero, const Conv
 }
 
 std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& pool) const {
-    const std::int64_t units = out_height_ / pool_height_;
+    const std::int64_t units = out_height_ / finish_.pool_height();
     if (pool.threads() > 1) most = std::min(most, units / (2 * pool.threads()));
     return std::max<std::int64_t>(1, most);
 }
@@ -219,48 +183,23 @@ std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& po
 template <class Sum>
 void ProductLayer::finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first, std::int64_t end,
                           float* y, Scratch::Thread& own) const {
-    const auto finish_positions = [&](Sum* from, std::int64_t n, float* to) {
-        for (std::int64_t p = 0; p < n; ++p) combine_planes(planes_, outputs_, from + p * sum_stride);
-        if constexpr (std::is_same_v<Sum, float>) {
-            for (std::int64_t p = 0; p < n; ++p) kernels_.finish_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
-        } else {
-            kernels_.finish_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
-        }
-    };
-    const std::int64_t width = end - first, pooled_width = width / pool_width_;
-    float* out = y + (unit * (out_width_ / pool_width_) + first / pool_width_) * outputs_;
-    if (pool_height_ * pool_width_ == 1) {
-        finish_positions(sums, width, out);
-    } else {
-        // So few columns at a time that they stay in the first-level cache until they are pooled.
-        float* finished = own.finished.data();
-        const std::int64_t some = pooled_at_once(), row = some * pool_width_ * outputs_;
-        for (std::int64_t c = 0; c < pooled_width; c += some) {
-            const std::int64_t columns = std::min(some, pooled_width - c);
-            for (std::int64_t r = 0; r < pool_height_; ++r) {
-                finish_positions(sums + (r * width + c * pool_width_) * sum_stride, columns * pool_width_, finished + r * row);
-            }
-            kernels_.pool(finished, row, static_cast<int>(pool_height_), static_cast<int>(pool_width_), columns, static_cast<int>(outputs_),
-                          out + c * outputs_);
-        }
-    }
-    Range range;
-    kernels_.range(out, pooled_width * outputs_, &range.largest_bits, &range.negative);
-    own.range.include(range);
+    const std::int64_t pool_width = finish_.pool_width();
+    float* out = y + (unit * (out_width_ / pool_width) + first / pool_width) * outputs_;
+    own.range.include(finish_.run(kernels_, sums, sum_stride, end - first, scale, e, own.finished.data(), out));
 }
 
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool,
                             Scratch& scratch) const {
-    const std::int64_t unit_positions = pool_height_ * out_width_;
-    const std::int64_t units = out_height_ / pool_height_;
+    const std::int64_t unit_positions = finish_.pool_height() * out_width_;
+    const std::int64_t units = out_height_ / finish_.pool_height();
     // A group's last block, or a plane's, may reach into the next one's sums, which are written after it; behind the last it needs room.
     const std::int64_t sum_stride =
         round_up(plane_outputs_, block_outputs) + (planes_.size() > 1 || window_.groups > 1 ? block_outputs * max_blocks : 0);
     const std::int64_t per_chunk = units_at_once(chunk_sums / (unit_positions * sum_stride), pool);
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
-    Epilogue e = epilogue();
+    Epilogue e = finish_.epilogue();
     // A negative scale says that the levels were shifted (see run).
     if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
@@ -277,7 +216,7 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
     for (Scratch::Thread& own : scratch.threads) {
         sums_of(own);
         if (upper != nullptr) own.upper.reserve(sums_size);
-        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
+        own.finished.reserve(static_cast<std::size_t>(finish_.waiting()));
     }
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
@@ -327,17 +266,17 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
 }
 
 void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
-    const std::int64_t units = out_height_ / pool_height_, sum_stride = by_bits_->sum_stride();
+    const std::int64_t units = out_height_ / finish_.pool_height(), sum_stride = by_bits_->sum_stride();
     // Windows of pooling are not divided between strips.
-    const std::int64_t strip = std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(pool_width_)));
+    const std::int64_t strip = std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(finish_.pool_width())));
     const std::int64_t strips = (out_width_ + strip - 1) / strip;
     const std::int64_t per_chunk = units_at_once(units, pool), chunks = (units + per_chunk - 1) / per_chunk;
-    Epilogue e = epilogue();
+    Epilogue e = finish_.epilogue();
     if (image.shift != 0) e.offset = output_offsets_.data();
     for (Scratch::Thread& own : scratch.threads) {
         by_bits_->reserve(strip, own.rows);
-        own.sums8.reserve(static_cast<std::size_t>(pool_height_ * strip * sum_stride));
-        if (pool_height_ * pool_width_ > 1) own.finished.reserve(static_cast<std::size_t>(pool_height_ * pooled_at_once() * pool_width_ * outputs_));
+        own.sums8.reserve(static_cast<std::size_t>(finish_.pool_height() * strip * sum_stride));
+        own.finished.reserve(static_cast<std::size_t>(finish_.waiting()));
     }
     const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * segments_.segments * raw_length_;
     parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {
@@ -345,8 +284,9 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
         const std::int64_t first_unit = i / strips * per_chunk, first = i % strips * strip, end = std::min(out_width_, first + strip);
         own.rows.next = 0;
         for (std::int64_t unit = first_unit; unit < std::min(units, first_unit + per_chunk); ++unit) {
-            for (std::int64_t r = 0; r < pool_height_; ++r) {
-                by_bits_->sums_of_row(image, unit * pool_height_ + r, first, end, own.rows, own.sums8.data() + r * (end - first) * sum_stride);
+            for (std::int64_t r = 0; r < finish_.pool_height(); ++r) {
+                by_bits_->sums_of_row(image, unit * finish_.pool_height() + r, first, end, own.rows,
+                                      own.sums8.data() + r * (end - first) * sum_stride);
             }
             finish(own.sums8.data(), sum_stride, scale, e, unit, first, end, y, own);
         }
@@ -367,7 +307,7 @@ Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) c
 
 Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const {
     const std::int64_t size = height_ * width_ * channels_, padded_size = padded_height_ * padded_width_ * channels_;
-    const std::int64_t out_size = out_height_ / pool_height_ * (out_width_ / pool_width_) * outputs_;
+    const std::int64_t out_size = out_height_ / finish_.pool_height() * (out_width_ / finish_.pool_width()) * outputs_;
     for (Scratch::Thread& thread : scratch.threads) thread.range = Range();
     const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
     const std::int8_t* weights8 = quantize_ && !by_bits_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
@@ -417,8 +357,7 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
 }
 
 std::size_t ProductLayer::bytes() const {
-    return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() +
-           sizeof(float) * (weights_.size() + bias_.size() + kept_.size() + scale_.size() + shift_.size()) +
+    return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() + sizeof(float) * (weights_.size() + kept_.size()) + finish_.bytes() +
            sizeof(std::int32_t) * (offset_sums_.size() + output_offsets_.size());
 }
 

@@ -8,6 +8,7 @@
 
 #include "bit_convolution.h"
 #include "buffer.h"
+#include "finish.h"
 #include "kernels/kernels.h"
 #include "levels.h"
 #include "program.h"
@@ -77,13 +78,11 @@ class ProductLayer {
     template <class Sum>
     void finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first, std::int64_t end,
                 float* y, Scratch::Thread& own) const;
-    std::int64_t pooled_at_once() const { return (15 + pool_width_) / pool_width_; }  // columns, of 16 positions or more
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
     template <class Weight>
     const Weight* panels(const std::vector<Weight>& kept, Buffer<Weight>& scratch, ThreadPool& pool) const;
     float weight(std::int64_t output, std::int64_t input) const;
-    Epilogue epilogue() const;
     Range range_of(const float* x, std::int64_t n, ThreadPool& pool) const;
 
     const Kernels& kernels_;
@@ -105,19 +104,12 @@ class ProductLayer {
 
     std::unique_ptr<BitConvolution> by_bits_;  // else panels are used
     std::vector<std::uint8_t> bits_;
-    std::vector<float> weights_;  // of float layers
-    std::vector<float> bias_;
+    std::vector<float> weights_;                // of float layers
     std::vector<std::int32_t> offset_sums_;     // 128 * sum of the weights, of each row of them
     std::vector<std::int32_t> output_offsets_;  // the same of each output, over its planes
     std::vector<std::int8_t> kept8_;
     std::vector<float> kept_;
-
-    bool finished_ = false;  // nothing more can be fused
-    Epilogue::Norm norm_ = Epilogue::Norm::none;
-    bool relu_ = false;
-    float eps_ = 0;
-    std::vector<float> scale_, shift_;
-    std::int64_t pool_height_ = 1, pool_width_ = 1;
+    Finish finish_;
 };
 
 }  // namespace onebit

@@ -336,6 +336,7 @@ int main() {
             continue;
         }
         test_kernels(*all[i]);
+        test_counts(*all[i]);
         std::printf("%s equals scalar\n", all[i]->name);
     }
     test_emulated_tiles();
@@ -345,6 +346,7 @@ int main() {
     test_memory_cap();
     test_engine_in_threads();
     test_image_convolutions();
+    test_count_layers();
     test_sequences();
     std::vector<std::uint8_t> bits(9 * 8);
     for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i % 8 < 2 ? pick(0, 255) : i % 8 == 2 ? pick(0, 15) : 0);

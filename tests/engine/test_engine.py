@@ -280,6 +280,38 @@ def test_what_is_no_number_has_its_level_or_spoils_its_row(isa, precision, kind,
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("channels", [32, 64, 70])
+@pytest.mark.parametrize("zero", [False, True])
+def test_signs_behind_a_scale_shift_are_those_of_two_roundings(isa, channels, zero):
+    # Every third number lies where the sum of its channel turns: x * s + t is 0, or the nearest below.
+    image, tensors = convolution((7, 6, channels), channels, 20, [3, 3], [1, 1], [1] * 4, [1, 1], 1, "pm1", False, ())
+    image, tensors = with_planes(image, tensors, None, {"quantizer": "sign"})
+    scale = (rng.standard_normal(channels) * 10.0 ** rng.integers(-12, 12, channels)).astype(np.float32)
+    x = rng.standard_normal((2, 7, 6, channels)).astype(np.float32)
+    shift = -(x[0, 3, 3] * scale)
+    shift[5] = np.float32(-0.0)
+    if zero:
+        # There is no threshold for it, and the scale_shift stays: none of its sums is so near to 0 that one rounding less would turn it.
+        scale[3] = 0
+        x[0, 3, 3] = 1
+    else:
+        x[:, ::2] = np.nextafter(x[0, 3, 3], np.float32(-np.inf))
+        x[:, 1::2] = np.nextafter(x[0, 3, 3], np.float32(np.inf))
+        x[0, :, ::2] = x[0, 3, 3]
+    x[1, 0, :4] = np.array([np.nan, np.inf, -np.inf, 0], np.float32)[:, None]
+    steps = (
+        Step("scale_shift", ("x",), "z", {}, {"scale": "s", "shift": "t"}),
+        Step("bit_conv2d", ("z",), "y", image.steps[0].attributes, image.steps[0].tensors),
+    )
+    program = Program("x", image.input_shape, steps, "y")
+    tensors |= {"s": scale, "t": shift}
+    found, expected = both(program, tensors, x, "int8", isa)
+    assert np.array_equal(found, expected)
+    plan = Engine(program.to_json(), tensors, "int8", 1, isa).plan()
+    assert [line["step"] for line in plan] == (["scale_shift", "bit_conv2d"] if zero else ["scale_shift + bit_conv2d"])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("planes", [[1], [3, 4]])
 def test_the_largest_sums_are_exact(isa, planes):
     # Powers of two, so that a float holds them: 65536 inputs of the level -16384 and of those beside it, which fill 31 bits.

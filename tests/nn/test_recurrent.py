@@ -204,6 +204,12 @@ def test_every_scheme_gives_every_parameter_a_gradient(kind, name):
         assert parameter.grad.abs().sum() > 0, parameter_name
 
 
+def test_learned_scales_start_small_on_normalised_sums_only():
+    for scheme, start in ((BinaryNet(), 0.1), (NormFree(), 1.0)):
+        gain = BinaryLSTM(4, 6, scheme=scheme).layers[0].gain
+        torch.testing.assert_close(gain.detach(), torch.full((24,), start))
+
+
 def test_gradients_are_those_of_the_quantised_weights():
     # The identity stands for the derivative of the bits: what PyTorch's layer gives its weights is what the latents get.
     scheme = BinaryNormalized(MeanThreshold("pm1"), normalize=None, bias="float")

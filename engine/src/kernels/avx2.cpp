@@ -178,6 +178,7 @@ constexpr Kernels table() {
                 .prepared_bytes = tables_of_step,
                 .most_inputs = std::int64_t{1} << 24,
                 .most_rows = any_rows};
+    k.counts[0] = &avx2_counts;
     k.product_int8 = product_int8;
     k.product_float = product_float;
     k.prepare_bits = prepare_bits;

@@ -402,6 +402,8 @@ constexpr Kernels avx512_table() {
                 .prepared_bytes = tables_of_step * 2,
                 .most_inputs = std::int64_t{1} << 24,
                 .most_rows = any_rows};
+    k.counts[0] = &vpopcntdq_counts;
+    k.counts[1] = &avx512_counts;
     k.expand_int8 = expand_int8;
     k.product_int8 = product_int8;
     k.product_float = product_float;

@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "counts.h"
+
 namespace onebit {
 
 // CPU features, asked of the processor and of the operating system.
@@ -19,6 +21,7 @@ enum Feature : std::uint32_t {
     feature_dotprod = 1u << 8,
     feature_amx_tile = 1u << 9,
     feature_amx_int8 = 1u << 10,
+    feature_avx512vpopcntdq = 1u << 11,
 };
 
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
@@ -152,6 +155,9 @@ struct Kernels {
     void (*product_image)(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared,
                           std::ptrdiff_t position_stride, int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out,
                           std::ptrdiff_t out_stride);
+
+    // Products of bits with bits, the best first; null where there is no other. Which one runs, the CPU's features decide.
+    const CountKernels* counts[2];
 
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);

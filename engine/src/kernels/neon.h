@@ -143,6 +143,7 @@ void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
 constexpr Kernels neon_table() {
     Kernels k = shared_kernels<Layout>();
     k.layout = bit_layout;
+    k.counts[0] = &neon_counts;
     k.expand_int8 = expand_int8;
     k.product_float = product_float;
     k.prepare_bits = prepare_bits;

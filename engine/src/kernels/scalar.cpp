@@ -74,6 +74,7 @@ constexpr Kernels table() {
                 .prepared_bytes = Layout::step_inputs,
                 .most_inputs = std::int64_t{1} << 24,
                 .most_rows = 4};
+    k.counts[0] = &scalar_counts;
     k.product_int8 = product<std::uint8_t, std::int8_t, std::int32_t, int8_group>;
     k.product_float = product<float, float, float, 1>;
     k.prepare_bits = prepare_bits;

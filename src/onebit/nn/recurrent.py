@@ -86,7 +86,8 @@ class BinaryRecurrence(nn.Module):
         self.input_norm = nn.GroupNorm(self.gates, outputs, scheme.eps, affine=learned) if self.normalized else None
         self.weight = nn.Parameter(torch.empty(outputs, hidden_size))
         start_latents(self.weight, None, latent_spread)
-        self.gain = nn.Parameter(torch.full((outputs,), START_GAIN)) if learned or scheme.gain else None
+        start = START_GAIN if learned else 1.0
+        self.gain = nn.Parameter(torch.full((outputs,), start)) if learned or scheme.gain else None
         # The sums of an LSTM's halves are added, so that one bias does. A GRU's reset gate stands between those of its candidate.
         own = kind == "gru" and bias and scheme.bias == "float"
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if own else None

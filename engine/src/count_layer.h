@@ -1,0 +1,96 @@
+// A binary layer whose inputs are signs, or levels of few bits: convolution or dense, over rows or an image. Inputs are packed to bits, and bits that
+// differ (or are both set) are counted. What is fused behind it is what other layers fuse.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "buffer.h"
+#include "finish.h"
+#include "kernels/kernels.h"
+#include "levels.h"
+#include "program.h"
+#include "thread_pool.h"
+
+namespace onebit {
+
+// Working memory that all such layers of a program share.
+struct CountScratch {
+    Buffer<std::uint64_t> bits;   // packed and padded inputs
+    Buffer<std::int32_t> totals;  // of the levels of each pixel
+    Buffer<std::int32_t> sums;    // of rows whose outputs are divided between threads
+    struct Thread {
+        Buffer<std::uint8_t> levels;  // of a row of an image
+        Buffer<std::int32_t> sums;
+        Buffer<float> waiting;
+        Range range;
+    };
+    std::vector<Thread> threads;
+
+    std::size_t bytes() const;
+};
+
+class CountLayer {
+  public:
+    // Whether a step can be computed so, and is faster than with bytes. `channels`: of its input.
+    static bool suits(const Step& step, std::int64_t channels, std::int64_t outputs);
+    // Copies the step's tensors.
+    CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
+
+    // Take in a scale_shift that stands before the layer, whose input is then the layer's: false where inputs are no signs, or where no threshold of
+    // each channel says what the signs behind it would be.
+    bool fold(const Step& scale_shift);
+    // Fuse a following step; false where that is not possible. `output` is that step's output shape.
+    bool fuse(const Step& next, const Shape& output);
+    // x to y: an image (`rows` is 1), or rows of a matrix. Returns the range of y.
+    Range run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
+    std::string how() const;
+    std::size_t bytes() const;
+
+  private:
+    // The taps of a kernel that lie in the image at a position: from the first to before the last.
+    struct Taps {
+        std::int64_t first[2], end[2];
+    };
+
+    void lay_out(const std::uint8_t* bits);
+    Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
+    Range run_image(const float* x, float* y, ThreadPool& pool, CountScratch& scratch) const;
+    // Pixels of one row to words, and their totals where they are needed.
+    void pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, CountScratch::Thread& own) const;
+    // Sums of neighbouring positions, of the outputs of some tiles.
+    void multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile, std::int64_t end_tile,
+                  std::int32_t* sums) const;
+    Taps taps(std::int64_t row, std::int64_t column) const;
+    // Sums of a row of an image's positions as they are without its padding, and without what levels of 0 and 1 count of weights of -1.
+    void correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const;
+    std::int64_t tiles() const { return (units_ + count_units - 1) / count_units; }
+    std::int64_t sum_stride() const { return units_ * count_outputs; }
+
+    const Kernels& kernels_;
+    const CountKernels& counts_;
+    bool plus_minus_, signs_, dense_;
+    InputLevels levels_;
+    Window window_;
+    std::int64_t height_ = 1, width_ = 1, channels_, outputs_;
+    std::int64_t out_height_ = 1, out_width_ = 1;
+    std::int64_t padded_height_ = 1, padded_width_ = 1;
+    std::int64_t inner_first_ = 0, inner_end_ = 0;  // columns of the output that padding at the left and right does not reach
+    std::int64_t plane_outputs_;                    // outputs of all planes of weights
+    std::int64_t level_bits_;                       // planes of inputs
+    std::int64_t plane_words_;                      // words of a pixel's plane
+    std::int64_t steps_, units_;
+    Buffer<std::uint64_t> weights_;
+    std::vector<std::int32_t> offsets_;  // of each step, in words
+    std::vector<std::int32_t> base_;     // what counts are added to
+    // Of a scale_shift before the layer: from which number on each channel is a 1, its sign turned first where the scale is negative.
+    std::vector<float> least_;
+    std::vector<std::uint32_t> flips_;
+    // Bits of the weights of the taps above and left of each tap, which gives those of any rectangle of taps: (kernel + 1) * (kernel + 1) rows of
+    // outputs. Only where there is padding that signs would count.
+    std::vector<std::int32_t> ones_;
+    Finish finish_;
+};
+
+}  // namespace onebit

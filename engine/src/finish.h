@@ -1,0 +1,49 @@
+// What becomes of a layer's sums before they are stored: planes added, bias, and the steps that were fused into the layer: normalisation, ReLU,
+// max-pooling.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels/kernels.h"
+#include "levels.h"
+#include "program.h"
+
+namespace onebit {
+
+class Finish {
+  public:
+    // Copies the step's bias.
+    Finish(const Step& step, std::int64_t outputs);
+
+    // Take a following step in; false where that is not possible.
+    bool fuse(const Step& next);
+    // The same of max-pooling whose windows lie side by side; nothing can follow it.
+    bool fuse_pool(const Step& next);
+
+    std::int64_t pool_height() const { return pool_height_; }
+    std::int64_t pool_width() const { return pool_width_; }
+    Epilogue epilogue() const;
+    // Floats that wait to be pooled: working memory of `run`.
+    std::int64_t waiting() const { return pool_height_ * pool_width_ > 1 ? pool_height_ * columns_at_once() * pool_width_ * outputs_ : 0; }
+    // As many rows of sums as are pooled to one, each of `width` positions, to a row of y. Sums are scaled and changed in place. Returns the range of
+    // y.
+    template <class Sum>
+    Range run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const Epilogue& epilogue, float* waiting,
+              float* y) const;
+    std::size_t bytes() const { return sizeof(float) * (bias_.size() + scale_.size() + shift_.size()); }
+
+  private:
+    std::int64_t columns_at_once() const { return (15 + pool_width_) / pool_width_; }  // of windows: 16 positions or more
+
+    std::vector<int> planes_;
+    std::int64_t outputs_;
+    bool finished_ = false;  // nothing more can be fused
+    Epilogue::Norm norm_ = Epilogue::Norm::none;
+    bool relu_ = false;
+    float eps_ = 0;
+    std::vector<float> bias_, scale_, shift_;
+    std::int64_t pool_height_ = 1, pool_width_ = 1;
+};
+
+}  // namespace onebit
