@@ -1,6 +1,6 @@
 """How long converting and packing a model of 100 million parameters takes: `python benchmarks/convert.py`.
 
-Two models: GPT-2 of 124 million parameters, built from its configuration (where `transformers` is installed), and a stack of dense layers of as many. Beside
+Two models: GPT-2 of 124 million parameters, built from its configuration (where `transformers` is installed), and as many in dense layers. Beside
 the times stand those of reading every parameter once and of writing the float32 model as safetensors, in the same run.
 """
 

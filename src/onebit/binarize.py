@@ -233,7 +233,8 @@ def ternary(w: Tensor) -> Codes:
     made = _compute_dtype(w)
     half = scale / 2
     return Codes(
-        straight_through(w, lambda v: (2 * (_wide(v) / scale).round().clamp(-1, 1)).to(made), lambda v: 1 / half), half
+        straight_through(w, lambda v: (_wide(v) / scale).round_().clamp_(-1, 1).mul_(2).to(made), lambda v: 1 / half),
+        half,
     )
 
 
@@ -510,7 +511,10 @@ def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple
         if planes == (1,):
             return (codes > 0)[None], scale
         if planes == (1, 1):
-            return torch.stack([codes >= 0, codes > 0]), scale
+            bits = torch.empty((2, *w.shape), dtype=torch.bool, device=w.device)
+            torch.ge(codes, 0, out=bits[0])
+            torch.gt(codes, 0, out=bits[1])
+            return bits, scale
         # The sum of the weights of the planes whose bit is one, at most 255.
         level = codes.add_(sum(planes)).div_(2).round_().to(torch.uint8)
         return torch.stack([(level // c) % 2 == 1 for c in planes]), scale

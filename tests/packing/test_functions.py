@@ -8,7 +8,9 @@ from torch import nn
 
 import onebit
 from onebit import ImageTask, TextTask
+from onebit._engine import Engine
 from onebit.errors import PackError
+from onebit.fileformat import load_model
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.packing import to_packed_model
 from onebit.packing.trace import trace
@@ -38,13 +40,14 @@ class Calls(nn.Module):
 def check(model, task=TASK):
     torch.manual_seed(0)
     packed = to_packed_model(model.eval(), task)
+    engine = Engine(packed.program.to_json(), packed.tensors, "float32", 1)
     pixels = np.random.default_rng(0).integers(0, 256, (3, *task.image_size, 3), np.uint8)
     x = torch.tensor((pixels / 255 - 0.5) / 0.5, dtype=torch.float32).permute(0, 3, 1, 2).contiguous()
     with torch.no_grad():
         expected = model(x).numpy()
-    y = reference.run(packed.program, packed.tensors, pixels, "float32")
     assert np.isfinite(expected).all()
-    np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    for y in (reference.run(packed.program, packed.tensors, pixels, "float32"), engine.run(pixels)):
+        np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     return packed
 
 
@@ -218,7 +221,7 @@ def words(count):
 
 @pytest.mark.parametrize("scheme", [None, BitNet158(), BinaryWeightNetwork(), XnorNet(), ReActNet()])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
-def test_gpt2(scheme, activation):
+def test_gpt2(scheme, activation, tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.GPT2Config(
@@ -230,12 +233,14 @@ def test_gpt2(scheme, activation):
     with torch.no_grad():
         for p in model.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    packed = to_packed_model(model, words(30))
-    tokens = np.random.default_rng(0).integers(0, 30, (1, 7))
+    onebit.pack(model, tmp_path / "gpt2.onebit", words(30))
+    packed = load_model(tmp_path / "gpt2.onebit")
+    tokens = np.random.default_rng(0).integers(0, 30, 7)
     with torch.no_grad():
-        expected = model(torch.tensor(tokens)).logits.numpy()
-    y = reference.run(packed.program, packed.tensors, tokens, "float32")
-    np.testing.assert_allclose(y, expected, rtol=1e-3, atol=1e-4)
+        expected = model(torch.tensor(tokens[None])).logits[0].numpy()
+    session = onebit.load(tmp_path / "gpt2.onebit", "float32")
+    for y in (reference.run(packed.program, packed.tensors, tokens[None], "float32")[0], session.logits(tokens, True)):
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
     assert not any(name.startswith("lm_head") for name in packed.tensors)  # tied
 
 
