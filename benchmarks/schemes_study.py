@@ -3,8 +3,8 @@
     python benchmarks/schemes_study.py --data cifar-10-images --out runs/schemes [--parallel 2] [--seeds 0 1 2]
 
 Each training is a process of its own (`onebit train ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
-At the end every run is packed, compared with PyTorch (`onebit verify`) and measured in the engine; OUT/study.json, OUT/curves.png and a Markdown table
-are written.
+At the end every run is packed, compared with PyTorch (`onebit verify`) and measured in the engine; OUT/study.json, OUT/curves.png and a Markdown
+table are written.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def verify(out: Path) -> dict[str, float]:
 def table(rows: dict[str, list[dict[str, float]]]) -> str:
     """The study as Markdown: mean over seeds, and the spread where there are several."""
     lines = [
-        "| method | test accuracy, PyTorch | engine int8 | file, bytes | engine, ms/image | answers that differ from PyTorch | training, s | its source's own claim |",
+        "| method | test accuracy, PyTorch | engine int8 | file, bytes | engine, ms/image | answers changed | training, s "
+        "| its source's own claim |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, runs in rows.items():

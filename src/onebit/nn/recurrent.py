@@ -70,6 +70,7 @@ class BinaryRecurrence(nn.Module):
         self.gates = 4 if kind == "lstm" else 3
         self.scheme = scheme
         self.quantizer = quantizer
+        self.output_axis = 0
         self.progress = 0.0
         self.float_weights = False  # training sets it in its first stage, where it has two
         outputs = self.gates * hidden_size

@@ -9,6 +9,7 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from onebit.nn import BinaryRecurrence
 from onebit.nn.bits import binary_layers, normalized_inputs, quantize_inputs
 from onebit.training.callbacks import EpochTable
 
@@ -43,12 +44,12 @@ def weight_gradient(layer: Any) -> float:
 
 
 def input_gradient(layer: Any, x: Tensor) -> float | None:
-    """The share of a layer's inputs whose gradient passes the quantiser; None where they are not quantised.
+    """The share of a layer's inputs whose gradient passes the quantiser; None where they are not quantised, or are a recurrence's own states.
 
     Args:
         x: the layer's input, of which the first examples are looked at.
     """
-    if layer.scheme.activations is None:
+    if layer.scheme.activations is None or isinstance(layer, BinaryRecurrence):
         return None
     image = isinstance(layer, nn.modules.conv._ConvNd)
     x = normalized_inputs(layer, x[:SAMPLED_EXAMPLES].detach(), image).requires_grad_()
