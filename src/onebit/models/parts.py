@@ -59,6 +59,13 @@ def last(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
     return None if hybrid else scheme
 
 
+def logits(scheme: Scheme | None, hybrid: bool, inputs: int, classes: int) -> list[nn.Module]:
+    """A network's last layer; of a network that is not hybrid with the scheme's normalisation behind it, as sums of bits are too large for logits."""
+    kind = last(scheme, hybrid)
+    norm = norm_of(kind, classes, image=False) if kind is not None else nn.Identity()
+    return [dense(kind, inputs, classes), *([] if isinstance(norm, nn.Identity) else [norm])]
+
+
 def check(name: str, **numbers: int | float | tuple[int, ...]) -> None:
     """Raise ValueError where a size is not above 0."""
     for key, value in numbers.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from onebit.models.parts import Network, behind, check, convolution, dense, first, last, stem
+from onebit.models.parts import Network, behind, check, convolution, dense, first, logits, stem
 from onebit.nn import BinarySeparableConv2d
 from onebit.schemes import Scheme
 
@@ -43,7 +43,7 @@ def mlp(
         inputs = width
     return Network(
         nn.Sequential(nn.Flatten()),
-        nn.Sequential(*layers, dense(last(scheme, hybrid), inputs, num_classes)),
+        nn.Sequential(*layers, *logits(scheme, hybrid, inputs, num_classes)),
         logit_scale,
     )
 
@@ -94,7 +94,7 @@ def vgg(
     for width in hidden:
         head += [dense(scheme, features, width), *behind(scheme, width, image=False)]
         features = width
-    head.append(dense(last(scheme, hybrid), features, num_classes))
+    head += logits(scheme, hybrid, features, num_classes)
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)
 
 
@@ -130,7 +130,7 @@ def alexnet(
     head = [
         *[nn.Flatten(), dense(scheme, 36 * d, wide), *behind(scheme, wide, image=False)],
         *[dense(scheme, wide, wide), *behind(scheme, wide, image=False)],
-        dense(last(scheme, hybrid), wide, num_classes),
+        *logits(scheme, hybrid, wide, num_classes),
     ]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)
 
@@ -173,5 +173,5 @@ def mobile_net(
         else:
             layers.append(BinarySeparableConv2d(channels, outputs, stride=step, scheme=scheme))
         channels = outputs
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(last(scheme, hybrid), channels, num_classes)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *logits(scheme, hybrid, channels, num_classes)]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from onebit.models.parts import Network, check, convolution, dense, last, stem
+from onebit.models.parts import Network, check, convolution, logits, stem
 from onebit.nn import nonlinearity_of, norm_of
 from onebit.schemes import Scheme
 
@@ -111,5 +111,5 @@ def resnet(
         for index in range(count):
             layers.append(ResidualBlock(inputs, outputs, 2 if stage and not index else 1, scheme))
             inputs = outputs
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), dense(last(scheme, hybrid), inputs, num_classes)]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *logits(scheme, hybrid, inputs, num_classes)]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)
