@@ -8,7 +8,7 @@ import onebit
 from onebit.models import mobile_net, resnet, vgg
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import reference
-from onebit.schemes import SCHEMES, AbsMax, BinaryNet, BinaryNormalized, DoReFa, NormFree
+from onebit.schemes import SCHEMES, AbsMax, BinaryNormalized, BinaryWeightNetwork, DoReFa, NormFree
 
 TASK = onebit.ImageTask(labels=tuple("abcdefghij"), image_size=(16, 16))
 # Whatever a scheme's inputs are quantised to, a rounding at the border between two levels may fall the other way.
@@ -16,7 +16,7 @@ SCHEMES_TRIED = [
     None,
     *(scheme() for scheme in SCHEMES.values()),
     BinaryNormalized("pm1", normalize="batch"),
-    BinaryNet(activations=AbsMax(16)),
+    BinaryWeightNetwork(activations=AbsMax(16)),
     DoReFa(2, 3),
     DoReFa(1, 1),
     DoReFa(8, 8),

@@ -96,6 +96,9 @@ def test_differences():
     assert difference.changed_share == 0.5
     assert compare(base, base).relative == 0
     assert compare(np.full_like(base, np.nan), base).relative == np.inf
+    one = base.copy()
+    one[0] *= 1.01
+    assert (compare(one, base).beyond, compare(base, base).beyond) == (1, 0)
 
 
 def test_the_plan_tells_what_runs(path):
