@@ -127,6 +127,17 @@ def test_the_model_stays_as_it_is():
     assert all(not m._forward_hooks for m in model.modules())
 
 
+def test_a_layer_that_a_model_calls_twice_keeps_its_values():
+    layer, tied = nn.Linear(4, 4), nn.Linear(4, 4)
+    tied.weight = layer.weight
+    model = nn.Sequential(layer, nn.ReLU(), layer, tied)
+    before, parameters = layer.weight.clone(), list(model.parameters())
+    onebit.summary(model, (4,))
+    assert torch.equal(layer.weight, before)
+    assert tied.weight is layer.weight
+    assert all(p is q for p, q in zip(model.parameters(), parameters, strict=True))
+
+
 def test_forms_of_the_result(monkeypatch, capsys):
     result = onebit.summary(conv_classifier(3, 5, (4,)), (3, 8, 8))
     read = json.loads(result.to_json())
