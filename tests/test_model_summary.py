@@ -168,3 +168,9 @@ def test_a_terminal_gets_colours_where_rich_is_installed(monkeypatch, capsys):
 def test_the_command_names_what_is_no_run(tmp_path, capsys):
     assert main(["summary", str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(3, -9, 9), (2.5,), ("3",)])
+def test_a_size_that_is_none_is_named(size):
+    with pytest.raises(OnebitError, match=r"\[summary\] input_size=.*: use integers from 1 up"):
+        onebit.summary(nn.Linear(3, 2), size)

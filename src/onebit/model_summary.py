@@ -166,7 +166,7 @@ def summary(
         each other folded into one, which a file does where nothing else reads what lies between them.
 
     Raises:
-        OnebitError: the model does not run on such an input.
+        OnebitError: `input_size` is no size, or the model does not run on such an input.
 
     Example:
         >>> print(onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)))
@@ -345,6 +345,8 @@ def _example(
         return [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if size is None:
         return None
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise OnebitError(f"[summary] input_size={size!r}: use integers from 1 up, without the batch")
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return [torch.zeros((1, *size), dtype=dtype or like.dtype, device=like.device)]
 
