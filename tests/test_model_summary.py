@@ -127,6 +127,17 @@ def test_the_model_stays_as_it_is():
     assert all(not m._forward_hooks for m in model.modules())
 
 
+def test_a_layer_that_a_model_calls_twice_keeps_its_values():
+    layer, tied = nn.Linear(4, 4), nn.Linear(4, 4)
+    tied.weight = layer.weight
+    model = nn.Sequential(layer, nn.ReLU(), layer, tied)
+    before, parameters = layer.weight.clone(), list(model.parameters())
+    onebit.summary(model, (4,))
+    assert torch.equal(layer.weight, before)
+    assert tied.weight is layer.weight
+    assert all(p is q for p, q in zip(model.parameters(), parameters, strict=True))
+
+
 def test_forms_of_the_result(monkeypatch, capsys):
     result = onebit.summary(conv_classifier(3, 5, (4,)), (3, 8, 8))
     read = json.loads(result.to_json())
@@ -157,3 +168,9 @@ def test_a_terminal_gets_colours_where_rich_is_installed(monkeypatch, capsys):
 def test_the_command_names_what_is_no_run(tmp_path, capsys):
     assert main(["summary", str(tmp_path)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [(3, -9, 9), (2.5,), ("3",)])
+def test_a_size_that_is_none_is_named(size):
+    with pytest.raises(OnebitError, match=r"\[summary\] input_size=.*: use integers from 1 up"):
+        onebit.summary(nn.Linear(3, 2), size)

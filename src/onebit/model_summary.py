@@ -166,7 +166,7 @@ def summary(
         each other folded into one, which a file does where nothing else reads what lies between them.
 
     Raises:
-        OnebitError: the model does not run on such an input.
+        OnebitError: `input_size` is no size, or the model does not run on such an input.
 
     Example:
         >>> print(onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)))
@@ -345,6 +345,8 @@ def _example(
         return [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if size is None:
         return None
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise OnebitError(f"[summary] input_size={size!r}: use integers from 1 up, without the batch")
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
     return [torch.zeros((1, *size), dtype=dtype or like.dtype, device=like.device)]
 
@@ -358,9 +360,9 @@ def _run(model: nn.Module, layers: list[tuple[str, nn.Module]], inputs: list[Ten
         with torch.no_grad():
             try:
                 # Shapes are all that is asked for, so nothing need be computed.
-                empty = {name: t.to("meta") for name, t in (*model.named_parameters(), *model.named_buffers())}
-                blank = tuple(x.to("meta") for x in inputs)
-                return _watch(lambda: torch.func.functional_call(model, empty, blank), model, layers)
+                empty, blank = _blank(model), tuple(x.to("meta") for x in inputs)
+                # A module with two names would be swapped twice if ties were followed, and would stay without values.
+                return _watch(lambda: torch.func.functional_call(model, empty, blank, tie_weights=False), model, layers)
             except Exception:
                 # Values matter to some models, and some make tensors of their own on another device.
                 return _watch(lambda: model(*inputs), model, layers)
@@ -372,6 +374,16 @@ def _run(model: nn.Module, layers: list[tuple[str, nn.Module]], inputs: list[Ten
     finally:
         for module, state in training.items():
             module.training = state
+
+
+def _blank(model: nn.Module) -> dict[str, Tensor]:
+    """The shapes of all tensors of a model; of a module with several names under one, of a tensor in several modules under each."""
+    blank: dict[str, Tensor] = {}
+    for prefix, module in model.named_modules():
+        parameters = module.named_parameters(prefix, recurse=False, remove_duplicate=False)
+        buffers = module.named_buffers(prefix, recurse=False, remove_duplicate=False)
+        blank |= {name: t.to("meta") for name, t in (*parameters, *buffers)}
+    return blank
 
 
 def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn.Module]]) -> _Run:

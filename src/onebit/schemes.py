@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -95,11 +96,11 @@ class Scheme:
             raise ValueError(f"[{name}] norm={self.norm!r}: use 'batch', 'group' or None")
         if self.nonlinearity not in (None, "relu", "hardtanh", "rprelu"):
             raise ValueError(f"[{name}] nonlinearity={self.nonlinearity!r}: use 'relu', 'hardtanh', 'rprelu' or None")
-        for option in ("eps", "clip_latents", "gradient_clipping"):
+        for option in ("eps", "branch_scale", "clip_latents", "gradient_clipping"):
             value = getattr(self, option)
-            if value is None and option != "eps":
+            if value is None and option in ("clip_latents", "gradient_clipping"):
                 continue
-            if type(value) not in (int, float) or not value > 0:
+            if type(value) not in (int, float) or not 0 < value < math.inf:
                 raise ValueError(f"[{name}] {option}={value!r}: use a number above 0")
         for option in ("input_normalize", "input_shift", "input_scale", "gain"):
             if type(getattr(self, option)) is not bool:

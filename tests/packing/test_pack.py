@@ -9,9 +9,10 @@ from onebit import ImageTask
 from onebit.errors import PackError
 from onebit.fileformat import load_model
 from onebit.models import conv_classifier
-from onebit.nn import BinaryConv2d, BinaryLinear, Normalize
+from onebit.nn import BinaryConv2d, BinaryLinear, Normalize, RPReLU
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import reference
+from onebit.schemes import ReActNet
 
 TASK = ImageTask(tuple("abcde"), (12, 10), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), np.uint8)
@@ -143,3 +144,13 @@ def test_latents_with_nan_are_refused():
         model.features[0].weight[0] = float("nan")
     with pytest.raises(PackError, match=r"features.0.weight hold NaN"):
         to_packed_model(model, TASK)
+
+
+def test_float_layers_in_bfloat16_are_packed():
+    model = train_a_little(nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), BinaryConv2d(8, 8, 3, scheme=ReActNet()), RPReLU(8), nn.GroupNorm(2, 8),
+        nn.PReLU(), nn.Flatten(), nn.LayerNorm(384), nn.Linear(384, 5),
+    )).bfloat16()  # fmt: skip
+    packed = to_packed_model(model, TASK)
+    same = to_packed_model(model.float(), TASK)
+    assert all(np.array_equal(packed.tensors[name], tensor) for name, tensor in same.tensors.items())

@@ -93,6 +93,10 @@ def test_layers_that_are_not_there_are_named():
         Teacher(student, big, ("0=head",))
     with pytest.raises(OnebitError, match="the network has no layer '7'"):
         Teacher(student, big, ("7=1",))
+    with pytest.raises(OnebitError, match="the network has no layer ''"):  # named_modules() calls the whole network so
+        Teacher(student, big, ("=1",))
+    with pytest.raises(OnebitError, match="the teacher has no layer ''"):
+        Teacher(student, big, ("0=",))
     teacher = Teacher(student, big, ("0=3",))
     x = torch.randn(2, 4)
     with pytest.raises(OnebitError, match=r"0=3: \(2, 6\) against the teacher's \(2, 3\)"):

@@ -114,7 +114,11 @@ def _affine(b: Builder, x: Value, scale: Any, shift: Any) -> Value:
     def of_channels(constant: Any, empty: float) -> Any:
         if constant is None:
             return np.full(channels, empty, np.float32)
-        values = constant.detach().cpu().numpy() if isinstance(constant, Tensor) else np.asarray(constant, np.float32)
+        values = (
+            constant.detach().float().cpu().numpy()
+            if isinstance(constant, Tensor)
+            else np.asarray(constant, np.float32)
+        )
         # Images have their channels on the axis before height and width here, rows have them last.
         image = len(b.shape(x.name)) == 3
         if values.size not in (1, channels) or (values.size > 1 and values.shape[-3 if image else -1 :][0] != channels):

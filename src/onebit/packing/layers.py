@@ -90,7 +90,7 @@ def binary_parts(b: Builder, name: str, layer: Dense, x: str, parts: list[slice]
         attributes = _conv_attributes(b, layer) if isinstance(layer, BinaryConv2d) else {}
         factor = b.step("mean_magnitude", [x], {key: attributes[key] for key in window})
     if layer.threshold is not None:
-        shift = -layer.threshold.detach().cpu().numpy()
+        shift = -layer.threshold.detach().float().cpu().numpy()
         x = b.scale_shift(x, np.ones_like(shift), shift, f"{name}.threshold", "learned thresholds")
     if layer.normalize is not None and len(parts) > 1:
         raise b.fail(
@@ -106,7 +106,11 @@ def binary_parts(b: Builder, name: str, layer: Dense, x: str, parts: list[slice]
         own = f"{name}.{number}" if len(parts) > 1 else name
         y = _product(b, own, layer, x, planes[:, part], part)
         multiplier = factors if factors is None else np.broadcast_to(factors, (outputs,))[part]
-        bias = layer.bias.detach().cpu().numpy()[part] if layer.bias is not None and scheme.bias == "float" else None
+        bias = (
+            layer.bias.detach().float().cpu().numpy()[part]
+            if layer.bias is not None and scheme.bias == "float"
+            else None
+        )
         if factor is None:
             y = _scaled(b, own, y, multiplier, bias)
         else:
@@ -324,7 +328,7 @@ def embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token"
     y = sums[0]
     for other in sums[1:]:
         y = b.step("add", [y, other])
-    bias = layer.bias.detach().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
+    bias = layer.bias.detach().float().cpu().numpy() if layer.bias is not None and scheme.bias == "float" else None
     y = _scaled(b, name, y, _with_gain(scale, layer.gain), bias)
     return y if layer.normalize is None else _normalize(b, f"{name}.normalize", layer.normalize, y)
 
@@ -335,8 +339,8 @@ def _layer_norm(b: Builder, name: str, layer: nn.LayerNorm, x: str) -> str:
     y = b.step("normalize", [x], {"over": "channel", "eps": layer.eps})
     if layer.weight is None:
         return y
-    weight = layer.weight.detach().cpu().numpy()
-    shift = np.zeros_like(weight) if layer.bias is None else layer.bias.detach().cpu().numpy()
+    weight = layer.weight.detach().float().cpu().numpy()
+    shift = np.zeros_like(weight) if layer.bias is None else layer.bias.detach().float().cpu().numpy()
     return b.scale_shift(y, weight, shift, name, "learned scale and shift of a layer normalisation")
 
 
@@ -410,19 +414,21 @@ def _group_norm(b: Builder, name: str, layer: nn.GroupNorm, x: str) -> str:
     if layer.weight is None:
         return y
     reason = "learned scale and shift of a group normalisation"
-    return b.scale_shift(y, layer.weight.detach().cpu().numpy(), layer.bias.detach().cpu().numpy(), name, reason)
+    return b.scale_shift(
+        y, layer.weight.detach().float().cpu().numpy(), layer.bias.detach().float().cpu().numpy(), name, reason
+    )
 
 
 def _prelu(b: Builder, name: str, layer: nn.PReLU, x: str) -> str:
-    slope = np.broadcast_to(layer.weight.detach().cpu().numpy(), (b.shape(x)[-1],))
+    slope = np.broadcast_to(layer.weight.detach().float().cpu().numpy(), (b.shape(x)[-1],))
     return b.step("prelu", [x], slope=b.float_tensor(f"{name}.slope", slope, "learned slopes"))
 
 
 def _rprelu(b: Builder, name: str, layer: RPReLU, x: str) -> str:
     ones, reason = np.ones(layer.slope.numel(), np.float32), "learned shifts"
-    y = b.scale_shift(x, ones, -layer.shift_in.detach().cpu().numpy(), f"{name}.in", reason)
+    y = b.scale_shift(x, ones, -layer.shift_in.detach().float().cpu().numpy(), f"{name}.in", reason)
     y = b.step("prelu", [y], slope=b.float_tensor(f"{name}.slope", layer.slope, "learned slopes"))
-    return b.scale_shift(y, ones, layer.shift_out.detach().cpu().numpy(), f"{name}.out", reason)
+    return b.scale_shift(y, ones, layer.shift_out.detach().float().cpu().numpy(), f"{name}.out", reason)
 
 
 def _clip(b: Builder, name: str, layer: nn.Hardtanh, x: str) -> str:

@@ -185,7 +185,7 @@ class Builder:
 
     def float_tensor(self, name: str, values: Tensor | NDArray[Any], reason: str) -> str:
         """Store a tensor as float32; returns its name. A parameter that is stored already is not stored twice."""
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+        array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else values
         if not np.isfinite(array).all():
             raise self.fail(f"{name} holds NaN or infinity: train again, or pack an earlier checkpoint")
         array = np.ascontiguousarray(array, dtype=np.float32)

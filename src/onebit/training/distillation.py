@@ -107,9 +107,9 @@ class Teacher:
 
 def _keep(model: nn.Module, name: str, kept: dict[str, Tensor], whose: str) -> None:
     """Keep what a layer gives: of the student while it is training, of the teacher, which is not, always."""
-    layers = dict(model.named_modules())
+    layers = {key: layer for key, layer in model.named_modules() if key}  # the network itself is no layer of it
     if name not in layers:
-        close = difflib.get_close_matches(name, layers, 3) or list(layers)[1:4]
+        close = difflib.get_close_matches(name, layers, 3) or list(layers)[:3]
         raise OnebitError(
             f"[distill_features] the {whose} has no layer {name!r}: use names such as {', '.join(close)}, or ours=theirs"
         )
