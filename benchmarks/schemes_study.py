@@ -146,7 +146,10 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {}
     for name, _, out in jobs:
         if (out / "result.json").exists():
-            rows.setdefault(name, []).append(measure(out, arguments.data) | verify(out))
+            measured = out.with_suffix(".json")
+            if not measured.exists():
+                measured.write_text(json.dumps(measure(out, arguments.data) | verify(out)))
+            rows.setdefault(name, []).append(json.loads(measured.read_text()))
             (arguments.out / "study.json").write_text(json.dumps(rows, indent=1))
     print(table(rows))
     draw(arguments.out, arguments.seeds)
