@@ -51,7 +51,7 @@ VARIANTS: dict[str, tuple[str | None, str]] = {
     "BitNet": ("BitNet", "language models only"),
     "BitNet158": ("BitNet158", "language models only"),
 }
-COLOURS = [f"C{i}" for i in range(10)] + ["black", "tab:gray", "gold", "navy"]
+COLOURS = [f"C{i}" for i in range(10)] + ["black", "darkgreen", "gold", "navy"]
 VERIFIED_IMAGES = 1000
 
 
