@@ -40,6 +40,7 @@ GRADIENTS = [IDENTITY, CLIPPED, Clipped(0.5), Polynomial(), Swish(), Tanh()]
 QUANTIZERS = [
     MeanThreshold("01"),
     MeanThreshold("pm1"),
+    MeanThreshold("01", per="output"),
     Sign(),
     Sign(stochastic=True),
     ScaledSign("output", share=True),
@@ -114,9 +115,23 @@ def test_autocast_gives_exact_bfloat16_and_float32_gradients():
     assert latent.grad.dtype == torch.float32
 
 
-def test_unknown_values_are_named():
+@pytest.mark.parametrize(("shape", "axis"), [((5, 7), 0), ((5, 7), 1), ((4, 3, 2, 2), 0), ((4, 3, 2, 2), 1)])
+def test_each_output_has_its_own_mean_where_it_is_asked_for(shape, axis):
+    latent = np.random.default_rng(0).normal(size=shape) + np.arange(shape[axis]).reshape(
+        [-1 if a == axis else 1 for a in range(len(shape))]
+    )
+    mean = latent.mean(tuple(a for a in range(len(shape)) if a != axis), keepdims=True)
+    assert np.array_equal(threshold_bits(torch.tensor(latent), axis).numpy(), latent > mean)
+    codes = MeanThreshold("pm1", per="output")(torch.tensor(latent), axis).codes
+    assert np.array_equal(codes.numpy(), np.where(latent > mean, 1, -1))
+    assert not torch.equal(codes, MeanThreshold("pm1")(torch.tensor(latent), axis).codes)
+
+
+def test_unknown_options_are_named():
     with pytest.raises(ValueError, match=r"values='0/1': use '01' or 'pm1'"):
         binarize(torch.zeros(2), "0/1")
+    with pytest.raises(ValueError, match=r"\[MeanThreshold\] per='row': use 'layer' or 'output'"):
+        MeanThreshold(per="row")
 
 
 @settings(max_examples=40, deadline=None)

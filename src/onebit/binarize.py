@@ -35,7 +35,7 @@ class Codes(NamedTuple):
     scale: Tensor | None = None
 
 
-def threshold_bits(latent: Tensor) -> Tensor:
+def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
     r"""The bits of a latent tensor: which of its elements lie above the tensor's mean.
 
     .. math:: b_i = [p_i > \operatorname{mean}(p)]
@@ -43,6 +43,7 @@ def threshold_bits(latent: Tensor) -> Tensor:
     Args:
         latent: a floating tensor of any shape. Where all elements are equal none lies above the mean: all bits are 0. One NaN makes the mean NaN: all
             bits are 0.
+        axis: of the outputs, each of which is then compared with its own mean; None: one mean for the whole tensor.
 
     Returns:
         A bool tensor of the same shape.
@@ -52,7 +53,9 @@ def threshold_bits(latent: Tensor) -> Tensor:
         tensor([False, False,  True])
     """
     wide = _wide(latent)
-    return wide > wide.mean()
+    if axis is None:
+        return wide > wide.mean()
+    return wide > wide.mean([a for a in range(wide.dim()) if a != axis], keepdim=True)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -78,7 +81,9 @@ def _compute_dtype(x: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device)
 
 
-def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None) -> Tensor:
+def binarize(
+    latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None, axis: int | None = None
+) -> Tensor:
     r"""The binary form of a latent tensor, with the identity as its straight-through gradient.
 
     .. math:: p_b = [p > \operatorname{mean}(p)] \text{ ("01")}, \qquad p_b = 2 [p > \operatorname{mean}(p)] - 1 \text{ ("pm1")},
@@ -88,6 +93,7 @@ def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = 
         latent: floating tensor of any shape.
         values: how a bit reads, ``"01"`` as 0 or 1 (the paper), ``"pm1"`` as -1 or +1.
         dtype: of the result; default the latent's, or autocast's lower precision where that is on (both readings are exact in it).
+        axis: of the outputs, each of which is then compared with its own mean; None (the paper): one mean for the whole tensor.
 
     Returns:
         A tensor of the latent's shape.
@@ -105,8 +111,8 @@ def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = 
         raise ValueError(f"[binarize] values={values!r}: use '01' or 'pm1'")
     made = _compute_dtype(latent) if dtype is None else dtype
     if values == "01":
-        return straight_through(latent, lambda p: threshold_bits(p).to(made), IDENTITY)
-    return straight_through(latent, lambda p: _signs(threshold_bits(p), made), IDENTITY)
+        return straight_through(latent, lambda p: threshold_bits(p, axis).to(made), IDENTITY)
+    return straight_through(latent, lambda p: _signs(threshold_bits(p, axis), made), IDENTITY)
 
 
 def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tensor:
@@ -352,17 +358,25 @@ def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0, pr
 
 @dataclass(frozen=True)
 class MeanThreshold:
-    """`binarize` as a quantiser of weights."""
+    """`binarize` as a quantiser of weights.
+
+    Args:
+        values: how a bit reads.
+        per: ``"layer"`` (the paper): one mean for the whole tensor; ``"output"``: one for the weights of each output.
+    """
 
     values: Values = "01"
+    per: Per = "layer"
     planes: ClassVar[tuple[int, ...]] = (1,)
 
     def __post_init__(self) -> None:
         if self.values not in VALUES:
             raise ValueError(f"[MeanThreshold] values={self.values!r}: use '01' or 'pm1'")
+        if self.per not in ("layer", "output"):
+            raise ValueError(f"[MeanThreshold] per={self.per!r}: use 'layer' or 'output'")
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return Codes(binarize(w, self.values))
+        return Codes(binarize(w, self.values, axis=axis if self.per == "output" else None))
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,18 @@ def build(binary=True, values="01", seed=0, **options):
     return model, traced.program, traced.tensors
 
 
-@pytest.fixture(scope="module", params=[(True, "01"), (True, "pm1"), (False, "01")], ids=["01", "pm1", "float"])
+NETWORKS = {
+    "01": {},
+    "pm1": {"values": "pm1"},
+    "pre-norm": {"pre_norm": True},
+    "float": {"binary": False},
+    "float pre-norm": {"binary": False, "pre_norm": True},
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS.values(), ids=NETWORKS)
 def network(request):
-    return build(*request.param, residual_scale=0.35, logit_scale=3.0, embedding_widening=3)
+    return build(**request.param, residual_scale=0.35, logit_scale=3.0, embedding_widening=3)
 
 
 def tokens(count, seed=0):

@@ -38,9 +38,10 @@ def test_the_future_never_reaches_the_past(binary):
     assert not torch.allclose(before[:, 7:], after[:, 7:])
 
 
+@pytest.mark.parametrize("pre_norm", [True, False])
 @pytest.mark.parametrize("binary", [True, False])
-def test_extending_equals_the_whole(binary):
-    model = language_decoder(SMALL, binary=binary).eval()
+def test_extending_equals_the_whole(binary, pre_norm):
+    model = language_decoder(SMALL, binary=binary, pre_norm=pre_norm).eval()
     tokens = torch.randint(0, 40, (2, 12))
     caches = model.caches()
     ends = [(0, 5), (5, 6), (6, 12)]

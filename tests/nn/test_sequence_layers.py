@@ -94,6 +94,14 @@ def test_block_follows_its_formula():
     assert all(isinstance(m, BinaryLinear) for m in block.modules() if isinstance(m, torch.nn.Linear))
 
 
+def test_a_pre_norm_block_leaves_the_sum_as_it_is():
+    block = scatter(BinaryTransformerBlock(8, 2, residual_scale=0.35, pre_norm=True))
+    x = torch.randn(2, 5, 8)
+    y = x + 0.35 * block.attention(standardised(x))
+    hidden = torch.nn.functional.gelu(block.expand(standardised(y)))
+    torch.testing.assert_close(block(x), y + 0.35 * block.contract(hidden), rtol=1e-4, atol=1e-4)
+
+
 def test_the_future_never_reaches_the_past():
     # A normalisation over time, or a mask that does not mask, would fail here.
     block = scatter(BinaryTransformerBlock(8, 2))

@@ -68,6 +68,9 @@ def test_flags_are_read_as_their_key_wants_them(text, key, value):
         ("widths", [], "use numbers from 1 up"),
         ("validation_share", 1, "0 or more, below 1"),
         ("batch_norm", True, "binary=false"),
+        ("threshold", "row", "needs 'layer' or 'output'"),
+        ("latent_clip", 0, "use a number above 0"),
+        ("latent_spread", -1, "use a number above 0"),
         ("binary", "maybe", "needs true or false"),
     ],
 )
@@ -91,6 +94,13 @@ def test_wrong_keys_and_values_are_named(key, value, message):
 def test_wrong_keys_of_recurrent_language_models_are_named(values, message):
     with pytest.raises(RecipeError, match=message):
         TextRecipe().override(values, "here")
+
+
+@pytest.mark.parametrize("key", ["threshold", "latent_spread", "latent_clip"])
+def test_latents_of_the_literatures_networks_are_their_schemes(key):
+    value = "output" if key == "threshold" else 0.5
+    with pytest.raises(RecipeError, match=f"{key}={value!r}: use it with model=classifier"):
+        ImageRecipe().override({"model": "vgg", key: value})
 
 
 def test_layers_of_several_sizes_are_refused():

@@ -50,6 +50,25 @@ def state(run):
     return {key: value.clone() for key, value in run.model.state_dict().items()}
 
 
+def test_options_of_latents_reach_the_network(recipe, tmp_path):
+    keys = {
+        "threshold": "output", "latent_clip": 0.02, "pre_norm": True, "embedding_rate": 3.0, "epochs": 1, "learning_rate": 0.01,
+    }  # fmt: skip
+    run = train(recipe.override(keys), tmp_path / "run", progress=False)
+    latents = dict(run.model.named_parameters())
+    assert max(p.detach().abs().max() for p in latents.values()) == pytest.approx(0.02)
+    layer = run.model.blocks[0].expand
+    assert torch.equal(layer.bits().weight, layer.weight > layer.weight.mean(1, keepdim=True))
+    assert run.model.head_norm is not None
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    groups = content["optimizer_states"][0]["param_groups"]
+    # A table and a bias each of tokens and positions.
+    assert [(group["initial_lr"], len(group["params"])) for group in groups] == [
+        (0.01, len(latents) - 4),
+        (pytest.approx(0.03), 4),
+    ]
+
+
 def test_it_learns(trained):
     rows = trained.curves()
     assert rows[-1]["val_loss"] < 0.6 * rows[0]["train_loss"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from onebit.binarize import Values
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.normalize import Over
+from onebit.schemes import Scheme
 
 # Blocks of two convolutions each, then the dense layers before the last. The paper lists the second, but the parameters
 # that it counts, 5,132,165 at 3x3 and 13,505,925 at 5x5, are those of the first to the last one, so that is what was trained.
@@ -48,6 +50,8 @@ def conv_classifier(
     batch_norm: bool = False,
     hidden: Sequence[int] | None = None,
     logit_scale: float | None = None,
+    latent_spread: float = 1.0,
+    scheme: Scheme | None = None,
 ) -> ConvClassifier:
     """The paper's classifier of images: blocks of two 'same' convolutions with ReLU and a 2x2 max-pool (none after the last block),
     the mean over all positions, then dense layers.
@@ -63,6 +67,8 @@ def conv_classifier(
         batch_norm: float twin only: a batch normalisation with learned scale and shift after every layer but the last.
         hidden: widths of the dense layers before the last; default those of the named network, or the last block's width and its half.
         logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence.
+        latent_spread: of the initial latents, as a multiple of Glorot's; see `BinaryLinear`. Binary only.
+        scheme: of the binary layers, in the place of `values` and `normalize`, such as ``BinaryNormalized(clip_latents=1.0)``.
 
     Shape:
         (batch, in_channels, height, width), float, to logits (batch, num_classes).
@@ -99,21 +105,24 @@ def conv_classifier(
             "[conv_classifier] batch_norm=True is for the float twin: use normalize='batch' in a binary network"
         )
 
+    binary_options: dict[str, Any] = {
+        "values": values,
+        "normalize": normalize,
+        "latent_spread": latent_spread,
+        "scheme": scheme,
+    }
+
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         if binary:
             return [
-                BinaryConv2d(inputs, outputs, kernel_size, padding="same", values=values, normalize=normalize),
+                BinaryConv2d(inputs, outputs, kernel_size, padding="same", **binary_options),
                 nn.ReLU(),
             ]
         norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
         return [_glorot(nn.Conv2d(inputs, outputs, kernel_size, padding="same")), *norm, nn.ReLU()]
 
     def linear(inputs: int, outputs: int) -> nn.Module:
-        return (
-            BinaryLinear(inputs, outputs, values=values, normalize=normalize)
-            if binary
-            else _glorot(nn.Linear(inputs, outputs))
-        )
+        return BinaryLinear(inputs, outputs, **binary_options) if binary else _glorot(nn.Linear(inputs, outputs))
 
     features: list[nn.Module] = []
     channels = in_channels

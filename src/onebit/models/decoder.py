@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from onebit.binarize import Values
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
+from onebit.schemes import Scheme
 
 # The paper's two (30,522 WordPiece tokens of BERT), and two that a pair of cores can train.
 NAMED_SIZES: dict[str, dict[str, Any]] = {
@@ -31,12 +32,14 @@ class LanguageDecoder(nn.Module):
         blocks: nn.ModuleList,
         head: nn.Sequential,
         logit_scale: float | None = None,
+        head_norm: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.project = project
         self.norm = norm
         self.blocks = blocks
+        self.head_norm = head_norm
         self.head = head
         self.logit_scale = logit_scale
 
@@ -64,7 +67,7 @@ class LanguageDecoder(nn.Module):
         return self._logits(x[:, -1])
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(x if self.head_norm is None else self.head_norm(x))
         return logits if self.logit_scale is None else logits * self.logit_scale
 
 
@@ -78,6 +81,8 @@ def language_decoder(
     head_widening: int = 1,
     latent_spread: float = 1.0,
     embedding_spread: float = 1.0,
+    pre_norm: bool = False,
+    scheme: Scheme | None = None,
 ) -> LanguageDecoder:
     """The paper's language decoder: token and position embedding, transformer blocks (post-norm, causal), dense layers to the logits.
 
@@ -94,6 +99,8 @@ def language_decoder(
         head_widening: makes the dense layers before the last so many times as wide.
         latent_spread, embedding_spread: of the initial latents of dense layers and embeddings, as multiples of Glorot's. The layer before the
             logits keeps `latent_spread` too. Binary only.
+        pre_norm: normalises in front of each branch rather than behind each sum, and once in front of the head; see `TransformerBlock`.
+        scheme: of the binary layers, in the place of `values`, such as ``BinaryNormalized(clip_latents=1.0)``.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
@@ -116,7 +123,7 @@ def language_decoder(
 
     def linear(inputs: int, outputs: int) -> nn.Module:
         if binary:
-            return BinaryLinear(inputs, outputs, values=values, latent_spread=latent_spread)
+            return BinaryLinear(inputs, outputs, values=values, latent_spread=latent_spread, scheme=scheme)
         layer = nn.Linear(inputs, outputs)
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -124,7 +131,7 @@ def language_decoder(
 
     def table(rows: int, width: int) -> nn.Module:
         if binary:
-            return BinaryEmbedding(rows, width, values=values, latent_spread=embedding_spread)
+            return BinaryEmbedding(rows, width, values=values, latent_spread=embedding_spread, scheme=scheme)
         layer = nn.Embedding(rows, width)
         # Small enough that the layers behind it matter from the first step on; as in GPT-2.
         nn.init.normal_(layer.weight, std=0.02)
@@ -142,11 +149,12 @@ def language_decoder(
         project=linear(embedded, features) if embedding_widening > 1 else nn.Identity(),
         norm=norm(features),
         blocks=nn.ModuleList(
-            TransformerBlock(features, sizes["heads"], 2 * features, linear, norm, residual_scale)
+            TransformerBlock(features, sizes["heads"], 2 * features, linear, norm, residual_scale, pre_norm)
             for _ in range(sizes["blocks"])
         ),
         head=nn.Sequential(*head, linear(width, vocabulary)),
         logit_scale=logit_scale if binary else None,
+        head_norm=norm(features) if pre_norm else None,
     )
 
 

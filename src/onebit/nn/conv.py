@@ -66,12 +66,13 @@ class BinaryConv2d(nn.Conv2d):
         normalize: ``"channel"``, ``"example"``, ``"batch"`` or None; see `Normalize`. With {0,1} values "example" hardly learns.
         eps: of the normalisation.
         scheme: another method of the literature, from `onebit.schemes`; it says then what a bit reads as and what is normalised.
+        latent_spread: of the initial weight latents, as a multiple of Glorot's; see `BinaryLinear`.
 
     Shape:
         (batch, in_channels, height, width) to (batch, out_channels, height', width').
 
     Raises:
-        ValueError: an option is unknown, or the groups do not divide the channels.
+        ValueError: an option is unknown or out of range, or the groups do not divide the channels.
 
     Example:
         >>> BinaryConv2d(3, 64, 3, padding="same")(torch.randn(8, 3, 32, 32)).shape
@@ -99,14 +100,16 @@ class BinaryConv2d(nn.Conv2d):
         normalize: Over | None = "channel",
         eps: float = 1e-5,
         scheme: Scheme | None = None,
+        latent_spread: float = 1.0,
     ) -> None:
-        chosen = choose_scheme("BinaryConv2d", scheme, values, normalize, eps)
+        chosen = choose_scheme("BinaryConv2d", scheme, values, normalize, eps, latent_spread)
         check_groups("BinaryConv2d", in_channels, out_channels, groups, chosen)
+        self.latent_spread = latent_spread  # before the base class starts the latents
         super().__init__(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias)
         set_up(self, chosen, in_channels, out_channels)
 
     def reset_parameters(self) -> None:
-        start_latents(self.weight, self.bias, 1.0)
+        start_latents(self.weight, self.bias, self.latent_spread)
 
     def bits(self) -> Bits:
         """The bits of the weight ([planes,] out, in / groups, height, width) and of the bias (out), as bool tensors."""

@@ -150,12 +150,26 @@ class Classifier(lightning.LightningModule):
         kind = torch.optim.AdamW if isinstance(recipe, TextRecipe) else torch.optim.Adam
         bits, rest = bits_and_rest(self.model) if recipe.optimizer == "bop" else ([], list(self.parameters()))
         # Bits alone leave nothing to Adam, which refuses an empty list.
-        adam = [kind(rest, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)] if rest else []
+        options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+        adam = [kind(self._groups(rest), **options)] if rest else []
         optimizer: torch.optim.Optimizer = (
             Together([*adam, Bop(bits, recipe.bop_gamma, recipe.bop_threshold)]) if bits else adam[0]
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
+        """The parameters, those of embeddings with a learning rate of their own where the recipe gives them one."""
+        rate = self.recipe.embedding_rate if isinstance(self.recipe, TextRecipe) else 1.0
+        if rate == 1:
+            return [{"params": parameters}]
+        tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
+        own = {id(p) for table in tables for p in table.parameters()}
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if id(p) not in own]},
+            {"params": [p for p in parameters if id(p) in own], "lr": rate * self.recipe.learning_rate},
+        ]
+        return [group for group in groups if group["params"]]
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.

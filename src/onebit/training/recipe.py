@@ -27,6 +27,9 @@ class Recipe:
         data: what to train on; see `ImageRecipe` and `TextRecipe`.
         binary: false trains the float twin.
         values: "01" or "pm1", how a bit reads.
+        threshold: layer (the paper) or output, whose latents' mean a bit is compared with.
+        latent_spread: of the initial latents, as a multiple of Glorot's.
+        latent_clip: training keeps latents within plus and minus this; null lets them grow. With the scheme BinaryNormalized; others have their own.
         logit_scale: a constant that multiplies the logits of a binary network; null for none.
         epochs: how often each training image is seen; of text, how many stretches of epoch_steps.
         batch_size: images or texts in a step.
@@ -54,6 +57,9 @@ class Recipe:
     data: str = ""
     binary: bool = True
     values: Literal["01", "pm1"] = "01"
+    threshold: Literal["layer", "output"] = "layer"
+    latent_spread: float = 1.0
+    latent_clip: float | None = None
     logit_scale: float | None = None
     epochs: int = 10
     batch_size: int = 64
@@ -83,7 +89,7 @@ class Recipe:
         self._at_least(1, "threads", "decay")
         self._at_least(0, "weight_decay", "warmup", "seed", "pull", "bop_threshold")
         self._at_least(0, "first_stage_epochs", "distill_feature_weight")
-        self._above_zero("learning_rate", "logit_scale", "distill_temperature")
+        self._above_zero("learning_rate", "logit_scale", "distill_temperature", "latent_spread", "latent_clip")
         _require(0 < self.bop_gamma <= 1, "bop_gamma", self.bop_gamma, "a number above 0, at most 1")
         _require(0 <= self.distill_weight <= 1, "distill_weight", self.distill_weight, "a number from 0 to 1")
         for key in ("optimizer", "pull", "first_stage_epochs"):
@@ -190,6 +196,9 @@ class ImageRecipe(Recipe):
         fits = self.model not in CELLS or self.hidden is None or len(set(self.hidden)) == 1
         _require(fits, "hidden", self.hidden, "layers of one size with a recurrent network")
         _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
+        for key in ("threshold", "latent_spread", "latent_clip"):
+            fits = self.model == "classifier" or getattr(self, key) == getattr(Recipe, key)
+            _require(fits, key, getattr(self, key), "it with model=classifier: other networks have it of their scheme")
         if isinstance(self.widths, str):
             known = self.widths in ("counted", "listed")
             _require(known, "widths", self.widths, "counted, listed or a list of channels")
@@ -221,7 +230,8 @@ class TextRecipe(Recipe):
         context, blocks, features, heads, head: of the network, where they differ from the size's; see there. A recurrent network has as many
             layers as blocks, no heads, and no dense layers before the last unless head names them.
         hidden: size of the state of a recurrent network; null: features.
-        residual_scale, embedding_widening, head_widening, latent_spread, embedding_spread: of the network; see there.
+        residual_scale, embedding_widening, head_widening, embedding_spread, pre_norm: of the network; see there.
+        embedding_rate: the learning rate of embeddings, as a multiple of the others'.
         scheme: of a recurrent network; see `onebit.schemes`.
         hybrid: a recurrent network keeps its embedding and its last layer float.
         binary_hidden: the hidden state of a recurrent network is one bit in its recurrent product.
@@ -248,8 +258,9 @@ class TextRecipe(Recipe):
     residual_scale: float = 1.0
     embedding_widening: int = 1
     head_widening: int = 1
-    latent_spread: float = 1.0
     embedding_spread: float = 1.0
+    embedding_rate: float = 1.0
+    pre_norm: bool = False
     scheme: str = "BinaryNormalized"
     hybrid: bool = False
     binary_hidden: bool = False
@@ -262,7 +273,7 @@ class TextRecipe(Recipe):
         super().__post_init__()
         self._at_least(1, "context", "blocks", "features", "heads", "head", "embedding_widening", "head_widening")
         self._at_least(1, "epoch_steps", "accumulate", "validation_tokens", "hidden")
-        self._above_zero("residual_scale", "latent_spread", "embedding_spread", "clip")
+        self._above_zero("residual_scale", "embedding_spread", "embedding_rate", "clip")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "a number above 0, below 1")
         if isinstance(self.vocabulary, int):
             _require(self.vocabulary >= 259, "vocabulary", self.vocabulary, "259 or more, or a vocab.txt")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from onebit.binarize import MeanThreshold
 from onebit.errors import OnebitError, RecipeError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
@@ -26,6 +27,7 @@ from onebit.models import (
     sequence_classifier,
     vgg,
 )
+from onebit.normalize import Over
 from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
@@ -68,13 +70,14 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         return language_decoder(
             {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)},
             binary=recipe.binary,
-            values=recipe.values,
+            scheme=_own_scheme(recipe),
             residual_scale=recipe.residual_scale,
             logit_scale=recipe.logit_scale,
             embedding_widening=recipe.embedding_widening,
             head_widening=recipe.head_widening,
             latent_spread=recipe.latent_spread,
             embedding_spread=recipe.embedding_spread,
+            pre_norm=recipe.pre_norm,
         )
     if not isinstance(recipe, ImageRecipe) or not isinstance(task, ImageTask):
         raise OnebitError("[run] its recipe and its task are of different kinds: the folder is damaged")
@@ -86,19 +89,25 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         widths=recipe.widths,
         binary=recipe.binary,
         in_channels=recipe.channels,
-        values=recipe.values,
-        normalize=recipe.normalize,
         batch_norm=recipe.batch_norm,
         hidden=recipe.hidden,
         logit_scale=recipe.logit_scale,
+        latent_spread=recipe.latent_spread,
+        scheme=_own_scheme(recipe, recipe.normalize),
     )
+
+
+def _own_scheme(recipe: Recipe, normalize: Over | None = "channel") -> BinaryNormalized:
+    """The paper's method with a recipe's options."""
+    weights = MeanThreshold(recipe.values, recipe.threshold)
+    return BinaryNormalized(weights, normalize=normalize, clip_latents=recipe.latent_clip)
 
 
 def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
     scheme = None
     if recipe.binary:
         own = recipe.scheme == "BinaryNormalized"
-        scheme = BinaryNormalized(recipe.values) if own else parse_scheme(recipe.scheme)
+        scheme = _own_scheme(recipe) if own else parse_scheme(recipe.scheme)
     sizes = decoder_sizes_of(recipe)
     features = sizes["features"]
     try:
