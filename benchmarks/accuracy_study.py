@@ -1,0 +1,178 @@
+"""What closes the gap to float networks: one factor at a time from the paper's recipe, then the best together, three seeds each.
+
+    python benchmarks/accuracy_study.py images --data cifar-10-images --out runs/accuracy
+    python benchmarks/accuracy_study.py text --data books-train.txt --validation books-valid.txt --out runs/accuracy
+
+The rows are those of src/onebit/recipes/studies/NAME.yaml: keys over one recipe. Each training is a process of its own (`onebit train ...`, one
+thread) and logs to OUT/NAME/ROW-seedN.log; started again, the study skips or resumes it. OUT/NAME.json, OUT/NAME.png and a Markdown table are
+written of all runs that have ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import statistics
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from measure import mean_and_spread, train_run
+
+# What a row is judged by: the key of its result, the factor that makes it readable, its unit, and the column of its curves.
+JUDGED = {
+    "images": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
+    "text": ("validation_bits_per_byte", 1.0, "bits per byte", "val_bits_per_byte"),
+}
+REFERENCES = "row:"  # a value that begins so is the run folder of another row, of the same seed
+
+
+def read_study(name: str) -> dict[str, Any]:
+    """The recipe, the keys of every row, and the rows of a study."""
+    text = (resources.files("onebit") / "recipes" / "studies" / f"{name}.yaml").read_text("utf-8")
+    study: dict[str, Any] = yaml.safe_load(text)
+    return study
+
+
+def folder(row: str, seed: int) -> str:
+    """Of a run."""
+    return "-".join("".join(c if c.isalnum() or c in "+-" else " " for c in row).split()) + f"-seed{seed}"
+
+
+def command(study: dict[str, Any], row: str, seed: int, arguments: argparse.Namespace, base: Path) -> list[str]:
+    """The training's command line."""
+    words = [sys.executable, "-m", "onebit", "train", study["recipe"], "--data", arguments.data]
+    words += ["--out", str(base / folder(row, seed)), "--seed", str(seed), "--threads", "1"]
+    if arguments.validation:
+        words += ["--validation-data", arguments.validation]
+    for key, value in (study["keys"] | study["rows"][row]).items():
+        if str(value).startswith(REFERENCES):
+            value = base / folder(value.removeprefix(REFERENCES), seed)
+        plain = value if isinstance(value, str | Path) else json.dumps(value)
+        words += [f"--{key.replace('_', '-')}", str(plain)]
+    return words
+
+
+def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) -> None:
+    """Every row with every seed, some at a time; a row that needs another's run waits for it."""
+    started: dict[str, Future[None]] = {}
+
+    def job(row: str, seed: int) -> None:
+        for value in study["rows"][row].values():
+            if str(value).startswith(REFERENCES):
+                started[folder(value.removeprefix(REFERENCES), seed)].result()
+        out = base / folder(row, seed)
+        train_run(out.name, command(study, row, seed, arguments, base), out)
+
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        for seed in arguments.seeds:
+            for row in study["rows"]:
+                started[folder(row, seed)] = pool.submit(job, row, seed)
+
+
+def measure(out: Path) -> dict[str, Any]:
+    """A finished run's result, with the bytes of its packed file."""
+    known = out.with_suffix(".json")
+    if not known.exists():
+        file = out.with_suffix(".onebit")
+        packing = [sys.executable, "-m", "onebit", "pack", str(out), "--out", str(file)]
+        subprocess.run(packing, capture_output=True, check=True)
+        result = json.loads((out / "result.json").read_text())
+        known.write_text(json.dumps(result | {"file_bytes": file.stat().st_size}, indent=1))
+        file.unlink()
+    row: dict[str, Any] = json.loads(known.read_text())
+    return row
+
+
+def diverged(log: Path) -> bool:
+    """Whether a run stopped at a loss or a latent that is no number."""
+    return log.exists() and "use a lower learning_rate" in log.read_text()
+
+
+def table(name: str, rows: dict[str, list[dict[str, Any]]]) -> str:
+    """The study as Markdown: mean over seeds, their spread, and the distance from the first row, which is the float twin."""
+    key, factor, unit, _ = JUDGED[name]
+    digits = 1 if name == "images" else 3
+    means = {row: factor * statistics.mean(run[key] for run in runs) for row, runs in rows.items()}
+    twin = next(iter(means.values()))
+    text = ["", " perplexity over the twin's |"][name == "text"]
+    lines = [f"| row | seeds | {unit} | minus the twin's |{text} file, bytes | training, s |"]
+    lines.append("| --- " * (lines[0].count("|") - 1) + "|")
+    losses = {row: statistics.mean(run["validation_loss"] for run in runs) for row, runs in rows.items() if text}
+    for row, runs in rows.items():
+        size, seconds = (statistics.mean(run[k] for run in runs) for k in ("file_bytes", "seconds"))
+        cells = [row, str(len(runs)), mean_and_spread([factor * run[key] for run in runs], digits)]
+        cells.append(f"{means[row] - twin:+.{digits}f}")
+        if text:
+            cells.append(f"{math.exp(losses[row] - next(iter(losses.values()))):.3f}")
+        lines.append(f"| {' | '.join([*cells, f'{size:,.0f}', f'{seconds:.0f}'])} |")
+    return "\n".join(lines)
+
+
+def draw(name: str, rows: list[str], seeds: list[int], base: Path, file: Path) -> None:
+    """The validation figure of every row over the epochs, mean over seeds; the float rows dashed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    _, factor, unit, column = JUDGED[name]
+    figure, axis = plt.subplots(figsize=(11, 7), layout="constrained")
+    colours = plt.get_cmap("nipy_spectral")
+    for index, row in enumerate(rows):
+        curves = []
+        for seed in seeds:
+            path = base / folder(row, seed) / "curves.csv"
+            if (base / folder(row, seed) / "result.json").exists():
+                with path.open(newline="") as curve:
+                    curves.append([factor * float(line[column]) for line in csv.DictReader(curve)])
+        if curves:
+            means = [statistics.mean(values) for values in zip(*curves, strict=True)]
+            style = "--" if row.startswith("float") else "-"
+            axis.plot(
+                range(1, len(means) + 1), means, style, color=colours(index / len(rows)), label=row, linewidth=1.2
+            )
+    axis.set(xlabel="epoch", ylabel=f"validation: {unit.replace('test ', '')}")
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    figure.savefig(file, dpi=90)
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=JUDGED)
+    parser.add_argument("--data", required=True, help="a folder with train/ and test/, or a text")
+    parser.add_argument("--validation", help="a text to validate on")
+    parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
+    arguments = parser.parse_args()
+    study = read_study(arguments.study)
+    base = arguments.out / arguments.study
+    base.mkdir(parents=True, exist_ok=True)
+    if not arguments.table_only:
+        train_all(study, arguments, base)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    wrong = 0
+    for row in study["rows"]:
+        outs = [base / folder(row, seed) for seed in arguments.seeds]
+        wrong += sum(diverged(base / f"{out.name}.log") for out in outs)
+        ended = [measure(out) for out in outs if (out / "result.json").exists()]
+        if ended:
+            rows[row] = ended
+    (arguments.out / f"{arguments.study}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    print(table(arguments.study, rows))
+    print(f"{sum(len(runs) for runs in rows.values())} runs ended, {wrong} diverged")
+    draw(arguments.study, list(rows), arguments.seeds, base, arguments.out / f"{arguments.study}.png")
+
+
+if __name__ == "__main__":
+    main()

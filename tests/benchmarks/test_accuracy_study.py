@@ -1,0 +1,72 @@
+"""The rows of benchmarks/accuracy_study.py are recipes, and a small study of its kind is trained, measured and drawn."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from onebit.training.recipe import load_recipe
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import accuracy_study as benchmark
+
+
+@pytest.mark.parametrize("name", benchmark.JUDGED)
+def test_every_row_is_a_recipe_and_needs_only_rows_before_it(name):
+    study = benchmark.read_study(name)
+    known = []
+    folders = {benchmark.folder(row, 0) for row in study["rows"]}
+    assert len(folders) == len(study["rows"])
+    for row, keys in study["rows"].items():
+        recipe = load_recipe(study["recipe"]).override(study["keys"] | keys, row)
+        assert recipe.binary or row.startswith("float")
+        needed = [str(v).removeprefix("row:") for v in keys.values() if str(v).startswith("row:")]
+        assert set(needed) <= set(known)
+        known.append(row)
+
+
+def test_a_study_is_trained_measured_and_skipped_when_done(tmp_path, monkeypatch, capsys):
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    text = tmp_path / "song.txt"
+    text.write_text("".join(" ".join(words[i % 10 :] + words[: i % 10]) + "\n" for i in range(600)))
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
+    sizes = {"vocabulary": 290, "context": 16, "blocks": 1, "features": 16, "heads": 2, "head": [16]}
+    study = {
+        "recipe": "paper-tiny",
+        "keys": {**sizes, "epochs": 2, "epoch_steps": 8, "batch_size": 4, "warmup": 2},
+        "rows": {
+            "float twin": {"binary": False},
+            "taught, at 1e-2": {"learning_rate": 0.01, "teacher": "row:float twin"},
+        },
+    }
+    monkeypatch.setattr(benchmark, "read_study", lambda name: study)
+    command = [
+        "study",
+        "text",
+        "--data",
+        str(text),
+        "--out",
+        str(tmp_path / "out"),
+        "--seeds",
+        "0",
+        "--validation",
+        str(text),
+    ]
+    monkeypatch.setattr(sys, "argv", command)
+    benchmark.main()
+    printed = capsys.readouterr().out
+    rows = json.loads((tmp_path / "out" / "text.json").read_text())
+    assert list(rows) == list(study["rows"])
+    twin, taught = (rows[row][0] for row in rows)
+    assert taught["file_bytes"] < twin["file_bytes"]
+    ratio = math.exp(taught["validation_loss"] - twin["validation_loss"])
+    assert f"| taught, at 1e-2 | 1 | {taught['validation_bits_per_byte']:.3f} |" in printed
+    assert f"| {ratio:.3f} |" in printed
+    assert "2 runs ended, 0 diverged" in printed
+    assert (tmp_path / "out" / "text.png").stat().st_size > 10_000
+    log = (tmp_path / "out" / "text" / "taught-at-1e-2-seed0.log").read_text()
+    benchmark.main()
+    assert (tmp_path / "out" / "text" / "taught-at-1e-2-seed0.log").read_text() == log
