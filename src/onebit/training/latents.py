@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign
 from onebit.errors import OnebitError
+from onebit.gradients import Tanh
 from onebit.optim import Together
 
 # The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
@@ -109,6 +110,17 @@ def clipped_parameters(model: nn.Module, layers: Mapping[str, Any]) -> list[tupl
             own = [p for p in module.parameters(recurse=False) if id(p) not in last]
             found += [(p, share, int(getattr(module, "output_axis", 0)) if p.dim() > 1 else 0) for p in own]
     return found
+
+
+def follows_progress(module: nn.Module) -> bool:
+    """Whether a layer has a gradient that changes while training goes on."""
+    scheme = getattr(module, "scheme", None)
+    parts = [
+        module,
+        getattr(module, "quantizer", None),
+        *(getattr(scheme, part, None) for part in ("weights", "activations")),
+    ]
+    return any(isinstance(getattr(part, "gradient", None), Tanh) for part in parts)
 
 
 def set_progress(modules: Iterable[Any], progress: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -14,12 +15,14 @@ from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
 from onebit.nn.bits import binary_layers
 from onebit.optim import Bop, Together, bits_and_rest
+from onebit.training.compiled import Compiled
 from onebit.training.distillation import Teacher
 from onebit.training.latents import (
     check_latents,
     clip_gradient,
     clip_latents,
     clipped_parameters,
+    follows_progress,
     forget_gradients,
     pull,
     set_progress,
@@ -36,6 +39,7 @@ class Classifier(lightning.LightningModule):
         batches_per_epoch: of the training set.
         tokens_per_byte: of the validation text, for bits per byte; None for images.
         teacher: a trained network to learn from, or None.
+        note: takes lines for the user.
 
     Raises:
         OnebitError: the recipe asks for what the network's schemes do not bear, or for features that a network does not have.
@@ -48,20 +52,23 @@ class Classifier(lightning.LightningModule):
         batches_per_epoch: int,
         tokens_per_byte: float | None = None,
         teacher: nn.Module | None = None,
+        note: Callable[[str], object] = lambda line: None,
     ) -> None:
         super().__init__()
         self.model = model
         self.recipe = recipe
         self.batches_per_epoch = batches_per_epoch
-        accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
-        self.steps_per_epoch = -(-batches_per_epoch // accumulate)
+        self.accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
+        self.steps_per_epoch = -(-batches_per_epoch // self.accumulate)
         self.tokens_per_byte = tokens_per_byte
         self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
         self.epoch_metrics: dict[str, float] = {}
         self.layers = binary_layers(model)
-        self._progressive = [m for m in model.modules() if isinstance(getattr(m, "progress", None), float)]
+        self._progressive = [m for m in model.modules() if follows_progress(m)]
         self._clipped = clipped_parameters(model, self.layers)
         self._teacher = None if teacher is None else Teacher(model, teacher, recipe.distill_features or ())
+        self._note = note
+        self._compiled: Compiled | None = None
         # What does not go together is said here, before anything is written.
         if recipe.optimizer == "bop":
             bits_and_rest(model)
@@ -71,6 +78,10 @@ class Classifier(lightning.LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
         return logits
+
+    def on_fit_start(self) -> None:
+        if self.recipe.compile:
+            self._compiled = Compiled(self.model, self._note, self.accumulate > 1)
 
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
@@ -88,11 +99,18 @@ class Classifier(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._sums["val"] = [0.0, 0.0, 0.0]
 
-    def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> tuple[Tensor, Tensor]:
+    def _network(self, x: Tensor, batch_index: int) -> Callable[[Tensor], Tensor]:
+        """What computes a batch of training: uncompiled where the batch is not whole, and for the epoch's last, at which layers are looked into."""
+        whole = len(x) == self.recipe.batch_size and batch_index < self.batches_per_epoch - 1
+        return self._compiled if self._compiled is not None and whole else self
+
+    def _measure(
+        self, batch: tuple[Tensor, Tensor], part: str, network: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and its logits (images or tokens, classes or vocabulary)."""
         x, target = batch
         target = target.flatten()
-        logits = self(x).float().flatten(0, -2)
+        logits = network(x).float().flatten(0, -2)
         loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
         sums = self._sums[part]
         count = int((target != NOT_COUNTED).sum())
@@ -104,7 +122,7 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
         set_progress(self._progressive, progress)
-        loss, logits = self._measure(batch, "train")
+        loss, logits = self._measure(batch, "train", self._network(batch[0], batch_index))
         if not math.isfinite(loss.item()):
             raise OnebitError(
                 f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
@@ -130,7 +148,7 @@ class Classifier(lightning.LightningModule):
         check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
-        self._measure(batch, "val")
+        self._measure(batch, "val", self)
 
     def on_validation_epoch_end(self) -> None:
         for part, (loss, right, count) in self._sums.items():

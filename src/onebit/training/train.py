@@ -71,7 +71,9 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     if recipe.warm_start is not None and not resume:
         _warm_start(job, recipe.warm_start, progress)
     teacher = None if recipe.teacher is None else _teacher(job, recipe.teacher)
-    module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte, teacher)
+    module = Classifier(
+        job.model, recipe, job.batches_per_epoch, job.tokens_per_byte, teacher, _note if progress else _ignore
+    )
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
@@ -236,6 +238,14 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
             loss += F.cross_entropy(logits, target.to(device), reduction="sum").item()
             right += int((logits.argmax(1).cpu() == target).sum())
     return {"accuracy": right / len(images), "loss": loss / len(images), "images": len(images)}
+
+
+def _note(line: str) -> None:
+    print(f"note: {line}", file=sys.stderr)
+
+
+def _ignore(line: str) -> None:
+    pass
 
 
 def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
