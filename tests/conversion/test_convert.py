@@ -171,6 +171,11 @@ def test_the_attention_of_a_layer_that_is_not_converted_keeps_its_projection():
     model[0](x, x, x)
 
 
+def test_what_is_no_model_is_named():
+    with pytest.raises(ValueError, match=r"\[convert\] int is no PyTorch model: give an nn.Module"):
+        onebit.convert(3)
+
+
 def test_latents_that_are_not_finite_are_named_and_nothing_is_converted():
     model = mlp()
     with torch.no_grad():

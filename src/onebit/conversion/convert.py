@@ -47,7 +47,7 @@ def convert(
         The report: each layer with parameters, and why it was not converted. Layers of a kind or with options that have no binary form stay float.
 
     Raises:
-        ValueError: a pattern in `keep` matches nothing, or `scheme` is none.
+        ValueError: `model` is none, a pattern in `keep` matches nothing, or `scheme` is none.
         OnebitError: a latent would be NaN or infinite; nothing is converted then.
 
     Example:
@@ -55,6 +55,8 @@ def convert(
         >>> onebit.convert(model, onebit.schemes.BinaryConnect()).converted
         ('2',)
     """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"[convert] {type(model).__name__} is no PyTorch model: give an nn.Module")
     chosen = BinaryNormalized() if scheme is None else scheme
     if not isinstance(chosen, Scheme):
         raise ValueError(f"[convert] scheme={chosen!r}: use one of onebit.schemes, such as BinaryNet()")

@@ -94,13 +94,14 @@ def set_up(layer: Any, scheme: Scheme, inputs: int, outputs: int, axis: int = 0)
     layer.gain = nn.Parameter(layer.weight.new_ones(outputs)) if scheme.gain else None
 
 
+def is_binary(module: nn.Module) -> bool:
+    """Whether a module is a binary layer: it has latents, bits and a scheme."""
+    return isinstance(getattr(module, "scheme", None), Scheme) and hasattr(module, "bits")
+
+
 def binary_layers(model: nn.Module) -> dict[str, Any]:
     """The binary layers of a model by their names, in the model's order: what has latents, bits and a scheme."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(getattr(module, "scheme", None), Scheme) and hasattr(module, "bits")
-    }
+    return {name: module for name, module in model.named_modules() if is_binary(module)}
 
 
 def normalized_inputs(layer: Any, x: Tensor, image: bool) -> Tensor:
