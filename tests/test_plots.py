@@ -8,7 +8,7 @@ import torch
 from onebit.binarize import AbsMax, Codes, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign, Ternary
 from onebit.errors import OnebitError
 from onebit.gradients import Clipped, Polynomial, Swish, Tanh
-from onebit.plots import POINTS, gallery_figure, response, run_figure, save, scheme_figure
+from onebit.plots import POINTS, compare_figure, gallery_figure, response, run_figure, save, scheme_figure
 from onebit.schemes import SCHEMES, BinaryNet, DoReFa, Scheme
 
 
@@ -146,3 +146,19 @@ def test_pictures_are_written_whole_and_by_their_name(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(start)
     with pytest.raises(OnebitError, match="use a name that ends in png, pdf, svg"):
         save(figure, tmp_path / "a.jpg")
+
+
+def test_several_runs_beside_each_other(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    folder(tmp_path / "a")
+    folder(tmp_path / "b", "1,10,3,0.5,2.5,0.25,1e-3,1\n2,20,2,0.75,1.5,0.5,0,1\n3,30,1,0.75,1,0.5,0,1\n")
+    figure = compare_figure({"first": tmp_path / "a", "second": tmp_path / "b"}, "Two")
+    loss, accuracy = figure.axes
+    assert [list(line.get_ydata()) for line in loss.get_lines()] == [[2, 1], [2.5, 1.5], [3, 2, 1], [2.5, 1.5, 1]]
+    assert [list(line.get_ydata()) for line in accuracy.get_lines()][:2] == [[50, 75], [25, 50]]
+    colours = [line.get_color() for line in loss.get_lines()]
+    assert colours[0] == colours[1] != colours[2] == colours[3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "second"]
+    with pytest.raises(OnebitError, match="holds no curves.csv"):
+        compare_figure({"first": tmp_path}, "One")

@@ -194,9 +194,7 @@ def run_figure(path: str | Path) -> Any:
     from matplotlib.ticker import MaxNLocator
 
     path = Path(path)
-    if not (path / "curves.csv").is_file():
-        raise OnebitError(f"[plot] {path} holds no curves.csv: give a run folder that 'onebit train' made")
-    curves = _read(path / "curves.csv")
+    curves = _curves_of(path)
     layers = _read(path / "layers.csv") if (path / "layers.csv").is_file() else []
     names = list(dict.fromkeys(row["layer"] for row in layers))
     panels: list[Callable[[Any], None]] = [
@@ -231,6 +229,53 @@ def run_figure(path: str | Path) -> Any:
     if names:
         _name_layers(figure, names, colours)
     return figure
+
+
+def compare_figure(runs: Mapping[str, str | Path], title: str, note: str = "") -> Any:
+    """The curves of several run folders beside each other: training dashed, validation whole, a colour for each run.
+
+    Args:
+        runs: folders by the name that the legend has.
+        title: above all.
+        note: below the title, beside what the lines are.
+
+    Raises:
+        OnebitError: a folder holds no curves, or they are damaged.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    curves = {name: _curves_of(Path(path)) for name, path in runs.items()}
+    panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy in %")]
+    if all("val_bits_per_byte" in row for rows in curves.values() for row in rows):
+        panels.append(("bits_per_byte", 1, "bits per byte"))
+    figure = Figure(figsize=(5.2 * len(panels), 4.6), layout="constrained")
+    figure.suptitle(f"{title}\nwhole lines: validation; dashed: training{note and f' ({note})'}", fontsize=11)
+    most = max(row["epoch"] for rows in curves.values() for row in rows)
+    grid = figure.subplots(1, len(panels))
+    for axes, (key, factor, label) in zip(grid, panels, strict=True):
+        for index, (name, rows) in enumerate(curves.items()):
+            for part, style in (("train", "--"), ("val", "-")):
+                known = [(row["epoch"], factor * row[f"{part}_{key}"]) for row in rows if f"{part}_{key}" in row]
+                if known:
+                    marks = _marks(len(known)) | ({"fillstyle": "none"} if part == "train" else {})
+                    shown = {"label": name} if part == "val" and axes is grid[0] else {}
+                    axes.plot(*zip(*known, strict=True), style, color=f"C{index}", lw=1.6, **marks, **shown)
+        axes.set_title(label, fontsize=11)
+        axes.set_xlabel("epoch")
+        axes.set_xlim(1 - 0.04 * most, 1.04 * most)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=min(6, len(curves)), frameon=False)
+    return figure
+
+
+def _curves_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a run folder's curves."""
+    if not (path / "curves.csv").is_file():
+        raise OnebitError(f"[plot] {path} holds no curves.csv: give a run folder that 'onebit train' made")
+    return _read(path / "curves.csv")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ def test_damaged_files_are_named(tmp_path, text, message):
 
 
 def test_no_such_recipe(tmp_path):
-    with pytest.raises(RecipeError, match="no such recipe: use binarynet-mlp, .*cifar10"):
+    with pytest.raises(RecipeError, match="no such recipe: use best-food101-3x3, .*cifar10"):
         load_recipe("cifar")
     with pytest.raises(RecipeError, match="use the recipe 'images'"):
         load_recipe(tmp_path)

@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     parser.set_defaults(run=run, takes_recipe_keys=True)
 
 
-def parse_keys(words: list[str]) -> dict[str, Any]:
+def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
     from onebit.errors import RecipeError
     from onebit.training.recipe import parse_text
@@ -49,11 +49,11 @@ def parse_keys(words: list[str]) -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise RecipeError(f"[train] {word!r}: flags look like --epochs 5")
+            raise RecipeError(f"[{where}] {word!r}: flags look like --epochs 5")
         key, equals, text = word[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"[train] --{key} lacks its value, as in --{key} VALUE")
+                raise RecipeError(f"[{where}] --{key} lacks its value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
         values[name] = text if name in PATHS else parse_text(text)

@@ -1,0 +1,227 @@
+"""Trains, packs and collects the rows of a table, each in a run folder of its own."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onebit.data.folder import SUFFIXES
+from onebit.errors import OnebitError
+from onebit.packing import pack
+from onebit.reproduction.report import Report, RowResult
+from onebit.reproduction.scale import fit_to_data, scale_recipe
+from onebit.reproduction.tables import TABLES, PaperTable, Row
+from onebit.training import Recipe, TextRecipe, load_recipe, load_run, train
+from onebit.training.run import write_json
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the figures of a table; a folder holds one table with one of these.
+
+    Args:
+        table: "table2" or "table5".
+        scale: above 0, at most 1, which is the paper; see `onebit.reproduction.scale`.
+        data: a folder of images, or a text file or folder, or a data set's name; None for the paper's own.
+        paper_rate: keep the recipes' learning rates at small scales.
+        keys: of the recipes, set by hand for all rows.
+
+    Raises:
+        OnebitError: the table or the scale is none, or a key tells the rows apart.
+    """
+
+    table: str
+    scale: float = 1.0
+    data: str | None = None
+    paper_rate: bool = False
+    keys: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.table not in TABLES:
+            raise OnebitError(f"[reproduce] {self.table}: use {' or '.join(TABLES)}")
+        if not 0 < self.scale <= 1:
+            raise OnebitError(f"[reproduce] scale={self.scale:g}: use a number above 0, at most 1, which is the paper")
+        for key in TABLES[self.table].fixed:
+            if key in self.keys:
+                raise OnebitError(f"[reproduce] {key} tells the rows of {self.table} apart: choose them with --rows")
+
+    @property
+    def paper(self) -> PaperTable:
+        """The table as the paper has it."""
+        return TABLES[self.table]
+
+    def recipe(self, row: Row) -> Recipe:
+        """What a row is trained by, but for what depends on how much data there is.
+
+        Raises:
+            RecipeError: a key set by hand is unknown, or does not fit.
+        """
+        own_rate = self.paper_rate or row in self.paper.best  # which measured best as it is
+        recipe = scale_recipe(load_recipe(row.recipe).override(row.changes), self.scale, own_rate)
+        if isinstance(recipe, TextRecipe):
+            # The paper's figures are those of networks that have learned to predict padding too.
+            recipe = recipe.override({"count_padding": True})
+        data = {} if self.data is None else {"data": self.data}
+        changed = recipe.override(data | dict(self.keys), "reproduce")
+        if recipe.decay is None or recipe.schedule_unit == "step" or "decay" in self.keys:
+            return changed
+        # The rate comes down as far in as many epochs as were set by hand.
+        return changed.override({"decay": math.ceil(recipe.decay * changed.epochs / recipe.epochs)})
+
+
+def reproduce(
+    settings: Settings,
+    out: str | Path,
+    recipes: str = "paper",
+    rows: Sequence[str] | None = None,
+    resume: bool = False,
+    threads: int | None = None,
+    progress: bool = True,
+) -> Report:
+    """Train, pack and measure the rows of a table, one after another; the report is written anew behind each.
+
+    Args:
+        settings: what decides the figures.
+        out: the folder: a run folder and a .onebit file for each row, reproduction.json, and the report as TABLE.md, TABLE.json and TABLE.png.
+        recipes: "paper", or "best" for our best settings as further rows.
+        rows: names of some rows only.
+        resume: skip the rows that are finished, go on with one that is not.
+        threads: of PyTorch; None: one for each core.
+        progress: lines on standard error.
+
+    Returns:
+        The report, of all rows that the folder holds.
+
+    Raises:
+        OnebitError: the folder holds something else, a row is unknown, or training stops.
+        DataError: the data cannot be had, or is of the wrong kind.
+        KeyboardInterrupt: at Ctrl-C; what was trained stands.
+    """
+    out = Path(out)
+    chosen = settings.paper.choose(recipes, rows)
+    scaled = {row: settings.recipe(row) for row in chosen}
+    _check_folder(out, settings, resume)
+    _check_kind(settings)
+    # Before anything is written: what each row needs is there.
+    fitted = {row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()}
+    for row, recipe in fitted.items():
+        if not (out / row.name).exists():
+            continue
+        known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
+        if known != recipe:
+            raise OnebitError(f"[reproduce] {out / row.name} was trained with another recipe: give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "reproduction.json", asdict(settings))
+    for number, (row, recipe) in enumerate(fitted.items(), 1):
+        folder = out / row.name
+        if not (folder / "result.json").exists():
+            if progress:
+                print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
+            run = train(recipe, folder, folder.exists(), progress)
+            pack(run.model, out / f"{row.name}.onebit", run.task)
+            del run
+            gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
+        elif progress:
+            print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
+        report = collect(settings, out)
+        report.write(out)
+    return report
+
+
+def collect(settings: Settings, out: Path) -> Report:
+    """The report of all finished rows in a folder."""
+    table = settings.paper
+    rows = (row for row in (*table.rows, *table.best) if (out / row.name / "result.json").exists())
+    return Report(
+        table,
+        settings.scale,
+        settings.data,
+        settings.paper_rate,
+        dict(settings.keys),
+        tuple(_measure(row, out) for row in rows),
+    )
+
+
+def _measure(row: Row, out: Path) -> RowResult:
+    """The figures of a finished row from its run folder; packed again where the file is gone."""
+    folder, file = out / row.name, out / f"{row.name}.onebit"
+    if not file.exists():
+        run = load_run(folder)
+        pack(run.model, file, run.task)
+    recipe = load_recipe(folder / "recipe.yaml")
+    result = json.loads((folder / "result.json").read_text())
+    with (folder / "curves.csv").open(newline="") as curves:
+        epochs = [{key: float(value) for key, value in epoch.items()} for epoch in csv.DictReader(curves)]
+    last = next(epoch for epoch in epochs if epoch["epoch"] == result["chosen_epoch"])
+    figures = {"train_loss": last["train_loss"], "train_accuracy": last["train_accuracy"]}
+    honest: dict[str, Any] = {}
+    if isinstance(recipe, TextRecipe):
+        padded = result["validation_padded_perplexity_not_comparable"]
+        figures |= {
+            "val_loss": math.log(padded),
+            "val_accuracy": result["validation_padded_accuracy_not_comparable"],
+            "train_perplexity": math.exp(min(700, last["train_loss"])),
+            "val_perplexity": padded,
+        }
+        honest = {
+            key: result[f"validation_{key}"]
+            for key in ("loss", "accuracy", "perplexity", "bits_per_byte", "tokens", "tokenizer", "context")
+        }
+        examples = recipe.batch_size * recipe.accumulate * int(epochs[0]["step"])
+    else:
+        figures |= {"val_loss": result["test_loss"], "val_accuracy": result["test_accuracy"]}
+        examples = result["train_images"]
+    return RowResult(
+        row,
+        recipe,
+        figures,
+        honest,
+        parameters=result["parameters"],
+        packed_bytes=file.stat().st_size,
+        examples=examples,
+        validated=result.get("test_images"),
+        epochs=result["epochs"],
+        chosen_epoch=result["chosen_epoch"],
+        seconds=round(sum(epoch["seconds"] for epoch in epochs), 1),
+    )
+
+
+def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
+    """A folder is empty, or is gone on with under the settings that it was begun with."""
+    file = out / "reproduction.json"
+    if out.exists() and not out.is_dir():
+        raise OnebitError(f"[reproduce] {out} is a file: give another --out")
+    if not file.is_file():
+        if resume:
+            raise OnebitError(f"[reproduce] {out} holds no table to go on with: leave --resume out")
+        if out.exists() and any(out.iterdir()):
+            raise OnebitError(f"[reproduce] {out} is not empty: give another --out")
+        return
+    if not resume:
+        raise OnebitError(f"[reproduce] {out} holds a table: go on with --resume, or give another --out")
+    try:
+        known = json.loads(file.read_text())
+    except ValueError as error:
+        raise OnebitError(f"[{file}] damaged: {error}") from None
+    asked = json.loads(json.dumps(asdict(settings)))
+    for key, value in asked.items():
+        if known.get(key) != value:
+            raise OnebitError(
+                f"[reproduce] {out} was begun with {key}={known.get(key)}, not {value}: resume with the same, or give another --out"
+            )
+
+
+def _check_kind(settings: Settings) -> None:
+    """Refuse a folder of images as text, which would be the one readme in it."""
+    path = Path(settings.data or "")
+    if settings.table == "table5" and settings.data is not None and path.is_dir():
+        files = [file for file in path.rglob("*") if file.is_file()]
+        if sum(file.suffix.lower() in SUFFIXES for file in files) > len(files) / 2:
+            raise OnebitError(f"[reproduce] {path} holds images: table5 needs a text file or a folder of them")
