@@ -60,14 +60,20 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    return bits.to(dtype).mul_(2).sub_(1)
+def _to_signs(bits: Tensor) -> Tensor:
+    """0 and 1 to -1 and +1, in place and in one pass."""
+    return torch.add(torch.full((), -1.0, dtype=bits.dtype), bits, alpha=2, out=bits)
 
 
 def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
     """-1 and +1 by the sign; the comparison writes numbers at once, which spares passes over the memory and takes a sixth of the time."""
-    y = torch.empty_like(x, dtype=dtype)
-    return torch.ge(x, 0, out=y).mul_(2).sub_(1)
+    return _to_signs(torch.ge(x, 0, out=torch.empty_like(x, dtype=dtype)))
+
+
+def _above_mean(latent: Tensor, dtype: torch.dtype) -> Tensor:
+    """`threshold_bits` as numbers 0 and 1, written by the comparison at once."""
+    wide = _wide(latent)
+    return torch.gt(wide, wide.mean(), out=torch.empty_like(wide, dtype=dtype))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
@@ -105,8 +111,8 @@ def binarize(latent: Tensor, values: Values = "01", dtype: torch.dtype | None = 
         raise ValueError(f"[binarize] values={values!r}: use '01' or 'pm1'")
     made = _compute_dtype(latent) if dtype is None else dtype
     if values == "01":
-        return straight_through(latent, lambda p: threshold_bits(p).to(made), IDENTITY)
-    return straight_through(latent, lambda p: _signs(threshold_bits(p), made), IDENTITY)
+        return straight_through(latent, lambda p: _above_mean(p, made), IDENTITY)
+    return straight_through(latent, lambda p: _to_signs(_above_mean(p, made)), IDENTITY)
 
 
 def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tensor:
@@ -137,7 +143,7 @@ def stochastic_sign(x: Tensor) -> Tensor:
     Source: Courbariaux et al., BinaryConnect, arXiv 1511.00363, eqs. 2 and 3.
     """
     made = _compute_dtype(x)
-    return straight_through(x, lambda v: _signs(torch.rand_like(v) < (v + 1) / 2, made), IDENTITY)
+    return straight_through(x, lambda v: _to_signs((torch.rand_like(v) < (v + 1) / 2).to(made)), IDENTITY)
 
 
 def _mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
@@ -215,7 +221,7 @@ def centered_sign(w: Tensor) -> Codes:
     with torch.no_grad():
         scale = _mean_magnitude(w, "layer", 0)
     made = _compute_dtype(w)
-    return Codes(straight_through(w, lambda v: _signs(threshold_bits(v), made), lambda v: 1 / scale), scale)
+    return Codes(straight_through(w, lambda v: _to_signs(_above_mean(v, made)), lambda v: 1 / scale), scale)
 
 
 def ternary(w: Tensor) -> Codes:
