@@ -31,7 +31,7 @@ TOKENS = 64  # written to measure speed
 def command(keys: dict[str, str], seed: int, arguments: argparse.Namespace, out: Path) -> list[str]:
     """The training's command line."""
     words = [sys.executable, "-m", "onebit", "train", "mini", "--data", arguments.train, "--out", str(out)]
-    words += ["--validation-data", arguments.validation, "--threads", "1", "--seed", str(seed)]
+    words += ["--validation-data", arguments.validation, "--threads", "1", "--seed", str(seed), "--compile", "false"]
     for key, value in keys.items():
         words += [f"--{key}", value]
     return words

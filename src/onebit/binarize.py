@@ -52,10 +52,7 @@ def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
         >>> threshold_bits(torch.tensor([1.0, 2.0, 6.0]))
         tensor([False, False,  True])
     """
-    wide = _wide(latent)
-    if axis is None:
-        return wide > wide.mean()
-    return wide > wide.mean([a for a in range(wide.dim()) if a != axis], keepdim=True)
+    return _wide(latent) > _mean(latent, axis)
 
 
 def _wide(x: Tensor) -> Tensor:
@@ -63,14 +60,25 @@ def _wide(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _signs(bits: Tensor, dtype: torch.dtype) -> Tensor:
-    return bits.to(dtype).mul_(2).sub_(1)
+def _mean(latent: Tensor, axis: int | None) -> Tensor:
+    """What the elements of a latent tensor are compared with: one mean, or one for each index on an axis."""
+    wide = _wide(latent)
+    return wide.mean() if axis is None else wide.mean([a for a in range(wide.dim()) if a != axis], keepdim=True)
+
+
+def _to_signs(bits: Tensor) -> Tensor:
+    """0 and 1 to -1 and +1, in place and in one pass."""
+    return torch.add(torch.full((), -1.0, dtype=bits.dtype), bits, alpha=2, out=bits)
 
 
 def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
     """-1 and +1 by the sign; the comparison writes numbers at once, which spares passes over the memory and takes a sixth of the time."""
-    y = torch.empty_like(x, dtype=dtype)
-    return torch.ge(x, 0, out=y).mul_(2).sub_(1)
+    return _to_signs(torch.ge(x, 0, out=torch.empty_like(x, dtype=dtype)))
+
+
+def _above_mean(latent: Tensor, dtype: torch.dtype, axis: int | None = None) -> Tensor:
+    """`threshold_bits` as numbers 0 and 1, written by the comparison at once."""
+    return torch.gt(_wide(latent), _mean(latent, axis), out=torch.empty_like(latent, dtype=dtype))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
@@ -111,8 +119,8 @@ def binarize(
         raise ValueError(f"[binarize] values={values!r}: use '01' or 'pm1'")
     made = _compute_dtype(latent) if dtype is None else dtype
     if values == "01":
-        return straight_through(latent, lambda p: threshold_bits(p, axis).to(made), IDENTITY)
-    return straight_through(latent, lambda p: _signs(threshold_bits(p, axis), made), IDENTITY)
+        return straight_through(latent, lambda p: _above_mean(p, made, axis), IDENTITY)
+    return straight_through(latent, lambda p: _to_signs(_above_mean(p, made, axis)), IDENTITY)
 
 
 def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tensor:
@@ -143,7 +151,7 @@ def stochastic_sign(x: Tensor) -> Tensor:
     Source: Courbariaux et al., BinaryConnect, arXiv 1511.00363, eqs. 2 and 3.
     """
     made = _compute_dtype(x)
-    return straight_through(x, lambda v: _signs(torch.rand_like(v) < (v + 1) / 2, made), IDENTITY)
+    return straight_through(x, lambda v: _to_signs((torch.rand_like(v) < (v + 1) / 2).to(made)), IDENTITY)
 
 
 def _mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
@@ -221,7 +229,7 @@ def centered_sign(w: Tensor) -> Codes:
     with torch.no_grad():
         scale = _mean_magnitude(w, "layer", 0)
     made = _compute_dtype(w)
-    return Codes(straight_through(w, lambda v: _signs(threshold_bits(v), made), lambda v: 1 / scale), scale)
+    return Codes(straight_through(w, lambda v: _to_signs(_above_mean(v, made)), lambda v: 1 / scale), scale)
 
 
 def ternary(w: Tensor) -> Codes:

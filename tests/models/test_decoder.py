@@ -90,3 +90,25 @@ def test_wrong_sizes_are_named(size, message):
 def test_wrong_widening_is_named():
     with pytest.raises(ValueError, match="head_widening=0: use 1 or more"):
         language_decoder(SMALL, head_widening=0)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_activations_computed_again_give_the_same_gradients_from_less_memory(binary):
+    torch.manual_seed(0)
+    model = language_decoder({"vocabulary": 50, "context": 8, "features": 16, "heads": 2, "head": (16,)}, binary=binary)
+    tokens = torch.randint(50, (3, 8))
+    gradients, kept = [], []
+    for again in (False, True):
+        model.checkpoint_activations = again
+        storages = {}
+
+        def keep(tensor, storages=storages):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = model(tokens).square().sum()
+        kept.append(sum(storages.values()))
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    assert kept[1] < 0.7 * kept[0]

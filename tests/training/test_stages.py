@@ -70,7 +70,7 @@ def test_the_best_epoch_is_one_of_the_second_stage(tmp_path, monkeypatch):
     original = Classifier.on_validation_epoch_end
 
     def end(self):
-        self._sums["val"] = [1.0, next(right), 10.0]
+        self._sums["val"] = torch.tensor([1.0, next(right), 10.0])
         original(self)
 
     monkeypatch.setattr(Classifier, "on_validation_epoch_end", end)

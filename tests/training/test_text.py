@@ -250,3 +250,11 @@ def test_wrong_sizes_and_texts_stop_before_anything_is_written(recipe, tmp_path)
 def test_a_run_of_text_is_not_resumed_with_images(trained):
     with pytest.raises(OnebitError, match="was trained with another recipe"):
         train(load_recipe("digits"), trained.path, resume=True, progress=False)
+
+
+def test_a_run_that_computes_activations_again_gives_the_same_network(trained, recipe, tmp_path):
+    run = train(recipe.override({"checkpoint_activations": True}), tmp_path / "a", progress=False)
+    first, again = state(trained), state(run)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    with pytest.raises(RecipeError, match="checkpoint_activations=True: use it with model=decoder"):
+        recipe.override({"model": "lstm", "heads": None, "checkpoint_activations": True})

@@ -146,6 +146,26 @@ def test_a_loss_that_is_no_number_stops_with_its_step(tmp_path):
         train(TINY.override({"learning_rate": 1e30, "binary": False}), tmp_path / "a", progress=False)
 
 
+def test_a_device_that_computes_ahead_stops_for_the_same_step(tmp_path, monkeypatch):
+    said = []
+    for ahead in (1, 4):
+        monkeypatch.setattr("onebit.training.module.steps_unseen", lambda device, ahead=ahead: ahead)
+        with pytest.raises(OnebitError) as caught:
+            train(
+                TINY.override({"binary": False, "learning_rate": 1e30, "warmup": 0}),
+                tmp_path / str(ahead),
+                progress=False,
+            )
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "the loss is" in said[0]
+    # and a run whose numbers are all finite is the same
+    monkeypatch.setattr("onebit.training.module.steps_unseen", lambda device: 4)
+    ahead = state(train(TINY, tmp_path / "ahead", progress=False))
+    monkeypatch.setattr("onebit.training.module.steps_unseen", lambda device: 1)
+    assert equal(ahead, state(train(TINY, tmp_path / "each", progress=False)))
+
+
 def test_folders_that_are_in_use_are_refused(trained, tmp_path):
     with pytest.raises(OnebitError, match="is not empty: go on with --resume"):
         train(TINY, trained.path, progress=False)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from onebit.binarize import Values
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
@@ -22,7 +23,11 @@ SIZE_KEYS = ("vocabulary", "context", "blocks", "features", "heads", "head")
 
 
 class LanguageDecoder(nn.Module):
-    """Embedding, transformer blocks, dense layers; built by `language_decoder`."""
+    """Embedding, transformer blocks, dense layers; built by `language_decoder`.
+
+    `checkpoint_activations`: while training, keep only each block's input for the way back and compute the rest again: a third more work, and the
+    memory of one block at a time. Training sets it.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,7 @@ class LanguageDecoder(nn.Module):
         self.head_norm = head_norm
         self.head = head
         self.logit_scale = logit_scale
+        self.checkpoint_activations = False
 
     @property
     def context(self) -> int:
@@ -51,8 +57,9 @@ class LanguageDecoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Integers (batch, time) to the logits of each next token (batch, time, vocabulary)."""
         x = self.norm(self.project(self.embedding(tokens)))
+        again = self.checkpoint_activations and self.training
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if again else block(x)
         return self._logits(x)
 
     def caches(self) -> list[KeyValueCache]:

@@ -29,6 +29,9 @@ from onebit.training.latents import (
 )
 from onebit.training.recipe import Recipe, TextRecipe
 
+# A GPU computes so many steps ahead of the look whether all numbers are finite: reading a number waits for all that computes it.
+STEPS_UNSEEN = 10
+
 
 class Classifier(lightning.LightningModule):
     """Cross-entropy, Adam, AdamW or Bop, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
@@ -61,7 +64,12 @@ class Classifier(lightning.LightningModule):
         self.accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
         self.steps_per_epoch = -(-batches_per_epoch // self.accumulate)
         self.tokens_per_byte = tokens_per_byte
-        self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
+        self._sums: dict[str, Tensor | None] = {
+            "train": None,
+            "val": None,
+        }  # loss, right answers, targets; on the device
+        self._unseen: list[tuple[int, Tensor]] = []  # steps and losses
+        self._steps_unseen = 1
         self.epoch_metrics: dict[str, float] = {}
         self.layers = binary_layers(model)
         self._progressive = [m for m in model.modules() if follows_progress(m)]
@@ -80,13 +88,14 @@ class Classifier(lightning.LightningModule):
         return logits
 
     def on_fit_start(self) -> None:
+        self._steps_unseen = steps_unseen(self.device)
         if self.recipe.compile:
             self._compiled = Compiled(self.model, self._note, self.accumulate > 1)
 
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)
-        self._sums["train"] = [0.0, 0.0, 0.0]
+        self._sums["train"] = None
         for layer in self.layers.values():
             layer.float_weights = self._first_stage
         if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
@@ -97,7 +106,8 @@ class Classifier(lightning.LightningModule):
         return self.current_epoch < self.recipe.first_stage_epochs
 
     def on_validation_epoch_start(self) -> None:
-        self._sums["val"] = [0.0, 0.0, 0.0]
+        self._look()
+        self._sums["val"] = None
 
     def _network(self, x: Tensor, batch_index: int) -> Callable[[Tensor], Tensor]:
         """What computes a batch of training: uncompiled where the batch is not whole, and for the epoch's last, at which layers are looked into."""
@@ -112,22 +122,20 @@ class Classifier(lightning.LightningModule):
         target = target.flatten()
         logits = network(x).float().flatten(0, -2)
         loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
-        sums = self._sums[part]
-        count = int((target != NOT_COUNTED).sum())
-        sums[0] += loss.item() * count
-        sums[1] += int((logits.argmax(1) == target).sum())
-        sums[2] += count
+        with torch.no_grad():
+            count = (target != NOT_COUNTED).sum()
+            seen = torch.stack([loss.double() * count, (logits.argmax(1) == target).sum(), count])
+            known = self._sums[part]
+            self._sums[part] = seen if known is None else known + seen
         return loss, logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
         progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
         set_progress(self._progressive, progress)
         loss, logits = self._measure(batch, "train", self._network(batch[0], batch_index))
-        if not math.isfinite(loss.item()):
-            raise OnebitError(
-                f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
-                "use a lower learning_rate; the last epoch's checkpoint stands"
-            )
+        self._unseen.append((self.global_step + 1, loss.detach()))
+        if len(self._unseen) >= self._steps_unseen:
+            self._look()
         if self._teacher is not None:
             counted = batch[1].flatten() != NOT_COUNTED
             soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.distill_temperature)
@@ -138,6 +146,17 @@ class Classifier(lightning.LightningModule):
             loss = loss + self.recipe.pull * progress * self._pull()
         return loss
 
+    def _look(self) -> None:
+        """Stop at the first loss that is not finite, of the steps since the last look."""
+        unseen, self._unseen = self._unseen, []
+        losses = torch.stack([loss for _, loss in unseen]).tolist() if unseen else []
+        for (step, _), loss in zip(unseen, losses, strict=True):
+            if not math.isfinite(loss):
+                raise OnebitError(
+                    f"[train] the loss is {loss} at step {step} (epoch {self.current_epoch + 1}): "
+                    "use a lower learning_rate; the last epoch's checkpoint stands"
+                )
+
     def _pull(self) -> Tensor:
         return torch.stack([pull(layer) for layer in self.layers.values()]).sum()
 
@@ -145,13 +164,18 @@ class Classifier(lightning.LightningModule):
         super().optimizer_step(*args, **kwargs)
         if self.recipe.optimizer != "bop":
             clip_latents(self.layers.values())
+        if self._steps_unseen > 1:
+            if (self.global_step + 1) % self._steps_unseen:
+                return
+            self._look()  # a loss that was not finite before is the cause
         check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
         self._measure(batch, "val", self)
 
     def on_validation_epoch_end(self) -> None:
-        for part, (loss, right, count) in self._sums.items():
+        for part, sums in self._sums.items():
+            loss, right, count = (0.0, 0.0, 0.0) if sums is None else sums.tolist()
             if count:
                 self.epoch_metrics[f"{part}_loss"] = loss / count
                 self.epoch_metrics[f"{part}_accuracy"] = right / count
@@ -210,3 +234,8 @@ class Classifier(lightning.LightningModule):
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, end - warmup))
         return 1 - progress if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def steps_unseen(device: torch.device) -> int:
+    """How many steps a device computes between two looks at their numbers; on a CPU a look costs nothing."""
+    return 1 if device.type == "cpu" else STEPS_UNSEEN

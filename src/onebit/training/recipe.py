@@ -239,6 +239,8 @@ class TextRecipe(Recipe):
         binary_hidden: the hidden state of a recurrent network is one bit in its recurrent product.
         epoch_steps: steps between two evaluations, which is what an epoch is here; null: one pass over the training text.
         accumulate: batches whose gradients make one step.
+        checkpoint_activations: computes the inside of each block of a decoder again on the way back instead of keeping it: less memory, a
+            third more work.
         clip: the largest norm of a step's gradient; null for no limit.
         validation_tokens: at most so many are evaluated after each epoch; null for all. The last evaluation is of all.
     """
@@ -268,6 +270,7 @@ class TextRecipe(Recipe):
     binary_hidden: bool = False
     epoch_steps: int | None = None
     accumulate: int = 1
+    checkpoint_activations: bool = False
     clip: float | None = None
     validation_tokens: int | None = None
 
@@ -291,6 +294,8 @@ class TextRecipe(Recipe):
         ):
             fits = self.model != "decoder" or getattr(self, key) == usual
             _require(fits, key, getattr(self, key), "it with model=lstm or model=gru")
+        fits = self.model == "decoder" or not self.checkpoint_activations
+        _require(fits, "checkpoint_activations", True, "it with model=decoder")
 
 
 KINDS: dict[str, type[Recipe]] = {"images": ImageRecipe, "text": TextRecipe}

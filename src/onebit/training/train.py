@@ -27,6 +27,7 @@ from onebit.data.text import load_text
 from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
+from onebit.models.decoder import LanguageDecoder
 from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
 from onebit.training.callbacks import AtomicCheckpoints, Curves
@@ -192,6 +193,8 @@ def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
     task = splits.task
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, task)
+    if isinstance(model, LanguageDecoder):
+        model.checkpoint_activations = recipe.checkpoint_activations
     context = decoder_sizes_of(recipe)["context"]
     data = TextData(splits, recipe, context)
 
