@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from onebit import __version__
-from onebit.cli import bench, classify, demo, evaluate, generate, info, pack, plot, summary, train, verify
+from onebit.cli import bench, classify, demo, evaluate, generate, info, pack, plot, score, summary, train, verify
 from onebit.errors import OnebitError
 
 EPILOG = """examples:
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"onebit {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, train, evaluate, plot, pack, summary, info, verify, bench, classify, generate):
+    for command in (demo, train, evaluate, plot, pack, summary, info, verify, bench, classify, generate, score):
         command.add_parser(subparsers)
     return parser
 
