@@ -14,11 +14,13 @@ from onebit.errors import OnebitError
 
 def require_ray(address: str | None = None) -> None:
     """Raise OnebitError where Ray Data is not installed, or nothing answers at the address of a cluster."""
-    # Before Ray is imported: it sends no statistics, keeps its C++ messages to its files, and leaves the variables of accelerators alone.
+    # Before Ray is imported: it sends no statistics, keeps its C++ messages to its files, leaves the variables of accelerators alone, and gives
+    # workers the priority that the command has rather than the lowest.
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_worker_niceness": "0",
     }
     address = _address(address)
     if address != "local":
