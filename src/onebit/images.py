@@ -14,6 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onebit.errors import DataError, FormatError
 
+# By which a folder's images are told from its other files.
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
 
 @dataclass(frozen=True)
 class ImageTask:

@@ -14,7 +14,7 @@ from PIL import Image
 import onebit
 from onebit.cli.main import main
 
-COMMANDS = ["demo", "train", "evaluate", "plot", "pack", "info", "verify", "bench", "classify", "generate"]
+COMMANDS = ["demo", "train", "evaluate", "plot", "pack", "info", "verify", "bench", "classify", "generate", "score"]
 
 
 def fails(capsys, words, message, status=1):

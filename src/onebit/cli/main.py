@@ -8,7 +8,21 @@ import sys
 from collections.abc import Sequence
 
 from onebit import __version__
-from onebit.cli import bench, classify, demo, evaluate, generate, info, pack, plot, reproduce, summary, train, verify
+from onebit.cli import (
+    bench,
+    classify,
+    demo,
+    evaluate,
+    generate,
+    info,
+    pack,
+    plot,
+    reproduce,
+    score,
+    summary,
+    train,
+    verify,
+)
 from onebit.errors import OnebitError
 
 EPILOG = """examples:
@@ -33,7 +47,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"onebit {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (demo, train, evaluate, plot, reproduce, pack, summary, info, verify, bench, classify, generate):
+    commands = (demo, train, evaluate, plot, reproduce, pack, summary, info, verify, bench, classify, generate, score)
+    for command in commands:
         command.add_parser(subparsers)
     return parser
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from onebit.data.images import ImageSet
 from onebit.errors import DataError
 from onebit.fileformat import write_atomically
-from onebit.images import load_image
+from onebit.images import SUFFIXES, load_image
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 # Decoding fewer files than this is quicker than looking for a cache.
 CACHE_FROM_FILES = 2000
 

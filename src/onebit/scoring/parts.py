@@ -1,0 +1,273 @@
+"""What is to be scored, cut into parts: the same data give the same parts, each of which becomes one output file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from onebit.errors import DataError
+from onebit.images import SUFFIXES
+from onebit.scoring.columns import Columns, find_columns, open_parquet
+
+Kind = Literal["image", "text"]
+# Parts by default: enough that many workers stay busy to the end and that little is lost when a run is killed, few enough that files do not swarm.
+_PARTS = 64
+_LEAST_RECORDS, _MOST_RECORDS = 16, 1024
+# A row group is decoded from its beginning for each part of it, so it is cut into few.
+_PARTS_OF_A_ROW_GROUP = 16
+_READ_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class Part:
+    """Records that are read, scored and written together.
+
+    Args:
+        kind: "files" (a record each), "lines" (of a text file), "rows" (of a Parquet file), or "unreadable" (a Parquet file that does not open).
+        records: how many.
+        source: where they are, as plain JSON values.
+        digest: changes when the names, sizes or times of the files do.
+    """
+
+    kind: Literal["files", "lines", "rows", "unreadable"]
+    records: int
+    source: dict[str, Any]
+    digest: str
+
+    def to_json(self) -> str:
+        return json.dumps([self.kind, self.records, self.source, self.digest])
+
+    @classmethod
+    def from_json(cls, text: str) -> Part:
+        return cls(*json.loads(text))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All parts, in the order of the records; which columns are read (Parquet only); and what a user should know, a sentence each."""
+
+    parts: list[Part]
+    columns: Columns | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> int:
+        return sum(part.records for part in self.parts)
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    path: Path
+    mark: tuple[int, int]  # size and time of modification: a file that keeps both is taken for unchanged
+
+
+def plan(
+    kind: Kind,
+    data: Sequence[str | Path],
+    lines: bool = False,
+    column: str | None = None,
+    keep: Sequence[str] = (),
+    part_records: int | None = None,
+) -> Plan:
+    """Find the records and cut them into parts.
+
+    Args:
+        kind: what the model reads.
+        data: folders and files; where there are Parquet files among them, those are what is read.
+        lines: each line of a text file is a record, not each file.
+        column, keep: of Parquet files: what is read, and what is carried to the output.
+        part_records: at most so many records a part (row groups of millions take more); default by how many there are.
+
+    Raises:
+        DataError: nothing is there, it has no records, or the columns do not fit.
+    """
+    files, explicit = _find([Path(path) for path in data])
+    shown = ", ".join(str(path) for path in data)
+    tables = [file for file in files if file.path.suffix.lower() == ".parquet"]
+    if not tables and (column is not None or keep):
+        raise DataError("[score] --column and --keep are for Parquet files, and there is none: leave them out")
+    if lines and (tables or kind == "image"):
+        raise DataError("[score] --lines is for text files: leave it out")
+    notes = []
+    if tables:
+        tables = [file for file in tables if not any(part.startswith("_") for part in Path(file.name).parts[:-1])]
+        chosen, what = tables, "Parquet files"
+        odd = [file for file in files if file.name in explicit and file.path.suffix.lower() != ".parquet"]
+        if odd:
+            raise DataError(f"[{odd[0].path}] is given beside Parquet files: score one kind of data at a time")
+    elif kind == "image":
+        chosen = [file for file in files if file.name in explicit or file.path.suffix.lower() in SUFFIXES]
+        what = "images"
+    else:
+        chosen, what = files, "text files"
+    if not chosen:
+        ending = f": images end in {', '.join(sorted(SUFFIXES))}" if kind == "image" else ""
+        raise DataError(f"[{shown}] holds no {what}{ending}")
+    if len(chosen) < len(files):
+        notes.append(f"{len(files) - len(chosen)} other files beside the {what} of {shown} were left out")
+    if tables:
+        columns, parts = _rows(chosen, kind, column, keep, part_records)
+    else:
+        columns, parts = None, _lines(chosen, part_records) if lines else _files(chosen, part_records)
+    if not parts:
+        raise DataError(f"[{shown}] holds no records: its {what} are empty")
+    return Plan(parts, columns, notes)
+
+
+def _find(data: Sequence[Path]) -> tuple[list[_File], set[str]]:
+    """All files, sorted within each folder, each once; and the names of those that were given themselves."""
+    found: dict[str, _File] = {}
+    explicit: set[str] = set()
+    for root in data:
+        if root.is_dir():
+            # One folder's records have names that stay when the folder is moved.
+            prefix = "" if len(data) == 1 else f"{root.as_posix()}/"
+            members = [(prefix + path.relative_to(root).as_posix(), path) for path in _walk(root)]
+        elif root.exists():
+            explicit.add(name := root.name if len(data) == 1 else root.as_posix())
+            members = [(name, root)]
+        else:
+            raise DataError(f"[{root}] no such file or folder")
+        for name, path in members:
+            absolute = path.absolute()
+            try:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue  # a pipe would be waited for
+                mark = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                mark = (-1, -1)  # a link to nothing: a record that fails
+            found.setdefault(str(absolute), _File(name, absolute, mark))
+    return list(found.values()), explicit
+
+
+def _walk(root: Path) -> list[Path]:
+    def refuse(error: OSError) -> None:
+        raise DataError(f"[{error.filename}] cannot be read: {error.strerror}")
+
+    found = []
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # what os.walk goes on with
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def _part(
+    kind: Literal["files", "lines", "rows", "unreadable"], records: int, source: dict[str, Any], mark: Any
+) -> Part:
+    # Paths are left out of the digest: data that were moved are the same data.
+    named = {key: value for key, value in source.items() if key not in ("path", "paths", "reason")}
+    return Part(kind, records, source, hashlib.sha256(json.dumps([kind, named, mark]).encode()).hexdigest()[:16])
+
+
+def _size(total: int, part_records: int | None) -> int:
+    return part_records or min(_MOST_RECORDS, max(_LEAST_RECORDS, -(-total // _PARTS)))
+
+
+def _files(files: Sequence[_File], part_records: int | None) -> list[Part]:
+    size = _size(len(files), part_records)
+    parts = []
+    for first in range(0, len(files), size):
+        some = files[first : first + size]
+        source = {"names": [file.name for file in some], "paths": [str(file.path) for file in some]}
+        parts.append(_part("files", len(some), source, [file.mark for file in some]))
+    return parts
+
+
+def _lines(files: Sequence[_File], part_records: int | None) -> list[Part]:
+    unreadable: dict[str, str] = {}
+    counts = []
+    for file in files:
+        try:
+            counts.append(sum(1 for _ in _line_ends(file.path, 1)))
+        except OSError as error:
+            unreadable[file.name] = f"[{file.path}] cannot be read: {error.strerror}"
+            counts.append(1)
+    size = _size(sum(counts), part_records)
+    parts = []
+    for file, count in zip(files, counts, strict=True):
+        source = {"name": file.name, "path": str(file.path)}
+        if file.name in unreadable:
+            parts.append(_part("unreadable", 1, {**source, "reason": unreadable[file.name]}, file.mark))
+            continue
+        start, first = 0, 0
+        for end in _line_ends(file.path, size):
+            number = min(size, count - first)
+            parts.append(_part("lines", number, {**source, "start": start, "end": end, "first": first}, file.mark))
+            start, first = end, first + number
+    return parts
+
+
+def _line_ends(path: Path, every: int) -> Iterator[int]:
+    """Where each `every`-th line ends, in bytes, and where the file does."""
+    lines, offset, last = 0, 0, 0
+    with path.open("rb") as file:
+        while data := file.read(_READ_BYTES):
+            ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+            for end in ends[every - 1 - lines % every :: every].tolist():
+                yield (last := offset + end)
+            lines += len(ends)
+            offset += len(data)
+    if offset > last:
+        yield offset
+
+
+def _rows(
+    files: Sequence[_File], kind: Kind, column: str | None, keep: Sequence[str], part_records: int | None
+) -> tuple[Columns | None, list[Part]]:
+    groups: dict[str, list[int]] = {}
+    problems: dict[str, str] = {}
+    columns: Columns | None = None
+    for file in files:
+        try:
+            with open_parquet(file.path) as table:
+                schema, metadata = table.schema_arrow, table.metadata
+        except DataError as error:
+            problems[file.name] = str(error)
+            continue
+        if metadata.num_rows:  # without rows a column may have no type
+            columns = find_columns(schema, file.path, kind, column, keep, columns)
+        groups[file.name] = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if columns is None and problems:
+        raise DataError(next(iter(problems.values())))
+    size = _size(sum(sum(rows) for rows in groups.values()), part_records)
+    parts = []
+    for file in files:
+        source = {"name": file.name, "path": str(file.path)}
+        if file.name in problems:
+            parts.append(_part("unreadable", 1, {**source, "reason": problems[file.name]}, file.mark))
+            continue
+        number = 0
+        for chosen, skip, rows in _ranges(groups[file.name], size):
+            where = {"groups": chosen, "skip": skip, "first": number}
+            parts.append(_part("rows", rows, {**source, **where}, file.mark))
+            number += rows
+    return columns, parts
+
+
+def _ranges(groups: Sequence[int], size: int) -> Iterator[tuple[list[int], int, int]]:
+    """(row groups, rows of them to skip, rows to take): small row groups go together, large ones are cut."""
+    waiting: list[int] = []
+    rows = 0
+    for index, count in enumerate(groups):
+        if waiting and rows + count > size:
+            yield waiting, 0, rows
+            waiting, rows = [], 0
+        if count > size:
+            step = max(size, -(-count // _PARTS_OF_A_ROW_GROUP))
+            for skip in range(0, count, step):
+                yield [index], skip, min(step, count - skip)
+        elif count:
+            waiting.append(index)
+            rows += count
+    if waiting:
+        yield waiting, 0, rows
