@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from onebit.data.folder import SUFFIXES
 from onebit.errors import OnebitError
+from onebit.images import SUFFIXES
 from onebit.packing import pack
 from onebit.reproduction.report import Report, RowResult
 from onebit.reproduction.scale import fit_to_data, scale_recipe
