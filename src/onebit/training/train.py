@@ -32,6 +32,7 @@ from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
 from onebit.training.callbacks import AtomicCheckpoints, Curves
 from onebit.training.measures import Measures
+from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
@@ -68,6 +69,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     elif out.exists() and any(out.iterdir()):
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
     torch.set_num_threads(recipe.threads or _cores())
+    keep_freed_memory()
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
     if recipe.warm_start is not None and not resume:
         _warm_start(job, recipe.warm_start, progress)
