@@ -33,7 +33,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch in the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
+    parser.add_argument(
+        "--checkpoint-steps",
+        type=int,
+        metavar="N",
+        help="a checkpoint after every N steps too (default: after each epoch)",
+    )
     parser.add_argument("--show", action="store_true", help="print the recipe with its overrides, and train nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.set_defaults(run=run, takes_recipe_keys=True)
@@ -69,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = args.out or Path("runs") / Path(args.recipe).stem
     try:
-        finished = train(recipe, out, args.resume, not args.quiet)
+        finished = train(recipe, out, args.resume, not args.quiet, args.checkpoint_steps)
     except KeyboardInterrupt:
         words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, "--out", str(out), "--resume"])
         print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)

@@ -139,7 +139,7 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
         wrong = latent[~torch.isfinite(latent)]
         if len(wrong):
             raise OnebitError(
-                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
+                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last checkpoint stands"
             )
 
 

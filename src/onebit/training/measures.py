@@ -73,9 +73,16 @@ class Measures(lightning.Callback):
         self._passed: dict[str, float | None] = {}
         self._hooks: list[Any] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"bits": self._bits}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._bits = state_dict["bits"]
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._table.resume(trainer.current_epoch)
-        self._bits = {name: sampled_bits(layer) for name, layer in binary_layers(pl_module.model).items()}
+        # A checkpoint within an epoch holds the bits that the epoch began with.
+        self._bits = self._bits or {name: sampled_bits(layer) for name, layer in binary_layers(pl_module.model).items()}
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx != pl_module.batches_per_epoch - 1:
@@ -101,7 +108,7 @@ class Measures(lightning.Callback):
             limit = None if pl_module.recipe.optimizer == "bop" else layer.scheme.clip_latents  # bop has no latents
             shares = {
                 "ones": bits.float().mean().item(),
-                "flipped": (bits != self._bits[name]).float().mean().item(),
+                "flipped": (bits != self._bits[name].to(bits.device)).float().mean().item(),
                 "clipped": None if limit is None else (layer.weight.abs() >= limit).float().mean().item(),
                 "weight_gradient": weight_gradient(layer),
                 "input_gradient": self._passed.get(name),

@@ -57,6 +57,7 @@ class Classifier(lightning.LightningModule):
         self.steps_per_epoch = -(-batches_per_epoch // accumulate)
         self.tokens_per_byte = tokens_per_byte
         self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
+        self._resumed_random: list[Tensor] | None = None
         self.epoch_metrics: dict[str, float] = {}
         self.layers = binary_layers(model)
         self._progressive = [m for m in model.modules() if isinstance(getattr(m, "progress", None), float)]
@@ -72,14 +73,39 @@ class Classifier(lightning.LightningModule):
         logits: Tensor = self.model(x)
         return logits
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["batches_per_epoch"] = self.batches_per_epoch
+        checkpoint["sums"] = self._sums["train"]
+        checkpoint["random"] = self._random_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._sums["train"] = checkpoint["sums"]
+        self._resumed_random = checkpoint["random"]
+
+    def on_train_start(self) -> None:
+        # An epoch that is resumed within does not start; one that does has its own seed.
+        self._choose_stage()
+        if self._resumed_random is not None:
+            for state, restore in zip(
+                self._resumed_random, (torch.set_rng_state, torch.cuda.set_rng_state), strict=False
+            ):
+                restore(state)
+
+    def _random_state(self) -> list[Tensor]:
+        """Of the CPU, and of the GPU where the network is on one."""
+        return [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])
+
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
         torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)
         self._sums["train"] = [0.0, 0.0, 0.0]
-        for layer in self.layers.values():
-            layer.float_weights = self._first_stage
+        self._choose_stage()
         if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
             forget_gradients(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+
+    def _choose_stage(self) -> None:
+        for layer in self.layers.values():
+            layer.float_weights = self._first_stage
 
     @property
     def _first_stage(self) -> bool:
@@ -108,7 +134,7 @@ class Classifier(lightning.LightningModule):
         if not math.isfinite(loss.item()):
             raise OnebitError(
                 f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
-                "use a lower learning_rate; the last epoch's checkpoint stands"
+                "use a lower learning_rate; the last checkpoint stands"
             )
         if self._teacher is not None:
             counted = batch[1].flatten() != NOT_COUNTED

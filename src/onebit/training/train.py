@@ -17,7 +17,6 @@ import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -29,7 +28,8 @@ from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
-from onebit.training.callbacks import AtomicCheckpoints, Curves
+from onebit.training.callbacks import Curves
+from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
 from onebit.training.measures import Measures
 from onebit.training.module import Classifier
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
@@ -38,24 +38,33 @@ from onebit.training.warm_start import warm_start
 from onebit.training.windows import TextData, evaluate_text
 
 
-def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> Run:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+    checkpoint_steps: int | None = None,
+) -> Run:
     """Train a network into a run folder.
 
     Args:
         recipe: what, on what, and how.
         out: the folder: recipe.yaml, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/, result.json.
-        resume: go on after the last epoch that the folder holds; the result is that of a run that was never interrupted.
+        resume: go on after the last checkpoint that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
+        checkpoint_steps: between two checkpoints within an epoch; None: there is one after each epoch only.
 
     Returns:
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run, there is nothing to resume, the loss or a latent became NaN or infinite, or the teacher or the run
-            to start from does not fit.
+        OnebitError: the folder holds another run, there is nothing to resume or it does not fit, a checkpoint cannot be written, the loss or a latent
+            became NaN or infinite, or the teacher or the run to start from does not fit.
         DataError: the images or the text cannot be used.
-        KeyboardInterrupt: at Ctrl-C; the checkpoint of the last whole epoch stands.
+        KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
     """
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise OnebitError(f"[train] checkpoint_steps={checkpoint_steps}: use 1 or more")
     out = Path(out)
     last = out / "checkpoints" / "last.ckpt"
     if out.exists() and not out.is_dir():
@@ -72,17 +81,15 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         _warm_start(job, recipe.warm_start, progress)
     teacher = None if recipe.teacher is None else _teacher(job, recipe.teacher)
     module = Classifier(job.model, recipe, job.batches_per_epoch, job.tokens_per_byte, teacher)
+    checkpoint = last if resume and last.exists() else None
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, job.model, job.batches_per_epoch)
 
     out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
     write_json(out / "task.json", job.task.to_json())
     write_json(out / "versions.json", _versions())
-    folder = out / "checkpoints"
-    keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
-    if job.monitor is not None:
-        mode = "max" if job.monitor == "val_accuracy" else "min"
-        checkpoints.append(ModelCheckpoint(folder, filename="best", monitor=job.monitor, mode=mode, **keep))
+    checkpoints = Checkpoints(last.parent, job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
     _silence()
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
@@ -90,7 +97,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
         devices=1,
         precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
-        callbacks=[*checkpoints, Measures(out / "layers.csv"), Curves(out / "curves.csv", progress)],
+        callbacks=[Measures(out / "layers.csv"), Curves(out / "curves.csv", progress), checkpoints],
         plugins=[AtomicCheckpoints()],
         accumulate_grad_batches=recipe.accumulate if isinstance(recipe, TextRecipe) else 1,
         reload_dataloaders_every_n_epochs=1,
@@ -101,7 +108,7 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     )
     start = time.monotonic()
     try:
-        trainer.fit(module, job.data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+        trainer.fit(module, job.data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         raise KeyboardInterrupt from None  # Lightning leaves the process at Ctrl-C; the caller decides instead
     if trainer.interrupted:
