@@ -93,13 +93,14 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         random = np.random.default_rng((self._seed, self._epoch or 0))
+        height, width = self._images.pixels.shape[1:3]
         order = np.arange(len(self._images)) if self._epoch is None else random.permutation(len(self._images))
         for number, start in enumerate(range(0, len(order), self._batch_size)):
             chosen = order[start : start + self._batch_size]
             if len(chosen) == 1 and len(order) > 1 and self._epoch is not None:
                 chosen = np.append(chosen, order[0])  # statistics over a batch need more than one image
             # Drawn for all images, also of batches that are passed over, so that what each is shifted by depends on nothing else.
-            moves = draw_moves(self._augment, len(chosen), *self._images.pixels.shape[1:3], random)
+            moves = draw_moves(self._augment, len(chosen), height, width, random)
             if number < self._part.first:
                 continue
             ours = self._part.share(len(chosen))

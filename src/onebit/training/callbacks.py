@@ -72,6 +72,8 @@ class Curves(lightning.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: f"{value:.6g}" for key, value in metrics.items()}
         row["seconds"] = f"{seconds:.2f}"
+        if not trainer.is_global_zero:
+            return
         self._table.add([row])
         if self._show:
             end = "\r" if sys.stderr.isatty() else ""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign
 from onebit.errors import OnebitError
 from onebit.optim import Together
+from onebit.training.sharding import local
 
 # The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
 LEAST_NORM = 1e-3
@@ -34,7 +35,7 @@ def clip_latents(layers: Iterable[Any]) -> None:
             limit = layer.scheme.clip_latents
             if limit is not None:
                 for latent in latents_of(layer):
-                    latent.clamp_(-limit, limit)
+                    local(latent).clamp_(-limit, limit)
 
 
 def pull(layer: Any) -> Tensor:
@@ -129,7 +130,7 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
     if not layers:
         return
     names, latents = zip(
-        *[(name, p.detach()) for name, layer in layers.items() for p in latents_of(layer)], strict=True
+        *[(name, local(p.detach())) for name, layer in layers.items() for p in latents_of(layer)], strict=True
     )
     # A norm is the quickest look at a tensor; where it overflows the tensor may still be finite.
     norms = torch.stack(torch._foreach_norm(list(latents)))

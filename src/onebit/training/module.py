@@ -24,7 +24,9 @@ from onebit.training.latents import (
     pull,
     set_progress,
 )
+from onebit.training.layout import gathered_objects, total
 from onebit.training.recipe import Recipe, TextRecipe
+from onebit.training.sharding import ShardedStrategy, shard
 
 
 class Classifier(lightning.LightningModule):
@@ -58,6 +60,7 @@ class Classifier(lightning.LightningModule):
         self.tokens_per_byte = tokens_per_byte
         self._sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right answers, targets
         self._resumed_random: list[Tensor] | None = None
+        self._sharded = False
         self.epoch_metrics: dict[str, float] = {}
         self.layers = binary_layers(model)
         self._progressive = [m for m in model.modules() if isinstance(getattr(m, "progress", None), float)]
@@ -69,18 +72,26 @@ class Classifier(lightning.LightningModule):
         if recipe.pull:
             self._pull()
 
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not self._sharded:
+            self._sharded = True
+            shard(self.model, self.trainer.strategy.device_mesh)
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
         return logits
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["batches_per_epoch"] = self.batches_per_epoch
-        checkpoint["sums"] = self._sums["train"]
-        checkpoint["random"] = self._random_state()
+        checkpoint["sums"] = total(self._sums["train"], self.device)
+        checkpoint["random"] = gathered_objects(self._random_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._sums["train"] = checkpoint["sums"]
-        self._resumed_random = checkpoint["random"]
+        first = self.global_rank == 0
+        self._sums["train"] = checkpoint["sums"] if first else [0.0, 0.0, 0.0]
+        # Another number of processes draws for itself: it divides the batch in another way.
+        states = checkpoint["random"]
+        self._resumed_random = states[self.global_rank] if len(states) == self.trainer.world_size else None
 
     def on_train_start(self) -> None:
         # An epoch that is resumed within does not start; one that does has its own seed.
@@ -97,7 +108,8 @@ class Classifier(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)
+        # Each process draws for examples of its own.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch + self.global_rank * 1_000_000_007)
         self._sums["train"] = [0.0, 0.0, 0.0]
         self._choose_stage()
         if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
@@ -114,33 +126,45 @@ class Classifier(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._sums["val"] = [0.0, 0.0, 0.0]
 
-    def _measure(self, batch: tuple[Tensor, Tensor], part: str) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and its logits (images or tokens, classes or vocabulary)."""
-        x, target = batch
+    def _measure(self, batch: tuple[Any, ...], part: str) -> tuple[Tensor, Tensor, int]:
+        """The loss of a batch, its logits (images or tokens, classes or vocabulary), and how many of them count."""
+        x, target = batch[:2]
         target = target.flatten()
         logits = self(x).float().flatten(0, -2)
-        loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
-        sums = self._sums[part]
         count = int((target != NOT_COUNTED).sum())
+        # A share of a small batch may hold nothing that counts, of which there is no mean.
+        loss = (
+            F.cross_entropy(logits, target, ignore_index=NOT_COUNTED) if count or len(batch) == 2 else 0 * logits.sum()
+        )
+        sums = self._sums[part]
         sums[0] += loss.item() * count
         sums[1] += int((logits.argmax(1) == target).sum())
         sums[2] += count
-        return loss, logits
+        return loss, logits, count
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
         progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
         set_progress(self._progressive, progress)
-        loss, logits = self._measure(batch, "train")
+        loss, logits, count = self._measure(batch, "train")
+        # The mean over the processes of what they return is to be the mean over the whole batch.
+        by_target, by_example = 1.0, 1.0
+        if len(batch) > 2:
+            examples, targets = batch[2]
+            by_target = self.trainer.world_size * count / targets
+            by_example = self.trainer.world_size * len(batch[0]) / examples
         if not math.isfinite(loss.item()):
             raise OnebitError(
                 f"[train] the loss is {loss.item()} at step {self.global_step + 1} (epoch {self.current_epoch + 1}): "
                 "use a lower learning_rate; the last checkpoint stands"
             )
-        if self._teacher is not None:
+        if by_target != 1:
+            loss = by_target * loss
+        if self._teacher is not None and count:
             counted = batch[1].flatten() != NOT_COUNTED
             soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.distill_temperature)
             weight = self.recipe.distill_weight
-            loss = (1 - weight) * loss + weight * soft + self.recipe.distill_feature_weight * apart
+            apart = self.recipe.distill_feature_weight * by_example * apart
+            loss = (1 - weight) * loss + weight * by_target * soft + apart
         if self.recipe.pull:
             # From nothing to its full strength, so that bits are still free to flip early.
             loss = loss + self.recipe.pull * progress * self._pull()
@@ -155,11 +179,12 @@ class Classifier(lightning.LightningModule):
             clip_latents(self.layers.values())
         check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], batch_index: int) -> None:
         self._measure(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        for part, (loss, right, count) in self._sums.items():
+        for part, sums in self._sums.items():
+            loss, right, count = total(sums, self.device)
             if count:
                 self.epoch_metrics[f"{part}_loss"] = loss / count
                 self.epoch_metrics[f"{part}_accuracy"] = right / count
