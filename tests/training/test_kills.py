@@ -66,7 +66,7 @@ data: digits
 channels: 1
 widths: [4, 6]
 binary: false
-epochs: 3
+epochs: 4
 train_limit: 200
 validation_share: 0.2
 batch_size: 16
@@ -85,7 +85,7 @@ blocks: 1
 features: 16
 heads: 2
 head: [16]
-epochs: 3
+epochs: 4
 epoch_steps: 10
 accumulate: 2
 batch_size: 4

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import onebit
 from onebit.errors import OnebitError
 from onebit.packing import to_packed_model
 from onebit.training import ImageRecipe, TextRecipe, load_recipe, load_run, train
@@ -69,6 +70,7 @@ def runs(song, tmp_path_factory):
     (folder / "images").write_text(IMAGES.to_yaml())
     lines = "".join(json.dumps(run) + "\n" for run in RUNS)
     environment = {**os.environ, "ONEBIT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    environment["PYTHONPATH"] = str(Path(onebit.__file__).parent.parent)
     words = [sys.executable, LIVES]
     done = subprocess.run(
         words, input=lines, stdout=subprocess.PIPE, text=True, cwd=folder, env=environment, timeout=900

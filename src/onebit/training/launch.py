@@ -75,7 +75,7 @@ def _environments(layout: Layout) -> list[dict[str, str]]:
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     if layout.nodes > 1:
         meeting = {key: os.environ[key] for key in meeting}
-    source = str(Path(onebit.__file__).parent.parent)
+    source = str(Path(onebit.__file__).resolve().parent.parent)
     path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     return [
         {

@@ -71,7 +71,7 @@ class Layout:
         """The number of this process among all, or of the first that it starts."""
         if _processes_started() is None:
             return int(os.environ["NODE_RANK"]) * self.devices if self.nodes > 1 else 0
-        return int(os.environ["RANK"] if "RANK" in os.environ else os.environ["SLURM_PROCID"])
+        return _rank()
 
     @property
     def sharded(self) -> bool:
@@ -96,13 +96,14 @@ class Layout:
     def trainer_options(self) -> dict[str, Any]:
         """What Lightning's trainer is to be told."""
         if self.world == 1:
-            return {"devices": 1}
+            return {"accelerator": "auto", "devices": 1}
         environment = TorchElasticEnvironment() if "RANK" in os.environ else SLURMEnvironment(auto_requeue=False)
         # Statistics of batches are alike in all processes by themselves.
         whole = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True, cluster_environment=environment)
         sharded = ShardedStrategy(self.world)
         sharded.cluster_environment = environment
         return {
+            "accelerator": "cuda" if torch.cuda.is_available() else "cpu",
             "devices": self.devices,
             "num_nodes": self.nodes,
             "strategy": sharded if self.sharded else whole,
@@ -118,9 +119,13 @@ def _processes_started() -> int | None:
     return tasks if tasks > 1 and "SLURM_PROCID" in os.environ else None
 
 
+def _rank() -> int:
+    return int(os.environ["RANK"] if "RANK" in os.environ else os.environ["SLURM_PROCID"])
+
+
 def is_first() -> bool:
     """Whether this process is the one that writes files and prints results."""
-    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
+    return _processes_started() is None or _rank() == 0
 
 
 def together() -> bool:

@@ -110,7 +110,6 @@ def train(
     _silence()
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
-        accelerator="auto",
         **layout.trainer_options(),
         precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
