@@ -1,5 +1,6 @@
 """Training on several processes is training on one: losses, bits, thresholds, checkpoints; and what cannot be divided is refused."""
 
+import csv
 import json
 import os
 import signal
@@ -39,20 +40,20 @@ BOP = {"model": "lstm", "scheme": "BinaryConnect", "optimizer": "bop", "bop_gamm
 TWO = {"devices": 2}
 SHARDS = {"devices": 2, "strategy": "fsdp"}
 RUNS = [
-    {"recipe": "text", "out": "one"},
-    {"recipe": "text", "out": "ddp", **TWO},
-    {"recipe": "text", "out": "fsdp", **SHARDS},
-    {"recipe": "text", "out": "chain", "keys": {"epochs": 1}},
-    {"recipe": "text", "out": "chain", "keys": {"epochs": 2}, "resume": True, **TWO},
-    {"recipe": "text", "out": "chain", "keys": {"epochs": 3}, "resume": True, **SHARDS},
-    {"recipe": "text", "out": "chain", "resume": True},
-    {"recipe": "text", "out": "taught", "keys": TEACHER},
-    {"recipe": "text", "out": "taught-ddp", "keys": TEACHER, **TWO},
-    {"recipe": "text", "out": "taught-fsdp", "keys": TEACHER, **SHARDS},
-    {"recipe": "text", "out": "bop", "keys": BOP},
-    {"recipe": "text", "out": "bop-fsdp", "keys": BOP, **SHARDS},
-    {"recipe": "images", "out": "images"},
-    {"recipe": "images", "out": "images-ddp", "devices": 3},
+    {"recipe": "text.yaml", "out": "one"},
+    {"recipe": "text.yaml", "out": "ddp", **TWO},
+    {"recipe": "text.yaml", "out": "fsdp", **SHARDS},
+    {"recipe": "text.yaml", "out": "chain", "keys": {"epochs": 1}},
+    {"recipe": "text.yaml", "out": "chain", "keys": {"epochs": 2}, "resume": True, **TWO},
+    {"recipe": "text.yaml", "out": "chain", "keys": {"epochs": 3}, "resume": True, **SHARDS},
+    {"recipe": "text.yaml", "out": "chain", "resume": True},
+    {"recipe": "text.yaml", "out": "taught", "keys": TEACHER},
+    {"recipe": "text.yaml", "out": "taught-ddp", "keys": TEACHER, **TWO},
+    {"recipe": "text.yaml", "out": "taught-fsdp", "keys": TEACHER, **SHARDS},
+    {"recipe": "text.yaml", "out": "bop", "keys": BOP},
+    {"recipe": "text.yaml", "out": "bop-fsdp", "keys": BOP, **SHARDS},
+    {"recipe": "images.yaml", "out": "images"},
+    {"recipe": "images.yaml", "out": "images-ddp", "devices": 3},
 ]
 
 
@@ -66,8 +67,8 @@ def song(tmp_path_factory):
 @pytest.fixture(scope="module")
 def runs(song, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "text").write_text(TEXT.override({"data": str(song)}).to_yaml())
-    (folder / "images").write_text(IMAGES.to_yaml())
+    (folder / "text.yaml").write_text(TEXT.override({"data": str(song)}).to_yaml())
+    (folder / "images.yaml").write_text(IMAGES.to_yaml())
     lines = "".join(json.dumps(run) + "\n" for run in RUNS)
     environment = {**os.environ, "ONEBIT_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = str(Path(onebit.__file__).parent.parent)
@@ -78,6 +79,11 @@ def runs(song, tmp_path_factory):
     ends = [json.loads(line) for line in done.stdout.splitlines()]
     assert ends == [[0] * run.get("devices", 1) for run in RUNS]
     return folder
+
+
+def layers(run):
+    with (run / "layers.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def states(folder, *names):
@@ -92,8 +98,11 @@ def states(folder, *names):
 def test_a_language_model_is_that_of_one_process(runs, one, other):
     for ours, theirs in zip(load_run(runs / other).curves(), load_run(runs / one).curves(), strict=True):
         assert {**ours, "seconds": 0} == pytest.approx({**theirs, "seconds": 0}, rel=ROUNDING)
-    layers = [(runs / name / "layers.csv").read_text().splitlines() for name in (other, one)]
-    assert len(layers[0]) == len(layers[1])
+    for ours, theirs in zip(layers(runs / other), layers(runs / one), strict=True):
+        assert ours["layer"] == theirs["layer"]
+        for key in ("ones", "flipped", "weight_gradient", "input_gradient"):
+            assert (ours[key] == "") == (theirs[key] == "")
+            assert float(ours[key] or 0) == pytest.approx(float(theirs[key] or 0), abs=0.01)
     ours, theirs = states(runs, other, one)
     assert ours["global_step"] == theirs["global_step"]
     assert ours["loops"]["fit_loop"]["epoch_progress"] == theirs["loops"]["fit_loop"]["epoch_progress"]
@@ -209,7 +218,7 @@ def children(pid):
 def test_a_process_that_is_killed_ends_the_run_within_seconds_and_it_goes_on_elsewhere(song, runs, tmp_path):
     environment = {**os.environ, "ONEBIT_CACHE": str(runs / "cache")}
     out = tmp_path / "run"
-    words = [sys.executable, "-m", "onebit", "train", str(runs / "text"), "--out", str(out), "--quiet"]
+    words = [sys.executable, "-m", "onebit", "train", str(runs / "text.yaml"), "--out", str(out), "--quiet"]
     words += ["--devices", "2", "--checkpoint-steps", "1", "--epochs", "4000"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
     last = out / "checkpoints" / "last.ckpt"
@@ -229,7 +238,7 @@ def test_a_process_that_is_killed_ends_the_run_within_seconds_and_it_goes_on_els
     assert "Traceback" not in error
     assert not [pid for pid in ranks if Path(f"/proc/{pid}").exists()]
     step = torch.load(last, weights_only=True)["global_step"]
-    recipe = load_recipe(runs / "text").override({"epochs": 1 + step // 4})
+    recipe = load_recipe(runs / "text.yaml").override({"epochs": 1 + step // 4})
     train(recipe, out, resume=True, progress=False)
     assert load_run(out, "last").epochs == 1 + step // 4
 
