@@ -14,7 +14,7 @@ from onebit.data import load_images
 from onebit.errors import OnebitError
 from onebit.images import ImageTask
 from onebit.training import ImageRecipe, evaluate, load_run, train
-from onebit.training.batches import Batches, augment_images, scale_pixels
+from onebit.training.batches import Batches, Part, draw_moves, move_images, scale_pixels
 
 TINY = ImageRecipe(
     data="digits", channels=1, widths=(6, 8), values="pm1", normalize="batch", epochs=3, train_limit=300, batch_size=32,
@@ -230,6 +230,23 @@ def test_batches_hold_every_image_once_in_an_order_of_the_epoch():
     assert torch.equal(torch.cat([target for _, target in Batches(images, task, 50)]), torch.tensor(images.labels))
 
 
+def test_parts_make_up_the_batches_whatever_comes_before_them_or_beside_them():
+    images = load_images("digits", channels=1).test
+    task = ImageTask(images.classes, (8, 8), 1)
+
+    def batches(part):
+        return list(Batches(images, task, 51, "crop-flip", seed=3, epoch=1, part=part))
+
+    whole = batches(Part())
+    parts = [batches(Part(rank, 50, first=2)) for rank in range(50)]
+    for number, (x, target) in enumerate(whole[2:]):
+        assert torch.equal(torch.cat([part[number][0] for part in parts]), x)
+        assert torch.equal(torch.cat([part[number][1] for part in parts]), target)
+        assert {part[number][2] for part in parts} == {(len(target), len(target))}
+    assert len(parts[0]) == len(whole) - 2
+    assert len(whole[-1][1]) < 50  # some have none of it
+
+
 def test_pixels_are_scaled_as_the_task_says():
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), np.uint8)
     task = ImageTask(("a",), (3, 4), 3, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7))
@@ -242,11 +259,11 @@ def test_pixels_are_scaled_as_the_task_says():
 def test_augmented_images_are_shifted_or_mirrored_copies():
     pixels = np.random.default_rng(0).integers(1, 256, (64, 16, 16, 1), np.uint8)
     random = np.random.default_rng(1)
-    flipped = augment_images(pixels, "flip", random)
+    flipped = move_images(pixels, draw_moves("flip", 64, 16, 16, random))
     mirrored = [np.array_equal(f, p[:, ::-1]) for f, p in zip(flipped, pixels, strict=True)]
     assert 10 < sum(mirrored) < 54
     assert all(m or np.array_equal(f, p) for m, f, p in zip(mirrored, flipped, pixels, strict=True))
-    cropped = augment_images(pixels, "crop-flip", random)
+    cropped = move_images(pixels, draw_moves("crop-flip", 64, 16, 16, random))
     assert cropped.shape == pixels.shape
     for image, source in zip(cropped, pixels, strict=True):
         centre = image[2:-2, 2:-2, 0]

@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   onebit train images --data my_pictures --binary false    the float twin, to compare with
   onebit train cifar10 --epochs 5 --widths 32,64,128 --out runs/short
   onebit train cifar10 --out runs/short --epochs 5 --widths 32,64,128 --resume
+  onebit train small --data books --devices 8 --strategy fsdp --checkpoint-steps 500
 
 Every key of a recipe is a flag; 'onebit train RECIPE --show' prints them all.
 """
@@ -33,9 +34,25 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="go on after the last whole epoch in the run folder")
+    parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
+    parser.add_argument(
+        "--checkpoint-steps",
+        type=int,
+        metavar="N",
+        help="a checkpoint after every N steps too (default: after each epoch)",
+    )
     parser.add_argument("--show", action="store_true", help="print the recipe with its overrides, and train nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU (default 1)")
+    parser.add_argument(
+        "--nodes", type=int, default=1, metavar="N", help="machines; torchrun, SLURM or you start one each"
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=("auto", "ddp", "fsdp"),
+        default="auto",
+        help="ddp: each device holds all (default); fsdp: a part",
+    )
     parser.set_defaults(run=run, takes_recipe_keys=True)
 
 
@@ -62,6 +79,7 @@ def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
 
 def run(args: argparse.Namespace) -> int:
     from onebit.training import load_recipe, train
+    from onebit.training.layout import is_first
 
     recipe = load_recipe(args.recipe).override(parse_keys(args.recipe_keys), "train")
     if args.show:
@@ -69,11 +87,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     out = args.out or Path("runs") / Path(args.recipe).stem
     try:
-        finished = train(recipe, out, args.resume, not args.quiet)
+        finished = train(
+            recipe, out, args.resume, not args.quiet, args.checkpoint_steps, args.devices, args.nodes, args.strategy
+        )
     except KeyboardInterrupt:
-        words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, "--out", str(out), "--resume"])
+        layout = [("--devices", args.devices), ("--nodes", args.nodes), ("--checkpoint-steps", args.checkpoint_steps)]
+        flags = [word for flag, value in layout if value not in (1, None) for word in (flag, str(value))]
+        flags += ["--strategy", args.strategy] if args.strategy != "auto" else []
+        words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, *flags, "--out", str(out), "--resume"])
         print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
         return 130
+    if not is_first():
+        return 0
     result = finished.result()
     when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
     if "test_images" in result:

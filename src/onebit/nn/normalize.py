@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.nn.synchronize import synchronized_batch_norm
 from onebit.normalize import OVERS, Over, normalize_channel, normalize_example
 
 
@@ -51,6 +52,7 @@ class Normalize(nn.Module):
         self.over = over
         self.eps = eps
         self.momentum = momentum
+        self.synchronized = False  # whether a batch is divided among processes; see `synchronize_statistics`
         if over == "batch":
             if features is None:
                 raise ValueError(
@@ -66,6 +68,9 @@ class Normalize(nn.Module):
             return normalize_channel(x, self.eps)
         if self.over == "example":
             return normalize_example(x, self.eps)
+        if self.synchronized and self.training:
+            assert self.running_mean is not None and self.running_var is not None
+            return synchronized_batch_norm(x, self.running_mean, self.running_var, None, None, self.momentum, self.eps)
         return F.batch_norm(x, self.running_mean, self.running_var, None, None, self.training, self.momentum, self.eps)
 
     def extra_repr(self) -> str:

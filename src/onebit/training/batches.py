@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import lightning
 import numpy as np
@@ -24,6 +25,39 @@ def scale_pixels(pixels: NDArray[np.uint8], task: ImageTask) -> Tensor:
     return x.permute(0, 3, 1, 2)
 
 
+class Part(NamedTuple):
+    """Which part of an epoch's batches a process is to see.
+
+    Args:
+        rank, world: its number, and of how many; each has its share of every batch.
+        first: the number of the batch to begin with; those before it are passed over.
+    """
+
+    rank: int = 0
+    world: int = 1
+    first: int = 0
+
+    def share(self, count: int) -> slice:
+        """Which of so many examples; of fewer than there are processes, some have none."""
+        return slice(self.rank * count // self.world, (self.rank + 1) * count // self.world)
+
+    def batch(self, x: Tensor, target: Tensor, examples: int, targets: int) -> tuple[Any, ...]:
+        """A share as it is passed on: with the numbers of examples and of counted targets of the whole batch, where there are more shares."""
+        return (x, target) if self.world == 1 else (x, target, (examples, targets))
+
+
+ALL = Part()
+
+
+def part_of(trainer: lightning.Trainer | None, batches: int | None = None) -> Part:
+    """The part of a trainer's process; of so many batches to train on those that follow a checkpoint within the epoch."""
+    if trainer is None:
+        return ALL
+    # Before an epoch begins this counts the one before, all of it.
+    seen = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return Part(trainer.global_rank, trainer.world_size, 0 if batches is None else seen % batches)
+
+
 class Batches:
     """An iterable of (images, labels); with an epoch it is shuffled and augmented, differently in each epoch and alike in each run.
 
@@ -33,6 +67,7 @@ class Batches:
         batch_size: of all batches but the last.
         augment: see `ImageRecipe`.
         seed, epoch: of order and augmentation; epoch None keeps the set's order.
+        part: which of the images of each batch.
     """
 
     def __init__(
@@ -43,6 +78,7 @@ class Batches:
         augment: str = "none",
         seed: int = 0,
         epoch: int | None = None,
+        part: Part = ALL,
     ) -> None:
         self._images = images
         self._task = task
@@ -50,35 +86,47 @@ class Batches:
         self._augment = augment
         self._seed = seed
         self._epoch = epoch
+        self._part = part
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._batch_size)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         random = np.random.default_rng((self._seed, self._epoch or 0))
+        height, width = self._images.pixels.shape[1:3]
         order = np.arange(len(self._images)) if self._epoch is None else random.permutation(len(self._images))
-        for start in range(0, len(order), self._batch_size):
+        for number, start in enumerate(range(0, len(order), self._batch_size)):
             chosen = order[start : start + self._batch_size]
             if len(chosen) == 1 and len(order) > 1 and self._epoch is not None:
                 chosen = np.append(chosen, order[0])  # statistics over a batch need more than one image
-            pixels = augment_images(self._images.pixels[chosen], self._augment, random)
-            yield scale_pixels(pixels, self._task), torch.from_numpy(self._images.labels[chosen])
+            # Drawn for all images, also of batches that are passed over, so that what each is shifted by depends on nothing else.
+            moves = draw_moves(self._augment, len(chosen), height, width, random)
+            if number < self._part.first:
+                continue
+            ours = self._part.share(len(chosen))
+            pixels = move_images(self._images.pixels[chosen[ours]], [move[ours] for move in moves])
+            labels = torch.from_numpy(self._images.labels[chosen[ours]])
+            yield self._part.batch(scale_pixels(pixels, self._task), labels, len(chosen), len(chosen))
 
 
-def augment_images(pixels: NDArray[np.uint8], how: str, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Mirror half of the images ("flip"), and shift each by up to an eighth of its side too ("crop-flip")."""
-    if how == "none":
-        return pixels
-    flip = random.random(len(pixels)) < 0.5
-    pixels = np.where(flip[:, None, None, None], pixels[:, :, ::-1], pixels)
+def draw_moves(how: str, count: int, height: int, width: int, random: np.random.Generator) -> list[NDArray[Any]]:
+    """For each of so many images whether it is mirrored ("flip"), and where its shifted copy begins too ("crop-flip"); of "none" nothing."""
+    moves: list[NDArray[Any]] = [] if how == "none" else [random.random(count) < 0.5]
     if how == "crop-flip":
+        moves += [random.integers(0, 2 * (side // 8) + 1, count) for side in (height, width)]
+    return moves
+
+
+def move_images(pixels: NDArray[np.uint8], moves: list[NDArray[Any]]) -> NDArray[np.uint8]:
+    """Mirror and shift images, each by up to an eighth of its side, as `draw_moves` has drawn."""
+    if moves:
+        pixels = np.where(moves[0][:, None, None, None], pixels[:, :, ::-1], pixels)
+    if len(moves) > 1:
         height, width = pixels.shape[1:3]
         down, right = height // 8, width // 8
         padded = np.pad(pixels, ((0, 0), (down, down), (right, right), (0, 0)))
-        top = random.integers(0, 2 * down + 1, len(pixels))
-        left = random.integers(0, 2 * right + 1, len(pixels))
-        rows = top[:, None] + np.arange(height)  # (batch, height)
-        columns = left[:, None] + np.arange(width)
+        rows = moves[1][:, None] + np.arange(height)  # (batch, height)
+        columns = moves[2][:, None] + np.arange(width)
         pixels = padded[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]
     return pixels
 
@@ -97,12 +145,9 @@ class ImageData(lightning.LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        return Batches(
-            self.splits.train, self.task, self.recipe.batch_size, self.recipe.augment, self.recipe.seed, epoch
-        )
+        recipe = self.recipe
+        part = part_of(self.trainer, len(Batches(self.splits.train, self.task, recipe.batch_size)))
+        return Batches(self.splits.train, self.task, recipe.batch_size, recipe.augment, recipe.seed, epoch, part)
 
     def val_dataloader(self) -> Batches:
-        return Batches(self.splits.validation, self.task, EVALUATION_BATCH)
-
-    def test_dataloader(self) -> Batches:
-        return Batches(self.splits.test, self.task, EVALUATION_BATCH)
+        return Batches(self.splits.validation, self.task, EVALUATION_BATCH, part=part_of(self.trainer))

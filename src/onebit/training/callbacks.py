@@ -1,4 +1,4 @@
-"""What happens around the epochs: curves to a file, a line of progress, checkpoints that are whole."""
+"""What happens around the epochs: curves to a file, a line of progress."""
 
 from __future__ import annotations
 
@@ -10,20 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from onebit.fileformat import write_atomically
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints that a full disk or an interruption never leaves half written."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        write_atomically(path, buffer.getvalue())
 
 
 class EpochTable:
@@ -60,6 +48,7 @@ class Curves(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._table.resume(trainer.current_epoch)
+        self._start = time.monotonic()  # of an epoch that is resumed within, which does not start
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._start = time.monotonic()
@@ -83,6 +72,8 @@ class Curves(lightning.Callback):
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: f"{value:.6g}" for key, value in metrics.items()}
         row["seconds"] = f"{seconds:.2f}"
+        if not trainer.is_global_zero:
+            return
         self._table.add([row])
         if self._show:
             end = "\r" if sys.stderr.isatty() else ""

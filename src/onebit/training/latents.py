@@ -12,6 +12,7 @@ from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign
 from onebit.errors import OnebitError
 from onebit.gradients import Tanh
 from onebit.optim import Together
+from onebit.training.sharding import local
 
 # The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
 LEAST_NORM = 1e-3
@@ -35,7 +36,7 @@ def clip_latents(layers: Iterable[Any]) -> None:
             limit = layer.scheme.clip_latents
             if limit is not None:
                 for latent in latents_of(layer):
-                    latent.clamp_(-limit, limit)
+                    local(latent).clamp_(-limit, limit)
 
 
 def pull(layer: Any) -> Tensor:
@@ -141,7 +142,7 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
     if not layers:
         return
     names, latents = zip(
-        *[(name, p.detach()) for name, layer in layers.items() for p in latents_of(layer)], strict=True
+        *[(name, local(p.detach())) for name, layer in layers.items() for p in latents_of(layer)], strict=True
     )
     # A norm is the quickest look at a tensor; where it overflows the tensor may still be finite.
     norms = torch.stack(torch._foreach_norm(list(latents)))
@@ -151,7 +152,7 @@ def check_latents(layers: Mapping[str, Any], where: str) -> None:
         wrong = latent[~torch.isfinite(latent)]
         if len(wrong):
             raise OnebitError(
-                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last epoch's checkpoint stands"
+                f"[train] the latents of {name} hold {wrong[0].item()} at {where}: use a lower learning_rate; the last checkpoint stands"
             )
 
 

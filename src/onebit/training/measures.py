@@ -11,7 +11,10 @@ from torch import Tensor, nn
 
 from onebit.nn import BinaryRecurrence
 from onebit.nn.bits import binary_layers, normalized_inputs, quantize_inputs
+from onebit.training.batches import Part
 from onebit.training.callbacks import EpochTable
+from onebit.training.layout import total
+from onebit.training.sharding import gathered
 
 # So many bits of a layer tell a share to a quarter of a percent.
 SAMPLED_BITS = 1 << 16
@@ -70,20 +73,33 @@ class Measures(lightning.Callback):
     def __init__(self, path: Path) -> None:
         self._table = EpochTable(path)
         self._bits: dict[str, Tensor] = {}
-        self._passed: dict[str, float | None] = {}
+        self._passed: dict[str, tuple[float, int] | None] = {}  # of so many examples
         self._hooks: list[Any] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"bits": self._bits}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._bits = state_dict["bits"]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
         self._table.resume(trainer.current_epoch)
-        self._bits = {name: sampled_bits(layer) for name, layer in binary_layers(pl_module.model).items()}
+        # A checkpoint within an epoch holds the bits that the epoch began with.
+        if not self._bits:
+            with gathered(pl_module.model):
+                self._bits = {name: sampled_bits(layer) for name, layer in binary_layers(pl_module.model).items()}
 
     def on_train_batch_start(self, trainer: lightning.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx != pl_module.batches_per_epoch - 1:
             return
+        # Of a batch that is divided, this process may have some of the first examples, all or none.
+        before = 0 if len(batch) == 2 else Part(trainer.global_rank, trainer.world_size).share(batch[2][0]).start
+        count = min(len(batch[0]), max(0, SAMPLED_EXAMPLES - before))
         for name, layer in binary_layers(pl_module.model).items():
 
             def look(layer: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
-                self._passed[name] = input_gradient(layer, inputs[0])
+                share = input_gradient(layer, inputs[0][:count]) if count else 0.0
+                self._passed[name] = None if share is None else (share, count)
 
             self._hooks.append(layer.register_forward_pre_hook(look))
 
@@ -95,19 +111,29 @@ class Measures(lightning.Callback):
         self._hooks.clear()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+        with gathered(pl_module.model):
+            rows = self._rows(trainer, pl_module)
+        if rows and trainer.is_global_zero:
+            self._table.add(rows)
+
+    def _rows(self, trainer: lightning.Trainer, pl_module: Any) -> list[dict[str, Any]]:
         rows = []
         for name, layer in binary_layers(pl_module.model).items():
             bits = sampled_bits(layer)
             limit = None if pl_module.recipe.optimizer == "bop" else layer.scheme.clip_latents  # bop has no latents
             shares = {
                 "ones": bits.float().mean().item(),
-                "flipped": (bits != self._bits[name]).float().mean().item(),
+                "flipped": (bits != self._bits[name].to(bits.device)).float().mean().item(),
                 "clipped": None if limit is None else (layer.weight.abs() >= limit).float().mean().item(),
                 "weight_gradient": weight_gradient(layer),
-                "input_gradient": self._passed.get(name),
+                "input_gradient": self._input_gradient(name, pl_module.device),
             }
             self._bits[name] = bits
             texts = {key: "" if share is None else f"{share:.6g}" for key, share in shares.items()}
             rows.append({"epoch": trainer.current_epoch + 1, "layer": name, **texts})
-        if rows:
-            self._table.add(rows)
+        return rows
+
+    def _input_gradient(self, name: str, device: torch.device) -> float | None:
+        share, count = self._passed.get(name) or (0.0, 0)
+        passed, examples = total(torch.tensor([share * count, count], device=device))
+        return passed / examples if examples else None

@@ -27,7 +27,9 @@ from onebit.training.latents import (
     pull,
     set_progress,
 )
+from onebit.training.layout import gathered_objects, total
 from onebit.training.recipe import Recipe, TextRecipe
+from onebit.training.sharding import ShardedStrategy, shard
 
 # A GPU computes so many steps ahead of the look whether all numbers are finite: reading a number waits for all that computes it.
 STEPS_UNSEEN = 10
@@ -64,12 +66,11 @@ class Classifier(lightning.LightningModule):
         self.accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
         self.steps_per_epoch = -(-batches_per_epoch // self.accumulate)
         self.tokens_per_byte = tokens_per_byte
-        self._sums: dict[str, Tensor | None] = {
-            "train": None,
-            "val": None,
-        }  # loss, right answers, targets; on the device
+        self._sums = {"train": self._nothing(), "val": self._nothing()}
         self._unseen: list[tuple[int, Tensor]] = []  # steps and losses
         self._steps_unseen = 1
+        self._resumed_random: list[Tensor] | None = None
+        self._sharded = False
         self.epoch_metrics: dict[str, float] = {}
         self.layers = binary_layers(model)
         self._progressive = [m for m in model.modules() if follows_progress(m)]
@@ -83,23 +84,64 @@ class Classifier(lightning.LightningModule):
         if recipe.pull:
             self._pull()
 
+    def configure_model(self) -> None:
+        if isinstance(self.trainer.strategy, ShardedStrategy) and not self._sharded:
+            self._sharded = True
+            shard(self.model, self.trainer.strategy.device_mesh)
+
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
         return logits
 
     def on_fit_start(self) -> None:
         self._steps_unseen = steps_unseen(self.device)
-        if self.recipe.compile:
+        if self.recipe.compile and self._sharded:
+            self._note(
+                "[compile] a network that is sharded gathers its latents between its layers: training goes on uncompiled"
+            )
+        elif self.recipe.compile:
             self._compiled = Compiled(self.model, self._note, self.accumulate > 1)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._look()  # no checkpoint of a loss that is not finite
+        checkpoint["batches_per_epoch"] = self.batches_per_epoch
+        checkpoint["sums"] = total(self._sums["train"])
+        checkpoint["random"] = gathered_objects(self._random_state())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        first = self.global_rank == 0
+        self._sums["train"] = self._nothing()
+        if first:
+            self._sums["train"] += torch.tensor(checkpoint["sums"], dtype=torch.float64).to(self._sums["train"])
+        # Another number of processes draws for itself: it divides the batch in another way.
+        states = checkpoint["random"]
+        self._resumed_random = states[self.global_rank] if len(states) == self.trainer.world_size else None
+
+    def on_train_start(self) -> None:
+        # An epoch that is resumed within does not start; one that does has its own seed.
+        self._choose_stage()
+        if self._resumed_random is not None:
+            for state, restore in zip(
+                self._resumed_random, (torch.set_rng_state, torch.cuda.set_rng_state), strict=False
+            ):
+                restore(state)
+
+    def _random_state(self) -> list[Tensor]:
+        """Of the CPU, and of the GPU where the network is on one."""
+        return [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])
 
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch)
-        self._sums["train"] = None
-        for layer in self.layers.values():
-            layer.float_weights = self._first_stage
+        # Each process draws for examples of its own.
+        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch + self.global_rank * 1_000_000_007)
+        self._sums["train"] = self._nothing()
+        self._choose_stage()
         if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
             forget_gradients(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
+
+    def _choose_stage(self) -> None:
+        for layer in self.layers.values():
+            layer.float_weights = self._first_stage
 
     @property
     def _first_stage(self) -> bool:
@@ -107,40 +149,57 @@ class Classifier(lightning.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._look()
-        self._sums["val"] = None
+        self._sums["val"] = self._nothing()
+
+    def _nothing(self) -> Tensor:
+        """Sums to add to, on the device: of losses, right answers and targets."""
+        # Apple's GPUs have no float64.
+        return torch.zeros(3, dtype=torch.float32 if self.device.type == "mps" else torch.float64, device=self.device)
 
     def _network(self, x: Tensor, batch_index: int) -> Callable[[Tensor], Tensor]:
         """What computes a batch of training: uncompiled where the batch is not whole, and for the epoch's last, at which layers are looked into."""
-        whole = len(x) == self.recipe.batch_size and batch_index < self.batches_per_epoch - 1
-        return self._compiled if self._compiled is not None and whole else self
+        whole = len(x) * self.trainer.world_size == self.recipe.batch_size
+        usual = whole and batch_index < self.batches_per_epoch - 1
+        return self._compiled if self._compiled is not None and usual else self
 
     def _measure(
-        self, batch: tuple[Tensor, Tensor], part: str, network: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """The loss of a batch, and its logits (images or tokens, classes or vocabulary)."""
-        x, target = batch
+        self, batch: tuple[Any, ...], part: str, network: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss of a batch, its logits (images or tokens, classes or vocabulary), and how many of them count."""
+        x, target = batch[:2]
         target = target.flatten()
         logits = network(x).float().flatten(0, -2)
-        loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
+        count = (target != NOT_COUNTED).sum()
+        if len(batch) == 2:
+            loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
+        else:  # a share of a small batch may hold nothing that counts, of which there is no mean
+            loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED, reduction="sum") / count.clamp_min(1)
         with torch.no_grad():
-            count = (target != NOT_COUNTED).sum()
-            seen = torch.stack([loss.double() * count, (logits.argmax(1) == target).sum(), count])
-            known = self._sums[part]
-            self._sums[part] = seen if known is None else known + seen
-        return loss, logits
+            sums = self._sums[part]
+            self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == target).sum(), count]).to(sums)
+        return loss, logits, count
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
         progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
         set_progress(self._progressive, progress)
-        loss, logits = self._measure(batch, "train", self._network(batch[0], batch_index))
+        loss, logits, count = self._measure(batch, "train", self._network(batch[0], batch_index))
         self._unseen.append((self.global_step + 1, loss.detach()))
         if len(self._unseen) >= self._steps_unseen:
             self._look()
-        if self._teacher is not None:
+        # The mean over the processes of what they return is to be the mean over the whole batch.
+        by_target: float | Tensor = 1.0
+        by_example = 1.0
+        if len(batch) > 2:
+            examples, targets = batch[2]
+            by_target = self.trainer.world_size * count / targets
+            by_example = self.trainer.world_size * len(batch[0]) / examples
+            loss = by_target * loss
+        if self._teacher is not None and (len(batch) == 2 or count):
             counted = batch[1].flatten() != NOT_COUNTED
             soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.distill_temperature)
             weight = self.recipe.distill_weight
-            loss = (1 - weight) * loss + weight * soft + self.recipe.distill_feature_weight * apart
+            apart = self.recipe.distill_feature_weight * by_example * apart
+            loss = (1 - weight) * loss + weight * by_target * soft + apart
         if self.recipe.pull:
             # From nothing to its full strength, so that bits are still free to flip early.
             loss = loss + self.recipe.pull * progress * self._pull()
@@ -154,7 +213,7 @@ class Classifier(lightning.LightningModule):
             if not math.isfinite(loss):
                 raise OnebitError(
                     f"[train] the loss is {loss} at step {step} (epoch {self.current_epoch + 1}): "
-                    "use a lower learning_rate; the last epoch's checkpoint stands"
+                    "use a lower learning_rate; the last checkpoint stands"
                 )
 
     def _pull(self) -> Tensor:
@@ -170,12 +229,12 @@ class Classifier(lightning.LightningModule):
             self._look()  # a loss that was not finite before is the cause
         check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> None:
+    def validation_step(self, batch: tuple[Any, ...], batch_index: int) -> None:
         self._measure(batch, "val", self)
 
     def on_validation_epoch_end(self) -> None:
         for part, sums in self._sums.items():
-            loss, right, count = (0.0, 0.0, 0.0) if sums is None else sums.tolist()
+            loss, right, count = total(sums)
             if count:
                 self.epoch_metrics[f"{part}_loss"] = loss / count
                 self.epoch_metrics[f"{part}_accuracy"] = right / count

@@ -17,20 +17,23 @@ import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 import onebit
 from onebit.data import ImageSet, load_images
-from onebit.data.text import load_text
+from onebit.data.text import TextSplits, load_text
 from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
+from onebit.nn.synchronize import synchronize_statistics
 from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
-from onebit.training.callbacks import AtomicCheckpoints, Curves
+from onebit.training.callbacks import Curves
+from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
+from onebit.training.launch import run_processes
+from onebit.training.layout import Layout, StrategyName
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
@@ -40,62 +43,87 @@ from onebit.training.warm_start import warm_start
 from onebit.training.windows import TextData, evaluate_text
 
 
-def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool = True) -> Run:
+def train(
+    recipe: Recipe,
+    out: str | Path,
+    resume: bool = False,
+    progress: bool = True,
+    checkpoint_steps: int | None = None,
+    devices: int = 1,
+    nodes: int = 1,
+    strategy: StrategyName = "auto",
+) -> Run:
     """Train a network into a run folder.
 
     Args:
         recipe: what, on what, and how.
         out: the folder: recipe.yaml, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/, result.json.
-        resume: go on after the last epoch that the folder holds; the result is that of a run that was never interrupted.
+        resume: go on after the last checkpoint that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
+        checkpoint_steps: between two checkpoints within an epoch; None: there is one after each epoch only.
+        devices, nodes, strategy: how many processes train, and how; see `Layout`. The network does not depend on it. They are started here, unless
+            torchrun or SLURM has started them and this is one.
 
     Returns:
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run, there is nothing to resume, the loss or a latent became NaN or infinite, or the teacher or the run
-            to start from does not fit.
+        OnebitError: the folder holds another run, there is nothing to resume or it does not fit, a checkpoint cannot be written, the loss or a latent
+            became NaN or infinite, the teacher or the run to start from does not fit, there are no such devices, or a process died.
         DataError: the images or the text cannot be used.
-        KeyboardInterrupt: at Ctrl-C; the checkpoint of the last whole epoch stands.
+        KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
     """
+    if checkpoint_steps is not None and checkpoint_steps < 1:
+        raise OnebitError(f"[train] checkpoint_steps={checkpoint_steps}: use 1 or more")
+    layout = Layout(devices, nodes, strategy)
+    _check_precision(recipe.precision)
+    layout.check_recipe(recipe)
     out = Path(out)
+    if layout.rank == 0:
+        _check_folder(recipe, out, resume)
+    if layout.starts_processes:
+        if isinstance(recipe, TextRecipe):
+            _load_text(recipe)  # into the cache, once
+        run_processes(recipe, out, resume, progress, checkpoint_steps, layout)
+        return load_run(out)
+    if layout.world > 1:
+        # Lightning chooses a number of threads where none is set.
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (recipe.threads or _cores()) // devices))
+    progress = progress and layout.rank == 0
     last = out / "checkpoints" / "last.ckpt"
-    if out.exists() and not out.is_dir():
-        raise OnebitError(f"[train] {out} is a file: give another --out")
-    if resume:
-        if not (out / "recipe.yaml").is_file():
-            raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
-        _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
-    elif out.exists() and any(out.iterdir()):
-        raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
-    torch.set_num_threads(recipe.threads or _cores())
+    torch.set_num_threads(max(1, (recipe.threads or _cores()) // devices))
     keep_freed_memory()
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
-    if recipe.warm_start is not None and not resume:
+    checkpoint = last if resume and last.exists() else None
+    if recipe.warm_start is not None and checkpoint is None:
         _warm_start(job, recipe.warm_start, progress)
     teacher = None if recipe.teacher is None else _teacher(job, recipe.teacher)
+    if layout.world > 1:
+        synchronize_statistics(job.model)
     module = Classifier(
-        job.model, recipe, job.batches_per_epoch, job.tokens_per_byte, teacher, _note if progress else _ignore
+        job.model,
+        recipe,
+        job.batches_per_epoch,
+        job.tokens_per_byte,
+        teacher,
+        _note if progress and layout.rank == 0 else _ignore,
     )
+    if checkpoint is not None:
+        check_checkpoint(checkpoint, job.model, job.batches_per_epoch)
 
-    out.mkdir(parents=True, exist_ok=True)
-    write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
-    write_json(out / "task.json", job.task.to_json())
-    write_json(out / "versions.json", _versions())
-    folder = out / "checkpoints"
-    keep: dict[str, Any] = {"save_top_k": 1, "save_on_train_epoch_end": True, "enable_version_counter": False}
-    checkpoints = [ModelCheckpoint(folder, filename="last", **keep)]
-    if job.monitor is not None:
-        mode = "max" if job.monitor == "val_accuracy" else "min"
-        checkpoints.append(ModelCheckpoint(folder, filename="best", monitor=job.monitor, mode=mode, **keep))
+    if layout.rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
+        write_json(out / "task.json", job.task.to_json())
+        write_json(out / "versions.json", _versions())
+    checkpoints = Checkpoints(last.parent, job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
     _silence()
     trainer = lightning.Trainer(
         max_epochs=recipe.epochs,
-        accelerator="auto",
-        devices=1,
+        **layout.trainer_options(),
         precision="bf16-mixed" if _use_bf16(recipe.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
-        callbacks=[*checkpoints, Measures(out / "layers.csv"), Curves(out / "curves.csv", progress)],
+        callbacks=[Measures(out / "layers.csv"), Curves(out / "curves.csv", progress), checkpoints],
         plugins=[AtomicCheckpoints()],
         accumulate_grad_batches=recipe.accumulate if isinstance(recipe, TextRecipe) else 1,
         reload_dataloaders_every_n_epochs=1,
@@ -106,12 +134,14 @@ def train(recipe: Recipe, out: str | Path, resume: bool = False, progress: bool 
     )
     start = time.monotonic()
     try:
-        trainer.fit(module, job.data, ckpt_path=str(last) if resume and last.exists() else None, weights_only=True)
+        trainer.fit(module, job.data, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         raise KeyboardInterrupt from None  # Lightning leaves the process at Ctrl-C; the caller decides instead
     if trainer.interrupted:
         raise KeyboardInterrupt
     run = load_run(out)
+    if layout.rank > 0:
+        return run
     write_json(
         out / "result.json",
         {
@@ -180,8 +210,8 @@ def _image_job(recipe: Recipe) -> _Job:
     return _Job(task, model, ImageData(splits, task, recipe), count, test, monitor)
 
 
-def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
-    splits = load_text(
+def _load_text(recipe: TextRecipe) -> TextSplits:
+    return load_text(
         recipe.data,
         recipe.vocabulary,
         "line" if recipe.examples == "sentences" else "document",
@@ -189,6 +219,10 @@ def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
         recipe.validation_share,
         recipe.seed,
     )
+
+
+def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
+    splits = _load_text(recipe)
     if progress:
         for note in splits.notes:
             print(f"note: {note}", file=sys.stderr)
@@ -253,6 +287,18 @@ def _ignore(line: str) -> None:
     pass
 
 
+def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
+    """Refuse a folder that holds something else."""
+    if out.exists() and not out.is_dir():
+        raise OnebitError(f"[train] {out} is a file: give another --out")
+    if resume:
+        if not (out / "recipe.yaml").is_file():
+            raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
+        _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
+    elif out.exists() and any(out.iterdir()):
+        raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
+
+
 def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
     """A run is resumed with its own recipe; only its end and its threads may be moved."""
     if type(old) is not type(new) or old.override({"epochs": new.epochs, "threads": new.threads}) != new:
@@ -273,6 +319,14 @@ def _use_bf16(precision: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     flags = Path("/proc/cpuinfo")
     return flags.exists() and any(word in flags.read_text() for word in ("avx512_bf16", "amx_bf16"))
+
+
+def _check_precision(precision: str) -> None:
+    """Refuse bfloat16 on a GPU that has no such numbers; a processor has them in software."""
+    if precision == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+        raise OnebitError(
+            "[train] precision=bf16: this GPU does not compute in bfloat16: use precision=float32 or auto"
+        )
 
 
 def _versions() -> dict[str, str]:

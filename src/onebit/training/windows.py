@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import nn
 
 from onebit.data.examples import NOT_COUNTED, Examples
 from onebit.data.text import TextSet, TextSplits
 from onebit.metrics import TextMetrics
 from onebit.text import TextTask, Tokenizer
+from onebit.training.batches import ALL, Part, part_of
 from onebit.training.recipe import TextRecipe
 
 EVALUATION_BATCH = 16
@@ -31,6 +34,7 @@ class TextBatches:
         context: tokens of an example.
         batches: in an epoch; None for as many as make a pass.
         epoch: which.
+        part: which of the examples of each batch.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class TextBatches:
         context: int,
         batches: int | None = None,
         epoch: int = 0,
+        part: Part = ALL,
     ) -> None:
         self._text = text
         self._recipe = recipe
@@ -50,6 +55,7 @@ class TextBatches:
         self._per_pass = len(examples) - (recipe.examples == "windows" and len(examples) > 1)
         self._batches = batches or -(-self._per_pass // recipe.batch_size)
         self._epoch = epoch
+        self._part = part
 
     def _examples(self, number: int) -> Examples:
         tokenizer = self._tokenizer
@@ -61,10 +67,11 @@ class TextBatches:
     def __len__(self) -> int:
         return self._batches
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         size = self._recipe.batch_size
         known = -1
-        for first in range(self._epoch * self._batches * size, (self._epoch + 1) * self._batches * size, size):
+        start, end = self._epoch * self._batches, (self._epoch + 1) * self._batches
+        for first in range((start + self._part.first) * size, end * size, size):
             chosen: list[int] = []
             for position in range(first, first + size):
                 number = position // self._per_pass
@@ -78,23 +85,30 @@ class TextBatches:
             inputs, targets = examples.take(np.asarray(chosen))
             if self._recipe.count_padding:
                 targets[targets == NOT_COUNTED] = self._tokenizer.pad
-            yield torch.from_numpy(inputs), torch.from_numpy(targets)
+            yield _share(self._part, inputs, targets)
+
+
+def _share(part: Part, inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> tuple[Any, ...]:
+    ours = part.share(len(inputs))
+    counted = int((targets != NOT_COUNTED).sum())
+    return part.batch(torch.from_numpy(inputs[ours]), torch.from_numpy(targets[ours]), len(inputs), counted)
 
 
 class _InOrder:
     """All examples in the text's order, or the first of them up to a number of tokens."""
 
-    def __init__(self, examples: Examples, tokens: int | None) -> None:
+    def __init__(self, examples: Examples, tokens: int | None, part: Part = ALL) -> None:
         self._examples = examples
+        self._part = part
         self._count = len(examples) if tokens is None else min(len(examples), max(1, tokens // examples.context))
 
     def __len__(self) -> int:
         return -(-self._count // EVALUATION_BATCH)
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
         for first in range(0, self._count, EVALUATION_BATCH):
             inputs, targets = self._examples.take(np.arange(first, min(first + EVALUATION_BATCH, self._count)))
-            yield torch.from_numpy(inputs), torch.from_numpy(targets)
+            yield _share(self._part, inputs, targets)
 
 
 class TextData(lightning.LightningDataModule):
@@ -106,17 +120,19 @@ class TextData(lightning.LightningDataModule):
         self.recipe = recipe
         self.context = context
 
-    def batches(self, epoch: int) -> TextBatches:
+    def batches(self, epoch: int, part: Part = ALL) -> TextBatches:
         """The batches of an epoch."""
         count = None if self.recipe.epoch_steps is None else self.recipe.epoch_steps * self.recipe.accumulate
-        return TextBatches(self.splits.train, self.splits.task, self.recipe, self.context, count, epoch)
+        return TextBatches(self.splits.train, self.splits.task, self.recipe, self.context, count, epoch, part)
 
     def train_dataloader(self) -> TextBatches:
-        return self.batches(self.trainer.current_epoch if self.trainer is not None else 0)
+        if self.trainer is None:
+            return self.batches(0)
+        return self.batches(self.trainer.current_epoch, part_of(self.trainer, len(self.batches(0))))
 
     def val_dataloader(self) -> _InOrder:
         examples = evaluation_examples(self.splits.validation, self.splits.task, self.context, self.recipe.examples)
-        return _InOrder(examples, self.recipe.validation_tokens)
+        return _InOrder(examples, self.recipe.validation_tokens, part_of(self.trainer))
 
 
 def evaluation_examples(text: TextSet, task: TextTask, context: int, kind: str) -> Examples:
