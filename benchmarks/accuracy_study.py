@@ -95,23 +95,38 @@ def diverged(log: Path) -> bool:
     return log.exists() and "use a lower learning_rate" in log.read_text()
 
 
-def table(name: str, rows: dict[str, list[dict[str, Any]]]) -> str:
-    """The study as Markdown: mean over seeds, their spread, and the distance from the first row, which is the float twin."""
+def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, Any]]]) -> str:
+    """The study as Markdown: mean over seeds, their spread, and the distance from the rows that others are compared with.
+
+    Args:
+        name: of the study.
+        references: title of a column to the row that it compares with. One whose title speaks of bytes is left out where a file is more than half as
+            large again as that row's.
+        rows: the results of each row's runs.
+    """
     key, factor, unit, _ = JUDGED[name]
     digits = 1 if name == "images" else 3
     means = {row: factor * statistics.mean(run[key] for run in runs) for row, runs in rows.items()}
-    twin = next(iter(means.values()))
-    text = ["", " perplexity over the twin's |"][name == "text"]
-    lines = [f"| row | seeds | {unit} | minus the twin's |{text} file, bytes | training, s |"]
-    lines.append("| --- " * (lines[0].count("|") - 1) + "|")
-    losses = {row: statistics.mean(run["validation_loss"] for run in runs) for row, runs in rows.items() if text}
+    sizes = {row: statistics.mean(run["file_bytes"] for run in runs) for row, runs in rows.items()}
+    compared = {title: row for title, row in references.items() if row in rows}
+    titles = ["row", "seeds", unit, *(f"minus {title}" for title in compared)]
+    if name == "text":
+        titles += [f"perplexity over {title}" for title in compared if "bytes" not in title]
+    lines = [f"| {' | '.join([*titles, 'file, bytes', 'training, s'])} |", "| --- " * (len(titles) + 2) + "|"]
     for row, runs in rows.items():
-        size, seconds = (statistics.mean(run[k] for run in runs) for k in ("file_bytes", "seconds"))
         cells = [row, str(len(runs)), mean_and_spread([factor * run[key] for run in runs], digits)]
-        cells.append(f"{means[row] - twin:+.{digits}f}")
-        if text:
-            cells.append(f"{math.exp(losses[row] - next(iter(losses.values()))):.3f}")
-        lines.append(f"| {' | '.join([*cells, f'{size:,.0f}', f'{seconds:.0f}'])} |")
+        for title, other in compared.items():
+            larger = "bytes" in title and sizes[row] > 1.5 * sizes[other]
+            cells.append("" if larger else f"{means[row] - means[other]:+.{digits}f}")
+        if name == "text":
+            losses = {r: statistics.mean(run["validation_loss"] for run in rows[r]) for r in (row, *compared.values())}
+            cells += [
+                f"{math.exp(losses[row] - losses[other]):.3f}"
+                for title, other in compared.items()
+                if "bytes" not in title
+            ]
+        cells += [f"{sizes[row]:,.0f}", f"{statistics.mean(run['seconds'] for run in runs):.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -169,7 +184,7 @@ def main() -> None:
         if ended:
             rows[row] = ended
     (arguments.out / f"{arguments.study}.json").write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(arguments.study, rows))
+    print(table(arguments.study, study["references"], rows))
     print(f"{sum(len(runs) for runs in rows.values())} runs ended, {wrong} diverged")
     draw(arguments.study, list(rows), arguments.seeds, base, arguments.out / f"{arguments.study}.png")
 

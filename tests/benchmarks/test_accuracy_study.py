@@ -20,6 +20,7 @@ def test_every_row_is_a_recipe_and_needs_only_rows_before_it(name):
     known = []
     folders = {benchmark.folder(row, 0) for row in study["rows"]}
     assert len(folders) == len(study["rows"])
+    assert set(study["references"].values()) <= set(study["rows"])
     for row, keys in study["rows"].items():
         recipe = load_recipe(study["recipe"]).override(study["keys"] | keys, row)
         assert recipe.binary or row.startswith("float")
@@ -37,6 +38,7 @@ def test_a_study_is_trained_measured_and_skipped_when_done(tmp_path, monkeypatch
     study = {
         "recipe": "paper-tiny",
         "keys": {**sizes, "epochs": 2, "epoch_steps": 8, "batch_size": 4, "warmup": 2},
+        "references": {"the twin's": "float twin"},
         "rows": {
             "float twin": {"binary": False},
             "taught, at 1e-2": {"learning_rate": 0.01, "teacher": "row:float twin"},
@@ -64,7 +66,8 @@ def test_a_study_is_trained_measured_and_skipped_when_done(tmp_path, monkeypatch
     assert taught["file_bytes"] < twin["file_bytes"]
     ratio = math.exp(taught["validation_loss"] - twin["validation_loss"])
     assert f"| taught, at 1e-2 | 1 | {taught['validation_bits_per_byte']:.3f} |" in printed
-    assert f"| {ratio:.3f} |" in printed
+    difference = taught["validation_bits_per_byte"] - twin["validation_bits_per_byte"]
+    assert f"| {difference:+.3f} | {ratio:.3f} | {taught['file_bytes']:,} |" in printed
     assert "2 runs ended, 0 diverged" in printed
     assert (tmp_path / "out" / "text.png").stat().st_size > 10_000
     log = (tmp_path / "out" / "text" / "taught-at-1e-2-seed0.log").read_text()
