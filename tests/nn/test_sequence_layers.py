@@ -15,6 +15,7 @@ from onebit.nn import (
     KeyValueCache,
     TokenPositionEmbedding,
 )
+from onebit.nn.attention import causal_attention
 
 
 def read(bits, values):
@@ -77,6 +78,22 @@ def test_attention_with_a_cache_equals_attention_without():
         pieces = [layer(x[:, a:b], cache) for a, b in ((0, 4), (4, 5), (5, 9))]
     torch.testing.assert_close(torch.cat(pieces, 1), layer(x), rtol=1e-4, atol=1e-4)
     assert cache.length == 9
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_attention_is_pytorchs_with_its_gradients(dtype):
+    q, k, v, towards = (torch.randn(2, 3, 9, 4, dtype=dtype) for _ in range(4))
+    inputs = [t.clone().requires_grad_() for t in (q, k, v)]
+    expected = [t.clone().requires_grad_() for t in (q, k, v)]
+    ours = causal_attention(*inputs)
+    theirs = torch.nn.functional.scaled_dot_product_attention(*expected, is_causal=True)
+    (ours * towards).sum().backward()
+    (theirs * towards).sum().backward()
+    torch.testing.assert_close(ours, theirs)
+    for a, b in zip(inputs, expected, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+    with torch.no_grad():
+        assert torch.equal(causal_attention(q, k, v), theirs)
 
 
 def test_heads_must_divide_the_features():
