@@ -383,6 +383,11 @@ class MeanThreshold:
         if self.per not in ("layer", "output"):
             raise ValueError(f"[MeanThreshold] per={self.per!r}: use 'layer' or 'output'")
 
+    def __repr__(self) -> str:
+        """As in the paper where nothing else is said."""
+        per = "" if self.per == "layer" else f", per={self.per!r}"
+        return f"MeanThreshold(values={self.values!r}{per})"
+
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
         return Codes(binarize(w, self.values, axis=axis if self.per == "output" else None))
 

@@ -164,7 +164,8 @@ def gallery_figure(schemes: Iterable[Scheme] | None = None) -> Any:
 
 def _words(quantizer: Any) -> str:
     """The name of a quantiser, with how many bits or what share it has."""
-    options = [f"{key}={getattr(quantizer, key)!r}" for key in ("values", "per", "bits") if key in vars(quantizer)]
+    options = [f"{key}={getattr(quantizer, key, None)!r}" for key in ("values", "per", "bits")]
+    options = [option for option in options if option in repr(quantizer)]
     return f"{type(quantizer).__name__}({', '.join(options)})" if options else type(quantizer).__name__
 
 
