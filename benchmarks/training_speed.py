@@ -33,6 +33,7 @@ from onebit.text import TextTask
 from onebit.training import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.batches import Batches
 from onebit.training.compiled import Compiled
+from onebit.training.memory import keep_freed_memory
 from onebit.training.run import build_model, decoder_sizes_of
 from onebit.training.windows import TextBatches
 
@@ -195,6 +196,7 @@ def main() -> None:
         if wrong:
             parser.error(f"--{key} {wrong[0]}: use {', '.join(known)}")
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as training does
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rate = product_rate(device) if device.type == "cuda" else None
     rows = []
