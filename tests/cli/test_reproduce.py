@@ -3,11 +3,13 @@
 import json
 import math
 import signal
+from pathlib import Path
 
 import pytest
 
 import onebit.data.text
-from onebit.cli.main import main
+from onebit.cli.main import build_parser, main
+from onebit.cli.reproduce import _again
 from onebit.data import named
 from onebit.fileformat import load_model
 from onebit.training import load_run
@@ -139,6 +141,13 @@ def test_padded_figures_stand_apart_from_honest_ones(text):
     honest = rows(out, "table5")["binary-large"]["validation_padding_not_counted"]
     assert f"{honest['bits_per_byte']:.3f} | {honest['tokens']:,} |" in printed
     assert (out / "table5.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_scale_of_the_command_to_go_on_with_has_all_its_digits():
+    words = ["reproduce", "table2", "--scale", "0.0123456789"]
+    args = build_parser().parse_args(words)
+    args.recipe_keys = []
+    assert "--scale 0.0123456789 " in _again(args, Path("out"))
 
 
 def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypatch, capsys):

@@ -50,6 +50,13 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_what_does_not(run, chang
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_is_not_resumed_to_an_earlier_end(run):
+    train(TINY.override({"epochs": 2}), run, resume=True, progress=False)
+    with pytest.raises(OnebitError, match=r"is of epoch 2, and epochs=1: resume with epochs=2 or more"):
+        train(TINY, run, resume=True, progress=False)
+    assert load_run(run).recipe.epochs == 2
+
+
 def test_a_checkpoint_of_another_shape_or_none_at_all_is_refused(run, tmp_path):
     other = train(TINY.override({"hidden": [24]}), tmp_path / "other", progress=False)
     shutil.copy(other.path / "checkpoints" / "last.ckpt", run / "checkpoints" / "last.ckpt")

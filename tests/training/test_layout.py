@@ -215,6 +215,26 @@ def children(pid):
     return {child: int(next(e[5:] for e in env if e.startswith(b"RANK="))) for child, env in environments.items()}
 
 
+def test_ctrl_c_while_processes_still_start_says_one_line(runs, tmp_path):
+    words = [sys.executable, "-m", "onebit", "train", str(runs / "text.yaml"), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "ONEBIT_CACHE": str(runs / "cache")}
+    process = subprocess.Popen(
+        [*words, "--devices", "2"], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    started = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(started.read_text().split()) < 2 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    for rank in started.read_text().split():
+        os.kill(int(rank), signal.SIGINT)  # first, for the other would end them before they could speak
+    time.sleep(1)
+    os.kill(process.pid, signal.SIGINT)
+    error = process.communicate(timeout=120)[1]
+    assert process.returncode == 130
+    assert "interrupted; go on with" in error
+    assert "Traceback" not in error
+
+
 def test_a_process_that_is_killed_ends_the_run_within_seconds_and_it_goes_on_elsewhere(song, runs, tmp_path):
     environment = {**os.environ, "ONEBIT_CACHE": str(runs / "cache")}
     out = tmp_path / "run"

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _again(args: argparse.Namespace, out: Path) -> str:
     """The same command with --resume."""
-    words = ["onebit", "reproduce", args.table, "--scale", f"{args.scale:g}", "--out", str(out)]
+    words = ["onebit", "reproduce", args.table, "--scale", str(args.scale), "--out", str(out)]
     for name in ("data", "rows", "threads"):
         value = getattr(args, name)
         words += [] if value is None else [f"--{name}", str(value)]

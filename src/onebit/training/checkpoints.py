@@ -76,16 +76,17 @@ class Checkpoints(Checkpoint):
         trainer.save_checkpoint(self._folder / "last.ckpt")
 
 
-def check_checkpoint(file: Path, model: nn.Module, batches_per_epoch: int) -> None:
+def check_checkpoint(file: Path, model: nn.Module, batches_per_epoch: int, epochs: int) -> None:
     """Refuse a checkpoint that training cannot go on from, and clear away what a write that was cut short has left beside it.
 
     Raises:
-        OnebitError: it is damaged, or of another network or other data.
+        OnebitError: it is damaged, of another network or other data, or of a later epoch than the run is to have.
     """
     try:
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         state = {name.removeprefix("model."): value for name, value in content["state_dict"].items()}
         batches = content["batches_per_epoch"]
+        begun = content["loops"]["fit_loop"]["epoch_progress"]["current"]["ready"]
     except Exception as error:  # torch.load raises many kinds, several lines each
         reason = " ".join(str(error).split())[:100]
         raise OnebitError(
@@ -102,6 +103,10 @@ def check_checkpoint(file: Path, model: nn.Module, batches_per_epoch: int) -> No
     if batches != batches_per_epoch:
         raise OnebitError(
             f"[{file}] is of other data: an epoch had {batches} batches, and has {batches_per_epoch}: give the same data, or another --out"
+        )
+    if begun > epochs:
+        raise OnebitError(
+            f"[{file}] is of epoch {begun}, and epochs={epochs}: resume with epochs={begun} or more, or give another --out"
         )
     for part in file.parent.glob(".*.part"):
         part.unlink(missing_ok=True)

@@ -51,14 +51,19 @@ def run_processes(
         }
         (folder / "options.json").write_text(json.dumps(options))
         processes = {}
+        # Ctrl-C reaches every process of a terminal; the one that was started by hand decides. The others inherit that it
+        # is blocked, also for the seconds in which they import.
+        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for local_rank, environment in enumerate(_environments(layout)):
                 words = [sys.executable, "-c", f"from {__name__} import work; work({name!r})"]
                 # Their input is a pipe of ours: when we are gone, however that came, they see its end.
                 process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE)
                 processes[layout.rank + local_rank] = process
+            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
             _watch(processes, folder)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
             for process in processes.values():
                 process.kill()
             for process in processes.values():
@@ -123,8 +128,7 @@ def work(name: str) -> None:
     """Be one of the processes, with what is to be done in a folder: train, leave word of what went wrong, and end."""
     from onebit.training.train import train
 
-    # Ctrl-C reaches every process of a terminal; the one that was started by hand decides.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whatever unblocks it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank, folder = os.environ["RANK"], Path(name)
     try:

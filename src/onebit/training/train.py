@@ -109,7 +109,7 @@ def train(
         _note if progress and layout.rank == 0 else _ignore,
     )
     if checkpoint is not None:
-        check_checkpoint(checkpoint, job.model, job.batches_per_epoch)
+        check_checkpoint(checkpoint, job.model, job.batches_per_epoch, recipe.epochs)
 
     if layout.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
