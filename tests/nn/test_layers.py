@@ -168,3 +168,14 @@ def test_cuda_equals_the_cpu():
 def test_wrong_choices_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_bias_that_the_batchs_mean_takes_away_again_does_not_move():
+    layer = BinaryLinear(6, 4, values="pm1", normalize="batch")
+    torch.nn.init.normal_(layer.bias)
+    layer(torch.randn(8, 6)).square().sum().backward()
+    assert torch.equal(layer.bias.grad, torch.zeros(4))
+    other = BinaryLinear(6, 4, values="pm1")
+    torch.nn.init.normal_(other.bias)
+    (other(torch.randn(8, 6)) * torch.randn(8, 4)).sum().backward()
+    assert (other.bias.grad != 0).all()

@@ -119,12 +119,12 @@ def test_a_language_model_is_that_of_one_process(runs, one, other):
 
 def test_a_classifier_with_statistics_of_the_batch_is_that_of_one_process(runs):
     for ours, theirs in zip(load_run(runs / "images-ddp").curves(), load_run(runs / "images").curves(), strict=True):
-        assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=ROUNDING)
+        # After so few steps images stand between two classes, where rounding decides.
+        assert ours.pop("val_accuracy") == pytest.approx(theirs.pop("val_accuracy"), abs=0.03)
+        assert {**ours, "seconds": 0} == pytest.approx({**theirs, "seconds": 0}, rel=ROUNDING)
     ours, theirs = (state["state_dict"] for state in states(runs, "images-ddp", "images"))
     for name, a in ours.items():
-        # The gradient of a bias that a normalisation takes away again is rounding and nothing else, and the mean holds the bias.
-        if not name.endswith(("bias", "running_mean")):
-            torch.testing.assert_close(a, theirs[name], atol=ROUNDING, rtol=1e-4)
+        torch.testing.assert_close(a, theirs[name], atol=ROUNDING, rtol=1e-4)
 
 
 def test_a_checkpoint_is_in_the_form_of_one_process(runs):

@@ -152,6 +152,10 @@ def compute(
     if layer.gain is not None:
         scale = layer.gain if scale is None else scale * layer.gain
     bias = layer.bias
+    if bias is not None and layer.normalize is not None and layer.normalize.over == "batch":
+        # The mean over the batch takes it away again. What came back as its gradient would be rounding alone, of which Adam makes whole steps, and
+        # the running mean would run after the bits that they flip.
+        bias = bias.detach() + 0 * bias
     if bias is not None and scheme.bias == "bits":
         bias = binarize(bias, scheme.weights.values)
     plain = inputs.scale is None and (scheme.bias == "bits" or (scale is None and factor is None))
