@@ -167,7 +167,8 @@ def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypa
     assert "interrupted; go on with: onebit reproduce table2 --scale 0.001" in error
     assert error.rstrip().endswith("--batch-size 16 --precision float32 --resume")
     assert not (out / "binary-3x3" / "result.json").exists()
-    assert main([*words, "--rows", "binary-3x3", "--resume"]) == 0
+    (out / "standard-5x5").mkdir()  # as a stop between the folder and the recipe in it would leave it
+    assert main([*words, "--rows", "binary-3x3,standard-5x5", "--resume"]) == 0
     ours = rows(out, "table2")["binary-3x3"]["figures"]
     assert ours == rows(finished, "table2")["binary-3x3"]["figures"]
 
@@ -188,6 +189,8 @@ def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypa
         (["table5", "--data", "PICTURES"], "holds images: table5 needs a text file or a folder of them"),
         (["table5", "--data", "food101"], "[food101] no such file or folder"),
         (["table2", "--resume"], "holds no table to go on with: leave --resume out"),
+        (["table2", "--data", "PICTURES", "--teacher", "no-run"], "[no-run] is not a run folder"),
+        (["table2", "--data", "PICTURES", "--warm-start", "no-run"], "[no-run] is not a run folder"),
     ],
 )
 def test_errors_are_one_line(words, message, book, pictures, tmp_path, capsys):

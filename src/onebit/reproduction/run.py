@@ -112,7 +112,9 @@ def reproduce(
     # Before anything is written: what each row needs is there.
     fitted = {row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()}
     for row, recipe in fitted.items():
-        if not (out / row.name).exists():
+        for other in {recipe.teacher, recipe.warm_start} - {None}:
+            load_run(str(other))  # which raises where it is no run
+        if not (out / row.name / "recipe.yaml").exists():
             continue
         known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
         if known != recipe:
@@ -124,7 +126,7 @@ def reproduce(
         if not (folder / "result.json").exists():
             if progress:
                 print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
-            run = train(recipe, folder, folder.exists(), progress)
+            run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
             pack(run.model, out / f"{row.name}.onebit", run.task)
             del run
             gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
