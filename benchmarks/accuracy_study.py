@@ -155,7 +155,9 @@ def draw(name: str, rows: list[str], seeds: list[int], base: Path, file: Path) -
             )
     axis.set(xlabel="epoch", ylabel=f"validation: {unit.replace('test ', '')}")
     axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    # In the order in which the lines end, so that one finds the other.
+    lines = sorted(axis.get_lines(), key=lambda line: -float(line.get_ydata()[-1]))
+    axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     figure.savefig(file, dpi=90)
     plt.close(figure)
 
