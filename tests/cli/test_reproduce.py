@@ -19,11 +19,7 @@ TINY = ["--scale", "0.001", "--threads", "1", "--quiet", "--precision", "float32
 LINES = ["one two three four five six seven", "two four six eight", "nine eight seven six five four three two one"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ONEBIT_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")
