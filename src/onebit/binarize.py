@@ -7,7 +7,7 @@ scales the sum, so that what a network was trained with is what the engine compu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,17 +68,28 @@ def _mean(latent: Tensor, axis: int | None) -> Tensor:
 
 def _to_signs(bits: Tensor) -> Tensor:
     """0 and 1 to -1 and +1, in place and in one pass."""
+    if torch.compiler.is_compiling():
+        return 2 * bits - 1
     return torch.add(torch.full((), -1.0, dtype=bits.dtype), bits, alpha=2, out=bits)
 
 
 def _signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
     """-1 and +1 by the sign; the comparison writes numbers at once, which spares passes over the memory and takes a sixth of the time."""
-    return _to_signs(torch.ge(x, 0, out=torch.empty_like(x, dtype=dtype)))
+    return _to_signs(_compared(torch.ge, x, 0, x, dtype))
 
 
 def _above_mean(latent: Tensor, dtype: torch.dtype, axis: int | None = None) -> Tensor:
     """`threshold_bits` as numbers 0 and 1, written by the comparison at once."""
-    return torch.gt(_wide(latent), _mean(latent, axis), out=torch.empty_like(latent, dtype=dtype))
+    return _compared(torch.gt, _wide(latent), _mean(latent, axis), latent, dtype)
+
+
+def _compared(comparison: Any, a: Tensor, b: Any, like: Tensor, dtype: torch.dtype) -> Tensor:
+    """0 and 1 of the shape of `like`. Writing them into a given tensor spares a pass over the memory; a compiler finds that by itself, and that of
+    PyTorch 2.11 takes a function that writes so for one without a gradient."""
+    if torch.compiler.is_compiling():
+        result: Tensor = comparison(a, b).to(dtype)
+        return result
+    return comparison(a, b, out=torch.empty_like(like, dtype=dtype))
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -11,6 +11,7 @@ from torch._dynamo.utils import counters
 
 from onebit.binarize import Sign
 from onebit.gradients import Tanh
+from onebit.models import language_decoder
 from onebit.nn import BinaryLinear, BinaryLSTM
 from onebit.schemes import Scheme
 from onebit.training import ImageRecipe, TextRecipe, load_run, train
@@ -68,6 +69,39 @@ def test_a_decoder_is_compiled_once_for_batches_that_accumulate(tmp_path, monkey
     for ours, theirs in zip(run.curves(), eager.curves(), strict=True):
         assert ours["train_loss"] == pytest.approx(theirs["train_loss"], rel=0.01)
         assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=0.01)
+
+
+@pytest.mark.parametrize("values", ["01", "pm1"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_gradients_of_latents_are_those_of_the_uncompiled_network(values, precision):
+    torch.manual_seed(0)
+    sizes = {"vocabulary": 64, "context": 16, "blocks": 1, "features": 32, "heads": 2, "head": [32]}
+    model = language_decoder(sizes, values=values)
+    tokens = torch.randint(64, (4, 16))
+
+    def gradients(network):
+        model.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
+            logits = network(tokens)
+        nn.functional.cross_entropy(logits.float().flatten(0, 1), tokens.roll(-1).flatten()).backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.dim() > 1}
+
+    eager, compiled = gradients(model), gradients(torch.compile(model.forward, dynamic=False))
+    for name, gradient in eager.items():
+        assert gradient.norm() > 0
+        assert (compiled[name] - gradient).norm() < (0.1 if precision == "bf16" else 1e-4) * gradient.norm()
+
+
+def test_a_compiler_that_loses_gradients_is_found_out(tmp_path, monkeypatch, capsys):
+    real = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda forward, **options: real(lambda x: forward(x) * torch.zeros(()), **options)
+    )
+    recipe = ImageRecipe(data="digits", channels=1, widths=(6, 8), values="pm1", normalize="batch", epochs=3, train_limit=300,
+                         batch_size=32, learning_rate=4e-3, threads=1, compile=True)  # fmt: skip
+    run = train(recipe, tmp_path / "lost", progress=True)
+    assert "loses the gradients: training goes on uncompiled" in capsys.readouterr().err
+    assert run.curves()[-1]["train_loss"] < 0.9 * run.curves()[0]["train_loss"]
 
 
 def test_without_a_compiler_training_goes_on(tmp_path):

@@ -31,6 +31,8 @@ class Compiled:
         model: what computes.
         note: is told once, in one line, where the network goes on uncompiled, and why.
         accumulates: whether gradients of several calls are summed before a step.
+
+    `unproven`: whether it has computed, and nobody has looked at its gradients yet.
     """
 
     def __init__(self, model: nn.Module, note: Callable[[str], object], accumulates: bool = False) -> None:
@@ -38,6 +40,7 @@ class Compiled:
         self._note = note
         self._forward: Callable[[Tensor], Tensor] | None = None
         self._works = False
+        self.unproven = False
         reason = why_not(model)
         if reason is not None:
             note(f"[compile] {reason}: training goes on uncompiled")
@@ -57,6 +60,7 @@ class Compiled:
         # What a machine lacks shows at the first call only, in as many kinds of error as there are compilers.
         try:
             y = self._forward(x)
+            self.unproven = True
         except Exception as error:
             self._forward = None
             y = self._model(x)  # raises what is not the compiler's fault

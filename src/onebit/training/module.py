@@ -205,6 +205,16 @@ class Classifier(lightning.LightningModule):
             loss = loss + self.recipe.pull * progress * self._pull()
         return loss
 
+    def on_after_backward(self) -> None:
+        if self._compiled is None or not self._compiled.unproven:
+            return
+        # A compiler that loses gradients says nothing, and the network would learn nothing; PyTorch's has done so.
+        self._compiled.unproven = False
+        norms = torch.stack([p.grad.norm() for p in self.model.parameters() if p.grad is not None])
+        if not norms.any():
+            self._note("[compile] torch.compile of this PyTorch loses the gradients: training goes on uncompiled")
+            self._compiled = None
+
     def _look(self) -> None:
         """Stop at the first loss that is not finite, of the steps since the last look."""
         unseen, self._unseen = self._unseen, []
