@@ -31,7 +31,7 @@ from onebit.data.text import TextSet
 from onebit.images import ImageTask
 from onebit.text import TextTask
 from onebit.training import ImageRecipe, Recipe, TextRecipe, load_recipe
-from onebit.training.batches import Batches
+from onebit.training.batches import Batches, scale_pixels
 from onebit.training.compiled import Compiled
 from onebit.training.memory import keep_freed_memory
 from onebit.training.run import build_model, decoder_sizes_of
@@ -68,7 +68,7 @@ def endless(recipe: Recipe, classes: int) -> tuple[ImageTask | TextTask, Iterabl
 
     def batches() -> Iterable[tuple[Tensor, Tensor]]:
         for epoch in range(10**6):
-            yield from Batches(images, shape, recipe.batch_size, recipe.augment, 0, epoch)
+            yield from Batches(images, recipe.batch_size, recipe.augment, 0, epoch)
 
     return shape, batches()
 
@@ -78,9 +78,12 @@ class Trained:
 
     def __init__(self, recipe: Recipe, classes: int, device: torch.device, compiled: bool, bf16: bool) -> None:
         task, batches = endless(recipe, classes)
+        self.task = task
         self.batches = iter(batches)
         torch.manual_seed(recipe.seed)
         self.model = build_model(recipe, task).to(device).train()
+        if isinstance(recipe, ImageRecipe):
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training does
         self.network: Callable[[Tensor], Tensor] = self.model
         if compiled:
             self.network = Compiled(self.model, lambda line: print(f"note: {line}", file=sys.stderr))
@@ -91,12 +94,15 @@ class Trained:
         self.bf16 = bf16
         self.parameters = sum(p.numel() for p in self.model.parameters())
         self.rows = 0  # tokens or images of a step
+        self.wait = True  # for the device, at the end of each step
 
     def step(self) -> tuple[float, float]:
         start = time.perf_counter()
         x, target = next(self.batches)
         waited = time.perf_counter() - start
         x, target = x.to(self.device), target.to(self.device).flatten()
+        if isinstance(self.task, ImageTask):
+            x = scale_pixels(x, self.task)
         self.rows = len(target)
         with torch.autocast(self.device.type, torch.bfloat16, self.bf16):
             logits = self.network(x).float().flatten(0, -2)
@@ -106,7 +112,7 @@ class Trained:
         if self.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.optimizer.step()
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and self.wait:
             torch.cuda.synchronize()
         return waited, time.perf_counter() - start - waited
 

@@ -219,23 +219,21 @@ def test_a_checkpoint_with_code_in_it_is_never_run(trained, tmp_path):
 
 def test_batches_hold_every_image_once_in_an_order_of_the_epoch():
     images = load_images("digits", channels=1).test
-    task = ImageTask(images.classes, (8, 8), 1)
 
     def labels(epoch):
-        return torch.cat([target for _, target in Batches(images, task, 50, seed=3, epoch=epoch)])
+        return torch.cat([target for _, target in Batches(images, 50, seed=3, epoch=epoch)])
 
     assert torch.equal(labels(1), labels(1))
     assert not torch.equal(labels(1), labels(2))
     assert torch.equal(labels(1).sort().values, torch.tensor(images.labels).sort().values)
-    assert torch.equal(torch.cat([target for _, target in Batches(images, task, 50)]), torch.tensor(images.labels))
+    assert torch.equal(torch.cat([target for _, target in Batches(images, 50)]), torch.tensor(images.labels))
 
 
 def test_parts_make_up_the_batches_whatever_comes_before_them_or_beside_them():
     images = load_images("digits", channels=1).test
-    task = ImageTask(images.classes, (8, 8), 1)
 
     def batches(part):
-        return list(Batches(images, task, 51, "crop-flip", seed=3, epoch=1, part=part))
+        return list(Batches(images, 51, "crop-flip", seed=3, epoch=1, part=part))
 
     whole = batches(Part())
     parts = [batches(Part(rank, 50, first=2)) for rank in range(50)]

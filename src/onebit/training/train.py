@@ -29,7 +29,7 @@ from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.text import TextTask
-from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData
+from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
 from onebit.training.callbacks import Curves
 from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
 from onebit.training.launch import run_processes
@@ -142,10 +142,12 @@ def train(
     run = load_run(out)
     if layout.rank > 0:
         return run
+    result = job.test(run.model.to(trainer.strategy.root_device))
+    run.model.cpu()
     write_json(
         out / "result.json",
         {
-            **job.test(run.model),
+            **result,
             "chosen_epoch": run.epochs,
             "epochs": recipe.epochs,
             "parameters": sum(p.numel() for p in job.model.parameters()),
@@ -205,7 +207,7 @@ def _image_job(recipe: Recipe) -> _Job:
             "train_images": len(splits.train),
         }
 
-    count = len(Batches(splits.train, task, recipe.batch_size))
+    count = len(Batches(splits.train, recipe.batch_size))
     monitor = "val_accuracy" if recipe.validation_share else None
     return _Job(task, model, ImageData(splits, task, recipe), count, test, monitor)
 
@@ -272,8 +274,8 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
-        for x, target in Batches(images, task, EVALUATION_BATCH):
-            logits = model(x.to(device)).float()
+        for pixels, target in Batches(images, EVALUATION_BATCH):
+            logits = model(scale_pixels(pixels.to(device), task)).float()
             loss += F.cross_entropy(logits, target.to(device), reduction="sum").item()
             right += int((logits.argmax(1).cpu() == target).sum())
     return {"accuracy": right / len(images), "loss": loss / len(images), "images": len(images)}
