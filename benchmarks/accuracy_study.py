@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -59,6 +60,15 @@ def command(study: dict[str, Any], row: str, seed: int, arguments: argparse.Name
     return words
 
 
+def chosen_rows(study: dict[str, Any], pattern: str) -> list[str]:
+    """The rows whose name a regular expression fits, in the study's order, with those whose runs they start from."""
+    chosen = {row for row in study["rows"] if re.search(pattern, row)}
+    for row in list(chosen):
+        values = [str(value) for value in study["rows"][row].values()]
+        chosen |= {value.removeprefix(REFERENCES) for value in values if value.startswith(REFERENCES)}
+    return [row for row in study["rows"] if row in chosen]
+
+
 def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) -> None:
     """Every row with every seed, some at a time; a row that needs another's run waits for it."""
     started: dict[str, Future[None]] = {}
@@ -72,7 +82,7 @@ def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) 
 
     with ThreadPoolExecutor(arguments.parallel) as pool:
         for seed in arguments.seeds:
-            for row in study["rows"]:
+            for row in chosen_rows(study, arguments.rows):
                 started[folder(row, seed)] = pool.submit(job, row, seed)
 
 
@@ -170,6 +180,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--rows", default="", metavar="PATTERN", help="train only rows whose name this fits, such as '^best'"
+    )
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
     arguments = parser.parse_args()
     study = read_study(arguments.study)
