@@ -15,6 +15,7 @@ from onebit.errors import OnebitError
 from onebit.images import ImageTask
 from onebit.training import ImageRecipe, evaluate, load_run, train
 from onebit.training.batches import Batches, Part, draw_moves, move_images, scale_pixels
+from onebit.training.train import _computes_in_bf16
 
 TINY = ImageRecipe(
     data="digits", channels=1, widths=(6, 8), values="pm1", normalize="batch", epochs=3, train_limit=300, batch_size=32,
@@ -280,3 +281,16 @@ def test_the_learning_rate_rises_and_falls_as_the_recipe_says(schedule):
     assert max(rates) == 1
     assert rates[100] == pytest.approx(1 if schedule == "constant" else 0)
     assert all(a >= b for a, b in zip(rates[4:], rates[5:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "flags", "faster"),
+    [
+        ("AuthenticAMD", "avx512f avx512_bf16", True),
+        ("GenuineIntel", "avx512f avx512_bf16", False),
+        ("GenuineIntel", "avx512_bf16 amx_bf16 amx_tile", True),
+        ("AuthenticAMD", "avx2 fma", False),
+    ],
+)
+def test_bfloat16_is_chosen_where_it_is_faster(vendor, flags, faster):
+    assert _computes_in_bf16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == faster

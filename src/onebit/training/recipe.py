@@ -49,7 +49,7 @@ class Recipe:
         schedule: constant, linear or cosine, after the warm-up.
         decay: steps (or epochs) from the start until the rate reaches 0; null: the end of training.
         schedule_unit: step or epoch, what warmup and decay count.
-        precision: auto (bfloat16 where the machine computes in it), float32 or bf16.
+        precision: auto (bfloat16 where the machine multiplies faster in it), float32 or bf16.
         compile: trains by torch.compile, which takes a minute at the start and makes steps quicker; without a C++ compiler training goes on without.
         seed: of latents, order, augmentation and splits.
         threads: of PyTorch; null: one for each core.

@@ -319,8 +319,14 @@ def _use_bf16(precision: str) -> bool:
         return precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(word in flags.read_text() for word in ("avx512_bf16", "amx_bf16"))
+    described = Path("/proc/cpuinfo")
+    return described.exists() and _computes_in_bf16(described.read_text())
+
+
+def _computes_in_bf16(cpu: str) -> bool:
+    """Whether a processor, as Linux describes it, multiplies bfloat16 faster than float32: by AMX, or by AMD's AVX-512. Intel's AVX-512 has the
+    instruction, but half as many a cycle as of float32: a training step takes 1.4 times as long with it."""
+    return "amx_bf16" in cpu or ("avx512_bf16" in cpu and "AuthenticAMD" in cpu)
 
 
 def _check_precision(precision: str) -> None:
