@@ -28,8 +28,8 @@ def normalize_channel(x: Tensor, eps: float = 1e-5) -> Tensor:
     """
     if x.dim() == 4:
         last = x.permute(0, 2, 3, 1)  # (batch, height, width, channels): no copy where x is channels-last in memory
-        return F.layer_norm(last, last.shape[-1:], eps=eps).permute(0, 3, 1, 2)
-    return F.layer_norm(x, x.shape[-1:], eps=eps)
+        return _layer_norm(last, last.shape[-1:], eps).permute(0, 3, 1, 2)
+    return _layer_norm(x, x.shape[-1:], eps)
 
 
 def normalize_example(x: Tensor, eps: float = 1e-5) -> Tensor:
@@ -42,6 +42,15 @@ def normalize_example(x: Tensor, eps: float = 1e-5) -> Tensor:
     if x.dim() == 4:
         if x.is_contiguous(memory_format=torch.channels_last):
             last = x.permute(0, 2, 3, 1)  # the same elements, without a copy
-            return F.layer_norm(last, last.shape[1:], eps=eps).permute(0, 3, 1, 2)
-        return F.layer_norm(x, x.shape[1:], eps=eps)
-    return F.layer_norm(x, x.shape[-1:], eps=eps)
+            return _layer_norm(last, last.shape[1:], eps).permute(0, 3, 1, 2)
+        return _layer_norm(x, x.shape[1:], eps)
+    return _layer_norm(x, x.shape[-1:], eps)
+
+
+def _layer_norm(x: Tensor, shape: tuple[int, ...], eps: float) -> Tensor:
+    """The result has x's precision on every device. Autocast on GPUs makes it float32, twice the bytes for all that follows; sums are in float32 in
+    any case."""
+    if x.device.type in ("cpu", "meta"):  # of shapes alone PyTorch knows no autocast
+        return F.layer_norm(x, shape, eps=eps)
+    with torch.autocast(x.device.type, enabled=False):
+        return F.layer_norm(x, shape, eps=eps)
