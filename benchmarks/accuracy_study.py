@@ -5,7 +5,7 @@
 
 The rows are those of src/onebit/recipes/studies/NAME.yaml: keys over one recipe. Each training is a process of its own (`onebit train ...`, one
 thread) and logs to OUT/NAME/ROW-seedN.log; started again, the study skips or resumes it. OUT/NAME.json, OUT/NAME.png and a Markdown table are
-written of all runs that have ended.
+written of all runs that have ended. --known FILE adds runs that ended elsewhere: benchmarks/results/accuracy/NAME.json has those of docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -63,9 +63,10 @@ def command(study: dict[str, Any], row: str, seed: int, arguments: argparse.Name
 def chosen_rows(study: dict[str, Any], pattern: str) -> list[str]:
     """The rows whose name a regular expression fits, in the study's order, with those whose runs they start from."""
     chosen = {row for row in study["rows"] if re.search(pattern, row)}
-    for row in list(chosen):
-        values = [str(value) for value in study["rows"][row].values()]
-        chosen |= {value.removeprefix(REFERENCES) for value in values if value.startswith(REFERENCES)}
+    for row in reversed(list(study["rows"])):  # a row starts from those before it only
+        if row in chosen:
+            values = [str(value) for value in study["rows"][row].values()]
+            chosen |= {value.removeprefix(REFERENCES) for value in values if value.startswith(REFERENCES)}
     return [row for row in study["rows"] if row in chosen]
 
 
@@ -86,8 +87,8 @@ def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) 
                 started[folder(row, seed)] = pool.submit(job, row, seed)
 
 
-def measure(out: Path) -> dict[str, Any]:
-    """A finished run's result, with the bytes of its packed file."""
+def measure(out: Path, column: str) -> dict[str, Any]:
+    """A finished run's result, with the bytes of its packed file and the figure of each epoch that the curves show."""
     known = out.with_suffix(".json")
     if not known.exists():
         file = out.with_suffix(".onebit")
@@ -97,7 +98,22 @@ def measure(out: Path) -> dict[str, Any]:
         known.write_text(json.dumps(result | {"file_bytes": file.stat().st_size}, indent=1))
         file.unlink()
     row: dict[str, Any] = json.loads(known.read_text())
+    with (out / "curves.csv").open(newline="") as curves:
+        row["curve"] = [float(line[column]) for line in csv.DictReader(curves)]
     return row
+
+
+def ended_runs(study: dict[str, Any], seeds: list[int], base: Path, known: Path | None, column: str) -> dict[str, Any]:
+    """The results of each row's runs that have ended, here or as a file knows them, in the order of their seeds."""
+    elsewhere = {} if known is None else json.loads(known.read_text())
+    rows = {}
+    for row in study["rows"]:
+        runs = {run["seed"]: run for run in elsewhere.get(row, []) if run["seed"] in seeds}
+        outs = {seed: base / folder(row, seed) for seed in seeds}
+        runs |= {seed: measure(out, column) for seed, out in outs.items() if (out / "result.json").exists()}
+        if runs:
+            rows[row] = [runs[seed] for seed in sorted(runs)]
+    return rows
 
 
 def diverged(log: Path) -> bool:
@@ -140,25 +156,20 @@ def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, 
     return "\n".join(lines)
 
 
-def draw(name: str, rows: list[str], seeds: list[int], base: Path, file: Path) -> None:
+def draw(name: str, rows: dict[str, list[dict[str, Any]]], file: Path) -> None:
     """The validation figure of every row over the epochs, mean over seeds; the float rows dashed."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    _, factor, unit, column = JUDGED[name]
-    figure, axis = plt.subplots(figsize=(11, 7), layout="constrained")
+    _, factor, unit, _ = JUDGED[name]
+    figure, axis = plt.subplots(figsize=(11, 8), layout="constrained")
     colours = plt.get_cmap("nipy_spectral")
-    for index, row in enumerate(rows):
-        curves = []
-        for seed in seeds:
-            path = base / folder(row, seed) / "curves.csv"
-            if (base / folder(row, seed) / "result.json").exists():
-                with path.open(newline="") as curve:
-                    curves.append([factor * float(line[column]) for line in csv.DictReader(curve)])
+    for index, (row, runs) in enumerate(rows.items()):
+        curves = [run["curve"] for run in runs if run["curve"]]
         if curves:
-            means = [statistics.mean(values) for values in zip(*curves, strict=True)]
+            means = [factor * statistics.mean(values) for values in zip(*curves, strict=True)]
             style = "--" if row.startswith("float") else "-"
             axis.plot(
                 range(1, len(means) + 1), means, style, color=colours(index / len(rows)), label=row, linewidth=1.2
@@ -167,7 +178,7 @@ def draw(name: str, rows: list[str], seeds: list[int], base: Path, file: Path) -
     axis.grid(alpha=0.3)
     # In the order in which the lines end, so that one finds the other.
     lines = sorted(axis.get_lines(), key=lambda line: -float(line.get_ydata()[-1]))
-    axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
     figure.savefig(file, dpi=90)
     plt.close(figure)
 
@@ -183,6 +194,7 @@ def main() -> None:
     parser.add_argument(
         "--rows", default="", metavar="PATTERN", help="train only rows whose name this fits, such as '^best'"
     )
+    parser.add_argument("--known", type=Path, metavar="FILE", help="a NAME.json of runs that ended elsewhere")
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
     arguments = parser.parse_args()
     study = read_study(arguments.study)
@@ -190,18 +202,12 @@ def main() -> None:
     base.mkdir(parents=True, exist_ok=True)
     if not arguments.table_only:
         train_all(study, arguments, base)
-    rows: dict[str, list[dict[str, Any]]] = {}
-    wrong = 0
-    for row in study["rows"]:
-        outs = [base / folder(row, seed) for seed in arguments.seeds]
-        wrong += sum(diverged(base / f"{out.name}.log") for out in outs)
-        ended = [measure(out) for out in outs if (out / "result.json").exists()]
-        if ended:
-            rows[row] = ended
+    rows = ended_runs(study, arguments.seeds, base, arguments.known, JUDGED[arguments.study][3])
+    wrong = sum(diverged(log) for log in base.glob("*.log"))
     (arguments.out / f"{arguments.study}.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(table(arguments.study, study["references"], rows))
     print(f"{sum(len(runs) for runs in rows.values())} runs ended, {wrong} diverged")
-    draw(arguments.study, list(rows), arguments.seeds, base, arguments.out / f"{arguments.study}.png")
+    draw(arguments.study, rows, arguments.out / f"{arguments.study}.png")
 
 
 if __name__ == "__main__":

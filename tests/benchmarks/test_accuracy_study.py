@@ -73,3 +73,22 @@ def test_a_study_is_trained_measured_and_skipped_when_done(tmp_path, monkeypatch
     log = (tmp_path / "out" / "text" / "taught-at-1e-2-seed0.log").read_text()
     benchmark.main()
     assert (tmp_path / "out" / "text" / "taught-at-1e-2-seed0.log").read_text() == log
+    known = tmp_path / "known.json"
+    elsewhere = {"float twin": [rows["float twin"][0] | {"seed": 1, "validation_bits_per_byte": 9.0}]}
+    known.write_text(json.dumps(elsewhere))
+    monkeypatch.setattr(
+        sys, "argv", [*command, "--seeds", "0", "1", "--rows", "^taught", "--table-only", "--known", str(known)]
+    )
+    benchmark.main()
+    printed = capsys.readouterr().out
+    assert "| float twin | 2 |" in printed
+    assert "3 runs ended, 0 diverged" in printed
+
+
+def test_rows_are_chosen_with_those_that_they_start_from():
+    study = {"rows": {"a": {}, "b": {"teacher": "row:a"}, "c": {}, "best b": {"warm_start": "row:b"}}}
+    assert benchmark.chosen_rows(study, "") == ["a", "b", "c", "best b"]
+    assert benchmark.chosen_rows(study, "^b$") == ["a", "b"]
+    assert benchmark.chosen_rows(study, "c") == ["c"]
+    # What b starts from is needed too.
+    assert benchmark.chosen_rows(study, "best") == ["a", "b", "best b"]
