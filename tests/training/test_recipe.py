@@ -129,3 +129,12 @@ def test_yaml_reads_an_unquoted_01(tmp_path):
     assert yaml.safe_load("values: 01") == {"values": 1}
     (tmp_path / "r.yaml").write_text("values: 01")
     assert load_recipe(tmp_path / "r.yaml").values == "01"
+
+
+def test_another_network_does_not_take_what_a_recipe_sets_for_the_papers():
+    recipe = load_recipe("cifar10")
+    assert (recipe.threshold, recipe.latent_spread) == ("output", 0.25)
+    other = recipe.override({"model": "vgg"})
+    assert (other.threshold, other.latent_spread) == ("layer", 1.0)
+    with pytest.raises(RecipeError, match="latent_spread=0.5: use it with model=classifier"):
+        recipe.override({"model": "vgg", "latent-spread": 0.5})

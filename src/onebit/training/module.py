@@ -210,8 +210,7 @@ class Classifier(lightning.LightningModule):
             return
         # A compiler that loses gradients says nothing, and the network would learn nothing; PyTorch's has done so.
         self._compiled.unproven = False
-        norms = torch.stack([p.grad.norm() for p in self.model.parameters() if p.grad is not None])
-        if not norms.any():
+        if not any(p.grad is not None and bool(p.grad.any()) for p in self.model.parameters()):
             self._note("[compile] torch.compile of this PyTorch loses the gradients: training goes on uncompiled")
             self._compiled = None
 

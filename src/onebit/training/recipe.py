@@ -146,6 +146,8 @@ class Recipe:
 
 
 CELLS = ("lstm", "gru")
+# Keys that other networks than the paper's have of their scheme.
+OF_THE_PAPERS_LATENTS = ("threshold", "latent_spread", "latent_clip")
 MODELS = ("classifier", "mlp", "vgg", "alexnet", "mobile-net", *CELLS)
 
 
@@ -198,7 +200,7 @@ class ImageRecipe(Recipe):
         fits = self.model not in CELLS or self.hidden is None or len(set(self.hidden)) == 1
         _require(fits, "hidden", self.hidden, "layers of one size with a recurrent network")
         _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
-        for key in ("threshold", "latent_spread", "latent_clip"):
+        for key in OF_THE_PAPERS_LATENTS:
             fits = self.model == "classifier" or getattr(self, key) == getattr(Recipe, key)
             _require(fits, key, getattr(self, key), "it with model=classifier: other networks have it of their scheme")
         if isinstance(self.widths, str):
@@ -212,6 +214,14 @@ class ImageRecipe(Recipe):
             True,
             "binary=false with it, or normalize=batch instead",
         )
+
+
+    def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
+        # A recipe of the paper's network is not to stand in the way of another one's.
+        given = {str(key).replace("-", "_") for key in values}
+        if values.get("model", self.model) != "classifier":
+            values = {k: getattr(Recipe, k) for k in OF_THE_PAPERS_LATENTS if k not in given} | dict(values)
+        return super().override(values, where)
 
 
 @dataclass(frozen=True)
