@@ -37,10 +37,10 @@ def run_folder(tmp_path_factory, pictures):
         "--widths",
         "8,8",
         "--epochs",
-        "12",
+        "30",
     ]
     assert (
-        main([*words, "--augment", "none", "--batch-size", "8", "--threads", "1", "--quiet", "--learning-rate", "1e-2"])
+        main([*words, "--augment", "none", "--batch-size", "8", "--threads", "1", "--quiet", "--learning-rate", "4e-3"])
         == 0
     )
     return out

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onebit.pretrained import find
+
 if TYPE_CHECKING:
     from onebit.runtime.session import Session
     from onebit.runtime.text import TextSession
@@ -41,7 +43,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument(
+        "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
+    )
     parser.add_argument(
         "--threads", type=int, nargs="+", metavar="N", help="default: one thread, then one for each core"
     )

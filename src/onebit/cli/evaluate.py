@@ -6,8 +6,9 @@ import argparse
 import json
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from onebit.pretrained import find
 
 if TYPE_CHECKING:
     from onebit.data.text import TextSet
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("model", type=Path, metavar="RUN_OR_FILE")
+    parser.add_argument("model", type=find, metavar="RUN_OR_FILE")
     parser.add_argument(
         "--data",
         help="a folder of images, a text file or folder, or the name of a data set; default what the run was trained on",

@@ -9,14 +9,17 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onebit.pretrained import DEFAULT, find
+
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
 
 EXAMPLES = """examples:
-  onebit generate books.onebit "It was a dark night"
-  onebit generate books.onebit "It was" --temperature 0 --max-new-tokens 50    the most probable text
-  onebit generate books.onebit                                                 line by line: each line is gone on from
-  onebit generate books.onebit "It was" --json | jq .tokens_per_second
+  onebit generate "It was"                                    with the decoder that comes with onebit
+  onebit generate mine.onebit "It was a dark night"           with your own
+  onebit generate "It was" --temperature 0                    the most probable text
+  onebit generate mine.onebit                                 line by line: each line is gone on from
+  onebit generate "It was" --json | jq .tokens_per_second
 """
 
 
@@ -24,11 +27,16 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "generate",
         help="write text with a packed language model",
-        description="Write on from a prompt with a packed language model; without a prompt, from each line that is typed. Needs no PyTorch.",
+        description=(
+            "Write on from a prompt with a packed language model, or with the one that comes with onebit, which knows English books; "
+            "without a prompt, from each line that is typed. Needs no PyTorch."
+        ),
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument(
+        "file", nargs="?", metavar="FILE", help=f"a .onebit file; default {DEFAULT}, which comes with onebit"
+    )
     parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the text to go on from")
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="default %(default)s")
     parser.add_argument(
@@ -39,7 +47,13 @@ def add_parser(subparsers: Any) -> None:
         help="0 takes the most probable token (default %(default)s)",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="only the tokens that together have probability P")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="only the most probable tokens that together have probability P (default %(default)s; 1 for all)",
+    )
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 against repetition")
     parser.add_argument("--seed", type=int, help="the same text each time")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
@@ -65,7 +79,8 @@ def run(args: argparse.Namespace) -> int:
     from onebit.errors import OnebitError
     from onebit.runtime.text import TextSession
 
-    session = onebit.load(args.file, args.precision, args.threads, cache=args.cache)
+    file, prompt = _file_and_prompt(args.file, args.prompt)
+    session = onebit.load(file, args.precision, args.threads, cache=args.cache)
     options = {
         name: getattr(args, name)
         for name in (
@@ -82,13 +97,13 @@ def run(args: argparse.Namespace) -> int:
     if not isinstance(session, TextSession):
         session.generate()  # raises: this model writes no text
         return 1
-    if args.prompt is not None:
-        _note_length(session, args.prompt, args.overflow)
+    if prompt is not None:
+        _note_length(session, prompt, args.overflow)
         if args.json:
-            print(json.dumps(_measured(session, args.prompt, options)))
+            print(json.dumps(_measured(session, prompt, options)))
             return 0
-        print(args.prompt, end="", flush=True)
-        _stream(session, args.prompt, options)
+        print(prompt, end="", flush=True)
+        _stream(session, prompt, options)
         return 0
     if args.json:
         raise OnebitError("[generate] --json needs a PROMPT")
@@ -103,6 +118,15 @@ def run(args: argparse.Namespace) -> int:
         _note_length(session, line, args.overflow)
         print(line.rstrip("\n"), end="", flush=True)
         _stream(session, line.rstrip("\n"), options)
+
+
+def _file_and_prompt(file: str | None, prompt: str | None) -> tuple[Path, str | None]:
+    """Which of two words is what: a single one that is no file and does not look like one is a prompt."""
+    if file is None:
+        return find(DEFAULT), None
+    if prompt is None and not file.endswith(".onebit") and not find(file).exists():
+        return find(DEFAULT), file
+    return find(file), prompt
 
 
 def _note_length(session: TextSession, prompt: str, overflow: str) -> None:

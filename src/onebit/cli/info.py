@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from onebit.pretrained import find
+
 EXAMPLES = """examples:
   onebit info pets.onebit
   onebit info pets.onebit --json
@@ -25,7 +27,13 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a .onebit file")
+    parser.add_argument(
+        "file",
+        type=find,
+        nargs="?",
+        metavar="FILE",
+        help="a .onebit file, or the name of one that comes with onebit: books",
+    )
     parser.add_argument(
         "--engine",
         action="store_true",

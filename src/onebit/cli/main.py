@@ -27,6 +27,7 @@ from onebit.errors import OnebitError
 
 EPILOG = """examples:
   onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
+  onebit generate "It was"                       write on with a decoder of single bits that comes with the package
   onebit train images --data my_pictures         train on own images in folders, one folder a class
   onebit pack runs/images                        runs/images.onebit, 32 times smaller
   onebit classify runs/images.onebit photo.jpg   what is in the photo

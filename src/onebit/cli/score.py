@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from onebit.pretrained import find
+
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
   onebit score pets.onebit photos.parquet --out scores --top 3 --keep caption
@@ -35,7 +37,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument(
+        "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
+    )
     parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders and files: images, text, Parquet")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the Parquet files")
     parser.add_argument("--lines", action="store_true", help="each line of a text file is a record, not each file")

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from onebit.pretrained import find
+
 # The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
 REFERENCE_IMAGES = 16
 REFERENCE_TEXTS = 1
@@ -32,7 +34,9 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument(
+        "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
+    )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder that it was packed from")
     parser.add_argument(
         "--data", help="other images or another text; default the run's own, which it was not trained on"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.images import ImageTask, load_image
+from onebit.pretrained import find
 from onebit.program import Program, Shape
 
 Precision = Literal["int8", "float32"]
@@ -233,7 +234,7 @@ def load(
     """Load a packed model to run it.
 
     Args:
-        path: a `.onebit` file.
+        path: a `.onebit` file, or the name of a network that comes with the package: ``"books"``, which writes English.
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
         threads: default one for each core.
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
@@ -250,9 +251,9 @@ def load(
         >>> session = onebit.load("digits.onebit")
         >>> session.classify(["three.png"], top=1)
         [[('3', 0.98)]]
-        >>> print("".join(onebit.load("books.onebit").generate("It was")))
+        >>> print("".join(onebit.load("books").generate("It was")))
     """
-    model = load_model(path)
+    model = load_model(find(path))
     if model.task["kind"] == "text-generation":
         # Imported here because it needs the tokenizers library, which images do not.
         from onebit.runtime.text import TextSession

@@ -215,7 +215,6 @@ class ImageRecipe(Recipe):
             "binary=false with it, or normalize=batch instead",
         )
 
-
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         # A recipe of the paper's network is not to stand in the way of another one's.
         given = {str(key).replace("-", "_") for key in values}
