@@ -34,7 +34,7 @@ COMMON = {
 }
 BINARY_RATE, FLOAT_RATE = "2e-3", "1e-3"
 
-# The paper's default, the pair that is best in small trials, and both float baselines have three seeds; the other pairs one.
+# With three seeds, the others have one: the paper's default, the best pair of small trials, what the recipes make of it, and the float baselines.
 MANY_SEEDS = ("binary-01-channel", "binary-pm1-batch", "float", "float-batch-norm", "best", "float-batch-norm-2e-3")
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ PASSAGE = (
 def test_it_is_found_by_its_name_where_no_file_has_it(tmp_path, monkeypatch):
     assert "books" in pretrained.names()
     assert pretrained.find("books").is_file()
-    assert pretrained.find("runs/mine.onebit") == pretrained.find("runs/mine.onebit")
+    assert pretrained.find("runs/mine.onebit") == Path("runs/mine.onebit")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "books").write_text("mine")
     assert pretrained.find("books").read_text() == "mine"
@@ -68,9 +69,12 @@ def test_generate_writes_with_it_where_no_file_is_given(capsys):
     assert "It was" + json.loads(capsys.readouterr().out)["text"] + "\n" == alone
 
 
-def test_a_single_word_that_looks_like_a_file_is_none_to_go_on_from(capsys):
-    assert main(["generate", "mine.onebit"]) == 1
-    assert capsys.readouterr().err.startswith("onebit: error: ")
+@pytest.mark.parametrize("word", ["mine.onebit", "runs/mine"])
+def test_a_single_word_that_looks_like_a_file_is_none_to_go_on_from(word, capsys):
+    assert main(["generate", word]) == 1
+    output = capsys.readouterr()
+    assert output.err.startswith(f"onebit: error: [{word}] ")
+    assert output.err.count("\n") == 1 and not output.out
     with pytest.raises((OnebitError, OSError)):
         onebit.load("nothing")
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -253,6 +254,11 @@ def test_pixels_are_scaled_as_the_task_says():
     x = scale_pixels(pixels, task)
     assert x.is_contiguous(memory_format=torch.channels_last)
     np.testing.assert_allclose(x.permute(0, 2, 3, 1), expected, rtol=1e-5, atol=1e-6)
+    assert torch.equal(scale_pixels(torch.from_numpy(pixels), task), x)
+    pixels.flags.writeable = False  # as those are that lie decoded in the cache
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(scale_pixels(pixels, task), x)
 
 
 def test_augmented_images_are_shifted_or_mirrored_copies():

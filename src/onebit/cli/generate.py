@@ -121,10 +121,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _file_and_prompt(file: str | None, prompt: str | None) -> tuple[Path, str | None]:
-    """Which of two words is what: a single one that is no file and does not look like one is a prompt."""
+    """Which of two words is what: a single one that is no file and does not look like the path of one is a prompt."""
     if file is None:
         return find(DEFAULT), None
-    if prompt is None and not file.endswith(".onebit") and not find(file).exists():
+    like_a_path = file.endswith(".onebit") or ("/" in file and " " not in file)
+    if prompt is None and not like_a_path and not find(file).exists():
         return find(DEFAULT), file
     return find(file), prompt
 

@@ -20,7 +20,8 @@ EVALUATION_BATCH = 256
 
 def scale_pixels(pixels: NDArray[np.uint8] | Tensor, task: ImageTask) -> Tensor:
     """Pixels (batch, height, width, channels) to what a network sees: float32 (batch, channels, height, width), channels last in memory."""
-    x = torch.as_tensor(pixels).float().div_(255)
+    # Arrays may be mapped from a file and not writable, of which PyTorch warns.
+    x = (torch.from_numpy(pixels.astype(np.float32)) if isinstance(pixels, np.ndarray) else pixels.float()).div_(255)
     x = x.sub_(torch.tensor(task.mean, device=x.device)).div_(torch.tensor(task.std, device=x.device))
     return x.permute(0, 3, 1, 2)
 
