@@ -82,13 +82,13 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     from onebit.errors import OnebitError
     from onebit.images import ImageTask
     from onebit.training import evaluate, load_run
+    from onebit.training.openmp import use_threads
 
     if args.cache is not None:
         raise OnebitError(
             "[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out"
         )
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    use_threads(args.threads or torch.get_num_threads())
     trained = load_run(args.model)
     if not isinstance(trained.task, ImageTask):
         return _evaluate_text_run(args, trained)

@@ -59,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
     from onebit.images import ImageTask
     from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE
     from onebit.training import load_run
+    from onebit.training.openmp import cores, use_threads
 
+    use_threads(args.threads or cores())
     trained = load_run(args.folder, args.checkpoint)
     if args.limit is not None and args.limit < 1:
         raise OnebitError(f"[verify] --limit {args.limit}: use 1 or more")

@@ -37,6 +37,7 @@ from onebit.training.layout import Layout, StrategyName
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
+from onebit.training.openmp import cores, use_threads
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
 from onebit.training.warm_start import warm_start
@@ -88,10 +89,10 @@ def train(
         return load_run(out)
     if layout.world > 1:
         # Lightning chooses a number of threads where none is set.
-        os.environ["OMP_NUM_THREADS"] = str(max(1, (recipe.threads or _cores()) // devices))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, (recipe.threads or cores()) // devices))
     progress = progress and layout.rank == 0
     last = out / "checkpoints" / "last.ckpt"
-    torch.set_num_threads(max(1, (recipe.threads or _cores()) // devices))
+    use_threads(max(1, (recipe.threads or cores()) // devices))
     keep_freed_memory()
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
     checkpoint = last if resume and last.exists() else None
@@ -307,10 +308,6 @@ def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
         raise OnebitError(
             f"[train] {out} was trained with another recipe: resume with the same one, or give another --out"
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _use_bf16(precision: str) -> bool:

@@ -1,0 +1,54 @@
+"""How PyTorch's threads wait for each other on a processor that other programs use too."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+import torch
+
+# A user who has chosen how OpenMP waits is not overruled.
+CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+
+_parked: list[threading.Thread] = []
+
+
+def use_threads(count: int) -> None:
+    """Let PyTorch compute with so many threads, which sleep while they wait for each other.
+
+    Between two operations the threads of GNU's OpenMP spin for about ten milliseconds. On a processor that other programs use too, a thread that
+    spins takes the turn of the one that it waits for: a training step on two threads then takes ten times as long as on one. The time is read
+    from the environment when PyTorch is loaded, which is too late here. But the library stops spinning almost at once while it manages more
+    threads than there are processors (its manual, "GOMP_SPINCOUNT"). So this starts threads that own idle pools, until there are more: they
+    sleep, and take no time. PyTorch's own number of threads stays, and with it every result.
+
+    Args:
+        count: threads of one operation, 1 or more.
+    """
+    torch.set_num_threads(count)
+    if count < 2 or any(name in os.environ for name in CHOICES):
+        return
+    # A process that was forked has none of its parent's threads.
+    _parked[:] = [thread for thread in _parked if thread.is_alive()]
+    while 1 + (1 + len(_parked)) * (count - 1) <= cores():
+        _park()
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _park() -> None:
+    ready = threading.Event()
+
+    def sleep() -> None:
+        # Large enough to be shared out, so that this thread gets a pool of its own.
+        torch.ones(1 << 20).add_(1)
+        ready.set()
+        threading.Event().wait()
+
+    thread = threading.Thread(target=sleep, name="onebit-openmp", daemon=True)
+    thread.start()
+    ready.wait()
+    _parked.append(thread)
