@@ -1,5 +1,7 @@
 """What tests of several rooms share."""
 
+import sys
+
 import pytest
 
 
@@ -8,4 +10,18 @@ def cache(tmp_path_factory):
     """Tokens and vocabularies of these tests lie in a folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ONEBIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def processor(request):
+    """Tests run on the CPU, their subprocesses too, also where there are GPUs: they compare exact numbers, and start more processes than there are
+    GPUs. Only modules named test_cuda are about GPUs."""
+    if "test_cuda" in request.module.__name__:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        if "torch" in sys.modules:
+            patch.setattr(sys.modules["torch"].cuda, "is_available", lambda: False)
         yield

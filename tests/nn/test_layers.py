@@ -147,13 +147,6 @@ def test_autocast_matches_float32_within_bfloat16():
     torch.testing.assert_close(y.float(), layer(x), rtol=0.05, atol=0.05)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_cuda_equals_the_cpu():
-    layer = BinaryConv2d(8, 16, 3, padding=1)
-    x = torch.randn(2, 8, 8, 8)
-    torch.testing.assert_close(copy.deepcopy(layer).cuda()(x.cuda()).cpu(), layer(x), rtol=1e-3, atol=1e-3)
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

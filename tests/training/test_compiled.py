@@ -1,8 +1,13 @@
 """Training by torch.compile: the same network but for rounding, compiled once for each stage, resumed exactly; without a compiler it goes on."""
 
+import functools
 import os
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,11 +28,34 @@ TINY = ImageRecipe(
 )  # fmt: skip
 
 
+@functools.cache
+def what_compiling_lacks():
+    """What torch.compile needs and this machine does not have; None where it has all. Told by the compiler itself: it may lack its linker."""
+    with tempfile.TemporaryDirectory() as name:
+        source, headers = Path(name) / "a.cpp", sysconfig.get_paths()["include"]
+        source.write_text("#include <Python.h>\nint main() { return Py_IsInitialized(); }\n")
+        words = [os.environ.get("CXX", "g++"), "-shared", "-fPIC", "-I", headers, str(source), "-o", f"{name}/a.so"]
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"a C++ compiler ({error})"
+        lines = done.stderr.strip().splitlines()
+        return (
+            None if done.returncode == 0 else f"a C++ compiler that links ({lines[0] if lines else 'no word of why'})"
+        )
+
+
+@pytest.fixture
+def compiles():
+    if (lacks := what_compiling_lacks()) is not None:
+        pytest.skip(f"needs {lacks}")
+
+
 def state(path):
     return load_run(path, "last").model.state_dict()
 
 
-def test_a_compiled_run_is_the_same_but_for_rounding_and_resumes_exactly(tmp_path):
+def test_a_compiled_run_is_the_same_but_for_rounding_and_resumes_exactly(tmp_path, compiles):
     teacher = train(TINY.override({"compile": False, "epochs": 2}), tmp_path / "teacher", progress=False)
     taught = TINY.override({"teacher": str(teacher.path), "distill_features": [next(iter(layers(teacher.model)))]})
     counters.clear()
@@ -55,7 +83,7 @@ def layers(model):
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, BinaryLinear)}
 
 
-def test_a_decoder_is_compiled_once_for_batches_that_accumulate(tmp_path, monkeypatch):
+def test_a_decoder_is_compiled_once_for_batches_that_accumulate(tmp_path, monkeypatch, compiles):
     monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
     (tmp_path / "song.txt").write_text("one two three four five six seven eight nine ten\n" * 600)
     recipe = TextRecipe(
@@ -73,7 +101,7 @@ def test_a_decoder_is_compiled_once_for_batches_that_accumulate(tmp_path, monkey
 
 @pytest.mark.parametrize("values", ["01", "pm1"])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_gradients_of_latents_are_those_of_the_uncompiled_network(values, precision):
+def test_gradients_of_latents_are_those_of_the_uncompiled_network(values, precision, compiles):
     torch.manual_seed(0)
     sizes = {"vocabulary": 64, "context": 16, "blocks": 1, "features": 32, "heads": 2, "head": [32]}
     model = language_decoder(sizes, values=values)
@@ -92,7 +120,7 @@ def test_gradients_of_latents_are_those_of_the_uncompiled_network(values, precis
         assert (compiled[name] - gradient).norm() < (0.1 if precision == "bf16" else 1e-4) * gradient.norm()
 
 
-def test_a_compiler_that_loses_gradients_is_found_out(tmp_path, monkeypatch, capsys):
+def test_a_compiler_that_loses_gradients_is_found_out(tmp_path, monkeypatch, capsys, compiles):
     real = torch.compile
     monkeypatch.setattr(
         torch, "compile", lambda forward, **options: real(lambda x: forward(x) * torch.zeros(()), **options)
@@ -104,7 +132,24 @@ def test_a_compiler_that_loses_gradients_is_found_out(tmp_path, monkeypatch, cap
     assert run.curves()[-1]["train_loss"] < 0.9 * run.curves()[0]["train_loss"]
 
 
-def test_without_a_compiler_training_goes_on(tmp_path):
+# A compiler that finds its headers and no linker, as on a machine without binutils.
+LINKS_NOTHING = """#!/bin/sh
+for word in "$@"; do
+    case "$word" in -c | -E | -v | --version | -dumpversion) exec g++ "$@" ;; esac
+done
+echo "collect2: fatal error: cannot find 'ld'" >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("compiler", "note"),
+    [
+        (None, "no C++ compiler found (install g++, or name one in CXX)"),
+        (LINKS_NOTHING, "the C++ compiler fails (collect2: fatal error: cannot find 'ld')"),
+    ],
+)
+def test_without_a_compiler_training_goes_on(tmp_path, compiler, note):
     words = [
         "train",
         "digits",
@@ -120,6 +165,12 @@ def test_without_a_compiler_training_goes_on(tmp_path):
         "1",
     ]
     nowhere = {"PATH": str(tmp_path), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache"), "CXX": ""}
+    if compiler is not None:
+        if shutil.which("g++") is None:
+            pytest.skip("needs g++")
+        (tmp_path / "c++").write_text(compiler)
+        (tmp_path / "c++").chmod(0o755)
+        nowhere |= {"PATH": os.environ["PATH"], "CXX": str(tmp_path / "c++")}
     environment = {key: value for key, value in {**os.environ, **nowhere}.items() if value}
     result = subprocess.run(
         [sys.executable, "-m", "onebit", *words, "--out", str(tmp_path / "run")],
@@ -129,9 +180,7 @@ def test_without_a_compiler_training_goes_on(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     notes = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
-    assert notes == [
-        "note: [compile] no C++ compiler found (install g++, or name one in CXX): training goes on uncompiled"
-    ]
+    assert notes == [f"note: [compile] {note}: training goes on uncompiled"]
     assert load_run(tmp_path / "run").epochs == 1
 
 

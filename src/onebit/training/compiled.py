@@ -74,4 +74,8 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "InvalidCxxCompiler" in text:
         return "no C++ compiler found (install g++, or name one in CXX)"
+    # What the compiler said, which may lack its linker or the headers of Python.
+    said = [line.strip() for line in text.partition("Output:")[2].splitlines() if "error" in line]
+    if "CppCompileError" in text and said:
+        return f"the C++ compiler fails ({said[0][:150]})"
     return f"torch.compile failed ({' '.join(text.split())[:150]})"
