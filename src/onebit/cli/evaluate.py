@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onebit.pretrained import find
 
 if TYPE_CHECKING:
-    from onebit.data.text import TextSet
+    from onebit.data.tokens import TextSet
     from onebit.metrics import TextMetrics
     from onebit.runtime.text import TextSession
 
@@ -100,7 +100,8 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
-    from onebit.data.text import Unit, load_evaluation_text, load_validation_text
+    from onebit.data.text import load_evaluation_text, load_validation_text
+    from onebit.data.tokens import Unit
     from onebit.training import evaluate_text
 
     recipe = trained.recipe
