@@ -128,18 +128,18 @@ def test_an_unknown_op(path, model):
     program = json.loads(model.program.to_json())
     program["steps"][0]["op"] = "bit_magic"
     rewrite(path, program=json.dumps(program))
-    refuse(path, "unknown op: this version knows .*bit_linear")
+    refuse(path, "unknown op 'bit_magic': this version knows .*bit_linear")
 
 
 def test_a_type_that_numpy_lacks(path):
     content = path.read_bytes()
     path.write_bytes(content.replace(b'"U8"', b'"Q9"'))
-    refuse(path, "damaged")
+    refuse(path, "is of type 'Q9'")
 
 
 def test_a_type_that_no_program_takes(path):
     rewrite(path, w=np.zeros((9, 16), np.float16))
-    refuse(path, "tensor 'w' is F16: needs U8 or F32")
+    refuse(path, "tensor 'w' is of type 'F16': a packed model holds U8 and F32")
 
 
 def test_floats_at_odd_places_of_the_file_are_read(path):

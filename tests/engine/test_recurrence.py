@@ -345,7 +345,7 @@ def changed(kind, attributes=None, tensors=None, shape=None, roles=None):
         ("lstm", {"attributes": {"hidden": 7}}, "hidden=7 but its input has shape (3, 24): needs (time, 28)", "hidden=7 but its input is not of"),
         ("gru", {"shape": (18,)}, "needs (time, 18)", "not of (time, 18)"),
         ("bit_gru", {"shape": (2, 3, 18)}, "needs (time, 18)", "not of (time, 18)"),
-        ("lstm", {"attributes": {"hidden": 0}}, "integers from 1", "integers from 1"),
+        ("lstm", {"attributes": {"hidden": 0}}, "integer from 1", "integers from 1"),
         ("lstm", {"attributes": {"hidden": None}}, "lacks the attribute 'hidden'", "lacks 'hidden'"),
         ("lstm", {"attributes": {"reverse": 1}}, "reverse=1: use true or false", "reverse needs true or false"),
         ("lstm", {"tensors": {"w": np.zeros((24, 7), np.float32)}}, "needs (24, 6)", "wrong shape"),
@@ -376,7 +376,7 @@ def test_what_a_recurrence_does_not_take_is_named():
     ):
         step, tensors = recurrence(kind, 6)
         bad = Step(kind, ("gates",), "y", {**step.attributes, **attributes}, {**step.tensors, **roles})
-        with pytest.raises(FormatError, match=f"does not take: {message}"):
+        with pytest.raises(FormatError, match=f"does not take: '{message}'"):
             Program("gates", (3, 6 * GATES[kind]), (bad,), "y").shapes(tensors)
 
 
