@@ -1,4 +1,4 @@
-"""The checker of programs and files says what tests/conformance says."""
+"""Both checkers of programs and files say what tests/conformance says: Python's here, the engine's here and in engine/tests/conformance_tests.cpp."""
 
 import copy
 import json
@@ -120,6 +120,18 @@ def test_the_checker_in_python(name, tmp_path):
             raise
         with safe_open(tmp_path / "a.onebit", framework="numpy") as file:  # what we take, safetensors takes
             assert file.metadata()["onebit_format"] == "1"
+
+    judge(name, check)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.startswith(("task", "frame"))])
+def test_the_checker_of_the_engine(name):
+    engine = pytest.importorskip("onebit._engine")
+
+    def check(document):
+        text = program_of(document)
+        runner = engine.Decoder if '"kind": "tokens"' in text else engine.Engine
+        runner(text, tensors_of(document), "float32", 1)
 
     judge(name, check)
 
