@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and nothing damaged is ever loaded."""
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -53,6 +54,20 @@ def test_missing(tmp_path):
 
 def test_a_folder(tmp_path):
     refuse(tmp_path, "is a folder")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.onebit")
+    refuse(tmp_path / "a.onebit", "is a device or pipe: give a .onebit file")
+
+
+@pytest.mark.parametrize("wrong", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
+def test_a_header_that_is_not_utf8(path, wrong):
+    content = path.read_bytes()
+    place = content.index(b"bit_linear")
+    path.write_bytes(content[:place] + wrong + content[place + len(wrong) :])
+    refuse(path, "the header is not UTF-8")
 
 
 @pytest.mark.parametrize(

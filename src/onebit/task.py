@@ -93,6 +93,8 @@ def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
         if token not in known:
             return f"the vocabulary has no {token}: add a line {token} to it, or use another vocabulary"
     for token in tokens:
+        if "\n" in token:
+            return f"the token {excerpt(token)} has a line end: the vocabulary is a token a line"
         if len(token.encode()) > MAX_TOKEN_BYTES:
             return f"the token {excerpt(token)} has {len(token.encode())} bytes: needs at most {MAX_TOKEN_BYTES}"
     lacking = len(set(byte_alphabet()) - known) if alphabet == "bytes" else 0
