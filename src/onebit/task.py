@@ -95,7 +95,8 @@ def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
     for token in tokens:
         if "\n" in token:
             return f"the token {excerpt(token)} has a line end: the vocabulary is a token a line"
-        if len(token.encode()) > MAX_TOKEN_BYTES:
+        # A character has at most four bytes.
+        if 4 * len(token) > MAX_TOKEN_BYTES and len(token.encode()) > MAX_TOKEN_BYTES:
             return f"the token {excerpt(token)} has {len(token.encode())} bytes: needs at most {MAX_TOKEN_BYTES}"
     lacking = len(set(byte_alphabet()) - known) if alphabet == "bytes" else 0
     if lacking:
