@@ -1,10 +1,20 @@
 // Plain loops over rows of floats, compiled once for each instruction set with its flags so that the compiler vectorises them.
 // Everything has internal linkage: a function shared between the sets could end up with instructions that a CPU lacks.
+//
+// All sets give the same bits: they add in the same order, and as the build switches contraction off (-ffp-contract=off), a product and a sum are
+// rounded once only where `fused` says so.
 #pragma once
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 
 #include "kernels.h"
 
@@ -22,6 +32,7 @@ constexpr int register_lanes = 4;
 // What a register holds: of a wider vector the compiler would keep each operation's result in memory.
 typedef float Lanes __attribute__((vector_size(4 * register_lanes)));
 typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
+typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
 
 // Sums over a row are kept in so many lanes in each set, in one register or in several, so that all sets add in the same order.
 constexpr int lanes = 16;
@@ -36,10 +47,43 @@ inline void store_lanes(const Lanes& from, float* to) {
     std::memcpy(to, &from, sizeof from);
 }
 
+// a * b + c, rounded once.
+[[gnu::always_inline]] inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_NEON)
+    return vfmaq_f32(c, a, b);
+#else
+    // The product is exact in double, and so is what its sum with c loses. Where something is lost, an odd last bit says so to the second rounding
+    // (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+    typedef double Doubles __attribute__((vector_size(8 * register_lanes)));
+    typedef std::int64_t Longs __attribute__((vector_size(8 * register_lanes)));
+    const Doubles product = __builtin_convertvector(a, Doubles) * __builtin_convertvector(b, Doubles), addend = __builtin_convertvector(c, Doubles);
+    Doubles sum = product + addend;
+    const Doubles of_addend = sum - product, lost = (product - (sum - of_addend)) + (addend - of_addend);
+    Longs bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    const Longs inexact = (lost > 0) | (lost < 0), even = (bits & 1) - 1, away = ((lost > 0) ^ (sum > 0)) | 1;
+    bits += inexact & even & away;
+    std::memcpy(&sum, &bits, sizeof sum);
+    return __builtin_convertvector(sum, Lanes);
+#endif
+}
+
+[[gnu::always_inline]] inline Lanes fused(const Lanes& a, float b, const Lanes& c) {
+    return fused(a, Lanes{} + b, c);
+}
+
 // The lanes in a circle, `by` further.
 template <int by, int... lane>
 inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
+#if defined(__clang__) || __GNUC__ >= 12
     return __builtin_shufflevector(x, x, ((lane + by) % register_lanes)...);
+#else
+    return __builtin_shuffle(x, Words{(lane + by) % register_lanes...});
+#endif
 }
 
 // All lanes to one number: the upper half to the lower half, until one is left.
