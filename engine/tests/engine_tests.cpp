@@ -4,6 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -17,6 +20,42 @@
 #include "kernel_tests.h"
 
 namespace {
+
+// That the sets of this build ask for.
+std::uint32_t all_features() {
+    int count = 0;
+    const onebit::Kernels* const* all = onebit::all_kernels(&count);
+    std::uint32_t features = 0;
+    for (int i = 0; i < count; ++i) {
+        features |= all[i]->needs;
+        for (const onebit::CountKernels* counts : all[i]->counts) features |= counts == nullptr ? 0 : counts->needs;
+    }
+    return features;
+}
+
+// What CPUID and the auxiliary vector say is what Linux tells: a feature that is not seen costs most of the speed, silently.
+void test_features() {
+    std::ifstream file("/proc/cpuinfo");
+    const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+#if defined(ONEBIT_ARM)
+    const std::string key = "Features";
+    const std::map<std::string, std::string> linux_names = {{"neon", "asimd"}, {"dotprod", "asimddp"}};
+#else
+    const std::string key = "flags";
+    const std::map<std::string, std::string> linux_names;
+#endif
+    const std::size_t at = text.find("\n" + key);
+    if (at == std::string::npos) return;  // another system, or an emulated processor
+    const std::string line = " " + text.substr(text.find(':', at) + 1, text.find('\n', at + 1) - text.find(':', at) - 1) + " ";
+    const std::vector<std::string> found = onebit::feature_names(onebit::cpu_features());
+    for (const std::string& name : onebit::feature_names(all_features())) {
+        const auto other = linux_names.find(name);
+        const bool listed = line.find(" " + (other == linux_names.end() ? name : other->second) + " ") != std::string::npos;
+        const bool seen = std::find(found.begin(), found.end(), name) != found.end();
+        // The system lets a program use tiles or not.
+        CHECK(seen == listed || (listed && name.starts_with("amx")));
+    }
+}
 
 void test_choice() {
     int count = 0;
@@ -339,6 +378,7 @@ int main(int argc, char** argv) {
     add_kernel_tests(tests);
     add_row_tests(tests);
     add_count_tests(tests);
+    tests.add("features", test_features);
     tests.add("choice of a set", test_choice);
     tests.add("memory plan", test_memory_plan);
     tests.add("thread pool", test_thread_pool);
