@@ -1,6 +1,7 @@
-// Rows of floats: every instruction set gives the same bits as the scalar one, and those are right.
+// Rows of floats: every instruction set gives the same bits as the scalar one, and those are right, also at the ends of a float's range.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "kernel_tests.h"
@@ -149,10 +150,95 @@ void test_transformer_rows(const onebit::Kernels& fast) {
     }
 }
 
+// e^x and what is made of it where it leaves the range of floats: it ends as float32's does, in subnormals, 0 and infinity.
+void test_ends_of_the_exponential(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    std::vector<float> x = {0.0f, -0.0f, 1e38f, -1e38f, INFINITY, -INFINITY, std::nanf(""), -std::nanf("")};
+    for (int i = -2000; i <= 2000; ++i) x.push_back(static_cast<float>(i) / 16.0f + 0.01f * pick_float());
+    for (int i = 0; i < 200; ++i) x.push_back(-103.9721f + 0.005f * pick_float());
+    const auto n = static_cast<std::ptrdiff_t>(x.size());
+    std::vector<float> y(x.size()), expected(x.size());
+    // Subnormal results may be rounded twice.
+    const float least = std::numeric_limits<float>::denorm_min();
+    const auto right = [&](float got, double wanted) {
+        const auto rounded = static_cast<float>(wanted);
+        if (std::isnan(rounded) || std::isinf(rounded)) return identical(got, rounded);
+        return std::fabs(got - wanted) <= 1e-6 * std::fabs(wanted) + 1.01 * least;
+    };
+    fast.sigmoid(x.data(), n, y.data()), plain.sigmoid(x.data(), n, expected.data());
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        CHECK(identical(y[i], expected[i]));
+        const auto v = static_cast<double>(x[i]);
+        CHECK(right(y[i], 1 / (1 + std::exp(-v))));
+        if (v < -103.98) CHECK(y[i] == 0);
+        if (v > -103.96) CHECK(y[i] != 0);
+    }
+    fast.silu(x.data(), n, y.data()), plain.silu(x.data(), n, expected.data());
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]));
+    fast.tanh(x.data(), n, y.data()), plain.tanh(x.data(), n, expected.data());
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (std::isnan(x[i]) || std::fabs(y[i] - std::tanh(x[i])) < 2e-7f));
+    fast.gelu(x.data(), n, y.data()), plain.gelu(x.data(), n, expected.data());
+    // Where 1 + erf rounds to 0 the result is -0, of which a sign is 1.
+    for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (!(x[i] < -5.7f && x[i] > -1e37f) || identical(y[i], -0.0f)));
+    // A softmax's powers, next to a largest number that has the whole share.
+    for (std::size_t i = 0; i < x.size(); ++i) {
+        const float two[] = {0.0f, -std::fabs(x[i])};
+        float shares[2], wanted[2];
+        fast.softmax(two, 2, shares), plain.softmax(two, 2, wanted);
+        CHECK(identical(shares[0], wanted[0]) && identical(shares[1], wanted[1]));
+        if (std::isfinite(two[1]) && two[1] < -30) CHECK(right(shares[1], std::exp(static_cast<double>(two[1]))));
+    }
+}
+
+// Numbers whose squares, or whose sums, are no floats: the means are those of exact sums.
+void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
+    for (const int n : {1, 4, 15, 16, 32, 48, 64, 200, 256, 272, 5000}) {
+        for (const float size : {1e-30f, 1e-19f, 1.0f, 1e15f, 1e19f, 2e19f, 1e30f, 1e38f}) {
+            for (const float eps : {1e-5f, 1e-44f}) {
+                std::vector<float> x(static_cast<std::size_t>(n)), y(x.size()), finished(x.size()), bias(x.size(), 0.0f);
+                std::vector<std::int32_t> sums(x.size());
+                for (std::size_t i = 0; i < x.size(); ++i) {
+                    sums[i] = pick(-3, 3);
+                    x[i] = size * static_cast<float>(sums[i]);
+                }
+                double mean = 0, variance = 0, magnitude = 0;
+                for (const float v : x) mean += v, magnitude += std::fabs(v);
+                mean /= n, magnitude /= n;
+                for (const float v : x) variance += (v - mean) * (v - mean) / n;
+                fast.normalize(x.data(), n, eps, y.data());
+                const auto right = [&](const std::vector<float>& got) {
+                    for (std::size_t i = 0; i < x.size(); ++i) {
+                        const double wanted = (x[i] - mean) / std::sqrt(variance + static_cast<double>(eps));
+                        CHECK(std::fabs(got[i] - wanted) <= 1e-5 * (1 + std::fabs(wanted)));
+                    }
+                };
+                right(y);
+                CHECK(std::fabs(fast.mean_magnitude(x.data(), n) - magnitude) <= 1e-6 * magnitude);
+                onebit::Epilogue e;
+                e.norm = onebit::Epilogue::Norm::channel;
+                e.eps = eps;
+                e.bias = bias.data();
+                fast.finish_int8(sums.data(), size, n, e, finished.data());
+                right(finished);
+                std::fill(finished.begin(), finished.end(), 7.0f);
+                fast.finish_rows_int8(sums.data(), n, 1, size, n, e, finished.data());
+                right(finished);
+                for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(finished[i], y[i]));
+                // One infinity, or one NaN, leaves no number.
+                x[0] = size > 1 ? INFINITY : std::nanf("");
+                fast.normalize(x.data(), n, eps, y.data());
+                for (const float v : y) CHECK(std::isnan(v));
+            }
+        }
+    }
+}
+
 }  // namespace
 
 void add_row_tests(Tests& tests) {
     add_for_each_set(tests, "rows", test_rows);
     add_for_each_set(tests, "positions", test_positions);
     add_for_each_set(tests, "transformer rows", test_transformer_rows);
+    add_for_each_set(tests, "ends of the exponential", test_ends_of_the_exponential);
+    add_for_each_set(tests, "normalize of large numbers", test_normalize_of_large_numbers);
 }

@@ -59,6 +59,7 @@ void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, 
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = _mm512_sub_ps(v[b], mean);
         const float variance = add_lanes(add_blocks(blocks, [&](int b) { return _mm512_mul_ps(v[b], v[b]); })) / count + e.eps;
+        if (!ordinary(variance)) return row_finish_int8(sums, scale, 16 * blocks, e, y);
         const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(variance));
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = _mm512_mul_ps(v[b], inverse);
@@ -93,6 +94,7 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
             return _mm512_mul_ps(v, v);
         });
         const float variance = add_lanes(squares) / count + e.eps;
+        if (!ordinary(variance)) return row_finish_int8(sums, scale, outputs, e, y);
         inverse = _mm512_set1_ps(1.0f / std::sqrt(variance));
     }
     for (int i = 0; i < outputs; i += 16) {
@@ -169,6 +171,11 @@ void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int row
             const __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(to), _mm512_set1_ps(mean[r])), _mm512_set1_ps(inverse[r]));
             _mm512_storeu_ps(to, _mm512_max_ps(least, v));
         }
+    }
+    const __mmask16 small = _mm512_cmp_ps_mask(variance, _mm512_set1_ps(std::numeric_limits<float>::max()), _CMP_LE_OQ);
+    const __mmask16 usual = _mm512_mask_cmp_ps_mask(small, variance, _mm512_set1_ps(least_variance), _CMP_GE_OQ);
+    for (int r = 0; r < rows && usual != 0xFFFF; ++r) {
+        if ((usual >> r & 1) == 0) row_finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
     }
 }
 
