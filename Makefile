@@ -8,7 +8,20 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
 
-.PHONY: demo test lint engine-test engine-test-arm engine-test-sanitizers clean
+# The compiler, where one is named, and what the folders of its builds are called after.
+ifneq ($(TOOLCHAIN),)
+    SUFFIX        := -$(TOOLCHAIN)
+    COMPILER_FLAG := -DCMAKE_TOOLCHAIN_FILE=cmake/$(TOOLCHAIN).cmake $(if $(filter zig,$(TOOLCHAIN)),-DONEBIT_ZIG_PYTHON=$(abspath $(BIN))/python)
+else ifneq ($(origin CXX),default)
+    SUFFIX        := -$(notdir $(CXX))
+    COMPILER_FLAG := -DCMAKE_CXX_COMPILER=$(CXX)
+endif
+ENGINE_BUILD := build/engine$(SUFFIX)$(addprefix -,$(SANITIZE))
+CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN))/ninja -DCMAKE_BUILD_TYPE=Release $(COMPILER_FLAG) $(CMAKE_FLAGS)
+# Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
+INSTALLED    ?= $(VENV)/installed-dev
+
+.PHONY: demo test lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -23,27 +36,43 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	find engine examples -name '*.cpp' -o -name '*.h' -o -name '*.c' | xargs $(BIN)/clang-format --dry-run --Werror
 
-engine-test: $(VENV)/installed-dev
-	$(BIN)/cmake -S . -B build/engine -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
-	    -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
-	$(BIN)/cmake --build build/engine
-	$(BIN)/ctest --test-dir build/engine --output-on-failure
+# The engine's own tests.
+#   make engine-test                                    with the system's compiler
+#   make engine-test CXX=clang++-19                     with another one; each has a build folder of its own
+#   make engine-test TOOLCHAIN=zig                      with what a file of cmake/ says: zig (after .venv/bin/pip install ziglang), i686-linux-gnu,
+#                                                       aarch64-linux-gnu
+#   make engine-test SANITIZE=address,undefined         with the compiler's checks of memory and of undefined behaviour
+engine-test: $(INSTALLED)
+	$(CONFIGURE) -B $(ENGINE_BUILD) -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF -DONEBIT_SANITIZE=$(SANITIZE)
+	$(BIN)/cmake --build $(ENGINE_BUILD)
+	$(BIN)/ctest --test-dir $(ENGINE_BUILD) --output-on-failure
 
-# The same with the compiler's checks of memory, of undefined behaviour and of threads.
-engine-test-sanitizers: $(VENV)/installed-dev
-	for checks in address,undefined thread; do \
-	    $(BIN)/cmake -S . -B build/engine-$$checks -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
-	        -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF -DONEBIT_SANITIZE=$$checks && \
-	    $(BIN)/cmake --build build/engine-$$checks && \
-	    $(BIN)/ctest --test-dir build/engine-$$checks --output-on-failure || exit 1; \
-	done
+engine-test-sanitizers:
+	$(MAKE) engine-test SANITIZE=address,undefined
+	$(MAKE) engine-test SANITIZE=thread
 
 # The same for 64-bit Arm on any Linux machine that has Debian's g++-aarch64-linux-gnu and qemu-user.
-engine-test-arm: $(VENV)/installed-dev
-	$(BIN)/cmake -S . -B build/engine-arm -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja -DCMAKE_BUILD_TYPE=Release \
-	    -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
-	$(BIN)/cmake --build build/engine-arm
-	$(BIN)/ctest --test-dir build/engine-arm --output-on-failure
+engine-test-arm:
+	$(MAKE) engine-test TOOLCHAIN=aarch64-linux-gnu
+
+# The same for 32-bit x86, on one that has g++-12-multilib.
+engine-test-32:
+	$(MAKE) engine-test TOOLCHAIN=i686-linux-gnu
+
+# The Python module by a compiler that is named as for engine-test, for a Python that has the packages of the extra "dev", and the tests of what
+# computes with it:
+#   make module-test CXX=clang++-19 MODULE_PYTHON=/opt/python3.12/bin/python
+# The package with this module lies in $(MODULE_BUILD)/package; the installed one stays as it is.
+MODULE_PYTHON ?= $(BIN)/python
+MODULE_TESTS  ?= tests/engine tests/runtime tests/packing
+MODULE_BUILD   = build/module$(SUFFIX)-$(shell $(MODULE_PYTHON) -c "import sys; print('py%d%d' % sys.version_info[:2])")
+module-test: $(INSTALLED)
+	$(CONFIGURE) -B $(MODULE_BUILD) -DONEBIT_BUILD_PYTHON=ON -DPython_EXECUTABLE=$(abspath $(MODULE_PYTHON))
+	$(BIN)/cmake --build $(MODULE_BUILD)
+	rm -rf $(MODULE_BUILD)/package && mkdir -p $(MODULE_BUILD)/package && cp -r src/onebit $(MODULE_BUILD)/package
+	rm -f $(MODULE_BUILD)/package/onebit/_engine*.so
+	$(BIN)/cmake --install $(MODULE_BUILD) --prefix $(MODULE_BUILD)/package
+	PYTHONPATH=$(CURDIR)/$(MODULE_BUILD)/package $(MODULE_PYTHON) -m pytest $(MODULE_TESTS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -38,7 +38,7 @@ constexpr std::pair<const char*, onebit::CacheNumbers> cache_names[] = {
 
 template <class Runner>
 std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                             const std::optional<std::string>& isa, std::size_t memory_cap, bool pin, const std::optional<std::string>& cache) {
+                             const std::optional<std::string>& isa, std::uint64_t memory_cap, bool pin, const std::optional<std::string>& cache) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
     if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
     onebit::Tensors views;

@@ -46,7 +46,8 @@ BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
     const BitLayout& layout = kernels_->layout;
     const std::int64_t done = chunk * layout.chunk_steps, steps = std::min(layout.chunk_steps, steps_ - done);
     const std::int64_t tile = unit / layout.tile_units * layout.tile_units, width = std::min<std::int64_t>(layout.tile_units, units_ - tile);
-    return {memory_ + (done * units_ + steps * tile + (unit - tile)) * unit_step_bytes, width * unit_step_bytes, tile + width, steps};
+    const auto step_stride = static_cast<std::ptrdiff_t>(width * unit_step_bytes);
+    return {memory_ + (done * units_ + steps * tile + (unit - tile)) * unit_step_bytes, step_stride, tile + width, steps};
 }
 
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,

@@ -125,8 +125,7 @@ onebit::Options read_options(const onebit_options* given) {
     settings.pin = options.pin_threads == 1;
     settings.isa = options.isa == nullptr ? "" : options.isa;
     onebit::choose_kernels(settings.isa);  // an unknown one is no fault of the file
-    constexpr std::uint64_t most = std::numeric_limits<std::size_t>::max();
-    if (options.memory_cap_bytes != 0) settings.memory_cap = static_cast<std::size_t>(std::min(options.memory_cap_bytes, most));
+    if (options.memory_cap_bytes != 0) settings.memory_cap = options.memory_cap_bytes;
     return settings;
 }
 

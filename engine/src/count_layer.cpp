@@ -207,7 +207,7 @@ void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_st
         for (std::int64_t call = 0; call < calls; ++call) {
             const std::int64_t from = positions * call / calls;
             const auto count = static_cast<int>(positions * (call + 1) / calls - from);
-            CountSums to{base_.data() + first, 0, 0, sums + from * stride + first, stride};
+            CountSums to{base_.data() + first, 0, 0, sums + from * stride + first, static_cast<std::ptrdiff_t>(stride)};
             // -1 times -1 and 1 times 1 are where bits are equal; else twice what both have, or once where a bit is 0 or 1.
             to.factor = signs_ ? (plus_minus_ ? -2 : 2) : (plus_minus_ ? 2 : 1);
             for (std::int64_t plane = 0; plane < level_bits_; ++plane) {

@@ -1,12 +1,15 @@
 #include "cpu.h"
 
 #include <cstdlib>
+#include <initializer_list>
 #include <stdexcept>
 
-#if defined(ONEBIT_X86) && defined(__linux__)
+#if defined(ONEBIT_X86)
 #include <cpuid.h>
+#if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
+#endif
 #elif defined(ONEBIT_ARM) && defined(__linux__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -18,22 +21,45 @@ namespace onebit {
 namespace {
 
 #if defined(ONEBIT_X86)
-// Compilers' own checks leave out whether the operating system lets a program use tiles: Linux wants to be asked, once in each process.
-std::uint32_t tile_features() {
-    std::uint32_t found = 0;
+// Linux wants to be asked, once in each process, before a program uses tiles.
+bool tiles_permitted() {
 #if defined(__linux__)
-    constexpr unsigned os_uses_xsave = 1u << 27, tile_state = 3u << 17;  // leaf 1's ECX; XCR0: the configuration and the data of tiles
-    constexpr unsigned amx_tile = 1u << 24, amx_int8 = 1u << 25;         // leaf 7's EDX
-    constexpr long request_permission = 0x1023, tile_data = 18;          // ARCH_REQ_XCOMP_PERM, which older headers lack
-    unsigned a, b, c, d;
-    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & os_uses_xsave) == 0) return 0;
-    unsigned low, high;
-    asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    if ((low & tile_state) != tile_state) return 0;
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0 || (d & amx_tile) == 0) return 0;
-    if (syscall(SYS_arch_prctl, request_permission, tile_data) != 0) return 0;
-    found = feature_amx_tile | ((d & amx_int8) != 0 ? feature_amx_int8 : 0u);
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, which older headers lack
+    return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+#else
+    return false;
 #endif
+}
+
+// By CPUID, because __builtin_cpu_supports answers 0 for everything under some compilers. What the processor has is of use only where the operating
+// system saves the registers (XCR0).
+std::uint32_t x86_features() {
+    struct Bit {
+        unsigned number;
+        std::uint32_t feature;
+    };
+    std::uint32_t found = 0;
+    const auto take = [&found](unsigned word, std::initializer_list<Bit> bits) {
+        for (const Bit& bit : bits) found |= (word >> bit.number & 1u) != 0 ? bit.feature : 0u;
+    };
+    constexpr unsigned os_uses_xsave = 1u << 27, avx = 1u << 28;                                        // leaf 1's ECX
+    constexpr unsigned avx_state = 3u << 1, avx512_state = avx_state | 7u << 5, tile_state = 3u << 17;  // XCR0
+    unsigned a, b, c, d;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & os_uses_xsave) == 0 || (c & avx) == 0) return 0;
+    unsigned saved, high;
+    asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    if ((saved & avx_state) != avx_state) return 0;
+    take(c, {{12, feature_fma}});
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
+    take(b, {{5, feature_avx2}});
+    if ((saved & avx512_state) == avx512_state) {
+        take(b, {{16, feature_avx512f}, {17, feature_avx512dq}, {30, feature_avx512bw}, {31, feature_avx512vl}});
+        take(c, {{11, feature_avx512vnni}, {14, feature_avx512vpopcntdq}});
+    }
+    constexpr unsigned amx_tile = 24;
+    if ((saved & tile_state) == tile_state && (d >> amx_tile & 1u) != 0 && tiles_permitted()) {
+        take(d, {{amx_tile, feature_amx_tile}, {25, feature_amx_int8}});
+    }
     return found;
 }
 #endif
@@ -43,18 +69,8 @@ std::uint32_t tile_features() {
 std::uint32_t cpu_features() {
     std::uint32_t found = 0;
 #if defined(ONEBIT_X86)
-    // The compiler's own check asks the operating system (XGETBV) for the wide registers too.
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2")) found |= feature_avx2;
-    if (__builtin_cpu_supports("fma")) found |= feature_fma;
-    if (__builtin_cpu_supports("avx512f")) found |= feature_avx512f;
-    if (__builtin_cpu_supports("avx512bw")) found |= feature_avx512bw;
-    if (__builtin_cpu_supports("avx512dq")) found |= feature_avx512dq;
-    if (__builtin_cpu_supports("avx512vl")) found |= feature_avx512vl;
-    if (__builtin_cpu_supports("avx512vnni")) found |= feature_avx512vnni;
-    if (__builtin_cpu_supports("avx512vpopcntdq")) found |= feature_avx512vpopcntdq;
-    static const std::uint32_t tiles = tile_features();
-    found |= tiles;
+    static const std::uint32_t all = x86_features();
+    found = all;
 #elif defined(ONEBIT_ARM) && defined(__linux__)
     const unsigned long capabilities = getauxval(AT_HWCAP);
     if (capabilities & HWCAP_ASIMD) found |= feature_neon;

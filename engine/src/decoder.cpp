@@ -380,8 +380,9 @@ void Decoder::embed(const Task& task, const std::vector<Row>& rows, float* y) co
 }
 
 void Decoder::recur(const Task& task, const std::vector<Row>& rows, float* y) {
-    const std::int64_t gates = widths_[at(task.step.inputs[0])], hidden = widths_[at(task.step.output)];
-    const std::int64_t size = task.recurrence->state_size();
+    const auto gates = static_cast<std::ptrdiff_t>(widths_[at(task.step.inputs[0])]),
+               hidden = static_cast<std::ptrdiff_t>(widths_[at(task.step.output)]);
+    const auto size = static_cast<std::ptrdiff_t>(task.recurrence->state_size());
     const float* x = value(task.step.inputs[0]);
     std::vector<RecurrentLayer::Part> parts;
     for (std::size_t r = 0; r < rows.size();) {

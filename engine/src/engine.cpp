@@ -117,7 +117,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     place_values(options.memory_cap);
 }
 
-void Engine::place_values(std::size_t memory_cap) {
+void Engine::place_values(std::uint64_t memory_cap) {
     std::vector<const Step*> steps;
     for (const Task& task : tasks_) steps.push_back(&task.step);
     std::vector<std::int64_t> sizes;

@@ -55,7 +55,7 @@ class Engine {
         std::vector<float> scale, shift;     // of a scale_shift on its own; the slope of a prelu
     };
 
-    void place_values(std::size_t memory_cap);
+    void place_values(std::uint64_t memory_cap);
     void run_example(float* out);
     void run_task(const Task& task);
     float* value(int index) const;

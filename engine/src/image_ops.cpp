@@ -1,8 +1,12 @@
 #include "image_ops.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <limits>
 #include <vector>
+
+#include "levels.h"
 
 namespace onebit {
 namespace {
@@ -33,7 +37,17 @@ void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, 
             std::fill(y, y + channels, 0.0f);
             const std::int64_t inside =
                 for_window(w, shape, oy, ox, [&](std::int64_t position) { kernels.add(y, x + position * channels, channels, y); });
-            kernels.scale(y, channels, 1.0f / static_cast<float>(counts_padding ? w.kernel[0] * w.kernel[1] : inside), y);
+            const std::int64_t count = counts_padding ? w.kernel[0] * w.kernel[1] : inside;
+            kernels.scale(y, channels, 1.0f / static_cast<float>(count), y);
+            Range range;
+            kernels.range(y, channels, &range.largest_bits, &range.negative);
+            if (std::isfinite(std::bit_cast<float>(range.largest_bits))) continue;
+            // Sums of floats may be infinite where the mean is not.
+            for (std::int64_t c = 0; c < channels; ++c) {
+                double sum = 0;
+                for_window(w, shape, oy, ox, [&](std::int64_t position) { sum += x[position * channels + c]; });
+                y[c] = static_cast<float>(sum / static_cast<double>(count));
+            }
         }
     }
 }
@@ -75,6 +89,23 @@ void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_
         }
     }
     gather(squares);
+    // As row_normalize in kernels/rows.h: where squares are no floats, all of it in double.
+    const auto ordinary = [eps](double variance) {
+        const float v = static_cast<float>(variance) + eps;
+        return v >= 1e-30f && v <= std::numeric_limits<float>::max();
+    };
+    if (!std::all_of(squares.begin(), squares.end(), ordinary)) {
+        std::fill(squares.begin(), squares.end(), 0.0);
+        for (std::int64_t i = 0; i < size; i += channels) {
+            for (std::int64_t c = 0; c < channels; ++c) squares[at(c)] += (x[i + c] - sums[at(c)]) * (x[i + c] - sums[at(c)]);
+        }
+        gather(squares);
+        for (double& v : squares) v = 1.0 / std::sqrt(v + static_cast<double>(eps));
+        for (std::int64_t i = 0; i < size; i += channels) {
+            for (std::int64_t c = 0; c < channels; ++c) y[i + c] = static_cast<float>((x[i + c] - sums[at(c)]) * squares[at(c)]);
+        }
+        return;
+    }
     for (std::int64_t c = 0; c < channels; ++c) factor[at(c)] = 1.0f / std::sqrt(static_cast<float>(squares[at(c)]) + eps);
     for (std::int64_t i = 0; i < size; i += channels) {
         for (std::int64_t c = 0; c < channels; ++c) y[i + c] = (x[i + c] - mean[at(c)]) * factor[at(c)];

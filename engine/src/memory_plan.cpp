@@ -1,6 +1,8 @@
 #include "memory_plan.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <limits>
 #include <numeric>
 #include <stdexcept>
 
@@ -57,7 +59,8 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     return plan;
 }
 
-void check_memory(std::int64_t bytes, std::size_t cap) {
+void check_memory(std::int64_t bytes, std::uint64_t cap) {
+    cap = std::min<std::uint64_t>(cap, std::numeric_limits<std::ptrdiff_t>::max());  // what a process of 32 bits can have
     if (static_cast<std::uint64_t>(bytes) <= cap) return;
     throw std::invalid_argument("[engine] the activations need " + std::to_string(bytes) + " bytes, more than the " + std::to_string(cap) +
                                 " that are allowed: raise memory_cap, or use smaller inputs");

@@ -1,7 +1,7 @@
 // How a program is to be run.
 #pragma once
 
-#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 
@@ -14,9 +14,9 @@ enum class CacheNumbers { float32, bf16, int8 };
 struct Options {
     Precision precision = Precision::int8;
     int threads = 1;
-    std::string isa;                                // empty: ONEBIT_ISA's, else the best that the processor has
-    std::size_t memory_cap = std::size_t{4} << 30;  // bytes of activations
-    bool pin = false;                               // workers stay on processors of their own
+    std::string isa;                                    // empty: ONEBIT_ISA's, else the best that the processor has
+    std::uint64_t memory_cap = std::uint64_t{4} << 30;  // bytes of activations
+    bool pin = false;                                   // workers stay on processors of their own
     std::optional<CacheNumbers> cache;  // of programs over tokens; else bf16 where activations are quantised anyway, and float32 where they are not
 };
 

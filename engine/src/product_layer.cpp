@@ -76,7 +76,8 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
         for (std::int64_t o = 0; o < group_outputs; o += block_outputs * max_blocks) {
             const auto here = static_cast<int>(std::min<std::int64_t>(group_outputs - o, block_outputs * max_blocks));
             const int blocks = (here + block_outputs - 1) / block_outputs;
-            parts_.push_back({static_cast<int>(g * group_outputs + o), here, blocks, g % window_.groups * group_channels, panel_weights_});
+            const auto input_offset = static_cast<std::ptrdiff_t>(g % window_.groups * group_channels);
+            parts_.push_back({static_cast<int>(g * group_outputs + o), here, blocks, input_offset, panel_weights_});
             panel_weights_ += padded_weights * static_cast<std::size_t>(blocks * block_outputs);
         }
     }

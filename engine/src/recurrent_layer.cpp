@@ -66,7 +66,8 @@ void RecurrentLayer::run_whole(const float* gates, std::int64_t time, float* y, 
     float* state = scratch.state.reserve(static_cast<std::size_t>(state_size()));
     std::fill_n(state, state_size(), 0.0f);
     const std::int64_t first = reverse_ ? time - 1 : 0, by = reverse_ ? -1 : 1;
-    run({{time, gates + first * outputs_, by * outputs_, state, state, 0, y + first * hidden_, by * hidden_}}, pool, dense, scratch);
+    const auto gates_stride = static_cast<std::ptrdiff_t>(by * outputs_), y_stride = static_cast<std::ptrdiff_t>(by * hidden_);
+    run({{time, gates + first * outputs_, gates_stride, state, state, 0, y + first * hidden_, y_stride}}, pool, dense, scratch);
 }
 
 void RecurrentLayer::lstm(const float* gates, const float* before, float* sums, float* after) const {

@@ -16,6 +16,7 @@
 #include <thread>
 #include <vector>
 
+#include "check.h"
 #include "json.h"
 #include "model_file.h"
 #include "onebit/onebit.h"
@@ -81,29 +82,12 @@ void operator delete[](void* memory, std::size_t) noexcept {
 
 namespace {
 
-int checks = 0;
-
-#define CHECK(condition)                                                                                                            \
-    do {                                                                                                                            \
-        ++checks;                                                                                                                   \
-        if (!(condition)) {                                                                                                         \
-            std::fprintf(stderr, "%s:%d: %s does not hold; last error: %s\n", __FILE__, __LINE__, #condition, onebit_last_error()); \
-            std::exit(1);                                                                                                           \
-        }                                                                                                                           \
-    } while (false)
-
 // The call fails with this status, and its message holds this text.
 #define CHECK_FAILS(call, status, text)                             \
     do {                                                            \
         CHECK((call) == (status));                                  \
         CHECK(std::strstr(onebit_last_error(), (text)) != nullptr); \
     } while (false)
-
-std::mt19937 generator(1);
-
-int pick(int low, int high) {
-    return std::uniform_int_distribution<int>(low, high)(generator);
-}
 
 using Bytes = std::vector<unsigned char>;
 
@@ -830,26 +814,28 @@ void test_damaged_files(const Bytes& good) {
 
 }  // namespace
 
-// Another seed as the argument gives other damaged files.
+// Another seed gives other damaged files.
 int main(int argc, char** argv) {
-    if (argc > 1) generator.seed(static_cast<unsigned>(std::atoi(argv[1])));
-    test_images();
-    test_text(text_file());
-    test_text(recurrent_file());
-    test_sampling();
-    test_arguments();
-    test_files();
-    test_damaged_frames();
-    test_alignment();
-    test_large_vocabulary();
-    test_threads();
-    test_allocations(text_file());
-    test_allocations(recurrent_file());
-    test_damaged_files(image_file());
-    test_damaged_files(text_file());
-    test_damaged_files(recurrent_file());
-    std::vector<Tensor> tensors = {{"pad", "U8", "1", Bytes(1)}, {"w", "F32", "2,4", Bytes(32, 0x3E)}};
-    test_damaged_files(packed(float_program, R"({"kind":"other"})", tensors));
-    std::printf("%d checks passed\n", checks);
-    return 0;
+    check_context = onebit_last_error;
+    Tests tests;
+    tests.add("images", test_images);
+    tests.add("text", [] { test_text(text_file()); });
+    tests.add("recurrent text", [] { test_text(recurrent_file()); });
+    tests.add("sampling", test_sampling);
+    tests.add("arguments", test_arguments);
+    tests.add("files", test_files);
+    tests.add("damaged frames", test_damaged_frames);
+    tests.add("alignment", test_alignment);
+    tests.add("large vocabulary", test_large_vocabulary);
+    tests.add("threads", test_threads);
+    tests.add("allocations", [] { test_allocations(text_file()); });
+    tests.add("allocations of recurrent text", [] { test_allocations(recurrent_file()); });
+    tests.add("damaged image files", [] { test_damaged_files(image_file()); });
+    tests.add("damaged text files", [] { test_damaged_files(text_file()); });
+    tests.add("damaged recurrent files", [] { test_damaged_files(recurrent_file()); });
+    tests.add("damaged float files", [] {
+        const std::vector<Tensor> tensors = {{"pad", "U8", "1", Bytes(1)}, {"w", "F32", "2,4", Bytes(32, 0x3E)}};
+        test_damaged_files(packed(float_program, R"({"kind":"other"})", tensors));
+    });
+    return tests.run(argc, argv);
 }

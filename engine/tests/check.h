@@ -1,20 +1,39 @@
-// What the engine's tests check with.
+// What the engine's tests check with, and the list of them that a program runs. Small enough to be kept here: what builds the engine builds its
+// tests.
 #pragma once
 
+#include <bit>
+#include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <exception>
+#include <functional>
 #include <random>
+#include <string>
+#include <utility>
+#include <vector>
 
-inline int checks = 0;
+inline long checks = 0;
+// What else a failure is to tell, such as a library's last error.
+inline const char* (*check_context)() = nullptr;
 
-#define CHECK(condition)                                                                       \
-    do {                                                                                       \
-        ++checks;                                                                              \
-        if (!(condition)) {                                                                    \
-            std::fprintf(stderr, "%s:%d: %s does not hold\n", __FILE__, __LINE__, #condition); \
-            std::exit(1);                                                                      \
-        }                                                                                      \
+// Ends the test that has failed; the next ones run.
+struct CheckFailed {};
+
+[[noreturn]] inline void fail_check(const char* file, int line, const char* condition) {
+    std::fprintf(stderr, "%s:%d: %s does not hold%s%s\n", file, line, condition,
+                 check_context == nullptr ? "" : "; last error: ", check_context == nullptr ? "" : check_context());
+    throw CheckFailed();
+}
+
+// Not for threads that a test starts: it counts without a lock.
+#define CHECK(condition)                                              \
+    do {                                                              \
+        ++checks;                                                     \
+        if (!(condition)) fail_check(__FILE__, __LINE__, #condition); \
     } while (false)
 
 inline std::mt19937 generator(1);
@@ -26,6 +45,90 @@ inline float pick_float() {
     return std::normal_distribution<float>()(generator);
 }
 
+// To a few roundings.
 inline bool near(float a, float b) {
     return a == b || std::fabs(a - b) <= 1e-4f * (1 + std::fabs(b)) || (std::isnan(a) && std::isnan(b));
 }
+// The same bits; one NaN is as good as another.
+inline bool identical(float a, float b) {
+    return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b));
+}
+
+class Tests {
+  public:
+    void add(std::string name, std::function<void()> body) { tests_.push_back({std::move(name), std::move(body), ""}); }
+    void skip(std::string name, std::string why) { tests_.push_back({std::move(name), nullptr, std::move(why)}); }
+
+    // main: runs those whose names hold one of the arguments, or all, each from the same random numbers, and returns how the program ends.
+    int run(int argc, char** argv) const {
+        unsigned seed = 1;
+        std::vector<std::string> wanted;
+        bool list = false;
+        for (int i = 1; i < argc; ++i) {
+            if (std::strcmp(argv[i], "--list") == 0) {
+                list = true;
+            } else if (std::strcmp(argv[i], "--seed") == 0 && i + 1 < argc) {
+                seed = static_cast<unsigned>(std::strtoul(argv[++i], nullptr, 10));
+            } else if (argv[i][0] == '-') {
+                std::printf("%s [--list] [--seed NUMBER] [PART OF A NAME]...\n", argv[0]);
+                return std::strcmp(argv[i], "--help") == 0 ? 0 : 2;
+            } else {
+                wanted.emplace_back(argv[i]);
+            }
+        }
+        int passed = 0, skipped = 0;
+        std::vector<std::string> failed;
+        for (const Test& test : tests_) {
+            bool matches = wanted.empty();
+            for (const std::string& part : wanted) matches |= test.name.find(part) != std::string::npos;
+            if (!matches) continue;
+            if (list) {
+                std::printf("%s\n", test.name.c_str());
+            } else if (test.body == nullptr) {
+                std::printf("skipped %s: %s\n", test.name.c_str(), test.why.c_str());
+                ++skipped;
+            } else if (passes(test, seed)) {
+                ++passed;
+            } else {
+                failed.push_back(test.name);
+            }
+            std::fflush(stdout);
+        }
+        if (list) return 0;
+        for (const std::string& name : failed) std::printf("FAILED: %s\n", name.c_str());
+        if (!failed.empty()) {
+            std::printf("%zu of %zu tests failed\n", failed.size(), failed.size() + static_cast<std::size_t>(passed));
+        } else {
+            std::printf("%d tests passed, %d skipped, %ld checks\n", passed, skipped, checks);
+        }
+        // A filter that fits nothing is a mistake.
+        return failed.empty() && passed + skipped > 0 ? 0 : 1;
+    }
+
+  private:
+    struct Test {
+        std::string name;
+        std::function<void()> body;
+        std::string why;  // it is skipped
+    };
+
+    static bool passes(const Test& test, unsigned seed) {
+        generator.seed(seed);
+        const long before = checks;
+        const auto start = std::chrono::steady_clock::now();
+        bool good = false;
+        try {
+            test.body();
+            good = true;
+        } catch (const CheckFailed&) {
+            // has been told
+        } catch (const std::exception& error) {
+            std::fprintf(stderr, "%s: unexpected exception: %s\n", test.name.c_str(), error.what());
+        }
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        std::printf("%s %s (%ld checks, %.2f s)\n", good ? "passed " : "FAILED ", test.name.c_str(), checks - before, seconds);
+        return good;
+    }
+
+    std::vector<Test> tests_;
+};

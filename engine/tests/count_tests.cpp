@@ -108,15 +108,12 @@ void test_packing(const onebit::CountKernels& fast) {
     }
 }
 
-}  // namespace
-
 void test_counts(const onebit::Kernels& kernels) {
     for (const onebit::CountKernels* counts : kernels.counts) {
         if (counts == nullptr || (counts->needs & ~onebit::cpu_features()) != 0) continue;
         test_products(*counts);
         test_packing(*counts);
     }
-    test_the_scalar_product();
 }
 
 void test_count_layers() {
@@ -161,4 +158,12 @@ void test_count_layers() {
             CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
         }
     }
+}
+
+}  // namespace
+
+void add_count_tests(Tests& tests) {
+    add_for_each_set(tests, "counts", test_counts);
+    tests.add("counts of the scalar product", test_the_scalar_product);
+    tests.add("layers that count", test_count_layers);
 }

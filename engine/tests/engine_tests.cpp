@@ -4,6 +4,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <map>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -17,6 +20,42 @@
 #include "kernel_tests.h"
 
 namespace {
+
+// That the sets of this build ask for.
+std::uint32_t all_features() {
+    int count = 0;
+    const onebit::Kernels* const* all = onebit::all_kernels(&count);
+    std::uint32_t features = 0;
+    for (int i = 0; i < count; ++i) {
+        features |= all[i]->needs;
+        for (const onebit::CountKernels* counts : all[i]->counts) features |= counts == nullptr ? 0 : counts->needs;
+    }
+    return features;
+}
+
+// What CPUID and the auxiliary vector say is what Linux tells: a feature that is not seen costs most of the speed, silently.
+void test_features() {
+    std::ifstream file("/proc/cpuinfo");
+    const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+#if defined(ONEBIT_ARM)
+    const std::string key = "Features";
+    const std::map<std::string, std::string> linux_names = {{"neon", "asimd"}, {"dotprod", "asimddp"}};
+#else
+    const std::string key = "flags";
+    const std::map<std::string, std::string> linux_names;
+#endif
+    const std::size_t at = text.find("\n" + key);
+    if (at == std::string::npos) return;  // another system, or an emulated processor
+    const std::string line = " " + text.substr(text.find(':', at) + 1, text.find('\n', at + 1) - text.find(':', at) - 1) + " ";
+    const std::vector<std::string> found = onebit::feature_names(onebit::cpu_features());
+    for (const std::string& name : onebit::feature_names(all_features())) {
+        const auto other = linux_names.find(name);
+        const bool listed = line.find(" " + (other == linux_names.end() ? name : other->second) + " ") != std::string::npos;
+        const bool seen = std::find(found.begin(), found.end(), name) != found.end();
+        // The system lets a program use tiles or not.
+        CHECK(seen == listed || (listed && name.starts_with("amx")));
+    }
+}
 
 void test_choice() {
     int count = 0;
@@ -325,39 +364,45 @@ void test_damaged_programs(const std::string& good, const onebit::Tensors& tenso
     CHECK(refused > 1000);
 }
 
-}  // namespace
-
-int main() {
-    int count = 0;
-    const onebit::Kernels* const* all = onebit::all_kernels(&count);
-    for (int i = 0; i < count; ++i) {
-        if (!onebit::supported(*all[i])) {
-            std::printf("%s: not supported by this CPU, not tested\n", all[i]->name);
-            continue;
-        }
-        test_kernels(*all[i]);
-        test_counts(*all[i]);
-        std::printf("%s equals scalar\n", all[i]->name);
-    }
-    test_emulated_tiles();
-    test_choice();
-    test_memory_plan();
-    test_thread_pool();
-    test_memory_cap();
-    test_engine_in_threads();
-    test_image_convolutions();
-    test_count_layers();
-    test_sequences();
+// Text with a few bits of 9 rows.
+std::vector<std::uint8_t> token_bits() {
     std::vector<std::uint8_t> bits(9 * 8);
     for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i % 8 < 2 ? pick(0, 255) : i % 8 == 2 ? pick(0, 15) : 0);
-    test_decoder_in_threads(token_program(), {{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});
-    const RecurrentTensors recurrent;
-    test_decoder_in_threads(recurrent_program(), recurrent.views());
-    test_damaged_programs(recurrent_program(), recurrent.views());
-    test_damaged_programs(sequence_program(), sequence_tensors(recurrent));
-    const std::vector<std::uint8_t> zeros(20 * 8);
-    test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});
-    test_damaged_programs(token_program(), {{"e", {zeros.data(), false, {9, 8}}}, {"w", {zeros.data(), false, {9, 8}}}});
-    std::printf("%d checks passed\n", checks);
-    return 0;
+    return bits;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    Tests tests;
+    add_kernel_tests(tests);
+    add_row_tests(tests);
+    add_count_tests(tests);
+    tests.add("features", test_features);
+    tests.add("choice of a set", test_choice);
+    tests.add("memory plan", test_memory_plan);
+    tests.add("thread pool", test_thread_pool);
+    tests.add("memory cap", test_memory_cap);
+    tests.add("engine in threads", test_engine_in_threads);
+    tests.add("image convolutions", test_image_convolutions);
+    tests.add("sequences", test_sequences);
+    tests.add("decoder in threads", [] {
+        const auto bits = token_bits();
+        test_decoder_in_threads(token_program(), {{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});
+    });
+    tests.add("recurrent decoder in threads", [] {
+        const RecurrentTensors recurrent;
+        test_decoder_in_threads(recurrent_program(), recurrent.views());
+    });
+    tests.add("damaged recurrent programs", [] {
+        const RecurrentTensors recurrent;
+        test_damaged_programs(recurrent_program(), recurrent.views());
+        test_damaged_programs(sequence_program(), sequence_tensors(recurrent));
+    });
+    tests.add("damaged programs", [] {
+        const std::vector<std::uint8_t> zeros(20 * 8);
+        test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});
+        test_damaged_programs(token_program(), {{"e", {zeros.data(), false, {9, 8}}}, {"w", {zeros.data(), false, {9, 8}}}});
+    });
+    return tests.run(argc, argv);
 }

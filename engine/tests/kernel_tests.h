@@ -1,11 +1,31 @@
 #pragma once
 
+#include <string>
+
+#include "check.h"
+#include "cpu.h"
 #include "kernels/kernels.h"
 
-// Every kernel of an instruction set against the scalar one, or against plain sums, on random shapes with all remainders.
-void test_kernels(const onebit::Kernels& fast);
+// Every kernel of each instruction set against the scalar one, or against plain sums, on random shapes with all remainders; and AMX's product on an
+// emulation of the tile registers.
+void add_kernel_tests(Tests& tests);
+// Rows of floats: what a set computes in the plain loops of rows.h or faster, at every length and at the ends of a float's range.
+void add_row_tests(Tests& tests);
 // Every way in which a set counts bits that this CPU has, against the scalar one; and layers that count, with threads and without.
-void test_counts(const onebit::Kernels& kernels);
-void test_count_layers();
-// The same of AMX's product, on an emulation of the tile registers.
-void test_emulated_tiles();
+void add_count_tests(Tests& tests);
+
+// A test for each instruction set; those that this CPU lacks are listed as skipped.
+template <class Test>
+void add_for_each_set(Tests& tests, const char* what, Test test) {
+    int count = 0;
+    const onebit::Kernels* const* all = onebit::all_kernels(&count);
+    for (int i = 0; i < count; ++i) {
+        const onebit::Kernels& kernels = *all[i];
+        const std::string name = std::string(kernels.name) + ": " + what;
+        if (onebit::supported(kernels)) {
+            tests.add(name, [&kernels, test] { test(kernels); });
+        } else {
+            tests.skip(name, "not supported by this CPU");
+        }
+    }
+}

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -406,6 +407,47 @@ def test_smooth_activations_are_accurate(isa, op):
     assert np.isnan(found).tolist() == [False, False, True, False, False] or op == "silu"
     if op != "silu":
         np.testing.assert_allclose(found[[0, 1, 3, 4]], [1, 0, 1, 0] if op == "sigmoid" else [1, -1, 1, -1], atol=1e-30)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_powers_of_e_end_as_those_of_float32_do(isa):
+    """In subnormals, and in 0 below -103.97: a sign behind them is then that of the reference."""
+    x = np.array([-80, -87.5, -88.5, -95, -100, -103.9, -104, -200, -1e38, 100, 1e38], np.float32)
+    for op in ("sigmoid", "softmax", "silu"):
+        step = Step(op, ("x",), "y")
+        rows = np.stack([np.zeros_like(x), x], 1)[None] if op == "softmax" else x.reshape(1, -1, 1)
+        found, expected = both(Program("x", rows.shape[1:], (step,), "y"), {}, rows, "float32", isa)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=3e-45)
+        assert np.array_equal(np.signbit(found), np.signbit(expected))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_gelu_is_a_negative_zero_where_pytorchs_is(isa):
+    x = np.array([-5.7, -6, -9, -14, -100, -1e30], np.float32)[None]
+    found = Engine(Program("x", (6,), (Step("gelu", ("x",), "y"),), "y").to_json(), {}, "float32", 1, isa).run(x)
+    expected = torch.nn.functional.gelu(torch.tensor(x)).numpy()
+    assert np.array_equal(found, expected) and np.signbit(found).all() and np.signbit(expected).all()
+
+
+# Numbers whose squares, or whose sums, are beyond float32: the reference's means are those of float64.
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("size", [1e-22, 1e10, 1e19, 2e19, 1e30, 1e38])
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("normalize", {"over": "channel", "eps": 1e-5}), ("normalize", {"over": "example", "eps": 1e-5}),
+        ("normalize", {"over": "channel", "eps": 2.0**-145}), ("group_normalize", {"groups": 2, "eps": 1e-5}), ("mean_pool", {}),
+        ("mean_magnitude", {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1]}),
+        ("avg_pool2d", {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0], "count_include_pad": True}),
+    ],
+)  # fmt: skip
+def test_means_do_not_overflow(isa, size, op, attributes):
+    # A row of one sign, and one of both.
+    x = np.tile(np.array([[3, 1, -1, 2], [3, 2, 1, 3]], np.float32) * np.float32(size), (1, 3, 2, 4))
+    program = Program("x", x.shape[1:], (Step(op, ("x",), "y", attributes),), "y")
+    found, expected = both(program, {}, x, "float32", isa)
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -98,6 +98,17 @@ def test_the_engine_equals_the_reference(
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kind", ["bit_lstm", "bit_gru"])
+def test_signs_behind_saturated_gates_are_the_references(kind, isa):
+    """A gate of 0 makes a state of 0 with a sign that the next product does not see; a gate that is a little more makes one that it sees."""
+    step, tensors = recurrence(kind, 40, seed=1, planes=[1, 2, 4, 8, 16, 32, 64, 128], input={"quantizer": "sign"})
+    x = gates_of(kind, 40, time=30, seed=1) * np.float32(60)
+    made = made_by_engine(step, tensors, x, "int8", isa)
+    expected = reference.run(Program("gates", x.shape[1:], (step,), "y"), tensors, x, "int8")
+    np.testing.assert_allclose(made, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_float_recurrences_are_pytorchs(kind, isa):
     torch.manual_seed(0)

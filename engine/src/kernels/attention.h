@@ -7,8 +7,6 @@
 namespace onebit {
 namespace {
 
-typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
-
 // Numbers that share 32 bits.
 template <class Stored>
 constexpr int group = 4 / static_cast<int>(sizeof(Stored));
@@ -54,7 +52,7 @@ void score_tile(const float* q, const Stored* keys, const Attended& a, float* sc
         for (int p = 0; p < parts; ++p) {
             const Lanes key = number<Stored>(words[p], j);
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; ++r) sums[r][p] += key * x[r * a.row_stride];
+            for (int r = 0; r < rows; ++r) sums[r][p] = fused(key, x[r * a.row_stride], sums[r][p]);
         }
     };
     Words words[parts];
@@ -163,7 +161,10 @@ void weigh_tile(const Stored* values, const Attended& a, const float* weights, c
                     for (int p = 0; p < parts; ++p) {
                         const Lanes value = number<Stored>(words[p], j);
 #pragma GCC unroll 4
-                        for (int r = 0; r < rows; ++r) sums[r][(k + j) % 2][p] += value * weights[r * a.score_stride + t + k + j];
+                        for (int r = 0; r < rows; ++r) {
+                            Lanes& sum = sums[r][(k + j) % 2][p];
+                            sum = fused(value, weights[r * a.score_stride + t + k + j], sum);
+                        }
                     }
                 }
             }
@@ -188,7 +189,7 @@ void weigh_tile(const Stored* values, const Attended& a, const float* weights, c
 #pragma GCC unroll 16
             for (int p = 0; p < parts; ++p, to += register_lanes) {
                 const Lanes value = number<Stored>(load_words(from + p * register_lanes * g), static_cast<int>(t % g));
-                store_lanes(load_lanes(to) + value * weight, to);
+                store_lanes(fused(value, weight, load_lanes(to)), to);
             }
         }
         for (int i = 0; i < parts * register_lanes; ++i) total[0][i] = (total[0][i] + total[1][i]) * shares[r];

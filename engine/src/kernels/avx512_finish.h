@@ -1,4 +1,5 @@
-// What happens to sums before they are stored, with AVX-512: scaling, bias, normalisation, ReLU. A part of avx512.cpp; rows.h has the plain loops.
+// What happens to sums before they are stored, with AVX-512: scaling, bias, normalisation, ReLU. A part of avx512.cpp; rows.h has the plain loops,
+// which give the same bits.
 #pragma once
 
 #include <immintrin.h>
@@ -10,36 +11,61 @@
 namespace onebit {
 namespace {
 
+// f(0) + f(1) + ... in the order of rows.h: four sums at a time, and what is left to the first.
+template <class Function>
+[[gnu::always_inline]] inline __m512 add_blocks(int blocks, const Function& f) {
+    constexpr int chains = 4;
+    __m512 part[chains];
+#pragma GCC unroll 4
+    for (int c = 0; c < chains; ++c) part[c] = _mm512_setzero_ps();
+    int b = 0;
+#pragma GCC unroll 4
+    for (; b + chains <= blocks; b += chains) {
+#pragma GCC unroll 4
+        for (int c = 0; c < chains; ++c) part[c] = _mm512_add_ps(part[c], f(b + c));
+    }
+#pragma GCC unroll 4
+    for (; b < blocks; ++b) part[0] = _mm512_add_ps(part[0], f(b));
+    return _mm512_add_ps(_mm512_add_ps(part[0], part[1]), _mm512_add_ps(part[2], part[3]));
+}
+
+inline float add_lanes(const __m512& x) {
+    Lanes all[] = {x};
+    return fold_lanes(all, [](const Lanes& a, const Lanes& b) { return a + b; });
+}
+
+// Sixteen sums scaled, with their bias.
+[[gnu::always_inline]] inline __m512 scaled(const std::int32_t* sums, const __m512& scale, const Epilogue& e, int first) {
+    __m512i sum = _mm512_loadu_si512(sums + first);
+    if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + first));
+    return _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum)), _mm512_loadu_ps(e.bias + first));
+}
+
+[[gnu::always_inline]] inline __m512 scaled_and_shifted(const __m512& v, const Epilogue& e, int first) {
+    return _mm512_add_ps(_mm512_mul_ps(v, _mm512_loadu_ps(e.scale + first)), _mm512_loadu_ps(e.shift + first));
+}
+
 // A row of 16 * blocks outputs from sums to result without leaving the registers: for the many positions of a large image with few channels
 // this costs as much as the products do.
 template <int blocks>
 void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, float* y) {
-    constexpr float share = 1.0f / (16 * blocks);
+    constexpr float count = 16 * blocks;
     const __m512 factor = _mm512_set1_ps(scale);
     __m512 v[blocks];
 #pragma GCC unroll 16
-    for (int b = 0; b < blocks; ++b) {
-        __m512i sum = _mm512_loadu_si512(sums + b * 16);
-        if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + b * 16));
-        v[b] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + b * 16));
-    }
+    for (int b = 0; b < blocks; ++b) v[b] = scaled(sums, factor, e, b * 16);
     if (e.norm == Epilogue::Norm::channel) {
-        __m512 total = v[0];
+        const __m512 mean = _mm512_set1_ps(add_lanes(add_blocks(blocks, [&](int b) { return v[b]; })) / count);
 #pragma GCC unroll 16
-        for (int b = 1; b < blocks; ++b) total = _mm512_add_ps(total, v[b]);
-        const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) * share);
-        __m512 squares = _mm512_setzero_ps();
-#pragma GCC unroll 16
-        for (int b = 0; b < blocks; ++b) {
-            v[b] = _mm512_sub_ps(v[b], mean);
-            squares = _mm512_fmadd_ps(v[b], v[b], squares);
-        }
-        const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) * share + e.eps));
+        for (int b = 0; b < blocks; ++b) v[b] = _mm512_sub_ps(v[b], mean);
+        const float variance = add_lanes(add_blocks(blocks, [&](int b) { return _mm512_mul_ps(v[b], v[b]); })) / count + e.eps;
+        if (!ordinary(variance)) return row_finish_int8(sums, scale, 16 * blocks, e, y);
+        const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(variance));
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = _mm512_mul_ps(v[b], inverse);
     } else if (e.norm == Epilogue::Norm::affine) {
 #pragma GCC unroll 16
-        for (int b = 0; b < blocks; ++b) v[b] = _mm512_fmadd_ps(v[b], _mm512_loadu_ps(e.scale + b * 16), _mm512_loadu_ps(e.shift + b * 16));
+        for (int b = 0; b < blocks; ++b) v[b] = scaled_and_shifted(v[b], e, b * 16);
     }
 #pragma GCC unroll 16
     for (int b = 0; b < blocks; ++b) {
@@ -49,43 +75,33 @@ void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, 
     }
 }
 
-// The same of longer rows, in three passes over y; four sums at a time, so that no addition waits for the one before.
+// The same of longer rows, in three passes over y.
 void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epilogue& e, float* y) {
-    constexpr int chains = 4;
     const __m512 factor = _mm512_set1_ps(scale), zero = _mm512_setzero_ps();
-    // The sum of f(i) over all i that begin a register of outputs.
-    const auto total = [&](const auto& f) {
-        __m512 part[chains] = {zero, zero, zero, zero};
-        int i = 0;
-        for (; i + 16 * chains <= outputs; i += 16 * chains) {
-#pragma GCC unroll 4
-            for (int c = 0; c < chains; ++c) part[c] = _mm512_add_ps(part[c], f(i + 16 * c));
-        }
-        for (; i < outputs; i += 16) part[0] = _mm512_add_ps(part[0], f(i));
-        return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(part[0], part[1]), _mm512_add_ps(part[2], part[3])));
-    };
-    const float sum = total([&](int i) {
-        __m512i own = _mm512_loadu_si512(sums + i);
-        if (e.offset != nullptr) own = _mm512_sub_epi32(own, _mm512_loadu_si512(e.offset + i));
-        const __m512 v = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(own), _mm512_loadu_ps(e.bias + i));
-        _mm512_storeu_ps(y + i, v);
+    const int blocks = outputs / 16;
+    const auto count = static_cast<float>(outputs);
+    const __m512 sum = add_blocks(blocks, [&](int b) {
+        const __m512 v = scaled(sums, factor, e, b * 16);
+        _mm512_storeu_ps(y + b * 16, v);
         return v;
     });
     if (e.norm == Epilogue::Norm::none && !e.relu) return;
     __m512 mean = zero, inverse = _mm512_set1_ps(1);
     if (e.norm == Epilogue::Norm::channel) {
-        mean = _mm512_set1_ps(sum / static_cast<float>(outputs));
-        const float squares = total([&](int i) {
-            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + i), mean);
+        mean = _mm512_set1_ps(add_lanes(sum) / count);
+        const __m512 squares = add_blocks(blocks, [&](int b) {
+            const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + b * 16), mean);
             return _mm512_mul_ps(v, v);
         });
-        inverse = _mm512_set1_ps(1.0f / std::sqrt(squares / static_cast<float>(outputs) + e.eps));
+        const float variance = add_lanes(squares) / count + e.eps;
+        if (!ordinary(variance)) return row_finish_int8(sums, scale, outputs, e, y);
+        inverse = _mm512_set1_ps(1.0f / std::sqrt(variance));
     }
     for (int i = 0; i < outputs; i += 16) {
         __m512 v = _mm512_loadu_ps(y + i);
         if (e.norm == Epilogue::Norm::affine) {
-            v = _mm512_fmadd_ps(v, _mm512_loadu_ps(e.scale + i), _mm512_loadu_ps(e.shift + i));
-        } else {
+            v = scaled_and_shifted(v, e, i);
+        } else if (e.norm == Epilogue::Norm::channel) {
             v = _mm512_mul_ps(_mm512_sub_ps(v, mean), inverse);
         }
         if (e.relu) v = _mm512_max_ps(zero, v);
@@ -94,8 +110,6 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
 }
 
 void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilogue& e, float* y) {
-    // Beyond, sums of floats lose digits that the plain loops keep.
-    constexpr int longest = 4096;
     switch (outputs) {
         case 16: return finish_registers<1>(sums, scale, e, y);
         case 32: return finish_registers<2>(sums, scale, e, y);
@@ -107,11 +121,11 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
         case 256: return finish_registers<16>(sums, scale, e, y);
         default: break;
     }
-    if (outputs % 16 == 0 && outputs <= longest) return finish_passes(sums, scale, outputs, e, y);
+    if (outputs % 16 == 0 && outputs <= piece) return finish_passes(sums, scale, outputs, e, y);
     row_finish_int8(sums, scale, outputs, e, y);
 }
 
-// Lane i has the sum of the lanes of v[i].
+// Lane i has the sum of the lanes of v[i], added as fold_lanes adds them.
 [[gnu::always_inline]] inline __m512 lane_sums(const __m512* v) {
     __m512 t[8], u[4];
 #pragma GCC unroll 8
@@ -129,31 +143,25 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
 template <int fixed_blocks>
 void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const Epilogue& e, float* y) {
     const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;
-    const __m512 share = _mm512_set1_ps(1.0f / static_cast<float>(outputs)), factor = _mm512_set1_ps(scale);
+    const __m512 count = _mm512_set1_ps(static_cast<float>(outputs)), factor = _mm512_set1_ps(scale);
     __m512 totals[16];
     for (int r = 0; r < 16; ++r) totals[r] = _mm512_setzero_ps();
     for (int r = 0; r < rows; ++r) {
-        __m512 total = _mm512_setzero_ps();
-        for (int b = 0; b < blocks; ++b) {
-            __m512i sum = _mm512_loadu_si512(sums + r * sum_stride + b * 16);
-            if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + b * 16));
-            const __m512 v = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(sum), _mm512_loadu_ps(e.bias + b * 16));
+        totals[r] = add_blocks(blocks, [&](int b) {
+            const __m512 v = scaled(sums + r * sum_stride, factor, e, b * 16);
             _mm512_storeu_ps(y + r * outputs + b * 16, v);
-            total = _mm512_add_ps(total, v);
-        }
-        totals[r] = total;
+            return v;
+        });
     }
     alignas(64) float mean[16], inverse[16];
-    _mm512_store_ps(mean, _mm512_mul_ps(lane_sums(totals), share));
+    _mm512_store_ps(mean, _mm512_div_ps(lane_sums(totals), count));
     for (int r = 0; r < rows; ++r) {
-        __m512 squares = _mm512_setzero_ps();
-        for (int b = 0; b < blocks; ++b) {
+        totals[r] = add_blocks(blocks, [&](int b) {
             const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + r * outputs + b * 16), _mm512_set1_ps(mean[r]));
-            squares = _mm512_fmadd_ps(v, v, squares);
-        }
-        totals[r] = squares;
+            return _mm512_mul_ps(v, v);
+        });
     }
-    const __m512 variance = _mm512_fmadd_ps(lane_sums(totals), share, _mm512_set1_ps(e.eps));
+    const __m512 variance = _mm512_add_ps(_mm512_div_ps(lane_sums(totals), count), _mm512_set1_ps(e.eps));
     _mm512_store_ps(inverse, _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_sqrt_ps(variance)));
     // The second operand is what the instruction returns for NaN.
     const __m512 least = e.relu ? _mm512_setzero_ps() : _mm512_set1_ps(-INFINITY);
@@ -164,10 +172,15 @@ void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int row
             _mm512_storeu_ps(to, _mm512_max_ps(least, v));
         }
     }
+    const __mmask16 small = _mm512_cmp_ps_mask(variance, _mm512_set1_ps(std::numeric_limits<float>::max()), _CMP_LE_OQ);
+    const __mmask16 usual = _mm512_mask_cmp_ps_mask(small, variance, _mm512_set1_ps(least_variance), _CMP_GE_OQ);
+    for (int r = 0; r < rows && usual != 0xFFFF; ++r) {
+        if ((usual >> r & 1) == 0) row_finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
+    }
 }
 
 void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const Epilogue& e, float* y) {
-    const bool sixteen = e.norm == Epilogue::Norm::channel && outputs % 16 == 0;
+    const bool sixteen = e.norm == Epilogue::Norm::channel && outputs % 16 == 0 && outputs <= piece;
     for (std::int64_t r = 0; r < rows && !sixteen; ++r) finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
     for (std::int64_t r = 0; r < rows && sixteen; r += 16) {
         const auto here = static_cast<int>(rows - r < 16 ? rows - r : 16);

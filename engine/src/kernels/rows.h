@@ -1,10 +1,20 @@
 // Plain loops over rows of floats, compiled once for each instruction set with its flags so that the compiler vectorises them.
 // Everything has internal linkage: a function shared between the sets could end up with instructions that a CPU lacks.
+//
+// All sets give the same bits: they add in the same order, and as the build switches contraction off (-ffp-contract=off), a product and a sum are
+// rounded once only where `fused` says so.
 #pragma once
 
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <utility>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
 
 #include "kernels.h"
 
@@ -22,6 +32,7 @@ constexpr int register_lanes = 4;
 // What a register holds: of a wider vector the compiler would keep each operation's result in memory.
 typedef float Lanes __attribute__((vector_size(4 * register_lanes)));
 typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
+typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
 
 // Sums over a row are kept in so many lanes in each set, in one register or in several, so that all sets add in the same order.
 constexpr int lanes = 16;
@@ -36,10 +47,43 @@ inline void store_lanes(const Lanes& from, float* to) {
     std::memcpy(to, &from, sizeof from);
 }
 
+// a * b + c, rounded once.
+[[gnu::always_inline]] inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
+#if defined(__AVX512F__)
+    return _mm512_fmadd_ps(a, b, c);
+#elif defined(__AVX2__)
+    return _mm256_fmadd_ps(a, b, c);
+#elif defined(__ARM_NEON)
+    return vfmaq_f32(c, a, b);
+#else
+    // The product is exact in double, and so is what its sum with c loses. Where something is lost, an odd last bit says so to the second rounding
+    // (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
+    typedef double Doubles __attribute__((vector_size(8 * register_lanes)));
+    typedef std::int64_t Longs __attribute__((vector_size(8 * register_lanes)));
+    const Doubles product = __builtin_convertvector(a, Doubles) * __builtin_convertvector(b, Doubles), addend = __builtin_convertvector(c, Doubles);
+    Doubles sum = product + addend;
+    const Doubles of_addend = sum - product, lost = (product - (sum - of_addend)) + (addend - of_addend);
+    Longs bits;
+    std::memcpy(&bits, &sum, sizeof bits);
+    const Longs inexact = (lost > 0) | (lost < 0), even = (bits & 1) - 1, away = ((lost > 0) ^ (sum > 0)) | 1;
+    bits += inexact & even & away;
+    std::memcpy(&sum, &bits, sizeof sum);
+    return __builtin_convertvector(sum, Lanes);
+#endif
+}
+
+[[gnu::always_inline]] inline Lanes fused(const Lanes& a, float b, const Lanes& c) {
+    return fused(a, Lanes{} + b, c);
+}
+
 // The lanes in a circle, `by` further.
 template <int by, int... lane>
 inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
+#if defined(__clang__) || __GNUC__ >= 12
     return __builtin_shufflevector(x, x, ((lane + by) % register_lanes)...);
+#else
+    return __builtin_shuffle(x, Words{(lane + by) % register_lanes...});
+#endif
 }
 
 // All lanes to one number: the upper half to the lower half, until one is left.
@@ -93,12 +137,30 @@ float lane_squares(const float* x, std::ptrdiff_t n, float mean) {
 // Images have millions of elements: sums of pieces of this many keep a float's error small.
 constexpr std::ptrdiff_t piece = 4096;
 
+// Whether a variance, with eps, is one that sums of floats have neither overflowed nor lost to rounding to 0. NaN is not.
+constexpr float least_variance = 1e-30f;
+inline bool ordinary(float variance) {
+    return variance >= least_variance && variance <= std::numeric_limits<float>::max();
+}
+
+// The same for numbers so large or so small that their squares are not floats.
+[[gnu::noinline]] void row_normalize_in_double(const float* x, std::ptrdiff_t n, float eps, float* y) {
+    double sum = 0, squares = 0;
+    for (std::ptrdiff_t i = 0; i < n; ++i) sum += x[i];
+    const double mean = sum / static_cast<double>(n);
+    for (std::ptrdiff_t i = 0; i < n; ++i) squares += (x[i] - mean) * (x[i] - mean);
+    const double factor = 1.0 / std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = static_cast<float>((x[i] - mean) * factor);
+}
+
 void row_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
     double sum = 0, squares = 0;
     for (std::ptrdiff_t i = 0; i < n; i += piece) sum += lane_sum(x + i, n - i < piece ? n - i : piece);
     const auto mean = static_cast<float>(sum / static_cast<double>(n));
     for (std::ptrdiff_t i = 0; i < n; i += piece) squares += lane_squares(x + i, n - i < piece ? n - i : piece, mean);
-    const float factor = 1.0f / std::sqrt(static_cast<float>(squares / static_cast<double>(n)) + eps);
+    const float variance = static_cast<float>(squares / static_cast<double>(n)) + eps;
+    if (!ordinary(variance)) return row_normalize_in_double(x, n, eps, y);
+    const float factor = 1.0f / std::sqrt(variance);
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor;
 }
 
@@ -111,10 +173,11 @@ void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
 }
 
 // e^x to 2 units in the last place, without branches so that the compiler makes vectors of it: x = n ln 2 + r, a polynomial for e^r (Cephes),
-// and n added to the exponent. Below -87 it gives about 1e-38, above 88 about 1e38; NaN stays NaN. Of one number or of a register.
-template <class Float, class Word>
+// times 2^n in two factors, of which one alone would leave the range of floats: so it ends as float32's does, in subnormals and 0 below -103.97 and
+// in infinity above 88.72. NaN stays NaN. Of one number or of a register.
+template <class Float, class Integer>
 inline Float exponential_of(const Float& x) {
-    const Float low = Float{} - 87.0f, high = Float{} + 88.0f;
+    const Float low = Float{} - 104.0f, high = Float{} + 89.0f;
     const Float above = x < low ? low : x, bounded = above > high ? high : above;
     // Added to 1.5 * 2^23 a number is rounded to an integer, which stands in the lowest bits of the sum.
     const Float sum = bounded * 1.44269504088896341f + 12582912.0f, n = sum - 12582912.0f;
@@ -125,38 +188,44 @@ inline Float exponential_of(const Float& x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    Word bits;
+    Integer bits;
     std::memcpy(&bits, &sum, sizeof bits);
-    bits = (bits << 23) + (127u << 23);
-    Float power;
-    std::memcpy(&power, &bits, sizeof power);
-    return p * power;
+    const Integer whole = bits - 0x4B400000, half = whole >> 1;
+    const auto power_of_two = [](const Integer& exponent) {
+        const Integer of_power = (exponent + 127) << 23;
+        Float power;
+        std::memcpy(&power, &of_power, sizeof power);
+        return power;
+    };
+    return p * power_of_two(half) * power_of_two(whole - half);
 }
 
 inline float exponential(float x) {
-    return exponential_of<float, std::uint32_t>(x);
+    return exponential_of<float, std::int32_t>(x);
 }
 
 inline Lanes exponential(const Lanes& x) {
-    return exponential_of<Lanes, Words>(x);
+    return exponential_of<Lanes, Integers>(x);
 }
 
-// x/2 * erfc(-x / sqrt(2)). For z >= 0 erfc(z) = t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun 7.1.26); as
-// a product it does not lose its tail to rounding as 1 + erf would.
+// x/2 * (1 + erf(x / sqrt(2))). For z >= 0 erf(z) = 1 - t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun
+// 7.1.26). The sum is rounded as PyTorch rounds it, so that the result is -0 where the network saw -0 in training, below about -5.5.
 inline float gelu_of(float x) {
     const float z = std::fabs(x) * 0.70710678118654752f;
     const float t = 1.0f / (1.0f + 0.3275911f * z);
     const float p = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t;
-    const float tail = p * exponential(-z * z);
-    return 0.5f * x * (x < 0 ? tail : 2.0f - tail);
+    const float erf = 1.0f - p * exponential(-z * z);
+    return 0.5f * x * (1.0f + (x < 0 ? -erf : erf));
 }
 
 void row_gelu(const float* x, std::ptrdiff_t n, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = gelu_of(x[i]);
 }
 
+// e^x / (1 + e^x) for negative x: 1 / (1 + e^-x) would be 0 where e^-x is infinite and e^x is not 0 yet.
 inline float sigmoid_of(float x) {
-    return 1.0f / (1.0f + exponential(-x));
+    const float power = exponential(-std::fabs(x));
+    return (x < 0 ? power : 1.0f) / (1.0f + power);
 }
 
 // Near 0, where 1 - 2 / (e^2x + 1) would lose its digits, an odd polynomial (Cephes).
@@ -196,6 +265,11 @@ float row_mean_magnitude(const float* x, std::ptrdiff_t n) {
     double sum = 0;
     const auto magnitude = [](const auto& v) { return v < 0 ? -v : v; };
     for (std::ptrdiff_t i = 0; i < n; i += piece) sum += lane_total(x + i, n - i < piece ? n - i : piece, magnitude);
+    // Sums of floats may be infinite where the mean is not.
+    if (!(sum <= std::numeric_limits<double>::max())) {
+        sum = 0;
+        for (std::ptrdiff_t i = 0; i < n; ++i) sum += std::fabs(x[i]);
+    }
     return static_cast<float>(sum / static_cast<double>(n));
 }
 
@@ -268,7 +342,7 @@ void rows_pool(const float* x, std::ptrdiff_t row_stride, int height, int width,
             Lanes most = load_lanes(x + i);
             for (int p = 1; p < height * width; ++p) {
                 const Lanes v = load_lanes(x + p / width * row_stride + p % width * channels + i);
-                most = (v > most) | (v != v) ? v : most;
+                most = ((v > most) | (v != v)) ? v : most;
             }
             store_lanes(most, y + i);
         }

@@ -4,19 +4,35 @@
 namespace onebit {
 namespace {
 
-template <class Input, class Weight, class Sum, int group>
-void product(const Input* const* rows, int count, const Segments& s, const Weight* panel, int blocks, Sum* out, std::ptrdiff_t out_stride) {
+void product_int8(const std::uint8_t* const* rows, int count, const Segments& s, const std::int8_t* panel, int blocks, std::int32_t* out,
+                  std::ptrdiff_t out_stride) {
     const int width = block_outputs * blocks;
     for (int r = 0; r < count; ++r) {
-        Sum* sums = out + r * out_stride;
+        std::int32_t* sums = out + r * out_stride;
         for (int o = 0; o < width; ++o) sums[o] = 0;
-        const Weight* w = panel;
+        const std::int8_t* w = panel;
         for (int segment = 0; segment < s.segments; ++segment) {
-            const Input* x = rows[r] + s.offsets[segment];
-            for (int k = 0; k < s.length; k += group, w += width * group) {
+            const std::uint8_t* x = rows[r] + s.offsets[segment];
+            for (int k = 0; k < s.length; k += int8_group, w += width * int8_group) {
                 for (int o = 0; o < width; ++o) {
-                    for (int i = 0; i < group; ++i) sums[o] += static_cast<Sum>(x[k + i]) * static_cast<Sum>(w[o * group + i]);
+                    for (int i = 0; i < int8_group; ++i) sums[o] += std::int32_t{x[k + i]} * w[o * int8_group + i];
                 }
+            }
+        }
+    }
+}
+
+// One input's product with all outputs after the other is added to the sums.
+void product_float(const float* const* rows, int count, const Segments& s, const float* panel, int blocks, float* out, std::ptrdiff_t out_stride) {
+    const int width = block_outputs * blocks;
+    for (int r = 0; r < count; ++r) {
+        float* sums = out + r * out_stride;
+        for (int o = 0; o < width; ++o) sums[o] = 0;
+        const float* w = panel;
+        for (int segment = 0; segment < s.segments; ++segment) {
+            const float* x = rows[r] + s.offsets[segment];
+            for (int k = 0; k < s.length; ++k, w += width) {
+                for (int o = 0; o < width; o += register_lanes) store_lanes(fused(load_lanes(w + o), x[k], load_lanes(sums + o)), sums + o);
             }
         }
     }
@@ -75,8 +91,8 @@ constexpr Kernels table() {
                 .most_inputs = std::int64_t{1} << 24,
                 .most_rows = 4};
     k.counts[0] = &scalar_counts;
-    k.product_int8 = product<std::uint8_t, std::int8_t, std::int32_t, int8_group>;
-    k.product_float = product<float, float, float, 1>;
+    k.product_int8 = product_int8;
+    k.product_float = product_float;
     k.prepare_bits = prepare_bits;
     k.product_bits = product_bits;
     k.prepare_pixels = prepare_pixels;
