@@ -302,12 +302,7 @@ void extend(onebit_sequence& sequence, const std::int32_t* tokens, std::size_t c
     all.insert(all.end(), tokens, tokens + count);
     if (all.empty()) return;
     std::vector<float> logits(sequence.logits.size());
-    try {
-        decoder.extend({sequence.number}, {static_cast<std::int64_t>(all.size())}, all.data(), false, logits.data());
-    } catch (...) {
-        decoder.cut(sequence.number, before);  // a long text goes in in parts, of which some may be in
-        throw;
-    }
+    decoder.extend({sequence.number}, {static_cast<std::int64_t>(all.size())}, all.data(), false, logits.data());
     sequence.logits.swap(logits);
     sequence.ready = true;
     sequence.pending = -1;

@@ -121,6 +121,9 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
             last_carrier_ = tasks_.size() + 1;
         }
         if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
+        // What a task needs of its tensors it has copied: they are the caller's.
+        task.step.bits = task.step.bias_bits = nullptr;
+        task.step.weight = task.step.bias = nullptr;
         tasks_.push_back(std::move(task));
     }
     std::vector<const Step*> steps;
@@ -245,11 +248,20 @@ void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::i
             rows.push_back({sequences[i], length + k, *tokens, all || k + 1 == counts[i]});
         }
     }
-    for (std::size_t first = 0; first < rows.size(); first += most_rows) {
-        const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most_rows, rows.size() - first)));
-        out += run_rows(part, out) * outputs();
-        for (const Row& row : part) ++sequences_[at(row.sequence)].length;
+    try {
+        for (std::size_t first = 0; first < rows.size(); first += most_rows) {
+            const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
+            const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most_rows, rows.size() - first)));
+            out += run_rows(part, out) * outputs();
+            for (const Row& row : part) ++sequences_[at(row.sequence)].length;
+        }
+    } catch (...) {
+        // A long text goes in in parts, of which some may be in. Rows come in the order of their positions.
+        for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+            std::int64_t& length = sequences_[at(row->sequence)].length;
+            length = std::min(length, row->position);
+        }
+        throw;
     }
 }
 

@@ -45,8 +45,8 @@ class Decoder {
     void cut(int sequence, std::int64_t length);
 
     // Append counts[i] tokens to sequences[i], all in one pass. Writes the outputs that follow each token (`all`), or only the last of each
-    // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context; nothing
-    // is appended then.
+    // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context. Where it
+    // throws, for this or any other reason, nothing is appended.
     void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out);
 
   private:

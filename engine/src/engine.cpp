@@ -109,6 +109,9 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         } else if (step.op == Op::prelu) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
         }
+        // What a task needs of its tensors it has copied: they are the caller's.
+        task.step.bits = task.step.bias_bits = nullptr;
+        task.step.weight = task.step.bias = nullptr;
         tasks_.push_back(std::move(task));
     }
     scratch_.threads.resize(at(pool_.threads()));
@@ -156,12 +159,11 @@ std::size_t Engine::memory_bytes() const {
 
 void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
     const std::lock_guard lock(mutex_);
-    given_ = nullptr;  // a run before may have failed half way
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
-        float* x = value(0);
+        float* x = placed(0);
         for (std::int64_t k = 0; k < size; ++k) x[k] = static_cast<float>(batch[k]) / 255.0f;
-        run_example(out);
+        run_example({nullptr, out});
     }
 }
 
@@ -171,40 +173,32 @@ void Engine::run(const float* batch, std::int64_t count, float* out) {
     // Arrays in Python may begin at any byte.
     const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
-        if (in_place) {
-            given_ = batch;
-        } else {
-            std::memcpy(value(0), batch, static_cast<std::size_t>(size) * sizeof(float));
-        }
-        run_example(out);
-        given_ = nullptr;
+        if (!in_place) std::memcpy(placed(0), batch, static_cast<std::size_t>(size) * sizeof(float));
+        run_example({in_place ? batch : nullptr, out});
     }
 }
 
-float* Engine::value(int index) const {
+float* Engine::value(int index, const Call& call) const {
     // No step writes the input.
-    if (index == 0 && given_ != nullptr) return const_cast<float*>(given_);
-    if (index == output_ && taken_ != nullptr) return taken_;
-    return reinterpret_cast<float*>(arena_.data() + placed_.offsets[at(index)]);
+    if (index == 0) return call.given != nullptr ? const_cast<float*>(call.given) : placed(0);
+    return index == output_ ? call.taken : placed(index);
 }
 
-void Engine::run_example(float* out) {
+void Engine::run_example(const Call& call) {
     if (output_ == 0) {
-        std::copy(value(0), value(0) + elements(output_shape()), out);
+        std::copy_n(value(0, call), elements(output_shape()), call.taken);
         return;
     }
-    taken_ = out;
-    for (const Task& task : tasks_) run_task(task);
-    taken_ = nullptr;
+    for (const Task& task : tasks_) run_task(task, call);
 }
 
-void Engine::run_task(const Task& task) {
+void Engine::run_task(const Task& task, const Call& call) {
     const Step& step = task.step;
     const Shape& shape = shapes_[at(step.inputs[0])];
     const std::int64_t n = elements(shape);
     const std::int64_t channels = shape.back();
-    const float* x = value(step.inputs[0]);
-    float* y = value(step.output);
+    const float* x = value(step.inputs[0], call);
+    float* y = value(step.output, call);
     switch (step.op) {
         case Op::bit_conv2d:
         case Op::bit_linear:
@@ -225,7 +219,7 @@ void Engine::run_task(const Task& task) {
             range_known_[at(step.output)] = true;
             return;
         }
-        case Op::add: kernels_.add(x, value(step.inputs[1]), n, y); return;
+        case Op::add: kernels_.add(x, value(step.inputs[1], call), n, y); return;
         case Op::relu: kernels_.relu(x, n, y); return;
         case Op::scale_shift: kernels_.scale_shift(x, n / channels, static_cast<int>(channels), task.scale.data(), task.shift.data(), y); return;
         case Op::normalize: {
@@ -241,7 +235,7 @@ void Engine::run_task(const Task& task) {
         case Op::clip: kernels_.clip(x, n, step.low, step.high, y); return;
         case Op::prelu: kernels_.prelu(x, n / channels, static_cast<int>(channels), task.scale.data(), y); return;
         case Op::multiply: {
-            const float* factors = value(step.inputs[1]);
+            const float* factors = value(step.inputs[1], call);
             if (shapes_[at(step.inputs[1])] == shape) return kernels_.multiply(x, factors, n, y);
             for (std::int64_t r = 0; r < n / channels; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
             return;

@@ -55,10 +55,18 @@ class Engine {
         std::vector<float> scale, shift;     // of a scale_shift on its own; the slope of a prelu
     };
 
+    // Where the caller has an example, or null where it was copied, and where its result goes. Such pointers are arguments and never members: a call
+    // that fails must leave none behind.
+    struct Call {
+        const float* given;
+        float* taken;
+    };
+
     void place_values(std::size_t memory_cap);
-    void run_example(float* out);
-    void run_task(const Task& task);
-    float* value(int index) const;
+    void run_example(const Call& call);
+    void run_task(const Task& task, const Call& call);
+    float* value(int index, const Call& call) const;
+    float* placed(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
 
     const Kernels& kernels_;
     Precision precision_;
@@ -67,8 +75,6 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<std::string> names_;  // of values
     MemoryPlan placed_;
-    const float* given_ = nullptr;  // an example that is read, and written, where the caller has it
-    float* taken_ = nullptr;
     Block arena_;                // all values
     Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made

@@ -1,6 +1,7 @@
 #include "thread_pool.h"
 
 #include <chrono>
+#include <utility>
 
 #if defined(__linux__)
 #include <pthread.h>
@@ -100,10 +101,18 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
             std::this_thread::yield();
         }
     }
+    body_ = nullptr;
+    if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-void ThreadPool::take(int thread) {
-    for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*body_)(i, thread);
+void ThreadPool::take(int thread) noexcept {
+    try {
+        for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*body_)(i, thread);
+    } catch (...) {
+        next_.store(count_, std::memory_order_relaxed);
+        const std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+    }
 }
 
 void ThreadPool::work(int thread) {

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -22,14 +23,15 @@ class ThreadPool {
 
     int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-    // Call body(index, thread) for each index from 0 to count - 1, in any order, and return when all are done. The body must not throw.
+    // Call body(index, thread) for each index from 0 to count - 1, in any order, and return when all are done. Where a body throws, no new index is
+    // begun, and the first exception reaches the caller once every thread has left.
     void parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& body);
 
   private:
     void start(int threads, bool pin);
     void stop();
     void work(int thread);
-    void take(int thread);
+    void take(int thread) noexcept;
 
     std::vector<std::thread> workers_;
     std::mutex mutex_;
@@ -43,6 +45,7 @@ class ThreadPool {
     std::atomic<std::int64_t> next_{0};
     std::int64_t count_ = 0;
     const std::function<void(std::int64_t, int)>* body_ = nullptr;
+    std::exception_ptr error_;  // the first of a round
 };
 
 }  // namespace onebit
