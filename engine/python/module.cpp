@@ -87,6 +87,7 @@ void describe(nb::class_<Runner>& runner) {
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
         .def_prop_ro("memory_bytes", &Runner::memory_bytes)
+        .def_prop_ro("most_bytes", &Runner::most_bytes)
         .def_prop_ro("arena_bytes", &Runner::arena_bytes)
         .def("plan", &plan<Runner>);
 }

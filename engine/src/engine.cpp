@@ -19,7 +19,7 @@ bool is_product(Op op) {
     return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear;
 }
 
-std::size_t at(int index) {
+std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
 
@@ -33,7 +33,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     names_ = std::move(program.names);
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
-    std::size_t dense_bytes = 0;
+    std::size_t dense_bytes = 0, weight_bytes = 0;
     const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
     const auto counts = [&](const Step& step) {
         return CountLayer::suits(step, shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back());
@@ -49,8 +49,20 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         }
         if (reads_bits(step)) dense_bytes += bytes_of(step);
         dense_bytes += RecurrentLayer::bits_bytes(step, kernels_);
+        const Shape &input = shapes_[at(step.inputs[0])], &output = shapes_[at(step.output)];
+        if (is_product(step.op)) {
+            weight_bytes += counts(step)       ? CountLayer::weight_bytes(step, input.back(), output.back())
+                            : reads_bits(step) ? DenseLayer::weight_bytes(step, input.back(), output.back(), kernels_)
+                                               : ProductLayer::weight_bytes(step, input, output, quantizes(step), kernels_);
+        } else if (gates_of(step.op) > 0) {
+            weight_bytes += RecurrentLayer::weight_bytes(step, kernels_);
+        } else if (step.op == Op::scale_shift || step.op == Op::prelu) {
+            weight_bytes += 2 * sizeof(float) * static_cast<std::size_t>(input.back());
+        }
     }
     ++uses[at(output_)];
+    // Some layouts take many times the bytes of the file.
+    check_memory(weight_bytes, options.memory_cap);
 
     // Whether a layer of signs, which comes next, is all that reads a scale_shift: it may take it in, and signs are then those of two roundings.
     const auto only_signs_follow = [&](std::size_t i) {
@@ -126,7 +138,17 @@ void Engine::place_values(std::size_t memory_cap) {
     std::vector<std::int64_t> sizes;
     for (const Shape& shape : shapes_) sizes.push_back(elements(shape) * static_cast<std::int64_t>(sizeof(float)));
     placed_ = plan_memory(steps, sizes, output_);
-    check_memory(placed_.bytes, memory_cap);
+    std::size_t of_step = 0;
+    for (const Task& task : tasks_) {
+        const Shape& input = shapes_[at(task.step.inputs[0])];
+        if (task.layer) task.layer->expect(scratch_);
+        if (task.dense) task.dense->expect(elements(input) / input.back(), dense_scratch_);
+        if (task.counts) task.counts->expect(elements(input) / input.back(), count_scratch_);
+        if (task.recurrence) task.recurrence->expect(1, dense_scratch_, recurrent_scratch_);
+        of_step = std::max(of_step, step_bytes(task.step));
+    }
+    most_bytes_ = weight_bytes() + working_bytes().most + of_step + static_cast<std::size_t>(placed_.bytes);
+    check_memory(most_bytes_, memory_cap);
     arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     ranges_.resize(shapes_.size());
     range_known_.resize(shapes_.size(), false);
@@ -148,7 +170,29 @@ std::vector<PlanLine> Engine::plan() const {
 }
 
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + count_scratch_.bytes() + arena_.bytes();
+    return weight_bytes() + working_bytes().now + arena_.bytes();
+}
+
+WorkingBytes Engine::working_bytes() const {
+    WorkingBytes sum = scratch_.working_bytes();
+    sum += dense_scratch_.working_bytes();
+    sum += recurrent_scratch_.working_bytes();
+    sum += count_scratch_.working_bytes();
+    return sum;
+}
+
+std::size_t Engine::step_bytes(const Step& step) const {
+    const Shape& shape = shapes_[at(step.inputs[0])];
+    switch (step.op) {
+        case Op::mean_pool: return at(shape.back()) * sizeof(double);
+        case Op::group_normalize: return shape.size() == 3 ? at(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
+        case Op::mean_magnitude: return step.windowed ? at(shape[0] * shape[1]) * sizeof(float) : 0;
+        default: return 0;
+    }
+}
+
+std::size_t Engine::weight_bytes() const {
+    std::size_t sum = 0;
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
         if (task.counts) sum += task.counts->bytes();

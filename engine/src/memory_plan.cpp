@@ -57,10 +57,10 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     return plan;
 }
 
-void check_memory(std::int64_t bytes, std::size_t cap) {
-    if (static_cast<std::uint64_t>(bytes) <= cap) return;
-    throw std::invalid_argument("[engine] the activations need " + std::to_string(bytes) + " bytes, more than the " + std::to_string(cap) +
-                                " that are allowed: raise memory_cap, or use smaller inputs");
+void check_memory(std::size_t bytes, std::size_t cap) {
+    if (bytes <= cap) return;
+    throw std::invalid_argument("[engine] weights, activations and working memory need " + std::to_string(bytes) + " bytes, more than the " +
+                                std::to_string(cap) + " that are allowed: raise memory_cap, or use smaller inputs");
 }
 
 }  // namespace onebit

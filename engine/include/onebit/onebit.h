@@ -62,7 +62,7 @@ typedef struct onebit_options {
     int32_t precision;         /* an onebit_precision; default ONEBIT_INT8 */
     int32_t threads;           /* 1 to 256; default 0: one for each core that this process may use */
     const char* isa;           /* the instruction set, one of onebit_isas(); default NULL: the environment variable ONEBIT_ISA, else the best */
-    uint64_t memory_cap_bytes; /* refuse a model whose activations need more; default 0: 4 GiB */
+    uint64_t memory_cap_bytes; /* refuse a model that needs more in all, texts beyond their first token apart; default 0: 4 GiB */
     int32_t pin_threads;       /* 1: each worker thread stays on a processor of its own; default 0 */
 } onebit_options;
 
