@@ -92,6 +92,18 @@ void describe(nb::class_<Runner>& runner) {
         .def("plan", &plan<Runner>);
 }
 
+// Hears Ctrl-C, and whatever else Python does at signals, while the engine computes. Only Python's main thread may; others never wait for its lock.
+onebit::Ask signals() {
+    const nb::module_ threading = nb::module_::import_("threading");
+    const bool main =
+        nb::cast<unsigned long>(threading.attr("get_ident")()) == nb::cast<unsigned long>(threading.attr("main_thread")().attr("ident"));
+    if (!main) return {};
+    return [] {
+        const nb::gil_scoped_acquire locked;
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    };
+}
+
 // A new array of floats that Python owns.
 Output new_output(const std::vector<std::size_t>& shape) {
     std::size_t size = 1;
@@ -111,9 +123,10 @@ Output extend(onebit::Decoder& decoder, const std::vector<int>& sequences, const
     }
     if (sum != static_cast<std::int64_t>(tokens.shape(0))) throw std::invalid_argument("[engine] the counts do not add up to the tokens");
     Output out = new_output({all ? tokens.shape(0) : sequences.size(), static_cast<std::size_t>(decoder.outputs())});
+    const onebit::Ask ask = signals();
     {
         nb::gil_scoped_release release;
-        decoder.extend(sequences, counts, tokens.data(), all, out.data());
+        decoder.extend(sequences, counts, tokens.data(), all, out.data(), ask);
     }
     return out;
 }
@@ -129,12 +142,13 @@ Output run(onebit::Engine& engine, const Array& batch) {
     std::vector<std::size_t> shape = {batch.shape(0)};
     for (const std::int64_t axis : engine.output_shape()) shape.push_back(static_cast<std::size_t>(axis));
     Output out = new_output(shape);
+    const onebit::Ask ask = signals();
     {
         nb::gil_scoped_release release;
         if (pixels) {
-            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data());
+            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data(), ask);
         } else {
-            engine.run(static_cast<const float*>(batch.data()), count, out.data());
+            engine.run(static_cast<const float*>(batch.data()), count, out.data(), ask);
         }
     }
     return out;

@@ -241,7 +241,7 @@ void CountLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words,
 }
 
 void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile,
-                          std::int64_t end_tile, std::int32_t* sums) const {
+                          std::int64_t end_tile, std::int32_t* sums, ThreadPool& pool, int thread) const {
     const auto product = signs_ && plus_minus_ ? counts_.product_xor : counts_.product_and;
     const std::int64_t stride = sum_stride(), calls = divide_up(positions, count_positions);
     for (std::int64_t tile = first_tile; tile < end_tile; ++tile) {
@@ -249,6 +249,7 @@ void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_st
         const auto units = static_cast<int>(std::min<std::int64_t>(count_units, units_ - tile * count_units));
         const std::uint64_t* weights = weights_.data() + first * steps_;
         for (std::int64_t call = 0; call < calls; ++call) {
+            if (call % calls_of_check == 0) pool.check(thread);
             const std::int64_t from = positions * call / calls;
             const auto count = static_cast<int>(positions * (call + 1) / calls - from);
             CountSums to{base_.data() + first, 0, 0, sums + from * stride + first, stride};
@@ -338,15 +339,16 @@ Range CountLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPo
             CountScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
             const std::int64_t first = piece * some, end = std::min(rows, first + some);
             for (std::int64_t r = first; r < end; ++r) pack_row(r, own);
-            multiply(bits + first * words, words, end - first, 0, tiles(), own.sums.data());
+            multiply(bits + first * words, words, end - first, 0, tiles(), own.sums.data(), pool, thread);
             for (std::int64_t r = first; r < end; ++r) finish(r, own.sums.data() + (r - first) * stride, own);
         });
     } else {
         std::int32_t* sums = scratch.sums.data();
         for (std::int64_t r = 0; r < rows; ++r) pack_row(r, scratch.threads[0]);
         const std::int64_t pieces = std::min<std::int64_t>(tiles(), pool.threads());
-        parallel(pool, work, pieces,
-                 [&](std::int64_t piece, int) { multiply(bits, words, rows, tiles() * piece / pieces, tiles() * (piece + 1) / pieces, sums); });
+        parallel(pool, work, pieces, [&](std::int64_t piece, int thread) {
+            multiply(bits, words, rows, tiles() * piece / pieces, tiles() * (piece + 1) / pieces, sums, pool, thread);
+        });
         for (std::int64_t r = 0; r < rows; ++r) finish(r, sums + r * stride, scratch.threads[0]);
     }
     Range made;
@@ -388,7 +390,7 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
             for (std::int64_t r = 0; r < pool_height; ++r) {
                 const std::int64_t row = unit * pool_height + r;
                 std::int32_t* sums = own.sums.data() + r * out_width_ * stride;
-                multiply(bits + row * window_.stride[0] * row_words, window_.stride[1] * pixel_words, out_width_, 0, tiles(), sums);
+                multiply(bits + row * window_.stride[0] * row_words, window_.stride[1] * pixel_words, out_width_, 0, tiles(), sums, pool, thread);
                 correct(row, total, sums);
             }
             float* out = y + unit * (out_width_ / finish_.pool_width()) * outputs_;

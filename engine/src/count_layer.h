@@ -71,7 +71,7 @@ class CountLayer {
     void pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, CountScratch::Thread& own) const;
     // Sums of neighbouring positions, of the outputs of some tiles.
     void multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile, std::int64_t end_tile,
-                  std::int32_t* sums) const;
+                  std::int32_t* sums, ThreadPool& pool, int thread) const;
     Taps taps(std::int64_t row, std::int64_t column) const;
     // Sums of a row of an image's positions as they are without its padding, and without what levels of 0 and 1 count of weights of -1.
     void correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const;

@@ -279,8 +279,10 @@ void Decoder::cut(int sequence, std::int64_t length) {
     s.length = length;
 }
 
-void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out) {
-    const std::lock_guard lock(mutex_);
+void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out,
+                     const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     if (sequences.size() != counts.size()) throw std::invalid_argument("[engine] a count for each sequence is needed");
     std::vector<Row> rows;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -356,6 +358,7 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
     const Step& step = task.step;
     const auto count = static_cast<std::int64_t>(rows.size());
     const std::int64_t width = widths_[at(step.output)], n = count * width;
+    pool_.check(0);
     const float* x = value(step.inputs[0]);
     float* y = value(step.output);
     const auto each_row = [&](const auto& body) { parallel(pool_, n * 8, count, [&](std::int64_t r, int) { body(x + r * width, y + r * width); }); };

@@ -49,8 +49,9 @@ class Decoder {
 
     // Append counts[i] tokens to sequences[i], all in one pass. Writes the outputs that follow each token (`all`), or only the last of each
     // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context. Where it
-    // throws, for this or any other reason, nothing is appended.
-    void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out);
+    // throws, for this or any other reason (what `ask` throws included), nothing is appended.
+    void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out,
+                const Ask& ask = {});
 
   private:
     struct Task {
@@ -115,7 +116,7 @@ class Decoder {
     RecurrentScratch recurrent_scratch_;
     CountScratch count_scratch_;
     const Task* prepared_ = nullptr;  // whose input stands quantised in scratch_
-    mutable std::mutex mutex_;
+    mutable std::timed_mutex mutex_;
 };
 
 }  // namespace onebit

@@ -184,7 +184,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
                 for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, scratch);
                 bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
             }
-            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, scratch);
+            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
             for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
         });
         return;
@@ -200,7 +200,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     if (few) {
         multiply_few(lines, pool, scratch);
     } else {
-        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, scratch); });
+        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, pool, scratch); });
     }
     parallel(pool, lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
 }
@@ -288,14 +288,16 @@ int DenseLayer::blocks_of(std::int64_t p) const {
     return static_cast<int>(std::min<std::int64_t>(panel_outputs, bits_.padded_outputs() - p * panel_outputs) / block_outputs);
 }
 
-void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const {
+void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t length = bits_.padded_inputs(), stride = sums_stride(), first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
     const int blocks = blocks_of(p);
     bits_.expand(p * panel_blocks, blocks, panel);
+    std::int64_t calls = 0;
     for (; line < end; line += kernels_.rows_at_once) {
+        if (calls++ % calls_of_check == 0) pool.check(thread);
         const std::uint8_t* from[max_rows];
         const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - line));
         for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (line + i) * length;
@@ -326,7 +328,9 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
             bits_.expand(p * panel_blocks, blocks, plus_minus_, expanded);
             panel = expanded;
         }
+        std::int64_t calls = 0;
         for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
+            if (calls++ % calls_of_check == 0) pool.check(thread);
             const float* from[max_rows];
             const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, rows - r));
             for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;

@@ -82,7 +82,7 @@ class DenseLayer {
     // A line is a row of digits: rows, or twice as many.
     void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
     // Lines from `line` to `end` with a panel of outputs.
-    void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const;
+    void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
     // Whether so many rows of floats pass through the bits.
     bool adds_floats(std::int64_t rows) const;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -14,6 +13,8 @@ namespace {
 
 // Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
+// Numbers of a plain step that are computed between two looks at whether to go on: a few milliseconds' work.
+constexpr std::int64_t piece_numbers = std::int64_t{1} << 20;
 
 bool is_product(Op op) {
     return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear;
@@ -186,7 +187,12 @@ std::size_t Engine::step_bytes(const Step& step) const {
     switch (step.op) {
         case Op::mean_pool: return at(shape.back()) * sizeof(double);
         case Op::group_normalize: return shape.size() == 3 ? at(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
-        case Op::mean_magnitude: return step.windowed ? at(shape[0] * shape[1]) * sizeof(float) : 0;
+        case Op::mean_magnitude:
+            return step.windowed
+                       ? at(shape[0] * shape[1]) * sizeof(float) + pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
+                       : 0;
+        case Op::avg_pool2d:
+        case Op::max_pool2d: return pool_bytes(step.window, shape, shapes_[at(step.output)]);
         default: return 0;
     }
 }
@@ -201,8 +207,9 @@ std::size_t Engine::weight_bytes() const {
     return sum;
 }
 
-void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
-    const std::lock_guard lock(mutex_);
+void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
         float* x = placed(0);
@@ -211,8 +218,9 @@ void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
     }
 }
 
-void Engine::run(const float* batch, std::int64_t count, float* out) {
-    const std::lock_guard lock(mutex_);
+void Engine::run(const float* batch, std::int64_t count, float* out, const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     // Arrays in Python may begin at any byte.
     const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;
@@ -233,7 +241,10 @@ void Engine::run_example(const Call& call) {
         std::copy_n(value(0, call), elements(output_shape()), call.taken);
         return;
     }
-    for (const Task& task : tasks_) run_task(task, call);
+    for (const Task& task : tasks_) {
+        pool_.check(0);
+        run_task(task, call);
+    }
 }
 
 void Engine::run_task(const Task& task, const Call& call) {
@@ -243,6 +254,15 @@ void Engine::run_task(const Task& task, const Call& call) {
     const std::int64_t channels = shape.back();
     const float* x = value(step.inputs[0], call);
     float* y = value(step.output, call);
+    // f(from, how many) for rows of `row` numbers, so many at a time that Ctrl-C is heard between them.
+    const auto rows = [&](std::int64_t row, const auto& f) {
+        const std::int64_t some = std::max<std::int64_t>(1, piece_numbers / row), all = n / row;
+        for (std::int64_t r = 0; r < all; r += some) {
+            pool_.check(0);
+            f(r, std::min(some, all - r));
+        }
+    };
+    const auto numbers = [&](const auto& f) { rows(1, f); };
     switch (step.op) {
         case Op::bit_conv2d:
         case Op::bit_linear:
@@ -263,36 +283,60 @@ void Engine::run_task(const Task& task, const Call& call) {
             range_known_[at(step.output)] = true;
             return;
         }
-        case Op::add: kernels_.add(x, value(step.inputs[1], call), n, y); return;
-        case Op::relu: kernels_.relu(x, n, y); return;
-        case Op::scale_shift: kernels_.scale_shift(x, n / channels, static_cast<int>(channels), task.scale.data(), task.shift.data(), y); return;
-        case Op::normalize: {
-            const std::int64_t row = step.over_channel ? channels : n;
-            for (std::int64_t i = 0; i < n; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
+        case Op::add: {
+            const float* other = value(step.inputs[1], call);
+            numbers([&](std::int64_t i, std::int64_t count) { kernels_.add(x + i, other + i, count, y + i); });
             return;
         }
-        case Op::scale: kernels_.scale(x, n, step.factor, y); return;
-        case Op::gelu: kernels_.gelu(x, n, y); return;
-        case Op::sigmoid: kernels_.sigmoid(x, n, y); return;
-        case Op::silu: kernels_.silu(x, n, y); return;
-        case Op::tanh: kernels_.tanh(x, n, y); return;
-        case Op::clip: kernels_.clip(x, n, step.low, step.high, y); return;
-        case Op::prelu: kernels_.prelu(x, n / channels, static_cast<int>(channels), task.scale.data(), y); return;
+        case Op::relu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.relu(x + i, count, y + i); }); return;
+        case Op::scale_shift:
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                kernels_.scale_shift(x + r * channels, count, static_cast<int>(channels), task.scale.data(), task.shift.data(), y + r * channels);
+            });
+            return;
+        case Op::normalize: {
+            const std::int64_t row = step.over_channel ? channels : n;
+            rows(row, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * row; i < (r + count) * row; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
+            });
+            return;
+        }
+        case Op::scale: numbers([&](std::int64_t i, std::int64_t count) { kernels_.scale(x + i, count, step.factor, y + i); }); return;
+        case Op::gelu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.gelu(x + i, count, y + i); }); return;
+        case Op::sigmoid: numbers([&](std::int64_t i, std::int64_t count) { kernels_.sigmoid(x + i, count, y + i); }); return;
+        case Op::silu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.silu(x + i, count, y + i); }); return;
+        case Op::tanh: numbers([&](std::int64_t i, std::int64_t count) { kernels_.tanh(x + i, count, y + i); }); return;
+        case Op::clip: numbers([&](std::int64_t i, std::int64_t count) { kernels_.clip(x + i, count, step.low, step.high, y + i); }); return;
+        case Op::prelu:
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                kernels_.prelu(x + r * channels, count, static_cast<int>(channels), task.scale.data(), y + r * channels);
+            });
+            return;
         case Op::multiply: {
             const float* factors = value(step.inputs[1], call);
-            if (shapes_[at(step.inputs[1])] == shape) return kernels_.multiply(x, factors, n, y);
-            for (std::int64_t r = 0; r < n / channels; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            if (shapes_[at(step.inputs[1])] == shape) {
+                numbers([&](std::int64_t i, std::int64_t count) { kernels_.multiply(x + i, factors + i, count, y + i); });
+                return;
+            }
+            rows(channels, [&](std::int64_t first, std::int64_t count) {
+                for (std::int64_t r = first; r < first + count; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            });
             return;
         }
         case Op::mean_magnitude:
-            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)]);
-            for (std::int64_t r = 0; r < n / channels; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)], pool_);
+            rows(channels, [&](std::int64_t first, std::int64_t count) {
+                for (std::int64_t r = first; r < first + count; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            });
             return;
-        case Op::avg_pool2d: average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)]); return;
+        case Op::avg_pool2d: return average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)], pool_);
+        case Op::max_pool2d: return max_pool(kernels_, step.window, x, shape, y, shapes_[at(step.output)], pool_);
         case Op::group_normalize: {
-            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y);
+            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y, pool_);
             const std::int64_t group = channels / step.groups;
-            for (std::int64_t i = 0; i < n; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            rows(group, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * group; i < (r + count) * group; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            });
             return;
         }
         case Op::bit_gru:
@@ -302,41 +346,30 @@ void Engine::run_task(const Task& task, const Call& call) {
         case Op::last: std::copy(x + n - channels, x + n, y); return;
         case Op::rows: std::copy(x, x + n, y); return;
         case Op::softmax:
-            for (std::int64_t i = 0; i < n; i += channels) kernels_.softmax(x + i, channels, y + i);
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * channels; i < (r + count) * channels; i += channels) kernels_.softmax(x + i, channels, y + i);
+            });
             return;
         case Op::flatten:
             if (!step.channels_first) {
                 std::copy(x, x + n, y);
             } else {
-                for (std::int64_t p = 0; p < n / channels; ++p) {
-                    for (std::int64_t c = 0; c < channels; ++c) y[c * (n / channels) + p] = x[p * channels + c];
-                }
+                rows(channels, [&](std::int64_t first, std::int64_t count) {
+                    for (std::int64_t p = first; p < first + count; ++p) {
+                        for (std::int64_t c = 0; c < channels; ++c) y[c * (n / channels) + p] = x[p * channels + c];
+                    }
+                });
             }
             return;
         case Op::mean_pool: {
             std::vector<double> sums(static_cast<std::size_t>(channels), 0.0);
-            for (std::int64_t i = 0; i < n; i += channels) {
-                for (std::int64_t c = 0; c < channels; ++c) sums[static_cast<std::size_t>(c)] += x[i + c];
-            }
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * channels; i < (r + count) * channels; i += channels) {
+                    for (std::int64_t c = 0; c < channels; ++c) sums[static_cast<std::size_t>(c)] += x[i + c];
+                }
+            });
             for (std::int64_t c = 0; c < channels; ++c) {
                 y[c] = static_cast<float>(sums[static_cast<std::size_t>(c)] / static_cast<double>(n / channels));
-            }
-            return;
-        }
-        case Op::max_pool2d: {
-            const Window& w = step.window;
-            const Shape& out = shapes_[at(step.output)];
-            for (std::int64_t oy = 0; oy < out[0]; ++oy) {
-                for (std::int64_t ox = 0; ox < out[1]; ++ox, y += channels) {
-                    std::fill(y, y + channels, -std::numeric_limits<float>::infinity());
-                    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
-                        for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
-                            const std::int64_t iy = oy * w.stride[0] + ky - w.padding[0], ix = ox * w.stride[1] + kx - w.padding[2];
-                            if (iy < 0 || iy >= shape[0] || ix < 0 || ix >= shape[1]) continue;
-                            kernels_.maximum(x + (iy * shape[1] + ix) * channels, channels, y);
-                        }
-                    }
-                }
             }
             return;
         }

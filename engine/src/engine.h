@@ -40,9 +40,9 @@ class Engine {
     std::vector<PlanLine> plan() const;
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
-    // calls take turns.
-    void run(const std::uint8_t* batch, std::int64_t count, float* out);
-    void run(const float* batch, std::int64_t count, float* out);
+    // calls take turns. What `ask` throws ends the computation; the engine can be used again.
+    void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {});
+    void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {});
 
   private:
     // A step as it is executed: a product layer with what was fused into it, or one other op.
@@ -91,7 +91,7 @@ class Engine {
     DenseScratch dense_scratch_;
     RecurrentScratch recurrent_scratch_;
     CountScratch count_scratch_;
-    std::mutex mutex_;
+    std::timed_mutex mutex_;
 };
 
 }  // namespace onebit

@@ -284,7 +284,9 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
         }
         const auto multiply = [&](const Input* from, Sum* to) {
             for (const Part& part : parts_) {
+                std::int64_t calls = 0;
                 for (std::int64_t p = first; p < end;) {
+                    if (calls++ % calls_of_check == 0) pool.check(thread);
                     const Input* rows[max_rows];
                     int count = 0;
                     std::int64_t oy = p / out_width_, ox = p % out_width_;
@@ -336,6 +338,7 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
         own.rows.next = 0;
         for (std::int64_t unit = first_unit; unit < std::min(units, first_unit + per_chunk); ++unit) {
             for (std::int64_t r = 0; r < finish_.pool_height(); ++r) {
+                pool.check(thread);
                 by_bits_->sums_of_row(image, unit * finish_.pool_height() + r, first, end, own.rows,
                                       own.sums8.data() + r * (end - first) * sum_stride);
             }
@@ -364,6 +367,7 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
     const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
     const std::int8_t* weights8 = quantize_ && !by_bits_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
     for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+        if (image % calls_of_check == 0) pool.check(0);
         if (!quantize_) {
             const float* from = x;
             if (padded_size != size) {

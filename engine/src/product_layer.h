@@ -36,6 +36,10 @@ struct Scratch {
     WorkingBytes working_bytes() const;
 };
 
+// Calls of a kernel after which a long loop checks whether to go on: checking costs little beside so many, and so many take a part of a second at
+// most.
+constexpr std::int64_t calls_of_check = 16;
+
 // Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
 // 8) to be worth waking them.
 void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);

@@ -59,6 +59,7 @@ void RecurrentLayer::run(const std::vector<Part>& parts, ThreadPool& pool, Dense
     std::vector<const Part*> active;
     active.reserve(parts.size());
     for (std::int64_t t = 0; t < longest; ++t) {
+        if (t % calls_of_check == 0) pool.check(0);
         const auto before = [t](const Part& part) { return t == 0 ? part.before : part.states + (t - 1) * part.states_stride; };
         active.clear();
         for (const Part& part : parts) {

@@ -1,11 +1,14 @@
 // What happens when a computation fails: the engine forgets the caller's memory, and works again afterwards. Under the address sanitizer a pointer
 // that was kept is found.
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -60,9 +63,9 @@ void test_failed_runs_leave_no_pointer() {
     for (const auto& [program, tensors] : cases) {
         for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
             std::vector<float> expected(outputs), y(outputs);
-            onebit::Engine(program, tensors, {.precision = precision}).run(example.data(), 1, expected.data());
+            onebit::Engine(program, tensors, {.precision = precision, .isa = ""}).run(example.data(), 1, expected.data());
             for (long n = 0;; ++n) {
-                onebit::Engine engine(program, tensors, {.precision = precision});
+                onebit::Engine engine(program, tensors, {.precision = precision, .isa = ""});
                 auto first = std::make_unique<std::vector<float>>(size, 5.0f);
                 auto out = std::make_unique<std::vector<float>>(outputs);
                 allocations_left.store(n);
@@ -126,9 +129,55 @@ void test_exceptions_leave_the_pool() {
     }
 }
 
+// What the caller's question throws ends a computation, in whatever thread it is, and everything works afterwards.
+void test_interruption() {
+    const std::vector<float> weights(60 * 9 * 8, 0.25f);
+    const std::string program = R"({"input":{"name":"x","shape":[64,64,8]},"steps":[{"op":"conv2d","inputs":["x"],"output":"y",
+        "attributes":{"in_channels":8,"out_channels":60,"kernel_size":[3,3],"stride":[1,1],"padding":[1,1,1,1],"dilation":[1,1],"groups":1},
+        "tensors":{"weight":"w"}},{"op":"mean_pool","inputs":["y"],"output":"z","attributes":{}}],"output":"z"})";
+    const onebit::Tensors tensors = {{"w", {weights.data(), true, {60, 3, 3, 8}}}};
+    constexpr std::int64_t size = 64 * 64 * 8, most = 2000;
+    std::vector<float> batch(size * most), out(60 * most), expected(60), y(60);
+    for (std::int64_t i = 0; i < size; ++i) batch[static_cast<std::size_t>(i)] = pick_float();
+    for (const int threads : {1, 3}) {
+        onebit::Engine engine(program, tensors, {.threads = threads, .isa = ""});
+        engine.run(batch.data(), 1, expected.data());
+        for (int round = 0; round < 2; ++round) {
+            bool ended = false;
+            try {
+                engine.run(batch.data(), most, out.data(), [] { throw onebit::Interrupted(); });
+            } catch (const onebit::Interrupted&) {
+                ended = true;
+            }
+            CHECK(ended);
+            engine.run(batch.data(), 1, y.data());
+            CHECK(y == expected);
+        }
+        // One that is not ended.
+        int asked = 0;
+        engine.run(batch.data(), 50, out.data(), [&] { ++asked; });
+        CHECK(std::equal(expected.begin(), expected.end(), out.begin()));
+    }
+    // The thread that called has nothing to do any more, and waits for another.
+    onebit::ThreadPool pool(2);
+    const onebit::Ask ask = [] { throw onebit::Interrupted(); };
+    const onebit::ThreadPool::Asking asking(pool, ask);
+    bool ended = false;
+    try {
+        pool.parallel_for(2, [&](std::int64_t i, int thread) {
+            for (int n = 0; i == 0 && n < 1000; ++n) {
+                std::this_thread::sleep_for(std::chrono::milliseconds(10));
+                pool.check(thread);
+            }
+        });
+    } catch (const onebit::Interrupted&) {
+        ended = true;
+    }
+    CHECK(ended);
+}
+
 // A prompt that passes in several parts, of which a later one fails, leaves the sequence as it was.
 void test_failed_prompts_append_nothing() {
-    const std::vector<std::uint8_t> bits(9 * 8, 0x55 & 0x0F);
     std::vector<std::uint8_t> table(9 * 8);
     for (std::size_t i = 0; i < table.size(); i += 8) table[i] = static_cast<std::uint8_t>(pick(0, 255));
     const std::string program = R"({"input":{"name":"x","shape":[600],"kind":"tokens"},"steps":[
@@ -168,6 +217,7 @@ int main() {
     test_failed_runs_leave_no_pointer();
     test_tensors_may_be_freed();
     test_exceptions_leave_the_pool();
+    test_interruption();
     test_failed_prompts_append_nothing();
     std::printf("%d checks passed\n", checks);
     return 0;

@@ -13,7 +13,9 @@ LEVELS = [None, {"quantizer": "sign"}, {"quantizer": "unit", "bits": 2}, {"quant
 rng = np.random.default_rng(0)
 
 
-def convolution(shape, outputs, kernel, stride, padding, dilation=(1, 1), groups=1, binary=False, levels=None, values="pm1"):
+def convolution(
+    shape, outputs, kernel, stride, padding, dilation=(1, 1), groups=1, binary=False, levels=None, values="pm1"
+):
     """A step from "x" to "y", and its tensors."""
     inputs = shape[2] // groups
     attributes = {
@@ -89,10 +91,26 @@ def test_weights_count_before_they_are_copied():
     precision=st.sampled_from(["int8", "float32"]),
 )
 def test_images_take_no_more_than_they_promise(
-    size, groups, channels, outputs, kernel, stride, padding, dilation, binary, levels, values, pooled, isa, threads, precision
+    size,
+    groups,
+    channels,
+    outputs,
+    kernel,
+    stride,
+    padding,
+    dilation,
+    binary,
+    levels,
+    values,
+    pooled,
+    isa,
+    threads,
+    precision,
 ):
     shape = (*size, groups * channels)
-    step, tensors = convolution(shape, groups * outputs, kernel, stride, padding, dilation, groups, binary, levels, values)
+    step, tensors = convolution(
+        shape, groups * outputs, kernel, stride, padding, dilation, groups, binary, levels, values
+    )
     steps = [step]
     if pooled:
         window = {"kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
@@ -113,7 +131,12 @@ def test_images_take_no_more_than_they_promise(
 def over_rows(kind, features, outputs, levels, values):
     """A step from "x" to "y" of a dense layer or a recurrence, and its tensors; the width of its input."""
     if kind in ("linear", "bit_linear"):
-        attributes, count, inputs, width = {"in_features": features, "out_features": outputs}, outputs, features, features
+        attributes, count, inputs, width = (
+            {"in_features": features, "out_features": outputs},
+            outputs,
+            features,
+            features,
+        )
     else:
         gates = 4 if kind.endswith("lstm") else 3
         attributes, count, inputs, width = {"hidden": outputs}, gates * outputs, outputs, gates * outputs
@@ -143,7 +166,9 @@ def over_rows(kind, features, outputs, levels, values):
     threads=st.sampled_from([1, 3]),
     precision=st.sampled_from(["int8", "float32"]),
 )
-def test_rows_and_tokens_take_no_more_than_they_promise(kind, features, outputs, rows, levels, values, isa, threads, precision):
+def test_rows_and_tokens_take_no_more_than_they_promise(
+    kind, features, outputs, rows, levels, values, isa, threads, precision
+):
     step, tensors, width = over_rows(kind, features, outputs, levels, values)
     program = Program("x", (rows, width), (step,), "y")
     program.shapes(tensors)
@@ -154,7 +179,13 @@ def test_rows_and_tokens_take_no_more_than_they_promise(kind, features, outputs,
     tensors["e"] = rng.standard_normal((9, width)).astype(np.float32)
     attended = Step("attention", ("x", "x", "x"), "a", {"heads": 1})
     after = Step("add", ("a", "x"), "b")
-    program = Program("t", (300,), (embedding, attended, after, Step(step.op, ("b",), "y", step.attributes, step.tensors)), "y", tokens=True)
+    program = Program(
+        "t",
+        (300,),
+        (embedding, attended, after, Step(step.op, ("b",), "y", step.attributes, step.tensors)),
+        "y",
+        tokens=True,
+    )
     program.shapes(tensors)
     decoder = Decoder(program.to_json(), tensors, precision, threads, isa)
     # Keys, values and states grow with a text: a block of 64 tokens of them is counted.
