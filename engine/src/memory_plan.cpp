@@ -10,6 +10,9 @@ namespace {
 // Where a value may begin: a cache line, which is a register of the widest instruction set too.
 constexpr std::int64_t alignment = 64;
 
+// Finding places that values share takes the square of their number. With so many, which a file may say but no network has, each gets its own.
+constexpr std::size_t most_sharing_values = 4096;
+
 struct Life {
     std::int64_t made = -1, last = -1;  // steps
 };
@@ -39,6 +42,11 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     for (const int value : order) {
         const Life life = lives[at(value)];
         if (life.made < 0) continue;
+        if (sizes.size() > most_sharing_values) {
+            plan.offsets[at(value)] = (plan.bytes + alignment - 1) / alignment * alignment;
+            plan.bytes = plan.offsets[at(value)] + sizes[at(value)];
+            continue;
+        }
         std::vector<int> beside;
         for (const int other : placed) {
             if (lives[at(other)].made <= life.last && life.made <= lives[at(other)].last) beside.push_back(other);

@@ -206,3 +206,18 @@ def test_honest_networks_fit_the_default_cap():
         for precision in ("int8", "float32"):
             engine = Engine(Program("x", shape, (step,), "y").to_json(), tensors, precision, 16)
             assert engine.most_bytes < 300 << 20
+    rows, width = 30522, 768
+    tensors = {"e": np.zeros((rows, 96), np.uint8), "w": np.zeros((rows, 96), np.uint8)}
+    steps = (
+        Step(
+            "bit_embedding",
+            ("t",),
+            "x",
+            {"rows": rows, "features": width, "of": "token", "values": "pm1"},
+            {"weight": "e"},
+        ),
+        Step("attention", ("x", "x", "x"), "a", {"heads": 12}),
+        Step("bit_linear", ("a",), "y", {"in_features": width, "out_features": rows, "values": "pm1"}, {"weight": "w"}),
+    )
+    decoder = Decoder(Program("t", (1024,), steps, "y", tokens=True).to_json(), tensors, "int8", 16)
+    assert decoder.most_bytes < 100 << 20
