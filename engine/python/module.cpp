@@ -87,8 +87,21 @@ void describe(nb::class_<Runner>& runner) {
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
         .def_prop_ro("memory_bytes", &Runner::memory_bytes)
+        .def_prop_ro("most_bytes", &Runner::most_bytes)
         .def_prop_ro("arena_bytes", &Runner::arena_bytes)
         .def("plan", &plan<Runner>);
+}
+
+// Hears Ctrl-C, and whatever else Python does at signals, while the engine computes. Only Python's main thread may; others never wait for its lock.
+onebit::Ask signals() {
+    const nb::module_ threading = nb::module_::import_("threading");
+    const bool main =
+        nb::cast<unsigned long>(threading.attr("get_ident")()) == nb::cast<unsigned long>(threading.attr("main_thread")().attr("ident"));
+    if (!main) return {};
+    return [] {
+        const nb::gil_scoped_acquire locked;
+        if (PyErr_CheckSignals() != 0) throw nb::python_error();
+    };
 }
 
 // A new array of floats that Python owns.
@@ -110,9 +123,10 @@ Output extend(onebit::Decoder& decoder, const std::vector<int>& sequences, const
     }
     if (sum != static_cast<std::int64_t>(tokens.shape(0))) throw std::invalid_argument("[engine] the counts do not add up to the tokens");
     Output out = new_output({all ? tokens.shape(0) : sequences.size(), static_cast<std::size_t>(decoder.outputs())});
+    const onebit::Ask ask = signals();
     {
         nb::gil_scoped_release release;
-        decoder.extend(sequences, counts, tokens.data(), all, out.data());
+        decoder.extend(sequences, counts, tokens.data(), all, out.data(), ask);
     }
     return out;
 }
@@ -128,12 +142,13 @@ Output run(onebit::Engine& engine, const Array& batch) {
     std::vector<std::size_t> shape = {batch.shape(0)};
     for (const std::int64_t axis : engine.output_shape()) shape.push_back(static_cast<std::size_t>(axis));
     Output out = new_output(shape);
+    const onebit::Ask ask = signals();
     {
         nb::gil_scoped_release release;
         if (pixels) {
-            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data());
+            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data(), ask);
         } else {
-            engine.run(static_cast<const float*>(batch.data()), count, out.data());
+            engine.run(static_cast<const float*>(batch.data()), count, out.data(), ask);
         }
     }
     return out;

@@ -21,6 +21,8 @@ class AttentionCache {
     void put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values);
     // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
+    // Bytes that a block of tokens takes, which is what the first token does.
+    std::size_t block_bytes() const { return 2 * sizeof(Line) * static_cast<std::size_t>(heads_ * head_lines_); }
     std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
 
   private:

@@ -66,7 +66,7 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
         }
         offset_sums_.push_back(static_cast<std::int32_t>(-signed_shift * (plus_minus ? 2 * ones - taps * channels : ones)));
     }
-    const auto size = static_cast<std::size_t>(units_ * steps_ * unit_step_bytes);
+    const std::size_t size = weight_bytes(window, channels, outputs, kernels);
     std::uint8_t* tile = bits_.reserve(size);
     std::memset(tile, 0, size);
     for (std::int64_t block = 0; block < blocks_; ++block) {
@@ -84,12 +84,17 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
     }
 }
 
-void BitConvolution::reserve(std::int64_t strip, Rows& rows) const {
-    const std::int64_t pixels = pixels_of(strip);
-    rows.levels.reserve(static_cast<std::size_t>(pixels * channels_));
-    rows.prepared.reserve(static_cast<std::size_t>(reach(0) * pixels * (channels_ / kernels_.layout.step_inputs) * kernels_.layout.prepared_bytes));
-    rows.offsets.reserve(static_cast<std::size_t>(steps_));
-    if (plus_minus_) rows.totals.reserve(static_cast<std::size_t>(reach(0) * pixels));
+WorkingBytes BitConvolution::Rows::working_bytes() const {
+    WorkingBytes sum = levels.working_bytes();
+    sum += prepared.working_bytes();
+    sum += totals.working_bytes();
+    sum += offsets.working_bytes();
+    return sum;
+}
+
+std::size_t BitConvolution::weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
+    const std::int64_t steps = window.kernel[0] * window.kernel[1] * (channels / kernels.layout.step_inputs);
+    return static_cast<std::size_t>(divide_up(outputs, kernels.layout.unit_outputs) * steps * unit_step_bytes);
 }
 
 void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const {

@@ -24,6 +24,8 @@ class BitConvolution {
     // The window's kernel is the convolution's; weights are rows of bits, an output each. `out_width`: of the convolution.
     BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
                    std::int64_t out_width, const Kernels& kernels);
+    // Bytes of the weights in this layout.
+    static std::size_t weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
 
     // Whether this is possible and faster than a product with panels.
     static bool suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
@@ -37,9 +39,17 @@ class BitConvolution {
         Buffer<std::int32_t> offsets;
         std::int64_t next = 0;  // row to prepare
 
-        std::size_t bytes() const { return levels.bytes() + prepared.bytes() + sizeof(std::int32_t) * (totals.size() + offsets.size()); }
+        WorkingBytes working_bytes() const;
     };
-    void reserve(std::int64_t strip, Rows& rows) const;
+    // Calls f(buffer, size) for each buffer of a thread.
+    template <class Function>
+    void each_buffer(std::int64_t strip, Rows& rows, const Function& f) const {
+        const std::int64_t pixels = pixels_of(strip);
+        f(rows.levels, pixels * channels_);
+        f(rows.prepared, reach(0) * pixels * (channels_ / kernels_.layout.step_inputs) * kernels_.layout.prepared_bytes);
+        f(rows.offsets, steps_);
+        if (plus_minus_) f(rows.totals, reach(0) * pixels);
+    }
 
     // An image is computed in strips of so many columns of the output, so narrow that their rows stay in the cache.
     std::int64_t strip_width() const { return strip_width_; }

@@ -75,6 +75,8 @@ onebit_status guarded(Body&& body) noexcept {
         if (error.code() == std::errc::resource_unavailable_try_again)
             return report(ONEBIT_OUT_OF_MEMORY, "[onebit] the system gives no more threads: set fewer in the options");
         return report(ONEBIT_INTERNAL, error.what());
+    } catch (const onebit::Interrupted& error) {
+        return report(ONEBIT_INTERRUPTED, error.what());
     } catch (const std::invalid_argument& error) {
         return report(ONEBIT_INVALID_ARGUMENT, error.what());
     } catch (const std::exception& error) {
@@ -103,8 +105,8 @@ int core_count() {
 // What the first version of the structure held.
 constexpr std::size_t least_options_bytes = offsetof(onebit_options, memory_cap_bytes) + sizeof(std::uint64_t);
 
-onebit::Options read_options(const onebit_options* given) {
-    onebit::Options settings;
+// The options as they were given, all that was not at its default.
+onebit_options copy_options(const onebit_options* given) {
     onebit_options options{};
     if (given != nullptr) {
         if (given->size < least_options_bytes)
@@ -115,6 +117,11 @@ onebit::Options read_options(const onebit_options* given) {
             invalid("[onebit] the options have fields that this version of the library does not know: use a newer library");
         std::memcpy(&options, given, std::min(sizeof options, given->size));
     }
+    return options;
+}
+
+onebit::Options read_options(const onebit_options& options) {
+    onebit::Options settings;
     if (options.precision != ONEBIT_INT8 && options.precision != ONEBIT_FLOAT32)
         invalid("[onebit] precision=" + std::to_string(options.precision) + ": use ONEBIT_INT8 or ONEBIT_FLOAT32");
     if (options.threads < 0 || options.threads > 256)
@@ -137,6 +144,7 @@ struct Loaded {
     std::vector<std::string> labels;
     onebit::Vocabulary vocabulary;
     std::string description;
+    onebit::Ask ask;  // whether to go on
 
     std::int64_t outputs() const { return decoder ? decoder->outputs() : onebit::elements(engine->output_shape()); }
 };
@@ -188,9 +196,14 @@ std::string describe(const Loaded& model, const std::string& task) {
     return text + "}";
 }
 
-std::shared_ptr<Loaded> build(const std::byte* data, std::size_t size, const onebit::Options& settings) {
+std::shared_ptr<Loaded> build(const std::byte* data, std::size_t size, const onebit::Options& settings, const onebit_options& options) {
     onebit::ModelFile file(data, size);
     auto model = std::make_shared<Loaded>();
+    if (options.interrupt != nullptr) {
+        model->ask = [interrupt = options.interrupt, interrupt_data = options.interrupt_data] {
+            if (interrupt(interrupt_data) != 0) throw onebit::Interrupted();
+        };
+    }
     construct(*model, file, settings);
     take_task(*model, file.task());
     model->description = describe(*model, file.task_text());
@@ -220,13 +233,14 @@ namespace {
 
 // Loads with `name` before the messages about the file. `open` gives an object with data() and size().
 template <class Open>
-onebit_status load(const std::string_view name, const onebit_options* options, onebit_model** model, const Open& open) noexcept {
+onebit_status load(const std::string_view name, const onebit_options* given, onebit_model** model, const Open& open) noexcept {
     return guarded([&] {
+        const onebit_options options = copy_options(given);
         const onebit::Options settings = read_options(options);
         try {
             const auto content = open();
             auto handle = std::make_unique<onebit_model>();
-            handle->loaded = build(content->data(), content->size(), settings);
+            handle->loaded = build(content->data(), content->size(), settings, options);
             *model = handle.release();
         } catch (const onebit::UnreadableFile& error) {
             fail(ONEBIT_UNREADABLE, "[" + std::string(name) + "] " + error.what());
@@ -253,7 +267,7 @@ onebit_status run(onebit_model* model, const Element* batch, std::size_t batch_s
         if (out_size / outputs < count)
             invalid("[onebit] out has room for " + std::to_string(out_size) + " elements: " + std::to_string(count) + " examples give " +
                     std::to_string(outputs) + " each");
-        engine->run(batch, static_cast<std::int64_t>(count), out);
+        engine->run(batch, static_cast<std::int64_t>(count), out, model->loaded->ask);
     });
 }
 
@@ -282,12 +296,7 @@ void extend(onebit_sequence& sequence, const std::int32_t* tokens, std::size_t c
     all.insert(all.end(), tokens, tokens + count);
     if (all.empty()) return;
     std::vector<float> logits(sequence.logits.size());
-    try {
-        decoder.extend({sequence.number}, {static_cast<std::int64_t>(all.size())}, all.data(), false, logits.data());
-    } catch (...) {
-        decoder.cut(sequence.number, before);  // a long text goes in in parts, of which some may be in
-        throw;
-    }
+    decoder.extend({sequence.number}, {static_cast<std::int64_t>(all.size())}, all.data(), false, logits.data(), sequence.model->ask);
     sequence.logits.swap(logits);
     sequence.ready = true;
     sequence.pending = -1;
@@ -328,6 +337,7 @@ const char* onebit_status_name(int status) {
         case ONEBIT_CONTEXT_FULL: return "ONEBIT_CONTEXT_FULL";
         case ONEBIT_OUT_OF_MEMORY: return "ONEBIT_OUT_OF_MEMORY";
         case ONEBIT_INTERNAL: return "ONEBIT_INTERNAL";
+        case ONEBIT_INTERRUPTED: return "ONEBIT_INTERRUPTED";
     }
     return "unknown";
 }

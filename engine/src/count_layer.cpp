@@ -55,10 +55,26 @@ bool padded(const Window& window) {
 
 }  // namespace
 
-std::size_t CountScratch::bytes() const {
-    std::size_t sum = bits.bytes() + totals.bytes() + sums.bytes();
-    for (const Thread& thread : threads) sum += thread.levels.bytes() + thread.sums.bytes() + thread.waiting.bytes();
+WorkingBytes CountScratch::working_bytes() const {
+    WorkingBytes sum = bits.working_bytes();
+    sum += totals.working_bytes();
+    sum += sums.working_bytes();
+    for (const Thread& thread : threads) {
+        sum += thread.levels.working_bytes();
+        sum += thread.sums.working_bytes();
+        sum += thread.waiting.working_bytes();
+    }
     return sum;
+}
+
+std::size_t CountLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
+    const std::int64_t* kernel = step.window.kernel;
+    const std::int64_t steps = kernel[0] * kernel[1] * divide_up(channels, count_inputs);
+    const std::int64_t stride = divide_up(static_cast<std::int64_t>(step.planes.size()) * outputs, count_outputs) * count_outputs;
+    const bool tells_ones = step.input.quantizer == InputLevels::Quantizer::sign && padded(step.window);
+    const std::int64_t ones = tells_ones ? (kernel[0] + 1) * (kernel[1] + 1) * stride : 0;
+    const std::int64_t words = steps * stride, numbers = steps + stride + ones + outputs;
+    return static_cast<std::size_t>(words) * sizeof(std::uint64_t) + static_cast<std::size_t>(numbers) * sizeof(std::int32_t);
 }
 
 bool CountLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {
@@ -171,7 +187,35 @@ bool CountLayer::fuse(const Step& next, const Shape& output) {
     return true;
 }
 
+std::int64_t CountLayer::rows_of_piece(std::int64_t rows, std::size_t threads) {
+    const auto count = static_cast<std::int64_t>(threads);
+    return rows < least_rows_of_a_thread * count ? 0 : std::clamp<std::int64_t>(divide_up(rows, count), 1, rows_at_once);
+}
+
+template <class Function>
+void CountLayer::each_buffer(std::int64_t rows, CountScratch& scratch, const Function& f) const {
+    const std::int64_t words = level_bits_ * plane_words_, piece = dense_ ? rows_of_piece(rows, scratch.threads.size()) : 0;
+    const std::int64_t pixels = dense_ ? rows : padded_height_ * padded_width_;
+    f(scratch.bits, pixels * words);
+    if (!signs_ && plus_minus_) f(scratch.totals, pixels);
+    if (dense_ && piece == 0) f(scratch.sums, rows * sum_stride());
+    for (CountScratch::Thread& own : scratch.threads) {
+        if (!signs_) f(own.levels, (dense_ ? 1 : width_) * channels_ + slack_bytes);
+        if (!dense_) {
+            f(own.sums, finish_.pool_height() * out_width_ * sum_stride());
+            f(own.waiting, finish_.waiting());
+        } else if (piece > 0) {
+            f(own.sums, piece * sum_stride());
+        }
+    }
+}
+
+void CountLayer::expect(std::int64_t rows, CountScratch& scratch) const {
+    each_buffer(rows, scratch, expect_buffer);
+}
+
 Range CountLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const {
+    each_buffer(rows, scratch, reserve_buffer);
     for (CountScratch::Thread& own : scratch.threads) own.range = Range();
     return dense_ ? run_rows(x, rows, y, pool, scratch) : run_image(x, y, pool, scratch);
 }
@@ -197,7 +241,7 @@ void CountLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words,
 }
 
 void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile,
-                          std::int64_t end_tile, std::int32_t* sums) const {
+                          std::int64_t end_tile, std::int32_t* sums, ThreadPool& pool, int thread) const {
     const auto product = signs_ && plus_minus_ ? counts_.product_xor : counts_.product_and;
     const std::int64_t stride = sum_stride(), calls = divide_up(positions, count_positions);
     for (std::int64_t tile = first_tile; tile < end_tile; ++tile) {
@@ -205,6 +249,7 @@ void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_st
         const auto units = static_cast<int>(std::min<std::int64_t>(count_units, units_ - tile * count_units));
         const std::uint64_t* weights = weights_.data() + first * steps_;
         for (std::int64_t call = 0; call < calls; ++call) {
+            if (call % calls_of_check == 0) pool.check(thread);
             const std::int64_t from = positions * call / calls;
             const auto count = static_cast<int>(positions * (call + 1) / calls - from);
             CountSums to{base_.data() + first, 0, 0, sums + from * stride + first, static_cast<std::ptrdiff_t>(stride)};
@@ -277,11 +322,8 @@ void CountLayer::correct(std::int64_t row, const std::int32_t* totals, std::int3
 Range CountLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const {
     const std::int64_t words = level_bits_ * plane_words_, stride = sum_stride();
     const bool totals = !signs_ && plus_minus_;
-    std::uint64_t* bits = scratch.bits.reserve(static_cast<std::size_t>(rows * words));
-    std::int32_t* total = totals ? scratch.totals.reserve(static_cast<std::size_t>(rows)) : nullptr;
-    for (CountScratch::Thread& own : scratch.threads) {
-        if (!signs_) own.levels.reserve(static_cast<std::size_t>(channels_ + slack_bytes));
-    }
+    std::uint64_t* bits = scratch.bits.data();
+    std::int32_t* total = totals ? scratch.totals.data() : nullptr;
     const Epilogue e = finish_.epilogue();
     const auto finish = [&](std::int64_t r, std::int32_t* sums, CountScratch::Thread& own) {
         for (std::int64_t o = 0; o < plane_outputs_ && totals; ++o) sums[o] -= total[r];
@@ -292,22 +334,21 @@ Range CountLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPo
         pack(x + r * channels_, 1, bits + r * words, totals ? total + r : nullptr, own);
     };
     const std::int64_t work = rows * plane_outputs_ * channels_ * level_bits_ / 8;
-    if (rows >= least_rows_of_a_thread * pool.threads()) {
-        const std::int64_t some = std::clamp<std::int64_t>(divide_up(rows, pool.threads()), 1, rows_at_once);
-        for (CountScratch::Thread& own : scratch.threads) own.sums.reserve(static_cast<std::size_t>(some * stride));
+    if (const std::int64_t some = rows_of_piece(rows, scratch.threads.size()); some > 0) {
         parallel(pool, work, divide_up(rows, some), [&](std::int64_t piece, int thread) {
             CountScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
             const std::int64_t first = piece * some, end = std::min(rows, first + some);
             for (std::int64_t r = first; r < end; ++r) pack_row(r, own);
-            multiply(bits + first * words, words, end - first, 0, tiles(), own.sums.data());
+            multiply(bits + first * words, words, end - first, 0, tiles(), own.sums.data(), pool, thread);
             for (std::int64_t r = first; r < end; ++r) finish(r, own.sums.data() + (r - first) * stride, own);
         });
     } else {
-        std::int32_t* sums = scratch.sums.reserve(static_cast<std::size_t>(rows * stride));
+        std::int32_t* sums = scratch.sums.data();
         for (std::int64_t r = 0; r < rows; ++r) pack_row(r, scratch.threads[0]);
         const std::int64_t pieces = std::min<std::int64_t>(tiles(), pool.threads());
-        parallel(pool, work, pieces,
-                 [&](std::int64_t piece, int) { multiply(bits, words, rows, tiles() * piece / pieces, tiles() * (piece + 1) / pieces, sums); });
+        parallel(pool, work, pieces, [&](std::int64_t piece, int thread) {
+            multiply(bits, words, rows, tiles() * piece / pieces, tiles() * (piece + 1) / pieces, sums, pool, thread);
+        });
         for (std::int64_t r = 0; r < rows; ++r) finish(r, sums + r * stride, scratch.threads[0]);
     }
     Range made;
@@ -319,13 +360,8 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
     const std::int64_t pixel_words = level_bits_ * plane_words_, row_words = padded_width_ * pixel_words, stride = sum_stride();
     const std::int64_t pool_height = finish_.pool_height(), units = out_height_ / pool_height;
     const bool totals = !signs_ && plus_minus_;
-    std::uint64_t* bits = scratch.bits.reserve(static_cast<std::size_t>(padded_height_ * row_words));
-    std::int32_t* total = totals ? scratch.totals.reserve(static_cast<std::size_t>(padded_height_ * padded_width_)) : nullptr;
-    for (CountScratch::Thread& own : scratch.threads) {
-        if (!signs_) own.levels.reserve(static_cast<std::size_t>(width_ * channels_ + slack_bytes));
-        own.sums.reserve(static_cast<std::size_t>(pool_height * out_width_ * stride));
-        own.waiting.reserve(static_cast<std::size_t>(finish_.waiting()));
-    }
+    std::uint64_t* bits = scratch.bits.data();
+    std::int32_t* total = totals ? scratch.totals.data() : nullptr;
     parallel(pool, padded_height_ * padded_width_ * channels_ * 2, padded_height_, [&](std::int64_t i, int thread) {
         std::uint64_t* to = bits + i * row_words;
         const std::int64_t from = i - window_.padding[0], left = window_.padding[2];
@@ -354,7 +390,7 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
             for (std::int64_t r = 0; r < pool_height; ++r) {
                 const std::int64_t row = unit * pool_height + r;
                 std::int32_t* sums = own.sums.data() + r * out_width_ * stride;
-                multiply(bits + row * window_.stride[0] * row_words, window_.stride[1] * pixel_words, out_width_, 0, tiles(), sums);
+                multiply(bits + row * window_.stride[0] * row_words, window_.stride[1] * pixel_words, out_width_, 0, tiles(), sums, pool, thread);
                 correct(row, total, sums);
             }
             float* out = y + unit * (out_width_ / finish_.pool_width()) * outputs_;

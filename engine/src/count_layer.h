@@ -28,7 +28,7 @@ struct CountScratch {
     };
     std::vector<Thread> threads;
 
-    std::size_t bytes() const;
+    WorkingBytes working_bytes() const;
 };
 
 class CountLayer {
@@ -38,11 +38,16 @@ class CountLayer {
     // Copies the step's tensors.
     CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
 
+    // Bytes of its copy of the step's tensors.
+    static std::size_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
+
     // Take in a scale_shift that stands before the layer, whose input is then the layer's: false where inputs are no signs, or where no threshold of
     // each channel says what the signs behind it would be.
     bool fold(const Step& scale_shift);
     // Fuse a following step; false where that is not possible. `output` is that step's output shape.
     bool fuse(const Step& next, const Shape& output);
+    // Says what runs of so many rows (1 for an image) will take of the scratch memory. Nothing is fused afterwards.
+    void expect(std::int64_t rows, CountScratch& scratch) const;
     // x to y: an image (`rows` is 1), or rows of a matrix. Returns the range of y.
     Range run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
     std::string how() const;
@@ -54,6 +59,11 @@ class CountLayer {
         std::int64_t first[2], end[2];
     };
 
+    // Calls f(buffer, size) for each buffer that a run takes.
+    template <class Function>
+    void each_buffer(std::int64_t rows, CountScratch& scratch, const Function& f) const;
+    // Rows that a thread computes at once where each has rows of its own, else 0.
+    static std::int64_t rows_of_piece(std::int64_t rows, std::size_t threads);
     void lay_out(const std::uint8_t* bits);
     Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
     Range run_image(const float* x, float* y, ThreadPool& pool, CountScratch& scratch) const;
@@ -61,7 +71,7 @@ class CountLayer {
     void pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, CountScratch::Thread& own) const;
     // Sums of neighbouring positions, of the outputs of some tiles.
     void multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile, std::int64_t end_tile,
-                  std::int32_t* sums) const;
+                  std::int32_t* sums, ThreadPool& pool, int thread) const;
     Taps taps(std::int64_t row, std::int64_t column) const;
     // Sums of a row of an image's positions as they are without its padding, and without what levels of 0 and 1 count of weights of -1.
     void correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const;

@@ -21,6 +21,11 @@ std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
 
+// Numbers that a thread needs to attend to so many tokens.
+std::int64_t scores_of(std::int64_t tokens) {
+    return (tokens + token_block - 1) / token_block * token_block * most_queries;
+}
+
 // The eight numbers of each byte of bits.
 struct Expansion {
     float of[256][8];
@@ -66,11 +71,25 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         return BitMatrix::bytes(widths_[at(step.inputs[0])], planes * widths_[at(step.output)], kernels_);
     };
     const auto counts = [&](const Step& step) { return CountLayer::suits(step, widths_[at(step.inputs[0])], widths_[at(step.output)]); };
-    std::size_t bits_bytes = 0;
+    std::size_t bits_bytes = 0, weight_bytes = 0;
     for (const Step& step : program.steps) {
+        const std::int64_t input = widths_[at(step.inputs[0])], width = widths_[at(step.output)];
+        if (step.op == Op::bit_linear || step.op == Op::linear) {
+            weight_bytes += counts(step) ? CountLayer::weight_bytes(step, input, width) : DenseLayer::weight_bytes(step, input, width, kernels_);
+        } else if (gates_of(step.op) > 0) {
+            weight_bytes += RecurrentLayer::weight_bytes(step, kernels_);
+        } else if (step.op == Op::bit_embedding) {
+            weight_bytes += at(step.rows * row_bytes(width)) + at(width) * sizeof(float);
+        } else if (step.op == Op::embedding) {
+            weight_bytes += at(step.rows * width) * sizeof(float);
+        } else if (step.op == Op::scale_shift || step.op == Op::prelu) {
+            weight_bytes += 2 * at(width) * sizeof(float);
+        }
         if (step.op == Op::bit_linear && !counts(step)) bits_bytes += bytes_of(step);
         bits_bytes += RecurrentLayer::bits_bytes(step, kernels_);
     }
+    // Some layouts take many times the bytes of the file.
+    check_memory(weight_bytes, options.memory_cap);
     weights_ = Block(bits_bytes, true);
     std::uint8_t* bits = weights_.data();
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
@@ -121,8 +140,17 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
             last_carrier_ = tasks_.size() + 1;
         }
         if ((step.op == Op::bit_embedding || step.op == Op::embedding) && !step.of_position) vocabulary_ = std::min(vocabulary_, step.rows);
+        // What a task needs of its tensors it has copied: they are the caller's.
+        task.step.bits = task.step.bias_bits = nullptr;
+        task.step.weight = task.step.bias = nullptr;
         tasks_.push_back(std::move(task));
     }
+    scratch_.threads.resize(at(pool_.threads()));
+    count_scratch_.threads.resize(at(pool_.threads()));
+    place_values(options.memory_cap);
+}
+
+void Decoder::place_values(std::size_t memory_cap) {
     std::vector<const Step*> steps;
     std::vector<bool> read(widths_.size(), false);
     for (const Task& task : tasks_) steps.push_back(&task.step);
@@ -142,10 +170,23 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         sizes[at(value)] = value_bytes(value, i < last_carrier_ ? most_rows : most_wanted_rows);
     }
     placed_ = plan_memory(steps, sizes, output_);
-    check_memory(placed_.bytes, options.memory_cap);
-    arena_ = Block(static_cast<std::size_t>(placed_.bytes));
-    scratch_.threads.resize(at(pool_.threads()));
-    count_scratch_.threads.resize(at(pool_.threads()));
+    for (std::size_t i = 0; i < tasks_.size(); ++i) {
+        const Task& task = tasks_[i];
+        // Which way a layer takes depends on its rows: more need not be more memory.
+        for (std::int64_t rows = 1; rows <= static_cast<std::int64_t>(i < last_carrier_ ? most_rows : most_wanted_rows); ++rows) {
+            if (task.layer) task.layer->expect(rows, scratch_);
+            if (task.counts) task.counts->expect(rows, count_scratch_);
+            if (task.recurrence) task.recurrence->expect(rows, scratch_, recurrent_scratch_);
+        }
+    }
+    for (std::size_t k = 0; k < kept_.size(); ++k) aside_[k].expect(most_rows * at(widths_[at(kept_[k])]));
+    if (!caches_.empty()) scores_.expect(at(scores_of(context_) * pool_.threads()));
+    std::size_t of_token = 0;
+    for (const AttentionCache& cache : caches_) of_token += cache.block_bytes();
+    for (const Task& task : tasks_) of_token += task.recurrence ? 2 * at(task.recurrence->state_size()) * sizeof(float) : 0;
+    most_bytes_ = weight_bytes() + working_bytes().most + of_token + at(placed_.bytes);
+    check_memory(most_bytes_, memory_cap);
+    arena_ = Block(at(placed_.bytes));
 }
 
 std::int64_t Decoder::value_bytes(int index, std::size_t rows) const {
@@ -171,18 +212,31 @@ std::vector<PlanLine> Decoder::plan() const {
 
 std::size_t Decoder::memory_bytes() const {
     const std::lock_guard lock(mutex_);
-    std::size_t sum = scratch_.bytes() + count_scratch_.bytes() + recurrent_scratch_.bytes() + scores_.bytes() + arena_.bytes();
-    for (const auto& buffer : aside_) sum += buffer.bytes();
+    std::size_t sum = weight_bytes() + working_bytes().now + arena_.bytes();
+    for (const Sequence& sequence : sequences_) {
+        for (const AttentionCache& cache : sequence.caches) sum += cache.bytes();
+        for (const States& states : sequence.states) sum += states.bytes();
+    }
+    return sum;
+}
+
+WorkingBytes Decoder::working_bytes() const {
+    WorkingBytes sum = scratch_.working_bytes();
+    sum += count_scratch_.working_bytes();
+    sum += recurrent_scratch_.working_bytes();
+    sum += scores_.working_bytes();
+    for (const auto& buffer : aside_) sum += buffer.working_bytes();
+    return sum;
+}
+
+std::size_t Decoder::weight_bytes() const {
+    std::size_t sum = 0;
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
         sum += (task.layer    ? task.layer->bytes()
                 : task.counts ? task.counts->bytes()
                               : 0) +
                task.bits.size() + sizeof(float) * (task.table.size() + task.scale.size() + task.shift.size());
-    }
-    for (const Sequence& sequence : sequences_) {
-        for (const AttentionCache& cache : sequence.caches) sum += cache.bytes();
-        for (const States& states : sequence.states) sum += states.bytes();
     }
     return sum;
 }
@@ -225,8 +279,10 @@ void Decoder::cut(int sequence, std::int64_t length) {
     s.length = length;
 }
 
-void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out) {
-    const std::lock_guard lock(mutex_);
+void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out,
+                     const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     if (sequences.size() != counts.size()) throw std::invalid_argument("[engine] a count for each sequence is needed");
     std::vector<Row> rows;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
@@ -245,11 +301,20 @@ void Decoder::extend(const std::vector<int>& sequences, const std::vector<std::i
             rows.push_back({sequences[i], length + k, *tokens, all || k + 1 == counts[i]});
         }
     }
-    for (std::size_t first = 0; first < rows.size(); first += most_rows) {
-        const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
-        const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most_rows, rows.size() - first)));
-        out += run_rows(part, out) * outputs();
-        for (const Row& row : part) ++sequences_[at(row.sequence)].length;
+    try {
+        for (std::size_t first = 0; first < rows.size(); first += most_rows) {
+            const auto begin = rows.begin() + static_cast<std::ptrdiff_t>(first);
+            const std::vector<Row> part(begin, begin + static_cast<std::ptrdiff_t>(std::min(most_rows, rows.size() - first)));
+            out += run_rows(part, out) * outputs();
+            for (const Row& row : part) ++sequences_[at(row.sequence)].length;
+        }
+    } catch (...) {
+        // A long text goes in in parts, of which some may be in. Rows come in the order of their positions.
+        for (auto row = rows.rbegin(); row != rows.rend(); ++row) {
+            std::int64_t& length = sequences_[at(row->sequence)].length;
+            length = std::min(length, row->position);
+        }
+        throw;
     }
 }
 
@@ -293,6 +358,7 @@ void Decoder::run_task(const Task& task, const std::vector<Row>& rows) {
     const Step& step = task.step;
     const auto count = static_cast<std::int64_t>(rows.size());
     const std::int64_t width = widths_[at(step.output)], n = count * width;
+    pool_.check(0);
     const float* x = value(step.inputs[0]);
     float* y = value(step.output);
     const auto each_row = [&](const auto& body) { parallel(pool_, n * 8, count, [&](std::int64_t r, int) { body(x + r * width, y + r * width); }); };
@@ -429,8 +495,8 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
             groups.emplace_back(r, 1);
         }
     }
-    const std::int64_t room = (longest + token_block - 1) / token_block * token_block;
-    scores_.reserve(at(room * most_queries * pool_.threads()));
+    const std::int64_t of_thread = scores_of(longest), room = of_thread / most_queries;
+    scores_.reserve(at(of_thread * pool_.threads()));
     const auto count = static_cast<std::int64_t>(groups.size());
     // A head's queries one after the other, so that its keys and values stay in the cache.
     parallel(pool_, work, count * heads, [&](std::int64_t unit, int thread) {
@@ -442,7 +508,7 @@ void Decoder::attend(const Task& task, const std::vector<Row>& rows, float* y) {
         a.row_stride = width;
         a.score_stride = room;
         const AttentionCache& cache = sequences_[at(rows[at(first)].sequence)].caches[at(task.cache)];
-        cache.attend(kernels_, head, a, q + offset, scores_.data() + room * most_queries * thread, y + offset);
+        cache.attend(kernels_, head, a, q + offset, scores_.data() + of_thread * thread, y + offset);
     });
 }
 

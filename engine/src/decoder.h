@@ -34,6 +34,9 @@ class Decoder {
     Precision precision() const { return precision_; }
     CacheNumbers cache() const { return numbers_; }
     std::size_t memory_bytes() const;
+    // What that will be at most with one sequence of one token: it was compared with the cap at load. What further tokens take is the caller's to
+    // limit.
+    std::size_t most_bytes() const { return most_bytes_; }
     std::size_t arena_bytes() const { return arena_.bytes(); }
     std::vector<PlanLine> plan() const;
 
@@ -45,9 +48,10 @@ class Decoder {
     void cut(int sequence, std::int64_t length);
 
     // Append counts[i] tokens to sequences[i], all in one pass. Writes the outputs that follow each token (`all`), or only the last of each
-    // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context; nothing
-    // is appended then.
-    void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out);
+    // sequence. Throws std::invalid_argument for an unknown or repeated sequence, a token out of range, or more tokens than the context. Where it
+    // throws, for this or any other reason (what `ask` throws included), nothing is appended.
+    void extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out,
+                const Ask& ask = {});
 
   private:
     struct Task {
@@ -74,6 +78,10 @@ class Decoder {
         bool wanted;  // its outputs are asked for
     };
 
+    // Room for all values in one block.
+    void place_values(std::size_t memory_cap);
+    std::size_t weight_bytes() const;
+    WorkingBytes working_bytes() const;
     void check(int sequence) const;
     // Returns how many rows of outputs it wrote.
     std::int64_t run_rows(const std::vector<Row>& rows, float* out);
@@ -97,6 +105,7 @@ class Decoder {
     std::vector<States> states_;          // the same of each recurrence
     std::vector<std::string> names_;      // of values
     MemoryPlan placed_;
+    std::size_t most_bytes_ = 0;
     Block arena_;    // all values, for as many rows as one pass takes
     Block weights_;  // bits of all layers, in the order in which they are read
     std::vector<Buffer<float>> aside_;
@@ -107,7 +116,7 @@ class Decoder {
     RecurrentScratch recurrent_scratch_;
     CountScratch count_scratch_;
     const Task* prepared_ = nullptr;  // whose input stands quantised in scratch_
-    mutable std::mutex mutex_;
+    mutable std::timed_mutex mutex_;
 };
 
 }  // namespace onebit

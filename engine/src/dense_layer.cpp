@@ -19,10 +19,28 @@ constexpr std::int64_t least_rows_of_a_thread = 32;
 
 }  // namespace
 
-std::size_t DenseScratch::bytes() const {
-    std::size_t sum = levels.bytes() + prepared.bytes() + sums8.bytes() + sums.bytes() + rows.size() * sizeof(Row);
-    for (const Thread& thread : threads) sum += thread.prepared.bytes() + thread.panel8.bytes() + thread.panel.bytes();
+WorkingBytes DenseScratch::working_bytes() const {
+    WorkingBytes sum = levels.working_bytes();
+    sum += prepared.working_bytes();
+    sum += sums8.working_bytes();
+    sum += sums.working_bytes();
+    sum += rows.working_bytes();
+    for (const Thread& thread : threads) {
+        sum += thread.prepared.working_bytes();
+        sum += thread.panel8.working_bytes();
+        sum += thread.panel.working_bytes();
+    }
     return sum;
+}
+
+std::size_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+    const std::int64_t plane_outputs = static_cast<std::int64_t>(step.planes.size()) * outputs;
+    if (step.bits == nullptr) {
+        const std::int64_t padded = (outputs + panel_outputs - 1) / panel_outputs * panel_outputs;
+        return static_cast<std::size_t>(padded * inputs + outputs) * sizeof(float);
+    }
+    const auto numbers = static_cast<std::size_t>(plane_outputs + kernels.layout.unit_outputs + outputs);  // offsets of sums, and a bias
+    return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 
 DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits)
@@ -90,6 +108,44 @@ bool DenseLayer::fuse(const Step& next) {
     return false;
 }
 
+DenseLayer::Way DenseLayer::way_of(std::int64_t rows, std::size_t threads) const {
+    const BitLayout& layout = kernels_.layout;
+    const auto count = static_cast<std::int64_t>(threads);
+    Way way{rows * digits_ <= layout.most_rows && inputs_ <= layout.most_inputs, 0};
+    if (rows < least_rows_of_a_thread * count) return way;
+    way.at_once = way.few ? std::clamp<std::int64_t>(prepared_at_once / bits_.prepared_bytes() / image_positions, 1, 10) * image_positions
+                          : (rows + count - 1) / count;
+    return way;
+}
+
+template <class Function>
+void DenseLayer::each_buffer(std::int64_t rows, bool again, DenseScratch& scratch, const Function& f) const {
+    const std::int64_t lines = rows * digits_, length = bits_.empty() ? inputs_ : bits_.padded_inputs();
+    if (!quantize_) {
+        f(scratch.sums, lines * sums_stride());
+        for (DenseScratch::Thread& thread : scratch.threads) {
+            if (!bits_.empty() && !adds_floats(rows)) f(thread.panel, length * panel_outputs);
+        }
+        return;
+    }
+    const Way way = way_of(rows, scratch.threads.size());
+    f(scratch.sums8, lines * sums_stride());
+    // What was prepared for a layer of the same input stays.
+    if (!again) {
+        f(scratch.rows, lines);
+        f(scratch.levels, lines * length + slack_bytes);
+        if (way.few && way.at_once == 0) f(scratch.prepared, lines * bits_.prepared_bytes());
+    }
+    for (DenseScratch::Thread& thread : scratch.threads) {
+        if (!way.few) f(thread.panel8, length * panel_outputs);
+        if (way.few && way.at_once > 0) f(thread.prepared, way.at_once * digits_ * bits_.prepared_bytes());
+    }
+}
+
+void DenseLayer::expect(std::int64_t rows, DenseScratch& scratch) const {
+    each_buffer(rows, false, scratch, expect_buffer);
+}
+
 void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t stride = sums_stride();
     Epilogue e;
@@ -100,9 +156,9 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     e.scale = scale_.data();
     e.shift = shift_.data();
     const std::int64_t lines = rows * digits_;
-    const auto sums_size = static_cast<std::size_t>(lines * stride);
+    // Memory is taken here, before threads begin.
+    each_buffer(rows, again, scratch, reserve_buffer);
     if (!quantize_) {
-        scratch.sums.reserve(sums_size);
         multiply_floats(x, rows, pool, scratch);
         parallel(pool, rows * plane_outputs_ * 8, rows, [&](std::int64_t r, int) {
             float* sums = scratch.sums.data() + r * stride;
@@ -111,27 +167,14 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
         });
         return;
     }
-    const BitLayout& layout = kernels_.layout;
-    const std::int64_t length = bits_.padded_inputs();
-    const bool few = lines <= layout.most_rows && inputs_ <= layout.most_inputs;
-    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
-    scratch.sums8.reserve(sums_size);
-    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<std::size_t>(lines)));
-    if (!again) scratch.levels.reserve(static_cast<std::size_t>(lines * length + slack_bytes));
-    if (!few) {
-        for (auto& thread : scratch.threads) thread.panel8.reserve(static_cast<std::size_t>(length * panel_outputs));
-    }
+    const Way way = way_of(rows, scratch.threads.size());
+    const bool few = way.few;
+    const std::int64_t at_once = way.at_once;
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     const std::int64_t prepared_bytes = bits_.prepared_bytes();
     const std::int64_t work = lines * plane_outputs_ * inputs_;
-    if (rows >= least_rows_of_a_thread * pool.threads()) {
-        // Each thread takes rows of its own from their floats to their floats: what it makes stays in its cache.
-        const std::int64_t at_once = few ? std::clamp<std::int64_t>(prepared_at_once / prepared_bytes / image_positions, 1, 10) * image_positions
-                                         : (rows + pool.threads() - 1) / pool.threads();
+    if (at_once > 0) {
         const std::int64_t pieces = (rows + at_once - 1) / at_once;
-        if (few) {
-            for (auto& thread : scratch.threads) thread.prepared.reserve(static_cast<std::size_t>(at_once * digits_ * prepared_bytes));
-        }
         parallel(pool, work, pieces, [&](std::int64_t piece, int thread) {
             const std::int64_t first = piece * at_once, end = std::min(rows, first + at_once);
             const std::int64_t first_line = first * digits_, end_line = end * digits_;
@@ -141,12 +184,11 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
                 for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, scratch);
                 bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
             }
-            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, scratch);
+            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
             for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
         });
         return;
     }
-    if (few) scratch.prepared.reserve(static_cast<std::size_t>(lines * prepared_bytes));
     if (!again) {
         parallel(pool, lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
             quantize_row(x, r, few, scratch);
@@ -158,7 +200,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     if (few) {
         multiply_few(lines, pool, scratch);
     } else {
-        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, scratch); });
+        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, pool, scratch); });
     }
     parallel(pool, lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
 }
@@ -171,7 +213,7 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
     const Quantizer q(levels_, range);
     std::uint8_t* first = scratch.levels.data() + r * digits_ * stride;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_ + d)];
+        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
         std::uint8_t* to = first + d * stride;
         row.scale = q.scale;
         row.finite = q.finite;
@@ -190,7 +232,7 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
     }
     if (!plus_minus_) return;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_ + d)];
+        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
         const std::uint8_t* to = first + d * stride;
         const int shift = shift_of(row.is_signed);
         for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
@@ -203,7 +245,7 @@ void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const D
 }
 
 void DenseLayer::settle(std::int64_t line, bool few, DenseScratch& scratch) const {
-    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(line)];
+    const DenseScratch::Row& row = scratch.rows.data()[line];
     std::int32_t* sums = scratch.sums8.data() + line * sums_stride();
     // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
     if (few != row.is_signed) {
@@ -216,7 +258,7 @@ void DenseLayer::settle(std::int64_t line, bool few, DenseScratch& scratch) cons
 }
 
 void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
-    const DenseScratch::Row& row = scratch.rows[static_cast<std::size_t>(r * digits_)];
+    const DenseScratch::Row& row = scratch.rows.data()[r * digits_];
     std::int32_t* sums = scratch.sums8.data() + r * digits_ * sums_stride();
     float* to = y + r * outputs_;
     if (!row.finite) {
@@ -246,14 +288,16 @@ int DenseLayer::blocks_of(std::int64_t p) const {
     return static_cast<int>(std::min<std::int64_t>(panel_outputs, bits_.padded_outputs() - p * panel_outputs) / block_outputs);
 }
 
-void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const {
+void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t length = bits_.padded_inputs(), stride = sums_stride(), first = p * panel_outputs;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
     std::int8_t* panel = scratch.threads[static_cast<std::size_t>(thread)].panel8.data();
     const int blocks = blocks_of(p);
     bits_.expand(p * panel_blocks, blocks, panel);
+    std::int64_t calls = 0;
     for (; line < end; line += kernels_.rows_at_once) {
+        if (calls++ % calls_of_check == 0) pool.check(thread);
         const std::uint8_t* from[max_rows];
         const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - line));
         for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (line + i) * length;
@@ -265,16 +309,13 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const std::int64_t stride = sums_stride();
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(inputs_)};
-    if (!bits_.empty() && rows <= few_float_rows && kernels_.product_bits_float != nullptr) {
+    if (adds_floats(rows)) {
         const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
         parallel(pool, rows * plane_outputs_ * inputs_, pieces, [&](std::int64_t piece, int) {
             const std::int64_t unit = bits_.units() * piece / pieces, end = bits_.units() * (piece + 1) / pieces;
             for (std::int64_t r = 0; r < rows; ++r) bits_.multiply(unit, end, x + r * inputs_, plus_minus_, scratch.sums.data() + r * stride);
         });
         return;
-    }
-    if (!bits_.empty()) {
-        for (auto& thread : scratch.threads) thread.panel.reserve(static_cast<std::size_t>(bits_.padded_inputs() * panel_outputs));
     }
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     parallel(pool, rows * plane_outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
@@ -287,13 +328,19 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
             bits_.expand(p * panel_blocks, blocks, plus_minus_, expanded);
             panel = expanded;
         }
+        std::int64_t calls = 0;
         for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
+            if (calls++ % calls_of_check == 0) pool.check(thread);
             const float* from[max_rows];
             const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, rows - r));
             for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;
             kernels_.product_float(from, count, segments, panel, blocks, scratch.sums.data() + r * stride + first, stride);
         }
     });
+}
+
+bool DenseLayer::adds_floats(std::int64_t rows) const {
+    return !bits_.empty() && rows <= few_float_rows && kernels_.product_bits_float != nullptr;
 }
 
 std::int64_t DenseLayer::sums_stride() const {

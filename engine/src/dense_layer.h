@@ -27,7 +27,7 @@ struct DenseScratch {
         bool finite = true;
         std::int32_t total = 0;  // of the levels
     };
-    std::vector<Row> rows;
+    Buffer<Row> rows;
     struct Thread {
         Buffer<std::uint8_t> prepared;
         Buffer<std::int8_t> panel8;
@@ -35,7 +35,7 @@ struct DenseScratch {
     };
     std::vector<Thread> threads;
 
-    std::size_t bytes() const;
+    WorkingBytes working_bytes() const;
 };
 
 class DenseLayer {
@@ -44,9 +44,14 @@ class DenseLayer {
     // (binary layers only).
     DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
+    // Bytes of its copy of the step's tensors, `bits` included.
+    static std::size_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+
     // Fuse a normalisation or ReLU; false where that is not possible.
     bool fuse(const Step& next);
 
+    // Says what runs of so many rows will take of the scratch memory.
+    void expect(std::int64_t rows, DenseScratch& scratch) const;
     // x (rows, inputs) to y (rows, outputs). `again`: the layer that ran before had the same x, so that what was prepared of it can be used.
     void run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const;
     bool quantizes() const { return quantize_; }
@@ -59,6 +64,15 @@ class DenseLayer {
     std::size_t bytes() const;
 
   private:
+    // How rows are computed.
+    struct Way {
+        bool few;              // by multiply_few, else by multiply_panel
+        std::int64_t at_once;  // rows that a thread takes from their floats to their floats; 0: threads divide the outputs instead
+    };
+    Way way_of(std::int64_t rows, std::size_t threads) const;
+    // Calls f(buffer, size) for each buffer that a run takes.
+    template <class Function>
+    void each_buffer(std::int64_t rows, bool again, DenseScratch& scratch, const Function& f) const;
     // `few`: the row goes to multiply_few, else to multiply_panel.
     void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
     void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
@@ -68,8 +82,10 @@ class DenseLayer {
     // A line is a row of digits: rows, or twice as many.
     void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
     // Lines from `line` to `end` with a panel of outputs.
-    void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, DenseScratch& scratch) const;
+    void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
+    // Whether so many rows of floats pass through the bits.
+    bool adds_floats(std::int64_t rows) const;
     int blocks_of(std::int64_t panel) const;
     std::int64_t sums_stride() const;  // from a row's sums to the next's
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 #include <stdexcept>
 
 #include "cpu.h"
@@ -14,12 +13,14 @@ namespace {
 
 // Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
+// Numbers of a plain step that are computed between two looks at whether to go on: a few milliseconds' work.
+constexpr std::int64_t piece_numbers = std::int64_t{1} << 20;
 
 bool is_product(Op op) {
     return op == Op::bit_conv2d || op == Op::bit_linear || op == Op::conv2d || op == Op::linear;
 }
 
-std::size_t at(int index) {
+std::size_t at(std::int64_t index) {
     return static_cast<std::size_t>(index);
 }
 
@@ -33,7 +34,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     names_ = std::move(program.names);
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
-    std::size_t dense_bytes = 0;
+    std::size_t dense_bytes = 0, weight_bytes = 0;
     const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
     const auto counts = [&](const Step& step) {
         return CountLayer::suits(step, shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back());
@@ -49,8 +50,20 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         }
         if (reads_bits(step)) dense_bytes += bytes_of(step);
         dense_bytes += RecurrentLayer::bits_bytes(step, kernels_);
+        const Shape &input = shapes_[at(step.inputs[0])], &output = shapes_[at(step.output)];
+        if (is_product(step.op)) {
+            weight_bytes += counts(step)       ? CountLayer::weight_bytes(step, input.back(), output.back())
+                            : reads_bits(step) ? DenseLayer::weight_bytes(step, input.back(), output.back(), kernels_)
+                                               : ProductLayer::weight_bytes(step, input, output, quantizes(step), kernels_);
+        } else if (gates_of(step.op) > 0) {
+            weight_bytes += RecurrentLayer::weight_bytes(step, kernels_);
+        } else if (step.op == Op::scale_shift || step.op == Op::prelu) {
+            weight_bytes += 2 * sizeof(float) * static_cast<std::size_t>(input.back());
+        }
     }
     ++uses[at(output_)];
+    // Some layouts take many times the bytes of the file.
+    check_memory(weight_bytes, options.memory_cap);
 
     // Whether a layer of signs, which comes next, is all that reads a scale_shift: it may take it in, and signs are then those of two roundings.
     const auto only_signs_follow = [&](std::size_t i) {
@@ -109,6 +122,9 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         } else if (step.op == Op::prelu) {
             task.scale.assign(step.weight, step.weight + shapes_[at(step.inputs[0])].back());
         }
+        // What a task needs of its tensors it has copied: they are the caller's.
+        task.step.bits = task.step.bias_bits = nullptr;
+        task.step.weight = task.step.bias = nullptr;
         tasks_.push_back(std::move(task));
     }
     scratch_.threads.resize(at(pool_.threads()));
@@ -123,7 +139,17 @@ void Engine::place_values(std::uint64_t memory_cap) {
     std::vector<std::int64_t> sizes;
     for (const Shape& shape : shapes_) sizes.push_back(elements(shape) * static_cast<std::int64_t>(sizeof(float)));
     placed_ = plan_memory(steps, sizes, output_);
-    check_memory(placed_.bytes, memory_cap);
+    std::size_t of_step = 0;
+    for (const Task& task : tasks_) {
+        const Shape& input = shapes_[at(task.step.inputs[0])];
+        if (task.layer) task.layer->expect(scratch_);
+        if (task.dense) task.dense->expect(elements(input) / input.back(), dense_scratch_);
+        if (task.counts) task.counts->expect(elements(input) / input.back(), count_scratch_);
+        if (task.recurrence) task.recurrence->expect(1, dense_scratch_, recurrent_scratch_);
+        of_step = std::max(of_step, step_bytes(task.step));
+    }
+    most_bytes_ = weight_bytes() + working_bytes().most + of_step + static_cast<std::size_t>(placed_.bytes);
+    check_memory(most_bytes_, memory_cap);
     arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     ranges_.resize(shapes_.size());
     range_known_.resize(shapes_.size(), false);
@@ -145,7 +171,34 @@ std::vector<PlanLine> Engine::plan() const {
 }
 
 std::size_t Engine::memory_bytes() const {
-    std::size_t sum = scratch_.bytes() + dense_scratch_.bytes() + recurrent_scratch_.bytes() + count_scratch_.bytes() + arena_.bytes();
+    return weight_bytes() + working_bytes().now + arena_.bytes();
+}
+
+WorkingBytes Engine::working_bytes() const {
+    WorkingBytes sum = scratch_.working_bytes();
+    sum += dense_scratch_.working_bytes();
+    sum += recurrent_scratch_.working_bytes();
+    sum += count_scratch_.working_bytes();
+    return sum;
+}
+
+std::size_t Engine::step_bytes(const Step& step) const {
+    const Shape& shape = shapes_[at(step.inputs[0])];
+    switch (step.op) {
+        case Op::mean_pool: return at(shape.back()) * sizeof(double);
+        case Op::group_normalize: return shape.size() == 3 ? at(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
+        case Op::mean_magnitude:
+            return step.windowed
+                       ? at(shape[0] * shape[1]) * sizeof(float) + pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
+                       : 0;
+        case Op::avg_pool2d:
+        case Op::max_pool2d: return pool_bytes(step.window, shape, shapes_[at(step.output)]);
+        default: return 0;
+    }
+}
+
+std::size_t Engine::weight_bytes() const {
+    std::size_t sum = 0;
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
         if (task.counts) sum += task.counts->bytes();
@@ -154,57 +207,62 @@ std::size_t Engine::memory_bytes() const {
     return sum;
 }
 
-void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out) {
-    const std::lock_guard lock(mutex_);
-    given_ = nullptr;  // a run before may have failed half way
+void Engine::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
-        float* x = value(0);
+        float* x = placed(0);
         for (std::int64_t k = 0; k < size; ++k) x[k] = static_cast<float>(batch[k]) / 255.0f;
-        run_example(out);
+        run_example({nullptr, out});
     }
 }
 
-void Engine::run(const float* batch, std::int64_t count, float* out) {
-    const std::lock_guard lock(mutex_);
+void Engine::run(const float* batch, std::int64_t count, float* out, const Ask& ask) {
+    const auto lock = take_turn(mutex_, ask);
+    const ThreadPool::Asking asking(pool_, ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     // Arrays in Python may begin at any byte.
     const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
-        if (in_place) {
-            given_ = batch;
-        } else {
-            std::memcpy(value(0), batch, static_cast<std::size_t>(size) * sizeof(float));
-        }
-        run_example(out);
-        given_ = nullptr;
+        if (!in_place) std::memcpy(placed(0), batch, static_cast<std::size_t>(size) * sizeof(float));
+        run_example({in_place ? batch : nullptr, out});
     }
 }
 
-float* Engine::value(int index) const {
+float* Engine::value(int index, const Call& call) const {
     // No step writes the input.
-    if (index == 0 && given_ != nullptr) return const_cast<float*>(given_);
-    if (index == output_ && taken_ != nullptr) return taken_;
-    return reinterpret_cast<float*>(arena_.data() + placed_.offsets[at(index)]);
+    if (index == 0) return call.given != nullptr ? const_cast<float*>(call.given) : placed(0);
+    return index == output_ ? call.taken : placed(index);
 }
 
-void Engine::run_example(float* out) {
+void Engine::run_example(const Call& call) {
     if (output_ == 0) {
-        std::copy(value(0), value(0) + elements(output_shape()), out);
+        std::copy_n(value(0, call), elements(output_shape()), call.taken);
         return;
     }
-    taken_ = out;
-    for (const Task& task : tasks_) run_task(task);
-    taken_ = nullptr;
+    for (const Task& task : tasks_) {
+        pool_.check(0);
+        run_task(task, call);
+    }
 }
 
-void Engine::run_task(const Task& task) {
+void Engine::run_task(const Task& task, const Call& call) {
     const Step& step = task.step;
     const Shape& shape = shapes_[at(step.inputs[0])];
     const std::int64_t n = elements(shape);
     const std::int64_t channels = shape.back();
-    const float* x = value(step.inputs[0]);
-    float* y = value(step.output);
+    const float* x = value(step.inputs[0], call);
+    float* y = value(step.output, call);
+    // f(from, how many) for rows of `row` numbers, so many at a time that Ctrl-C is heard between them.
+    const auto rows = [&](std::int64_t row, const auto& f) {
+        const std::int64_t some = std::max<std::int64_t>(1, piece_numbers / row), all = n / row;
+        for (std::int64_t r = 0; r < all; r += some) {
+            pool_.check(0);
+            f(r, std::min(some, all - r));
+        }
+    };
+    const auto numbers = [&](const auto& f) { rows(1, f); };
     switch (step.op) {
         case Op::bit_conv2d:
         case Op::bit_linear:
@@ -225,36 +283,60 @@ void Engine::run_task(const Task& task) {
             range_known_[at(step.output)] = true;
             return;
         }
-        case Op::add: kernels_.add(x, value(step.inputs[1]), n, y); return;
-        case Op::relu: kernels_.relu(x, n, y); return;
-        case Op::scale_shift: kernels_.scale_shift(x, n / channels, static_cast<int>(channels), task.scale.data(), task.shift.data(), y); return;
-        case Op::normalize: {
-            const std::int64_t row = step.over_channel ? channels : n;
-            for (std::int64_t i = 0; i < n; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
+        case Op::add: {
+            const float* other = value(step.inputs[1], call);
+            numbers([&](std::int64_t i, std::int64_t count) { kernels_.add(x + i, other + i, count, y + i); });
             return;
         }
-        case Op::scale: kernels_.scale(x, n, step.factor, y); return;
-        case Op::gelu: kernels_.gelu(x, n, y); return;
-        case Op::sigmoid: kernels_.sigmoid(x, n, y); return;
-        case Op::silu: kernels_.silu(x, n, y); return;
-        case Op::tanh: kernels_.tanh(x, n, y); return;
-        case Op::clip: kernels_.clip(x, n, step.low, step.high, y); return;
-        case Op::prelu: kernels_.prelu(x, n / channels, static_cast<int>(channels), task.scale.data(), y); return;
+        case Op::relu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.relu(x + i, count, y + i); }); return;
+        case Op::scale_shift:
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                kernels_.scale_shift(x + r * channels, count, static_cast<int>(channels), task.scale.data(), task.shift.data(), y + r * channels);
+            });
+            return;
+        case Op::normalize: {
+            const std::int64_t row = step.over_channel ? channels : n;
+            rows(row, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * row; i < (r + count) * row; i += row) kernels_.normalize(x + i, row, step.eps, y + i);
+            });
+            return;
+        }
+        case Op::scale: numbers([&](std::int64_t i, std::int64_t count) { kernels_.scale(x + i, count, step.factor, y + i); }); return;
+        case Op::gelu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.gelu(x + i, count, y + i); }); return;
+        case Op::sigmoid: numbers([&](std::int64_t i, std::int64_t count) { kernels_.sigmoid(x + i, count, y + i); }); return;
+        case Op::silu: numbers([&](std::int64_t i, std::int64_t count) { kernels_.silu(x + i, count, y + i); }); return;
+        case Op::tanh: numbers([&](std::int64_t i, std::int64_t count) { kernels_.tanh(x + i, count, y + i); }); return;
+        case Op::clip: numbers([&](std::int64_t i, std::int64_t count) { kernels_.clip(x + i, count, step.low, step.high, y + i); }); return;
+        case Op::prelu:
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                kernels_.prelu(x + r * channels, count, static_cast<int>(channels), task.scale.data(), y + r * channels);
+            });
+            return;
         case Op::multiply: {
-            const float* factors = value(step.inputs[1]);
-            if (shapes_[at(step.inputs[1])] == shape) return kernels_.multiply(x, factors, n, y);
-            for (std::int64_t r = 0; r < n / channels; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            const float* factors = value(step.inputs[1], call);
+            if (shapes_[at(step.inputs[1])] == shape) {
+                numbers([&](std::int64_t i, std::int64_t count) { kernels_.multiply(x + i, factors + i, count, y + i); });
+                return;
+            }
+            rows(channels, [&](std::int64_t first, std::int64_t count) {
+                for (std::int64_t r = first; r < first + count; ++r) kernels_.scale(x + r * channels, channels, factors[r], y + r * channels);
+            });
             return;
         }
         case Op::mean_magnitude:
-            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)]);
-            for (std::int64_t r = 0; r < n / channels; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            if (step.windowed) return mean_magnitude(kernels_, step.window, x, shape, y, shapes_[at(step.output)], pool_);
+            rows(channels, [&](std::int64_t first, std::int64_t count) {
+                for (std::int64_t r = first; r < first + count; ++r) y[r] = kernels_.mean_magnitude(x + r * channels, channels);
+            });
             return;
-        case Op::avg_pool2d: average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)]); return;
+        case Op::avg_pool2d: return average_pool(kernels_, step.window, step.counts_padding, x, shape, y, shapes_[at(step.output)], pool_);
+        case Op::max_pool2d: return max_pool(kernels_, step.window, x, shape, y, shapes_[at(step.output)], pool_);
         case Op::group_normalize: {
-            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y);
+            if (shape.size() == 3) return group_normalize(step.groups, step.eps, x, n / channels, channels, y, pool_);
             const std::int64_t group = channels / step.groups;
-            for (std::int64_t i = 0; i < n; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            rows(group, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * group; i < (r + count) * group; i += group) kernels_.normalize(x + i, group, step.eps, y + i);
+            });
             return;
         }
         case Op::bit_gru:
@@ -264,41 +346,30 @@ void Engine::run_task(const Task& task) {
         case Op::last: std::copy(x + n - channels, x + n, y); return;
         case Op::rows: std::copy(x, x + n, y); return;
         case Op::softmax:
-            for (std::int64_t i = 0; i < n; i += channels) kernels_.softmax(x + i, channels, y + i);
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * channels; i < (r + count) * channels; i += channels) kernels_.softmax(x + i, channels, y + i);
+            });
             return;
         case Op::flatten:
             if (!step.channels_first) {
                 std::copy(x, x + n, y);
             } else {
-                for (std::int64_t p = 0; p < n / channels; ++p) {
-                    for (std::int64_t c = 0; c < channels; ++c) y[c * (n / channels) + p] = x[p * channels + c];
-                }
+                rows(channels, [&](std::int64_t first, std::int64_t count) {
+                    for (std::int64_t p = first; p < first + count; ++p) {
+                        for (std::int64_t c = 0; c < channels; ++c) y[c * (n / channels) + p] = x[p * channels + c];
+                    }
+                });
             }
             return;
         case Op::mean_pool: {
             std::vector<double> sums(static_cast<std::size_t>(channels), 0.0);
-            for (std::int64_t i = 0; i < n; i += channels) {
-                for (std::int64_t c = 0; c < channels; ++c) sums[static_cast<std::size_t>(c)] += x[i + c];
-            }
+            rows(channels, [&](std::int64_t r, std::int64_t count) {
+                for (std::int64_t i = r * channels; i < (r + count) * channels; i += channels) {
+                    for (std::int64_t c = 0; c < channels; ++c) sums[static_cast<std::size_t>(c)] += x[i + c];
+                }
+            });
             for (std::int64_t c = 0; c < channels; ++c) {
                 y[c] = static_cast<float>(sums[static_cast<std::size_t>(c)] / static_cast<double>(n / channels));
-            }
-            return;
-        }
-        case Op::max_pool2d: {
-            const Window& w = step.window;
-            const Shape& out = shapes_[at(step.output)];
-            for (std::int64_t oy = 0; oy < out[0]; ++oy) {
-                for (std::int64_t ox = 0; ox < out[1]; ++ox, y += channels) {
-                    std::fill(y, y + channels, -std::numeric_limits<float>::infinity());
-                    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
-                        for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
-                            const std::int64_t iy = oy * w.stride[0] + ky - w.padding[0], ix = ox * w.stride[1] + kx - w.padding[2];
-                            if (iy < 0 || iy >= shape[0] || ix < 0 || ix >= shape[1]) continue;
-                            kernels_.maximum(x + (iy * shape[1] + ix) * channels, channels, y);
-                        }
-                    }
-                }
             }
             return;
         }

@@ -33,14 +33,16 @@ class Engine {
     Precision precision() const { return precision_; }
     // Weights in the engine's layout, activations and scratch memory.
     std::size_t memory_bytes() const;
+    // What that will be at most, and what single steps take for themselves: it was compared with the cap at load.
+    std::size_t most_bytes() const { return most_bytes_; }
     std::size_t arena_bytes() const { return arena_.bytes(); }
     // What runs, in its order.
     std::vector<PlanLine> plan() const;
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
-    // calls take turns.
-    void run(const std::uint8_t* batch, std::int64_t count, float* out);
-    void run(const float* batch, std::int64_t count, float* out);
+    // calls take turns. What `ask` throws ends the computation; the engine can be used again.
+    void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {});
+    void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {});
 
   private:
     // A step as it is executed: a product layer with what was fused into it, or one other op.
@@ -55,10 +57,22 @@ class Engine {
         std::vector<float> scale, shift;     // of a scale_shift on its own; the slope of a prelu
     };
 
+    // Where the caller has an example, or null where it was copied, and where its result goes. Such pointers are arguments and never members: a call
+    // that fails must leave none behind.
+    struct Call {
+        const float* given;
+        float* taken;
+    };
+
     void place_values(std::uint64_t memory_cap);
-    void run_example(float* out);
-    void run_task(const Task& task);
-    float* value(int index) const;
+    std::size_t weight_bytes() const;
+    WorkingBytes working_bytes() const;
+    // What a step takes while it runs and gives back.
+    std::size_t step_bytes(const Step& step) const;
+    void run_example(const Call& call);
+    void run_task(const Task& task, const Call& call);
+    float* value(int index, const Call& call) const;
+    float* placed(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
 
     const Kernels& kernels_;
     Precision precision_;
@@ -67,8 +81,7 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<std::string> names_;  // of values
     MemoryPlan placed_;
-    const float* given_ = nullptr;  // an example that is read, and written, where the caller has it
-    float* taken_ = nullptr;
+    std::size_t most_bytes_ = 0;
     Block arena_;                // all values
     Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made
@@ -78,7 +91,7 @@ class Engine {
     DenseScratch dense_scratch_;
     RecurrentScratch recurrent_scratch_;
     CountScratch count_scratch_;
-    std::mutex mutex_;
+    std::timed_mutex mutex_;
 };
 
 }  // namespace onebit

@@ -6,65 +6,157 @@
 #include <limits>
 #include <vector>
 
+#include "buffer.h"
 #include "levels.h"
 
 namespace onebit {
 namespace {
 
-// Call body(position) for each position of the image that lies in the window of the output at (oy, ox); returns how many there are.
+// A window of more places is folded along each axis for itself: one that is as large as the image would look at all of it for each output.
+constexpr std::int64_t most_direct_places = 256;
+// Numbers, or positions, between two looks at whether to go on.
+constexpr std::int64_t piece_numbers = std::int64_t{1} << 20;
+constexpr std::int64_t piece_positions = 64;
+
+bool direct(const Window& w) {
+    return w.kernel[0] * w.kernel[1] <= most_direct_places;
+}
+
+// The places of the o-th window along an axis that lie in the image, which has `size`: from the first to before the last; place k is at k * dilation
+// from `origin`.
+struct Places {
+    std::int64_t origin, first, end;
+};
+
+Places places(const Window& w, int axis, std::int64_t size, std::int64_t o) {
+    const std::int64_t step = w.dilation[axis], origin = o * w.stride[axis] - w.padding[2 * axis];
+    const std::int64_t first = std::min(w.kernel[axis], origin < 0 ? (-origin + step - 1) / step : 0);
+    const std::int64_t end = std::min(w.kernel[axis], origin < size ? (size - origin + step - 1) / step : 0);
+    return {origin, first, std::max(first, end)};
+}
+
+// Call body(position) for each position of the image that lies in the window of the output at (oy, ox).
 template <class Body>
-std::int64_t for_window(const Window& w, const Shape& shape, std::int64_t oy, std::int64_t ox, const Body& body) {
-    std::int64_t count = 0;
-    for (std::int64_t ky = 0; ky < w.kernel[0]; ++ky) {
-        const std::int64_t iy = oy * w.stride[0] + ky * w.dilation[0] - w.padding[0];
-        if (iy < 0 || iy >= shape[0]) continue;
-        for (std::int64_t kx = 0; kx < w.kernel[1]; ++kx) {
-            const std::int64_t ix = ox * w.stride[1] + kx * w.dilation[1] - w.padding[2];
-            if (ix < 0 || ix >= shape[1]) continue;
-            body(iy * shape[1] + ix);
-            ++count;
+void for_window(const Window& w, const Shape& shape, std::int64_t oy, std::int64_t ox, const Body& body) {
+    const Places rows = places(w, 0, shape[0], oy), columns = places(w, 1, shape[1], ox);
+    for (std::int64_t ky = rows.first; ky < rows.end; ++ky) {
+        const std::int64_t row = (rows.origin + ky * w.dilation[0]) * shape[1];
+        for (std::int64_t kx = columns.first; kx < columns.end; ++kx) body(row + columns.origin + kx * w.dilation[1]);
+    }
+}
+
+// Of `size` vectors of `width` numbers, x, those of each window along an axis are folded to y, `count` vectors that hold the fold of nothing.
+// Overwrites x: after j rounds each of its vectors is the fold of 2^j vectors from there on, and a window is such runs one after the other, one for
+// each bit of its length. So the cost grows with the logarithm of the window.
+template <class Fold>
+void fold_axis(const Window& w, int axis, float* x, std::int64_t size, std::int64_t width, float* y, std::int64_t count, const Fold& fold,
+               ThreadPool& pool) {
+    for (std::int64_t run = 1; run <= w.kernel[axis]; run *= 2) {
+        for (std::int64_t o = 0; o < count; ++o) {
+            if (o % piece_positions == 0) pool.check(0);
+            const Places p = places(w, axis, size, o);
+            const std::int64_t length = p.end - p.first, done = length & (run - 1);
+            if ((length & run) != 0) fold(x + (p.origin + (p.first + done) * w.dilation[axis]) * width, width, y + o * width);
+        }
+        const std::int64_t distance = run * w.dilation[axis], numbers = (size - distance) * width;
+        for (std::int64_t i = 0; i < numbers; i += piece_numbers) {
+            pool.check(0);
+            fold(x + i + distance * width, std::min(piece_numbers, numbers - i), x + i);
         }
     }
-    return count;
+}
+
+// fold(from, n, to) of all vectors of channels in each window, beginning with `nothing`.
+template <class Fold>
+void fold_windows(const Window& w, const float* x, const Shape& shape, float* y, const Shape& out, float nothing, const Fold& fold,
+                  ThreadPool& pool) {
+    const std::int64_t channels = shape[2], row = shape[1] * channels, out_row = out[1] * channels;
+    std::fill(y, y + out[0] * out_row, nothing);
+    if (direct(w)) {
+        for (std::int64_t o = 0; o < out[0] * out[1]; ++o, y += channels) {
+            if (o % piece_positions == 0) pool.check(0);
+            for_window(w, shape, o / out[1], o % out[1], [&](std::int64_t position) { fold(x + position * channels, channels, y); });
+        }
+        return;
+    }
+    Buffer<float> line, rows;
+    line.reserve(static_cast<std::size_t>(row));
+    rows.reserve(static_cast<std::size_t>(shape[0] * out_row));
+    std::fill_n(rows.data(), shape[0] * out_row, nothing);
+    for (std::int64_t i = 0; i < shape[0]; ++i) {
+        std::copy_n(x + i * row, row, line.data());
+        fold_axis(w, 1, line.data(), shape[1], channels, rows.data() + i * out_row, out[1], fold, pool);
+    }
+    fold_axis(w, 0, rows.data(), shape[0], out_row, y, out[0], fold, pool);
 }
 
 }  // namespace
 
-void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, const float* x, const Shape& shape, float* y, const Shape& out) {
-    const std::int64_t channels = shape[2];
-    for (std::int64_t oy = 0; oy < out[0]; ++oy) {
-        for (std::int64_t ox = 0; ox < out[1]; ++ox, y += channels) {
-            std::fill(y, y + channels, 0.0f);
-            const std::int64_t inside =
-                for_window(w, shape, oy, ox, [&](std::int64_t position) { kernels.add(y, x + position * channels, channels, y); });
-            const std::int64_t count = counts_padding ? w.kernel[0] * w.kernel[1] : inside;
-            kernels.scale(y, channels, 1.0f / static_cast<float>(count), y);
-            Range range;
-            kernels.range(y, channels, &range.largest_bits, &range.negative);
-            if (std::isfinite(std::bit_cast<float>(range.largest_bits))) continue;
-            // Sums of floats may be infinite where the mean is not.
-            for (std::int64_t c = 0; c < channels; ++c) {
-                double sum = 0;
-                for_window(w, shape, oy, ox, [&](std::int64_t position) { sum += x[position * channels + c]; });
-                y[c] = static_cast<float>(sum / static_cast<double>(count));
-            }
-        }
-    }
+std::size_t pool_bytes(const Window& w, const Shape& shape, const Shape& out) {
+    return direct(w) ? 0 : sizeof(float) * static_cast<std::size_t>(shape[2] * (shape[1] + shape[0] * out[1]) + elements(shape));
 }
 
-void mean_magnitude(const Kernels& kernels, const Window& w, const float* x, const Shape& shape, float* y, const Shape& out) {
-    std::vector<float> means(static_cast<std::size_t>(shape[0] * shape[1]));
-    for (std::size_t i = 0; i < means.size(); ++i) means[i] = kernels.mean_magnitude(x + static_cast<std::int64_t>(i) * shape[2], shape[2]);
-    for (std::int64_t oy = 0; oy < out[0]; ++oy) {
-        for (std::int64_t ox = 0; ox < out[1]; ++ox) {
+void max_pool(const Kernels& kernels, const Window& w, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool) {
+    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.maximum(from, n, to); };
+    fold_windows(w, x, shape, y, out, -std::numeric_limits<float>::infinity(), fold, pool);
+}
+
+void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, const float* x, const Shape& shape, float* y, const Shape& out,
+                  ThreadPool& pool) {
+    const std::int64_t channels = shape[2], numbers = out[0] * out[1] * channels;
+    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.add(to, from, n, to); };
+    const auto count_of = [&](std::int64_t o) {
+        if (counts_padding) return w.kernel[0] * w.kernel[1];
+        const Places rows = places(w, 0, shape[0], o / out[1]), columns = places(w, 1, shape[1], o % out[1]);
+        return (rows.end - rows.first) * (columns.end - columns.first);
+    };
+    const auto divide = [&](float by) {
+        for (std::int64_t o = 0; o < out[0] * out[1]; ++o) {
+            kernels.scale(y + o * channels, channels, 1.0f / (static_cast<float>(count_of(o)) * by), y + o * channels);
+        }
+    };
+    fold_windows(w, x, shape, y, out, 0.0f, fold, pool);
+    divide(1.0f);
+    Range range;
+    kernels.range(y, numbers, &range.largest_bits, &range.negative);
+    if (std::isfinite(std::bit_cast<float>(range.largest_bits))) return;
+    // Sums of floats may be infinite where the mean is not.
+    if (!direct(w)) {
+        // A power of two is exact, and with it no sum is larger than the largest number.
+        const float small = std::ldexp(1.0f, -static_cast<int>(std::bit_width(static_cast<std::uint64_t>(w.kernel[0] * w.kernel[1]))));
+        Buffer<float> scaled;
+        kernels.scale(x, elements(shape), small, scaled.reserve(static_cast<std::size_t>(elements(shape))));
+        fold_windows(w, scaled.data(), shape, y, out, 0.0f, fold, pool);
+        divide(small);
+        return;
+    }
+    for (std::int64_t o = 0; o < out[0] * out[1]; ++o, y += channels) {
+        if (o % piece_positions == 0) pool.check(0);
+        for (std::int64_t c = 0; c < channels; ++c) {
+            if (std::isfinite(y[c])) continue;
             double sum = 0;
-            for_window(w, shape, oy, ox, [&](std::int64_t position) { sum += means[static_cast<std::size_t>(position)]; });
-            *y++ = static_cast<float>(sum / static_cast<double>(w.kernel[0] * w.kernel[1]));
+            for_window(w, shape, o / out[1], o % out[1], [&](std::int64_t position) { sum += x[position * channels + c]; });
+            y[c] = static_cast<float>(sum / static_cast<double>(count_of(o)));
         }
     }
 }
 
-void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_t positions, std::int64_t channels, float* y) {
+void mean_magnitude(const Kernels& kernels, const Window& w, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool) {
+    std::vector<float> means(static_cast<std::size_t>(shape[0] * shape[1]));
+    for (std::size_t i = 0; i < means.size(); ++i) {
+        if (i % piece_positions == 0) pool.check(0);
+        means[i] = kernels.mean_magnitude(x + static_cast<std::int64_t>(i) * shape[2], shape[2]);
+    }
+    if (!direct(w)) return average_pool(kernels, w, true, means.data(), {shape[0], shape[1], 1}, y, out, pool);
+    for (std::int64_t o = 0; o < out[0] * out[1]; ++o) {
+        if (o % piece_positions == 0) pool.check(0);
+        double sum = 0;
+        for_window(w, shape, o / out[1], o % out[1], [&](std::int64_t position) { sum += means[static_cast<std::size_t>(position)]; });
+        y[o] = static_cast<float>(sum / static_cast<double>(w.kernel[0] * w.kernel[1]));
+    }
+}
+
+void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_t positions, std::int64_t channels, float* y, ThreadPool& pool) {
     const auto at = [](std::int64_t index) { return static_cast<std::size_t>(index); };
     const std::int64_t group = channels / groups, size = positions * channels;
     const auto count = static_cast<double>(positions * group);
@@ -77,17 +169,24 @@ void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_
             std::fill_n(of.begin() + c, group, sum / count);
         }
     };
-    for (std::int64_t i = 0; i < size; i += channels) {
+    const auto each_position = [&](const auto& body) {
+        const std::int64_t piece = std::max<std::int64_t>(1, piece_numbers / channels) * channels;
+        for (std::int64_t first = 0; first < size; first += piece) {
+            pool.check(0);
+            for (std::int64_t i = first; i < std::min(size, first + piece); i += channels) body(i);
+        }
+    };
+    each_position([&](std::int64_t i) {
         for (std::int64_t c = 0; c < channels; ++c) sums[at(c)] += x[i + c];
-    }
+    });
     gather(sums);
     std::vector<float> mean(sums.begin(), sums.end()), factor(at(channels));
-    for (std::int64_t i = 0; i < size; i += channels) {
+    each_position([&](std::int64_t i) {
         for (std::int64_t c = 0; c < channels; ++c) {
             const double d = x[i + c] - mean[at(c)];
             squares[at(c)] += d * d;
         }
-    }
+    });
     gather(squares);
     // As row_normalize in kernels/rows.h: where squares are no floats, all of it in double.
     const auto ordinary = [eps](double variance) {
@@ -107,9 +206,9 @@ void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_
         return;
     }
     for (std::int64_t c = 0; c < channels; ++c) factor[at(c)] = 1.0f / std::sqrt(static_cast<float>(squares[at(c)]) + eps);
-    for (std::int64_t i = 0; i < size; i += channels) {
+    each_position([&](std::int64_t i) {
         for (std::int64_t c = 0; c < channels; ++c) y[i + c] = (x[i + c] - mean[at(c)]) * factor[at(c)];
-    }
+    });
 }
 
 }  // namespace onebit

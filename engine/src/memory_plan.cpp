@@ -12,6 +12,9 @@ namespace {
 // Where a value may begin: a cache line, which is a register of the widest instruction set too.
 constexpr std::int64_t alignment = 64;
 
+// Finding places that values share takes the square of their number. With so many, which a file may say but no network has, each gets its own.
+constexpr std::size_t most_sharing_values = 4096;
+
 struct Life {
     std::int64_t made = -1, last = -1;  // steps
 };
@@ -41,6 +44,11 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     for (const int value : order) {
         const Life life = lives[at(value)];
         if (life.made < 0) continue;
+        if (sizes.size() > most_sharing_values) {
+            plan.offsets[at(value)] = (plan.bytes + alignment - 1) / alignment * alignment;
+            plan.bytes = plan.offsets[at(value)] + sizes[at(value)];
+            continue;
+        }
         std::vector<int> beside;
         for (const int other : placed) {
             if (lives[at(other)].made <= life.last && life.made <= lives[at(other)].last) beside.push_back(other);
@@ -59,11 +67,11 @@ MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<
     return plan;
 }
 
-void check_memory(std::int64_t bytes, std::uint64_t cap) {
+void check_memory(std::uint64_t bytes, std::uint64_t cap) {
     cap = std::min<std::uint64_t>(cap, std::numeric_limits<std::ptrdiff_t>::max());  // what a process of 32 bits can have
-    if (static_cast<std::uint64_t>(bytes) <= cap) return;
-    throw std::invalid_argument("[engine] the activations need " + std::to_string(bytes) + " bytes, more than the " + std::to_string(cap) +
-                                " that are allowed: raise memory_cap, or use smaller inputs");
+    if (bytes <= cap) return;
+    throw std::invalid_argument("[engine] weights, activations and working memory need " + std::to_string(bytes) + " bytes, more than the " +
+                                std::to_string(cap) + " that are allowed: raise memory_cap, or use smaller inputs");
 }
 
 }  // namespace onebit

@@ -19,8 +19,8 @@ struct MemoryPlan {
 // output keeps its.
 MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<std::int64_t>& sizes, int output);
 
-// Throws std::invalid_argument where activations need more than `cap` bytes.
-void check_memory(std::int64_t bytes, std::uint64_t cap);
+// Throws std::invalid_argument where weights, activations and working memory need more than `cap` bytes.
+void check_memory(std::uint64_t bytes, std::uint64_t cap);
 
 // A step as it is executed, for people to read: what was fused, how its weights lie, where its result goes.
 struct PlanLine {

@@ -15,7 +15,7 @@ struct Options {
     Precision precision = Precision::int8;
     int threads = 1;
     std::string isa;                                    // empty: ONEBIT_ISA's, else the best that the processor has
-    std::uint64_t memory_cap = std::uint64_t{4} << 30;  // bytes of activations
+    std::uint64_t memory_cap = std::uint64_t{4} << 30;  // bytes of weights, activations and working memory
     bool pin = false;                                   // workers stay on processors of their own
     std::optional<CacheNumbers> cache;  // of programs over tokens; else bf16 where activations are quantised anyway, and float32 where they are not
 };

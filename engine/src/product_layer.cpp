@@ -28,12 +28,38 @@ void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std
     }
 }
 
-std::size_t Scratch::bytes() const {
-    std::size_t sum = levels.bytes() + upper.bytes() + padded.bytes() + panels8.bytes() + panels.bytes();
+WorkingBytes Scratch::working_bytes() const {
+    WorkingBytes sum;
+    for (const Buffer<std::uint8_t>* buffer : {&levels, &upper}) sum += buffer->working_bytes();
+    for (const Buffer<float>* buffer : {&padded, &panels}) sum += buffer->working_bytes();
+    sum += panels8.working_bytes();
     for (const Thread& thread : threads) {
-        sum += thread.sums8.bytes() + thread.upper.bytes() + thread.sums.bytes() + thread.finished.bytes() + thread.rows.bytes();
+        for (const Buffer<std::int32_t>* buffer : {&thread.sums8, &thread.upper}) sum += buffer->working_bytes();
+        for (const Buffer<float>* buffer : {&thread.sums, &thread.finished}) sum += buffer->working_bytes();
+        sum += thread.rows.working_bytes();
     }
     return sum;
+}
+
+bool ProductLayer::reads_bits(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
+    const bool sign = step.input.quantizer == InputLevels::Quantizer::sign;
+    return quantize && step.op == Op::bit_conv2d && !sign && digits_of(step.input) == 1 &&
+           BitConvolution::suits(step.window, input.back(), static_cast<std::int64_t>(step.planes.size()) * output.back(), kernels);
+}
+
+std::size_t ProductLayer::weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
+    const auto planes = static_cast<std::int64_t>(step.planes.size());
+    const std::int64_t outputs = planes * output.back(), taps = step.window.kernel[0] * step.window.kernel[1];
+    const std::int64_t row = taps * (input.back() / step.window.groups);
+    // Offsets of outputs, twice, and a bias.
+    const std::int64_t of_outputs = (2 * outputs + output.back()) * std::int64_t{sizeof(float)};
+    if (reads_bits(step, input, output, quantize, kernels)) {
+        return BitConvolution::weight_bytes(step.window, input.back(), outputs, kernels) + static_cast<std::size_t>(of_outputs);
+    }
+    const std::int64_t weights = step.bits != nullptr ? outputs * row_bytes(row) + slack_bytes : outputs * row * std::int64_t{sizeof(float)};
+    const std::int64_t group_outputs = output.back() / step.window.groups, panel = block_outputs * max_blocks;
+    const std::int64_t parts = planes * step.window.groups * ((group_outputs + panel - 1) / panel);
+    return static_cast<std::size_t>(weights + of_outputs + parts * std::int64_t{sizeof(Part)} + taps * std::int64_t{sizeof(std::ptrdiff_t)});
 }
 
 ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)
@@ -83,9 +109,7 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     }
 
     const std::int64_t stored = row_bytes(row_weights);
-    const bool sign = levels_.quantizer == InputLevels::Quantizer::sign;
-    if (quantize && step.op == Op::bit_conv2d && !sign && digits_of(levels_) == 1 &&
-        BitConvolution::suits(window_, channels_, plane_outputs_, kernels)) {
+    if (reads_bits(step, input, output, quantize, kernels)) {
         by_bits_ = std::make_unique<BitConvolution>(step.bits, plus_minus_, window_, channels_, plane_outputs_, out_width_, kernels);
         output_offsets_.assign(by_bits_->offset_sums(), by_bits_->offset_sums() + plane_outputs_);
         combine_planes(planes_, outputs_, output_offsets_.data());
@@ -150,7 +174,7 @@ void ProductLayer::expand(const Part& part, float* panel) const {
 template <class Weight>
 const Weight* ProductLayer::panels(const std::vector<Weight>& kept, Buffer<Weight>& scratch, ThreadPool& pool) const {
     if (!kept.empty()) return kept.data();
-    Weight* all = scratch.reserve(panel_weights_);
+    Weight* all = scratch.data();
     parallel(pool, static_cast<std::int64_t>(panel_weights_), static_cast<std::int64_t>(parts_.size()), [&](std::int64_t i, int) {
         const Part& part = parts_[static_cast<std::size_t>(i)];
         expand(part, all + part.panel);
@@ -175,10 +199,55 @@ void ProductLayer::prepare(const float* x, Input* padded, Input zero, const Conv
     });
 }
 
-std::int64_t ProductLayer::units_at_once(std::int64_t most, const ThreadPool& pool) const {
+std::int64_t ProductLayer::units_at_once(std::int64_t most, std::size_t threads) const {
     const std::int64_t units = out_height_ / finish_.pool_height();
-    if (pool.threads() > 1) most = std::min(most, units / (2 * pool.threads()));
+    if (threads > 1) most = std::min(most, units / (2 * static_cast<std::int64_t>(threads)));
     return std::max<std::int64_t>(1, most);
+}
+
+std::int64_t ProductLayer::units_of_chunk(std::size_t threads) const {
+    return units_at_once(chunk_sums / (unit_positions() * sum_stride()), threads);
+}
+
+std::int64_t ProductLayer::sum_stride() const {
+    // A group's last block, or a plane's, may reach into the next one's sums, which are written after it; behind the last it needs room.
+    return round_up(plane_outputs_, block_outputs) + (planes_.size() > 1 || window_.groups > 1 ? block_outputs * max_blocks : 0);
+}
+
+std::int64_t ProductLayer::strip() const {
+    // Windows of pooling are not divided between strips.
+    return std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(finish_.pool_width())));
+}
+
+template <class Function>
+void ProductLayer::each_buffer(Scratch& scratch, const Function& f) const {
+    const bool two_digits = quantize_ && digits_of(levels_) == 2;
+    if (!by_bits_) {
+        const std::int64_t room = padded_size() + slack_bytes;
+        if (quantize_) {
+            if (kept8_.empty()) f(scratch.panels8, panel_weights_);
+            f(scratch.levels, room);
+            if (two_digits) f(scratch.upper, room);
+        } else {
+            if (kept_.empty()) f(scratch.panels, panel_weights_);
+            if (padded_size() != height_ * width_ * channels_) f(scratch.padded, room);
+        }
+    }
+    for (Scratch::Thread& own : scratch.threads) {
+        f(own.finished, finish_.waiting());
+        if (by_bits_) {
+            by_bits_->each_buffer(strip(), own.rows, f);
+            f(own.sums8, finish_.pool_height() * strip() * by_bits_->sum_stride());
+            continue;
+        }
+        const std::int64_t sums = units_of_chunk(scratch.threads.size()) * unit_positions() * sum_stride();
+        if (quantize_) {
+            f(own.sums8, sums);
+            if (two_digits) f(own.upper, sums);
+        } else {
+            f(own.sums, sums);
+        }
+    }
 }
 
 template <class Sum>
@@ -189,45 +258,36 @@ void ProductLayer::finish(Sum* sums, std::int64_t sum_stride, float scale, const
     own.range.include(finish_.run(kernels_, sums, sum_stride, end - first, scale, e, own.finished.data(), out));
 }
 
+void ProductLayer::expect(Scratch& scratch) const {
+    each_buffer(scratch, expect_buffer);
+}
+
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool,
                             Scratch& scratch) const {
-    const std::int64_t unit_positions = finish_.pool_height() * out_width_;
-    const std::int64_t units = out_height_ / finish_.pool_height();
-    // A group's last block, or a plane's, may reach into the next one's sums, which are written after it; behind the last it needs room.
-    const std::int64_t sum_stride =
-        round_up(plane_outputs_, block_outputs) + (planes_.size() > 1 || window_.groups > 1 ? block_outputs * max_blocks : 0);
-    const std::int64_t per_chunk = units_at_once(chunk_sums / (unit_positions * sum_stride), pool);
+    const std::int64_t unit_positions = this->unit_positions(), units = out_height_ / finish_.pool_height(), sum_stride = this->sum_stride();
+    const std::int64_t per_chunk = units_of_chunk(scratch.threads.size());
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
     Epilogue e = finish_.epilogue();
     // A negative scale says that the levels were shifted (see run).
     if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
-    const auto sums_size = static_cast<std::size_t>(per_chunk * unit_positions * sum_stride);
-    const auto sums_of = [&](Scratch::Thread& own) {
-        const std::size_t n = sums_size;
-        if constexpr (std::is_same_v<Sum, float>) {
-            return own.sums.reserve(n);
-        } else {
-            return own.sums8.reserve(n);
-        }
-    };
-    // Memory is taken here, where running out of it is an error; in a worker it would end the process.
-    for (Scratch::Thread& own : scratch.threads) {
-        sums_of(own);
-        if (upper != nullptr) own.upper.reserve(sums_size);
-        own.finished.reserve(static_cast<std::size_t>(finish_.waiting()));
-    }
-
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
         const std::int64_t first_unit = chunk * per_chunk, end_unit = std::min(units, first_unit + per_chunk);
         const std::int64_t first = first_unit * unit_positions, end = end_unit * unit_positions;
-        Sum* sums = sums_of(own);
+        Sum* sums = nullptr;
+        if constexpr (std::is_same_v<Sum, float>) {
+            sums = own.sums.data();
+        } else {
+            sums = own.sums8.data();
+        }
         const auto multiply = [&](const Input* from, Sum* to) {
             for (const Part& part : parts_) {
+                std::int64_t calls = 0;
                 for (std::int64_t p = first; p < end;) {
+                    if (calls++ % calls_of_check == 0) pool.check(thread);
                     const Input* rows[max_rows];
                     int count = 0;
                     std::int64_t oy = p / out_width_, ox = p % out_width_;
@@ -268,17 +328,10 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
 
 void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
     const std::int64_t units = out_height_ / finish_.pool_height(), sum_stride = by_bits_->sum_stride();
-    // Windows of pooling are not divided between strips.
-    const std::int64_t strip = std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(finish_.pool_width())));
-    const std::int64_t strips = (out_width_ + strip - 1) / strip;
-    const std::int64_t per_chunk = units_at_once(units, pool), chunks = (units + per_chunk - 1) / per_chunk;
+    const std::int64_t strip = this->strip(), strips = (out_width_ + strip - 1) / strip;
+    const std::int64_t per_chunk = units_at_once(units, scratch.threads.size()), chunks = (units + per_chunk - 1) / per_chunk;
     Epilogue e = finish_.epilogue();
     if (image.shift != 0) e.offset = output_offsets_.data();
-    for (Scratch::Thread& own : scratch.threads) {
-        by_bits_->reserve(strip, own.rows);
-        own.sums8.reserve(static_cast<std::size_t>(finish_.pool_height() * strip * sum_stride));
-        own.finished.reserve(static_cast<std::size_t>(finish_.waiting()));
-    }
     const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * segments_.segments * raw_length_;
     parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
@@ -286,6 +339,7 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
         own.rows.next = 0;
         for (std::int64_t unit = first_unit; unit < std::min(units, first_unit + per_chunk); ++unit) {
             for (std::int64_t r = 0; r < finish_.pool_height(); ++r) {
+                pool.check(thread);
                 by_bits_->sums_of_row(image, unit * finish_.pool_height() + r, first, end, own.rows,
                                       own.sums8.data() + r * (end - first) * sum_stride);
             }
@@ -307,16 +361,18 @@ Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) c
 }
 
 Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const {
-    const std::int64_t size = height_ * width_ * channels_, padded_size = padded_height_ * padded_width_ * channels_;
+    const std::int64_t size = height_ * width_ * channels_, padded_size = this->padded_size();
     const std::int64_t out_size = out_height_ / finish_.pool_height() * (out_width_ / finish_.pool_width()) * outputs_;
+    each_buffer(scratch, reserve_buffer);
     for (Scratch::Thread& thread : scratch.threads) thread.range = Range();
     const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
     const std::int8_t* weights8 = quantize_ && !by_bits_ ? panels(kept8_, scratch.panels8, pool) : nullptr;
     for (std::int64_t image = 0; image < images_; ++image, x += size, y += out_size) {
+        if (image % calls_of_check == 0) pool.check(0);
         if (!quantize_) {
             const float* from = x;
             if (padded_size != size) {
-                float* padded = scratch.padded.reserve(static_cast<std::size_t>(padded_size + slack_bytes));
+                float* padded = scratch.padded.data();
                 prepare(x, padded, 0.0f, [](const float* row, std::int64_t n, float* to) { std::copy(row, row + n, to); }, pool);
                 from = padded;
             }
@@ -335,12 +391,11 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
             convolve_bits({x, height_, width_, q.inverse, q.low, q.high, q.is_signed ? 0 : -signed_shift}, q.scale, y, pool, scratch);
             continue;
         }
-        const auto room = static_cast<std::size_t>(padded_size + slack_bytes);
-        std::uint8_t* levels = scratch.levels.reserve(room);
+        std::uint8_t* levels = scratch.levels.data();
         std::memset(levels + padded_size, 0, slack_bytes);
         const int shift = q.is_signed ? signed_shift : 0;
         if (digits_of(levels_) == 2) {
-            std::uint8_t* upper = scratch.upper.reserve(room);
+            std::uint8_t* upper = scratch.upper.data();
             std::memset(upper + padded_size, 0, slack_bytes);
             const auto both = [&](const float* row, std::int64_t n, std::uint8_t* to) { q.digits(row, n, shift, to, upper + (to - levels)); };
             std::memset(upper, shift, static_cast<std::size_t>(padded_size));

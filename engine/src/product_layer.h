@@ -33,8 +33,12 @@ struct Scratch {
     };
     std::vector<Thread> threads;
 
-    std::size_t bytes() const;
+    WorkingBytes working_bytes() const;
 };
+
+// Calls of a kernel after which a long loop checks whether to go on: checking costs little beside so many, and so many take a part of a second at
+// most.
+constexpr std::int64_t calls_of_check = 16;
 
 // Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
 // 8) to be worth waking them.
@@ -46,8 +50,13 @@ class ProductLayer {
     // expanded weights; what is spent is taken off.
     ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
+    // Bytes of its copy of the step's tensors, at most, without what `budget` may be spent on.
+    static std::size_t weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
+
     // Fuse a following step; false where that is not possible. `output` is that step's output shape.
     bool fuse(const Step& next, const Shape& output);
+    // Says what runs will take of the scratch memory. Nothing is fused afterwards.
+    void expect(Scratch& scratch) const;
 
     // x of the input's shape to y of the (last fused) output's shape. `known`: x's range where its maker has told it, or null. Returns y's,
     // taken while y is still in the cache.
@@ -72,8 +81,19 @@ class ProductLayer {
     template <class Input, class Weight, class Sum>
     void convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
     void convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
+    // Calls f(buffer, size) for each buffer that a run takes.
+    template <class Function>
+    void each_buffer(Scratch& scratch, const Function& f) const;
+    // Whether the levels of inputs may be those of a product with bits.
+    static bool reads_bits(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
     // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
-    std::int64_t units_at_once(std::int64_t most, const ThreadPool& pool) const;
+    std::int64_t units_at_once(std::int64_t most, std::size_t threads) const;
+    std::int64_t units_of_chunk(std::size_t threads) const;
+    std::int64_t unit_positions() const { return finish_.pool_height() * out_width_; }
+    std::int64_t padded_size() const { return padded_height_ * padded_width_ * channels_; }
+    std::int64_t sum_stride() const;
+    // Columns of the output that a product with bits computes at once.
+    std::int64_t strip() const;
     // The sums of columns `first` to `end` of a unit to their place in y.
     template <class Sum>
     void finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first, std::int64_t end,

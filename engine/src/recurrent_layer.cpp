@@ -28,14 +28,38 @@ std::size_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels)
                : BitMatrix::bytes(step.hidden, static_cast<std::int64_t>(step.planes.size()) * gates_of(step.op) * step.hidden, kernels);
 }
 
+std::size_t RecurrentLayer::weight_bytes(const Step& step, const Kernels& kernels) {
+    const std::int64_t outputs = gates_of(step.op) * step.hidden;
+    return DenseLayer::weight_bytes(step, step.hidden, outputs, kernels) + static_cast<std::size_t>(2 * outputs) * sizeof(float);
+}
+
+WorkingBytes RecurrentScratch::working_bytes() const {
+    WorkingBytes sum;
+    for (const Buffer<float>* buffer : {&hidden, &sums, &state}) sum += buffer->working_bytes();
+    return sum;
+}
+
+template <class Function>
+void RecurrentLayer::each_buffer(std::int64_t sequences, RecurrentScratch& scratch, const Function& f) const {
+    f(scratch.hidden, sequences * hidden_);
+    f(scratch.sums, sequences * outputs_);
+}
+
+void RecurrentLayer::expect(std::int64_t sequences, DenseScratch& dense, RecurrentScratch& scratch) const {
+    each_buffer(sequences, scratch, expect_buffer);
+    scratch.state.expect(static_cast<std::size_t>(state_size()));
+    product_.expect(sequences, dense);
+}
+
 void RecurrentLayer::run(const std::vector<Part>& parts, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const {
     std::int64_t longest = 0;
     for (const Part& part : parts) longest = std::max(longest, part.steps);
-    float* hidden = scratch.hidden.reserve(parts.size() * static_cast<std::size_t>(hidden_));
-    float* sums = scratch.sums.reserve(parts.size() * static_cast<std::size_t>(outputs_));
+    each_buffer(static_cast<std::int64_t>(parts.size()), scratch, reserve_buffer);
+    float *hidden = scratch.hidden.data(), *sums = scratch.sums.data();
     std::vector<const Part*> active;
     active.reserve(parts.size());
     for (std::int64_t t = 0; t < longest; ++t) {
+        if (t % calls_of_check == 0) pool.check(0);
         const auto before = [t](const Part& part) { return t == 0 ? part.before : part.states + (t - 1) * part.states_stride; };
         active.clear();
         for (const Part& part : parts) {

@@ -18,7 +18,7 @@ namespace onebit {
 struct RecurrentScratch {
     Buffer<float> hidden, sums, state;
 
-    std::size_t bytes() const { return hidden.bytes() + sums.bytes() + state.bytes(); }
+    WorkingBytes working_bytes() const;
 };
 
 // What a recurrence has made of one sequence: its state behind each token, so that a sequence may be cut anywhere, as one with keys and values may.
@@ -56,9 +56,13 @@ class RecurrentLayer {
     // state becomes whole numbers before the product (binary ones only).
     RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits);
     static std::size_t bits_bytes(const Step& step, const Kernels& kernels);
+    // Bytes of its copy of the step's tensors, `bits` included.
+    static std::size_t weight_bytes(const Step& step, const Kernels& kernels);
 
     // Numbers of a state: the hidden ones, and an LSTM's cells behind them.
     std::int64_t state_size() const { return cells_ ? 2 * hidden_ : hidden_; }
+    // Says what runs of so many sequences, or of one whole one, will take of the scratch memory.
+    void expect(std::int64_t sequences, DenseScratch& dense, RecurrentScratch& scratch) const;
     // Several sequences share each pass through the weights.
     void run(const std::vector<Part>& parts, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const;
     // One sequence from its beginning, or from its end if the step says so: gates (time, gates * hidden) to y (time, hidden).
@@ -71,6 +75,9 @@ class RecurrentLayer {
     // From the sums of the state and the gates of the input to the next state, which may stand where the one before does. Overwrites the sums.
     void lstm(const float* gates, const float* before, float* sums, float* after) const;
     void gru(const float* gates, const float* before, float* sums, float* after) const;
+
+    template <class Function>
+    void each_buffer(std::int64_t sequences, RecurrentScratch& scratch, const Function& f) const;
 
     const Kernels& kernels_;
     bool cells_;  // an LSTM, else a GRU

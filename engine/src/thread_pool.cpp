@@ -1,6 +1,6 @@
 #include "thread_pool.h"
 
-#include <chrono>
+#include <utility>
 
 #if defined(__linux__)
 #include <pthread.h>
@@ -13,6 +13,8 @@ namespace {
 // The steps of a network follow each other within microseconds, and a text's tokens within a fraction of a millisecond: a worker that spins so long
 // is there for the next, one that finds nothing goes to sleep and costs nobody anything.
 constexpr auto spin = std::chrono::microseconds(400);
+// Ctrl-C is heard within this time: too short to be felt, too long to cost anything.
+constexpr auto ask_every = std::chrono::milliseconds(50);
 // How often a spinning thread looks at the work before it looks at the clock, which costs more.
 constexpr int looks = 64;
 
@@ -76,7 +78,10 @@ void ThreadPool::stop() {
 
 void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
     if (workers_.empty() || count <= 1) {
-        for (std::int64_t i = 0; i < count; ++i) body(i, 0);
+        for (std::int64_t i = 0; i < count; ++i) {
+            check(0);
+            body(i, 0);
+        }
         return;
     }
     body_ = &body;
@@ -98,12 +103,54 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
             relax();
         } else {
             std::this_thread::yield();
+            if (ask_ != nullptr && !failed_.load(std::memory_order_relaxed)) keep_error([&] { ask_now_and_then(); });
         }
+    }
+    body_ = nullptr;
+    if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+template <class Function>
+void ThreadPool::keep_error(const Function& f) noexcept {
+    try {
+        f();
+    } catch (...) {
+        next_.store(count_, std::memory_order_relaxed);
+        const std::lock_guard lock(mutex_);
+        if (!error_) error_ = std::current_exception();
+        failed_.store(true);
     }
 }
 
-void ThreadPool::take(int thread) {
-    for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) (*body_)(i, thread);
+void ThreadPool::take(int thread) noexcept {
+    keep_error([&] {
+        for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
+            (*body_)(i, thread);
+            check(thread);
+        }
+    });
+}
+
+void ThreadPool::ask_now_and_then() {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked_ < ask_every) return;
+    (*ask_)();
+    asked_ = std::chrono::steady_clock::now();
+}
+
+ThreadPool::Asking::Asking(ThreadPool& pool, const Ask& ask) : pool_(pool) {
+    pool.ask_ = ask ? &ask : nullptr;
+    if (ask) pool.asked_ = std::chrono::steady_clock::now();
+}
+
+std::unique_lock<std::timed_mutex> take_turn(std::timed_mutex& mutex, const Ask& ask) {
+    std::unique_lock lock(mutex, std::defer_lock);
+    if (!ask) {
+        lock.lock();
+    } else {
+        while (!lock.try_lock_for(ask_every)) ask();
+    }
+    return lock;
 }
 
 void ThreadPool::work(int thread) {

@@ -678,6 +678,30 @@ void test_threads() {
     CHECK(wrong == 0);
 }
 
+// The options' interrupt ends a computation that it finds too long; the model and its sequences go on afterwards.
+void test_interrupt() {
+    std::atomic<int> asked{0};
+    onebit_options how = options(2);
+    how.interrupt = [](void* data) { return static_cast<std::atomic<int>*>(data)->fetch_add(1) >= 1 ? 1 : 0; };
+    how.interrupt_data = &asked;
+    const Model model = loaded(image_file(), how);
+    onebit_status status = ONEBIT_OK;
+    for (std::size_t count = 1000; status == ONEBIT_OK && count < (1u << 24); count *= 2) {
+        const auto pixels = some_pixels(count);
+        std::vector<float> logits(count * label_count);
+        status = onebit_run_pixels(model.get(), pixels.data(), pixels.size(), count, logits.data(), logits.size());
+    }
+    CHECK(status == ONEBIT_INTERRUPTED && asked.load() == 2);
+    CHECK(std::strstr(onebit_last_error(), "interrupted") != nullptr);
+    CHECK(onebit_status_name(status) == std::string("ONEBIT_INTERRUPTED"));
+    asked.store(-1000);
+    const auto pixels = some_pixels(1);
+    std::vector<float> logits(label_count), expected(label_count);
+    CHECK(onebit_run_pixels(model.get(), pixels.data(), pixel_count, 1, logits.data(), label_count) == ONEBIT_OK);
+    CHECK(onebit_run_pixels(loaded(image_file(), options(2)).get(), pixels.data(), pixel_count, 1, expected.data(), label_count) == ONEBIT_OK);
+    CHECK(logits == expected);
+}
+
 // Calls `body` with the first, second, ... allocation failing until none is left to fail; returns how many there were. The body gives the status of
 // what it called.
 long each_allocation(const std::function<onebit_status()>& body) {
@@ -828,6 +852,7 @@ int main(int argc, char** argv) {
     tests.add("alignment", test_alignment);
     tests.add("large vocabulary", test_large_vocabulary);
     tests.add("threads", test_threads);
+    tests.add("interrupt", test_interrupt);
     tests.add("allocations", [] { test_allocations(text_file()); });
     tests.add("allocations of recurrent text", [] { test_allocations(recurrent_file()); });
     tests.add("damaged image files", [] { test_damaged_files(image_file()); });

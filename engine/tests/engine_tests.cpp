@@ -331,11 +331,11 @@ void test_memory_cap() {
         return false;
     };
     const onebit::Engine engine(small_program(), tensors, {});
-    CHECK(engine.arena_bytes() > 12 * 12 * 3 * 4);
-    CHECK(refuses([&] { onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.arena_bytes() - 1}); }));
-    onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.arena_bytes()});
+    CHECK(engine.most_bytes() > engine.arena_bytes() && engine.arena_bytes() > 12 * 12 * 3 * 4);
+    CHECK(refuses([&] { onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes() - 1}); }));
+    onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes()});
     const onebit::Decoder decoder(token_program(), of_tokens, {});
-    CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.arena_bytes() - 1}); }));
+    CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.most_bytes() - 1}); }));
     std::string long_texts = token_program();
     long_texts.replace(long_texts.find("[40]"), 4, "[70000]");
     onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::bf16});

@@ -36,7 +36,8 @@ typedef enum onebit_status {
     ONEBIT_WRONG_KIND = 4,       /* a batch for a model of tokens, or a sequence of a model of arrays */
     ONEBIT_CONTEXT_FULL = 5,     /* a sequence has no room for the tokens */
     ONEBIT_OUT_OF_MEMORY = 6,    /* the system gives no more memory, or no more threads */
-    ONEBIT_INTERNAL = 7          /* an error in this library */
+    ONEBIT_INTERNAL = 7,         /* an error in this library */
+    ONEBIT_INTERRUPTED = 8       /* the options' interrupt ended the computation */
 } onebit_status;
 
 typedef enum onebit_kind {
@@ -62,8 +63,14 @@ typedef struct onebit_options {
     int32_t precision;         /* an onebit_precision; default ONEBIT_INT8 */
     int32_t threads;           /* 1 to 256; default 0: one for each core that this process may use */
     const char* isa;           /* the instruction set, one of onebit_isas(); default NULL: the environment variable ONEBIT_ISA, else the best */
-    uint64_t memory_cap_bytes; /* refuse a model whose activations need more; default 0: 4 GiB */
+    uint64_t memory_cap_bytes; /* refuse a model that needs more in all, texts beyond their first token apart; default 0: 4 GiB */
     int32_t pin_threads;       /* 1: each worker thread stays on a processor of its own; default 0 */
+    /* Asked about every 50 ms while the model computes, or waits for its turn, by the thread that called: what is not 0 ends the call with
+     * ONEBIT_INTERRUPTED, and the model and its sequences can be used again. It must not call this library with the same model, nor leave by
+     * longjmp or an exception. Use it for a deadline, or for a flag that another thread or a signal handler sets. Default NULL: a call ends when it
+     * is done, which nothing bounds but the file's sizes. Loading does not ask. */
+    int32_t (*interrupt)(void* interrupt_data);
+    void* interrupt_data; /* given to interrupt; default NULL */
 } onebit_options;
 
 /* The library's version, such as "0.1.0". */
@@ -137,7 +144,7 @@ ONEBIT_API const char* onebit_label(const onebit_model* model, size_t index);
  *   count        how many examples; 0 does nothing, with any buffers
  *   out          the outputs (logits of a classifier), (count, onebit_output_size(model))
  *   out_size     at least count * onebit_output_size(model)
- * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_WRONG_KIND, ONEBIT_OUT_OF_MEMORY. */
+ * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_WRONG_KIND, ONEBIT_OUT_OF_MEMORY, ONEBIT_INTERRUPTED. */
 ONEBIT_API onebit_status onebit_run_pixels(onebit_model* model, const uint8_t* pixels, size_t pixels_size, size_t count, float* out, size_t out_size);
 
 /* As onebit_run_pixels, with floats; an image's are pixel / 255. */
@@ -175,7 +182,7 @@ ONEBIT_API size_t onebit_sequence_length(const onebit_sequence* sequence);
  *   count        how many; 0 does nothing
  *   logits       where to put the logits of what follows the last token, (onebit_output_size(model)); NULL where they are not wanted
  *   logits_size  at least onebit_output_size(model), where logits is not NULL
- * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_CONTEXT_FULL, ONEBIT_OUT_OF_MEMORY. */
+ * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_CONTEXT_FULL, ONEBIT_OUT_OF_MEMORY, ONEBIT_INTERRUPTED. */
 ONEBIT_API onebit_status onebit_sequence_feed(onebit_sequence* sequence, const int32_t* tokens, size_t count, float* logits, size_t logits_size);
 
 /* Forget the tokens from `length` on. To write on beyond the context, cut to 0 and feed the newer half of the text again. Where tokens are
@@ -189,7 +196,8 @@ ONEBIT_API onebit_status onebit_sequence_cut(onebit_sequence* sequence, size_t l
  *   top_k        only the k most probable tokens; 0 for all
  *   seed         of chance: new sequences with the same tokens, arguments and calls give the same tokens; not used by temperature 0
  *   token        where to put the token
- * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_CONTEXT_FULL, ONEBIT_OUT_OF_MEMORY, ONEBIT_INVALID_FILE where the model gives no numbers. */
+ * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_CONTEXT_FULL, ONEBIT_OUT_OF_MEMORY, ONEBIT_INTERRUPTED, ONEBIT_INVALID_FILE where the model gives no
+ * numbers. */
 ONEBIT_API onebit_status onebit_generate_next(onebit_sequence* sequence, double temperature, int32_t top_k, uint64_t seed, int32_t* token);
 
 #ifdef __cplusplus

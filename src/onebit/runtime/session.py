@@ -92,7 +92,7 @@ class Session:
         raise OnebitError("[Session.score] this model knows no text: use classify, or call the session with images")
 
 
-# Bytes of activations that a program may take where nothing else is said.
+# Bytes of weights, activations and working memory that a program may take where nothing else is said.
 MEMORY_CAP = 4 << 30
 # Of float32 pixels, which go from 0 to 1: beyond it they are on another scale.
 _FLOAT_LIMIT = 16.0
@@ -238,12 +238,13 @@ def load(
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
         cache: as what a language model keeps the keys and values of its texts: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
             half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.
-        memory_cap: bytes; a program whose activations need more is refused before they are taken.
+        memory_cap: bytes; a program that needs more for weights, activations and working memory is refused before they are taken. What a text
+            takes beyond its first token is not counted: it grows with the tokens that are fed.
         pin_threads: keeps each thread that the engine starts on a core of its own, where the system offers that.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
-        OnebitError: the activations need more than the cap, an argument is out of range, or the CPU lacks the instruction set.
+        OnebitError: the program needs more memory than the cap, an argument is out of range, or the CPU lacks the instruction set.
 
     Example:
         >>> session = onebit.load("digits.onebit")
