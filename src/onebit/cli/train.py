@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+
 EXAMPLES = """examples:
   onebit train digits                                      the small handwritten digits that come with scikit-learn
   onebit train images --data my_pictures                   own images: my_pictures/CLASS/*.jpg (or train/ and test/ that hold such folders)
@@ -33,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default runs/RECIPE)")
+    parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
     parser.add_argument(
         "--checkpoint-steps",
@@ -58,7 +60,7 @@ def add_parser(subparsers: Any) -> None:
 
 def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
-    from onebit.errors import RecipeError
+    from onebit.errors import RecipeError, shown
     from onebit.training.recipe import parse_text
 
     values: dict[str, Any] = {}
@@ -66,11 +68,11 @@ def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise RecipeError(f"[{where}] {word!r}: flags look like --epochs 5")
+            raise RecipeError(f"[{where}] {shown(word)}: flags look like --epochs 5")
         key, equals, text = word[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"[{where}] --{key} lacks its value, as in --{key} VALUE")
+                raise RecipeError(f"[{where}] --{key[:80]} lacks its value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
         values[name] = text if name in PATHS else parse_text(text)
