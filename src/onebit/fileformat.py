@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from onebit.errors import FormatError
+from onebit.paths import expand
 from onebit.program import Program, Shape
 
 FORMAT_VERSION = "1"
@@ -81,7 +82,7 @@ def load_model(path: str | Path) -> PackedModel:
     Raises:
         FormatError: the file is missing, empty, truncated, damaged, not a `.onebit` file, or of an unknown version.
     """
-    path = Path(path)
+    path = expand(path)
     _check_frame(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -167,7 +168,7 @@ def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
     Raises:
         OSError: it cannot be written (no such folder, no permission, a full disk); the old file is as it was.
     """
-    path = Path(path)
+    path = expand(path)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from onebit.errors import DataError, FormatError
+from onebit.paths import expand
 
 # By which a folder's images are told from its other files.
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -99,6 +100,8 @@ def load_image(
     if isinstance(source, np.ndarray):
         image = _from_array(source)
     else:
+        if isinstance(source, (str, Path)):
+            source = expand(source)
         name = source if isinstance(source, (str, Path)) else getattr(source, "name", "image")
         try:
             with warnings.catch_warnings():

@@ -12,6 +12,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from onebit.errors import DataError, FormatError
+from onebit.paths import expand
 
 # BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
@@ -190,7 +191,7 @@ def load_vocabulary(path: str | Path) -> TextTask:
         DataError: it cannot be read, or lacks a needed token.
     """
     try:
-        tokens = Path(path).read_text("utf-8").splitlines()
+        tokens = expand(path).read_text("utf-8").splitlines()
     except UnicodeDecodeError:
         raise DataError(f"[{path}] is not UTF-8: give a vocab.txt with a token a line") from None
     except OSError as error:

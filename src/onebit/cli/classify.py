@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
+
+from onebit.pretrained import find
 
 EXAMPLES = """examples:
   onebit classify pets.onebit photo.jpg
@@ -23,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument("file", type=find, metavar="FILE", help="a .onebit file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
     parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+
 EXAMPLES = """examples:
   onebit demo
   onebit demo --out my_demo --epochs 5
@@ -35,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("what", nargs="?", choices=("images", "text"), default="images", help="default %(default)s")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expand,
         metavar="DIR",
         help="default onebit-demo, onebit-demo-text; an earlier demo there is replaced",
     )

@@ -10,9 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
+from onebit.paths import expand
 from onebit.pretrained import find
 
 EXAMPLES = """examples:
@@ -40,8 +40,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
     )
-    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders and files: images, text, Parquet")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the Parquet files")
+    parser.add_argument("data", nargs="+", type=expand, metavar="DATA", help="folders and files: images, text, Parquet")
+    parser.add_argument("--out", type=expand, required=True, metavar="DIR", help="the folder for the Parquet files")
     parser.add_argument("--lines", action="store_true", help="each line of a text file is a record, not each file")
     parser.add_argument("--column", metavar="NAME", help="of Parquet files, what is scored (default by name and type)")
     parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")

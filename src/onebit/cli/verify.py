@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
 from onebit.pretrained import find
 
 # The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
@@ -37,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder that it was packed from")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that it was packed from")
     parser.add_argument(
         "--data", help="other images or another text; default the run's own, which it was not trained on"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from onebit.data.folder import has_split, load_folder
@@ -12,6 +10,7 @@ from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
 from onebit.data.named import HUB_SETS, load_digits, load_hub
 from onebit.errors import DataError
 from onebit.images import ImageTask
+from onebit.paths import expand
 
 # Of a set without a test part of its own.
 TEST_SHARE = 0.2
@@ -51,7 +50,7 @@ def load_images(
 
 def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of what `data` names; see `load_images`."""
-    path = Path(data).expanduser()
+    path = expand(data)
     if path.is_dir():
         if find_idx(path, FILES["train"][0]):
             classes = FASHION_CLASSES if "fashion" in str(path).lower() else None

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import DataError
+from onebit.paths import expand
 from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
 
 # The names that need the Hugging Face cache or the network, and where they lie there.
@@ -235,7 +236,7 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
         return _text_files(files, folder, source)
     if source in WIKITEXT:
         return [_load_wikitext(source, part)], []
-    path = Path(source)
+    path = expand(source)
     if path.is_dir():
         files = [
             p

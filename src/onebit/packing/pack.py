@@ -14,6 +14,7 @@ from onebit.images import ImageTask
 from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
+from onebit.paths import expand
 from onebit.text import TextTask
 
 # A report that is longer than a screen is not read; `PackReport.kept_float` has them all.
@@ -103,7 +104,7 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> Pack
     file_bytes = save_model(packed, path)
     parameters = sum(p.numel() for p in model.parameters())
     return PackReport(
-        path=Path(path),
+        path=expand(path),
         parameters=parameters,
         bit_parameters=bit_parameters,
         bytes_before=4 * parameters,

@@ -15,6 +15,7 @@ from typing import Any
 from onebit.errors import OnebitError
 from onebit.images import SUFFIXES
 from onebit.packing import pack
+from onebit.paths import expand
 from onebit.reproduction.report import Report, RowResult
 from onebit.reproduction.scale import fit_to_data, scale_recipe
 from onebit.reproduction.tables import TABLES, PaperTable, Row
@@ -104,7 +105,7 @@ def reproduce(
         DataError: the data cannot be had, or is of the wrong kind.
         KeyboardInterrupt: at Ctrl-C; what was trained stands.
     """
-    out = Path(out)
+    out = expand(out)
     chosen = settings.paper.choose(recipes, rows)
     scaled = {row: settings.recipe(row) for row in chosen}
     _check_folder(out, settings, resume)
@@ -222,7 +223,7 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
 
 def _check_kind(settings: Settings) -> None:
     """Refuse a folder of images as text, which would be the one readme in it."""
-    path = Path(settings.data or "")
+    path = expand(settings.data or "")
     if settings.table == "table5" and settings.data is not None and path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         if sum(file.suffix.lower() in SUFFIXES for file in files) > len(files) / 2:

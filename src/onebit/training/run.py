@@ -28,6 +28,7 @@ from onebit.models import (
     vgg,
 )
 from onebit.normalize import Over
+from onebit.paths import expand
 from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
@@ -188,7 +189,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     Raises:
         OnebitError: it is no run folder, has no checkpoint yet, or is damaged.
     """
-    path = Path(path)
+    path = expand(path)
     if not (path / "recipe.yaml").is_file() or not (path / "task.json").is_file():
         raise OnebitError(f"[{path}] is not a run folder: give one that 'onebit train' made")
     recipe = load_recipe(path / "recipe.yaml")

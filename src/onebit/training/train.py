@@ -28,6 +28,7 @@ from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
+from onebit.paths import expand
 from onebit.text import TextTask
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
 from onebit.training.callbacks import Curves
@@ -78,7 +79,7 @@ def train(
     layout = Layout(devices, nodes, strategy)
     _check_precision(recipe.precision)
     layout.check_recipe(recipe)
-    out = Path(out)
+    out = expand(out)
     if layout.rank == 0:
         _check_folder(recipe, out, resume)
     if layout.starts_processes:
