@@ -380,13 +380,13 @@ class _PlainYaml(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(
                 None, None, "references (*name) are not allowed: write the value out", mark
             )
         self.depth += 1
         if self.depth > DEEPEST_YAML:
-            mark = self.peek_event().start_mark
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "lists or keys within each other, many levels deep", mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
