@@ -48,11 +48,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     args.out = args.out or Path("onebit-demo" if args.what == "images" else "onebit-demo-text")
-    if args.what == "text":
-        from onebit.cli import demo_text
+    from onebit.training.lock import hold
 
-        return demo_text.run(args)
-    return _run_images(args)
+    with hold(args.out, "demo"):
+        if args.what == "text":
+            from onebit.cli import demo_text
+
+            return demo_text.run(args)
+        return _run_images(args)
 
 
 def _run_images(args: argparse.Namespace) -> int:
@@ -130,8 +133,9 @@ def command_name() -> str:
 def clear(out: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     from onebit.errors import OnebitError
+    from onebit.training.lock import is_empty
 
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "binary").is_dir())):
+    if not is_empty(out) and not (out / "binary").is_dir():
         raise OnebitError(f"[demo] {out} holds something else than an earlier demo: give another --out")
     for name in ("binary", "float", "samples"):
         shutil.rmtree(out / name, ignore_errors=True)

@@ -20,6 +20,7 @@ from onebit.reproduction.report import Report, RowResult
 from onebit.reproduction.scale import fit_to_data, scale_recipe
 from onebit.reproduction.tables import TABLES, PaperTable, Row
 from onebit.training import Recipe, TextRecipe, load_recipe, load_run, train
+from onebit.training.lock import hold, is_empty
 from onebit.training.run import write_json
 
 
@@ -101,41 +102,43 @@ def reproduce(
         The report, of all rows that the folder holds.
 
     Raises:
-        OnebitError: the folder holds something else, a row is unknown, or training stops.
+        OnebitError: the folder holds something else or is in use, a row is unknown, or training stops.
         DataError: the data cannot be had, or is of the wrong kind.
         KeyboardInterrupt: at Ctrl-C; what was trained stands.
     """
     out = expand(out)
     chosen = settings.paper.choose(recipes, rows)
     scaled = {row: settings.recipe(row) for row in chosen}
-    _check_folder(out, settings, resume)
-    _check_kind(settings)
-    # Before anything is written: what each row needs is there.
-    fitted = {row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()}
-    for row, recipe in fitted.items():
-        for other in {recipe.teacher, recipe.warm_start} - {None}:
-            load_run(str(other))  # which raises where it is no run
-        if not (out / row.name / "recipe.yaml").exists():
-            continue
-        known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
-        if known != recipe:
-            raise OnebitError(f"[reproduce] {out / row.name} was trained with another recipe: give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "reproduction.json", asdict(settings))
-    for number, (row, recipe) in enumerate(fitted.items(), 1):
-        folder = out / row.name
-        if not (folder / "result.json").exists():
-            if progress:
-                print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
-            run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
-            pack(run.model, out / f"{row.name}.onebit", run.task)
-            del run
-            gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
-        elif progress:
-            print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
-        report = collect(settings, out)
-        report.write(out)
-    return report
+    with hold(out, "reproduce"):
+        _check_folder(out, settings, resume)
+        _check_kind(settings)
+        # Before anything is written: what each row needs is there.
+        fitted = {
+            row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()
+        }
+        for row, recipe in fitted.items():
+            for other in {recipe.teacher, recipe.warm_start} - {None}:
+                load_run(str(other))  # which raises where it is no run
+            if not (out / row.name / "recipe.yaml").exists():
+                continue
+            known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
+            if known != recipe:
+                raise OnebitError(f"[reproduce] {out / row.name} was trained with another recipe: give another --out")
+        write_json(out / "reproduction.json", asdict(settings))
+        for number, (row, recipe) in enumerate(fitted.items(), 1):
+            folder = out / row.name
+            if not (folder / "result.json").exists():
+                if progress:
+                    print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
+                run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
+                pack(run.model, out / f"{row.name}.onebit", run.task)
+                del run
+                gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
+            elif progress:
+                print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
+            report = collect(settings, out)
+            report.write(out)
+        return report
 
 
 def collect(settings: Settings, out: Path) -> Report:
@@ -199,12 +202,10 @@ def _measure(row: Row, out: Path) -> RowResult:
 def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
     """A folder is empty, or is gone on with under the settings that it was begun with."""
     file = out / "reproduction.json"
-    if out.exists() and not out.is_dir():
-        raise OnebitError(f"[reproduce] {out} is a file: give another --out")
     if not file.is_file():
         if resume:
             raise OnebitError(f"[reproduce] {out} holds no table to go on with: leave --resume out")
-        if out.exists() and any(out.iterdir()):
+        if not is_empty(out):
             raise OnebitError(f"[reproduce] {out} is not empty: give another --out")
         return
     if not resume:

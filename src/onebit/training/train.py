@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -35,6 +36,7 @@ from onebit.training.callbacks import Curves
 from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
 from onebit.training.launch import run_processes
 from onebit.training.layout import Layout, StrategyName
+from onebit.training.lock import hold, is_empty
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
@@ -69,8 +71,9 @@ def train(
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run, there is nothing to resume or it does not fit, a checkpoint cannot be written, the loss or a latent
-            became NaN or infinite, the teacher or the run to start from does not fit, there are no such devices, or a process died.
+        OnebitError: the folder holds another run or another process trains into it, there is nothing to resume or it does not fit, a checkpoint
+            cannot be written, the loss or a latent became NaN or infinite, the teacher or the run to start from does not fit, there are no such
+            devices, or a process died.
         DataError: the images or the text cannot be used.
         KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
     """
@@ -80,13 +83,23 @@ def train(
     _check_precision(recipe.precision)
     layout.check_recipe(recipe)
     out = expand(out)
-    if layout.rank == 0:
-        _check_folder(recipe, out, resume)
-    if layout.starts_processes:
+    # One process for all, the first, holds the folder.
+    with hold(out) if layout.rank == 0 else contextlib.nullcontext() as lock:
+        if layout.rank == 0:
+            _check_folder(recipe, out, resume)
+        if not layout.starts_processes:
+            return train_in_process(recipe, out, resume, progress, checkpoint_steps, layout)
         if isinstance(recipe, TextRecipe):
             _load_text(recipe)  # into the cache, once
-        run_processes(recipe, out, resume, progress, checkpoint_steps, layout)
+        run_processes(recipe, out, resume, progress, checkpoint_steps, layout, lock)
         return load_run(out)
+
+
+def train_in_process(
+    recipe: Recipe, out: Path, resume: bool, progress: bool, checkpoint_steps: int | None, layout: Layout
+) -> Run:
+    """Be the process that trains, or one of them; see `train`. The folder is held, and what it holds is the recipe's."""
+    devices = layout.devices
     if layout.world > 1:
         # Lightning chooses a number of threads where none is set.
         os.environ["OMP_NUM_THREADS"] = str(max(1, (recipe.threads or _cores()) // devices))
@@ -113,7 +126,6 @@ def train(
         check_checkpoint(checkpoint, job.model, job.batches_per_epoch, recipe.epochs)
 
     if layout.rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
         write_json(out / "task.json", job.task.to_json())
         write_json(out / "versions.json", _versions())
@@ -292,13 +304,11 @@ def _ignore(line: str) -> None:
 
 def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     """Refuse a folder that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise OnebitError(f"[train] {out} is a file: give another --out")
     if resume:
         if not (out / "recipe.yaml").is_file():
             raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
         _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
-    elif out.exists() and any(out.iterdir()):
+    elif not is_empty(out):
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
 
 
