@@ -37,6 +37,7 @@ class PackedModel:
         program: the steps.
         tensors: name to array, uint8 rows of bits or float32.
         task: plain JSON values with a `kind`; see `onebit.images.ImageTask`.
+        training: plain JSON values that tell the data of the training; see `onebit.data.record.DataRecord`. None where nothing is known.
 
     Raises:
         FormatError: the program and its tensors do not fit together.
@@ -45,6 +46,7 @@ class PackedModel:
     program: Program
     tensors: dict[str, NDArray[Any]]
     task: dict[str, Any]
+    training: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_shapes", self.program.shapes(self.tensors))
@@ -70,6 +72,7 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         OSError: the file cannot be written.
     """
     metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    metadata |= {} if model.training is None else {"training": json.dumps(model.training)}
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
     content = save(tensors, metadata)
     write_atomically(path, content)
@@ -109,9 +112,20 @@ def load_model(path: str | Path) -> PackedModel:
             raise FormatError(f"[task] not JSON: {error}; the file is damaged") from None
         if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
             raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
-        return PackedModel(Program.from_json(metadata["program"]), tensors, task)
+        return PackedModel(Program.from_json(metadata["program"]), tensors, task, _read_training(metadata))
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
+
+
+def _read_training(metadata: dict[str, str]) -> dict[str, Any] | None:
+    """The record of the training's data, which no computation needs: files of other writers and older ones have none."""
+    try:
+        values = json.loads(metadata.get("training", "null"))
+    except (ValueError, RecursionError):
+        values = "damaged"
+    if values is not None and not isinstance(values, dict):
+        raise FormatError("[training] is not an object of JSON; the file is damaged")
+    return values
 
 
 def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:

@@ -82,7 +82,7 @@ def _run_images(args: argparse.Namespace) -> int:
         runs[name] = train(recipe.override(keys), args.out / name)
     file = args.out / "digits.onebit"
     print()
-    report = onebit.pack(runs["binary"].model, file, runs["binary"].task)
+    report = onebit.pack(runs["binary"].model, file, runs["binary"].task, runs["binary"].training)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
     task = runs["binary"].task
     assert isinstance(task, ImageTask)

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         runs[name] = train(recipe.override(keys), args.out / name)
     file = args.out / "text.onebit"
     print()
-    report = pack(runs["binary"].model, file, runs["binary"].task)
+    report = pack(runs["binary"].model, file, runs["binary"].task, runs["binary"].training)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
     trained = load_run(args.out / "binary")
     rows = {row["computed by"]: row for row in compare_texts(file, trained, load_texts(trained, None, 4), 1)}

@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
 
     trained = load_run(args.folder, args.checkpoint)
     out = args.out or args.folder.with_name(args.folder.resolve().name + ".onebit")
-    print(pack(trained.model, out, trained.task))
+    print(pack(trained.model, out, trained.task, trained.training))
     return 0

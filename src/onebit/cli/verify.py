@@ -60,11 +60,14 @@ def run(args: argparse.Namespace) -> int:
     from onebit.images import ImageTask
     from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE
     from onebit.training import load_run
+    from onebit.training.sources import check_there
 
     trained = load_run(args.folder, args.checkpoint)
     if args.limit is not None and args.limit < 1:
         raise OnebitError(f"[verify] --limit {args.limit}: use 1 or more")
     if isinstance(trained.task, ImageTask):
+        if args.data is None:
+            check_there(trained.recipe, trained.path)
         images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
         rows = compare_all(args.file, trained, images.pixels[: args.limit], args.threads)
     else:
@@ -139,9 +142,11 @@ def load_texts(trained: Any, data: str | None, count: int) -> Any:
 
     from onebit.data.text import load_evaluation_text, load_validation_text
     from onebit.errors import DataError
+    from onebit.training.sources import check_there
 
     recipe, context = trained.recipe, trained.model.context
     if data is None:
+        check_there(recipe, trained.path)
         text, _ = load_validation_text(
             recipe.data, trained.task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
         )

@@ -72,19 +72,32 @@ def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int
     raise DataError(f"[{data}] no such data: give a folder, or one of digits, {', '.join(HUB_SETS)}")
 
 
-def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
+def has_test_part(data: str) -> bool:
+    """Whether what `data` names has images that are set aside for testing by whoever made it."""
+    path = expand(data)
+    if path.is_dir():
+        return find_idx(path, FILES["train"][0]) is not None or (has_split(path) and (path / "test").is_dir())
+    return data in HUB_SETS
+
+
+def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
     """The test part of what `data` names, its classes matched by name to those of a trained network.
 
-    Of data without a test part this is the fifth that a training with the same `seed` did not see.
+    Of data without a test part this is the fifth that a training on the same data with the same `seed` did not see;
+    `onebit.data.held_out.images_to_measure` looks whether they are the same.
 
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
     """
-    test = load_parts(data, task.image_size, task.channels, seed)[1]
-    unknown = [name for name in test.classes if name not in task.labels]
+    return match_classes(load_parts(data, task.image_size, task.channels, seed)[1], task, data)
+
+
+def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
+    """Images with their classes in a trained network's order, by name; raises DataError where it does not know one."""
+    unknown = [name for name in images.classes if name not in task.labels]
     if unknown:
         raise DataError(
             f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
         )
-    positions = np.array([task.labels.index(name) for name in test.classes], np.int64)
-    return ImageSet(test.pixels, positions[test.labels], task.labels)
+    positions = np.array([task.labels.index(name) for name in images.classes], np.int64)
+    return ImageSet(images.pixels, positions[images.labels], task.labels)

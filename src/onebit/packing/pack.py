@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -81,13 +82,17 @@ def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel
     return _trace(model, task)[0]
 
 
-def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> PackReport:
+def pack(
+    model: nn.Module, path: str | Path, task: ImageTask | TextTask, training: dict[str, Any] | None = None
+) -> PackReport:
     """Pack a classifier of images or a language model into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
 
     Args:
         model: as for `to_packed_model`.
         path: the `.onebit` file to write; one that stands there is replaced only when the new one is complete.
         task: labels, image size, channels and scaling; or the tokenizer.
+        training: what the file is to tell of the data that the model was trained on, so that `onebit evaluate` keeps off it: `Run.training` of a
+            run. None: nothing.
 
     Returns:
         The report: bytes before and after, and what stayed float.
@@ -101,7 +106,7 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> Pack
         >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
     """
     packed, bit_parameters, kept_float = _trace(model, task)
-    file_bytes = save_model(packed, path)
+    file_bytes = save_model(replace(packed, training=training), path)
     parameters = sum(p.numel() for p in model.parameters())
     return PackReport(
         path=expand(path),

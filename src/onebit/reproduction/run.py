@@ -22,6 +22,7 @@ from onebit.reproduction.tables import TABLES, PaperTable, Row
 from onebit.training import Recipe, TextRecipe, load_recipe, load_run, train
 from onebit.training.lock import hold, is_empty
 from onebit.training.run import write_json
+from onebit.training.sources import check_out, check_same, locate
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,9 @@ def reproduce(
     """
     out = expand(out)
     chosen = settings.paper.choose(recipes, rows)
-    scaled = {row: settings.recipe(row) for row in chosen}
+    scaled = {row: locate(settings.recipe(row)) for row in chosen}
+    for recipe in scaled.values():
+        check_out(recipe, out, "reproduce")
     with hold(out, "reproduce"):
         _check_folder(out, settings, resume)
         _check_kind(settings)
@@ -121,17 +124,16 @@ def reproduce(
                 load_run(str(other))  # which raises where it is no run
             if not (out / row.name / "recipe.yaml").exists():
                 continue
-            known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
-            if known != recipe:
-                raise OnebitError(f"[reproduce] {out / row.name} was trained with another recipe: give another --out")
-        write_json(out / "reproduction.json", asdict(settings))
+            known = load_recipe(out / row.name / "recipe.yaml")
+            check_same(known, recipe, out / row.name, ("threads",), "reproduce")
+        write_json(out / "reproduction.json", _settings_of(settings))
         for number, (row, recipe) in enumerate(fitted.items(), 1):
             folder = out / row.name
             if not (folder / "result.json").exists():
                 if progress:
                     print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
                 run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
-                pack(run.model, out / f"{row.name}.onebit", run.task)
+                pack(run.model, out / f"{row.name}.onebit", run.task, run.training)
                 del run
                 gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
             elif progress:
@@ -160,7 +162,7 @@ def _measure(row: Row, out: Path) -> RowResult:
     folder, file = out / row.name, out / f"{row.name}.onebit"
     if not file.exists():
         run = load_run(folder)
-        pack(run.model, file, run.task)
+        pack(run.model, file, run.task, run.training)
     recipe = load_recipe(folder / "recipe.yaml")
     result = json.loads((folder / "result.json").read_text())
     with (folder / "curves.csv").open(newline="") as curves:
@@ -214,12 +216,21 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
         known = json.loads(file.read_text())
     except ValueError as error:
         raise OnebitError(f"[{file}] damaged: {error}") from None
-    asked = json.loads(json.dumps(asdict(settings)))
+    asked = json.loads(json.dumps(_settings_of(settings)))
     for key, value in asked.items():
-        if known.get(key) != value:
+        # The data may have been moved: each row's own are looked at.
+        if key != "data" and known.get(key) != value:
             raise OnebitError(
                 f"[reproduce] {out} was begun with {key}={known.get(key)}, not {value}: resume with the same, or give another --out"
             )
+
+
+def _settings_of(settings: Settings) -> dict[str, Any]:
+    """What a folder keeps of its settings, with the whole path of data that lie here."""
+    data = settings.data
+    if data is not None and expand(data).exists():
+        data = str(expand(data).absolute())
+    return asdict(settings) | {"data": data}
 
 
 def _check_kind(settings: Settings) -> None:

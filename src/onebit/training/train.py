@@ -31,6 +31,7 @@ from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.paths import expand
 from onebit.text import TextTask
+from onebit.training import sources
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
 from onebit.training.callbacks import Curves
 from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
@@ -42,6 +43,7 @@ from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
+from onebit.training.sources import check_out, check_same, fingerprints, locate
 from onebit.training.warm_start import warm_start
 from onebit.training.windows import TextData, evaluate_text
 
@@ -60,7 +62,8 @@ def train(
 
     Args:
         recipe: what, on what, and how.
-        out: the folder: recipe.yaml, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/, result.json.
+        out: the folder: recipe.yaml (with whole paths), data.json, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/,
+            result.json.
         resume: go on after the last checkpoint that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
         checkpoint_steps: between two checkpoints within an epoch; None: there is one after each epoch only.
@@ -82,7 +85,9 @@ def train(
     layout = Layout(devices, nodes, strategy)
     _check_precision(recipe.precision)
     layout.check_recipe(recipe)
-    out = expand(out)
+    recipe, out = locate(recipe), expand(out)
+    if not resume:
+        check_out(recipe, out)
     # One process for all, the first, holds the folder.
     with hold(out) if layout.rank == 0 else contextlib.nullcontext() as lock:
         if layout.rank == 0:
@@ -107,6 +112,7 @@ def train_in_process(
     last = out / "checkpoints" / "last.ckpt"
     torch.set_num_threads(max(1, (recipe.threads or _cores()) // devices))
     keep_freed_memory()
+    known = fingerprints(recipe) if layout.rank == 0 else {}  # before the data are read, which takes its time
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
     checkpoint = last if resume and last.exists() else None
     if recipe.warm_start is not None and checkpoint is None:
@@ -127,6 +133,7 @@ def train_in_process(
 
     if layout.rank == 0:
         write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
+        write_json(out / sources.FILE, known)
         write_json(out / "task.json", job.task.to_json())
         write_json(out / "versions.json", _versions())
     checkpoints = Checkpoints(last.parent, job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
@@ -307,17 +314,10 @@ def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     if resume:
         if not (out / "recipe.yaml").is_file():
             raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
-        _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
+        # Its end and its threads may be moved.
+        check_same(load_recipe(out / "recipe.yaml"), recipe, out, ("epochs", "threads"))
     elif not is_empty(out):
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
-
-
-def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
-    """A run is resumed with its own recipe; only its end and its threads may be moved."""
-    if type(old) is not type(new) or old.override({"epochs": new.epochs, "threads": new.threads}) != new:
-        raise OnebitError(
-            f"[train] {out} was trained with another recipe: resume with the same one, or give another --out"
-        )
 
 
 def _cores() -> int:
