@@ -130,10 +130,10 @@ def test_a_test_part_is_what_is_measured_whatever_else_is_there(here, capsys):
 
 def test_a_damaged_record_is_one_line(here, capsys):
     model = load_model(here / "runs/seed5.onebit")
-    for value in ({}, {"data": 5}, model.training | {"share": 2.0}, model.training | {"seed": True}):
+    for value in ([1], 5, {}, {"data": 5}, model.training | {"share": 2.0}, model.training | {"seed": True}):
         object.__setattr__(model, "training", value)
         save_model(model, here / "bad.onebit")
-        fails(capsys, ["evaluate", here / "bad.onebit", "--data", here / "pics"], "[training] the record")
+        fails(capsys, ["evaluate", here / "bad.onebit", "--data", here / "pics"], "[training] ", "damaged")
 
 
 def test_a_run_whose_images_have_changed_is_not_measured_on_trained_ones(place, tmp_path, capsys):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,8 +105,12 @@ def _of_folder(root: Path, counts: Callable[[Path], bool]) -> str:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in names:
             path = Path(folder, name)
-            if not name.startswith(".") and counts(path) and path.is_file():
-                found.append(f"{path.relative_to(root).as_posix()}\0{path.stat().st_size}")
+            if name.startswith(".") or not counts(path):
+                continue
+            with contextlib.suppress(OSError):  # a link to nothing
+                file = path.stat()
+                if stat.S_ISREG(file.st_mode):
+                    found.append(f"{path.relative_to(root).as_posix()}\0{file.st_size}")
     key = hashlib.sha256(f"{_DIVISION}\n".encode())
     for line in sorted(found):
         key.update(line.encode(errors="surrogateescape") + b"\n")

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onebit.data.record import fingerprint_images, fingerprint_text
 from onebit.errors import OnebitError
 from onebit.images import SUFFIXES
 from onebit.packing import pack
@@ -217,20 +218,29 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
     except ValueError as error:
         raise OnebitError(f"[{file}] damaged: {error}") from None
     asked = json.loads(json.dumps(_settings_of(settings)))
+    fingerprint = asked.pop("data_fingerprint")
+    # The same data may lie elsewhere than before; a folder of an older onebit has their path as it was written.
+    same = (
+        known.get("data_fingerprint") == fingerprint
+        if "data_fingerprint" in known
+        else known.get("data") == settings.data
+    )
     for key, value in asked.items():
-        # The data may have been moved: each row's own are looked at.
-        if key != "data" and known.get(key) != value:
+        moved = key == "data" and same and fingerprint is not None
+        if known.get(key) != value and not moved:
             raise OnebitError(
                 f"[reproduce] {out} was begun with {key}={known.get(key)}, not {value}: resume with the same, or give another --out"
             )
 
 
 def _settings_of(settings: Settings) -> dict[str, Any]:
-    """What a folder keeps of its settings, with the whole path of data that lie here."""
-    data = settings.data
-    if data is not None and expand(data).exists():
-        data = str(expand(data).absolute())
-    return asdict(settings) | {"data": data}
+    """What a folder keeps of its settings, with the whole path of data that lie here, and what they are known again by."""
+    data, known = settings.data, None
+    if data is not None:
+        known = fingerprint_text(data) if settings.table == "table5" else fingerprint_images(data)
+        if expand(data).exists():
+            data = str(expand(data).resolve())
+    return asdict(settings) | {"data": data, "data_fingerprint": known}
 
 
 def _check_kind(settings: Settings) -> None:

@@ -345,7 +345,9 @@ def load_recipe(source: str | Path) -> Recipe:
         raise RecipeError(
             f"[{source}] is a folder: to train on own images use the recipe 'images' with --data {source}"
         ) from None
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise RecipeError(f"[{source}] is not YAML: it is not UTF-8") from None
+    except OSError:
         raise RecipeError(f"[{source}] no such recipe: use {', '.join(recipe_names())}, or a YAML file") from None
     if len(text) > LARGEST_RECIPE:
         raise RecipeError(f"[{source}] has more than {LARGEST_RECIPE:,} characters: that is not a recipe")

@@ -10,6 +10,7 @@ from typing import Any
 from onebit.data.folder import has_split
 from onebit.data.idx import FILES, find_idx
 from onebit.data.load import TEST_SHARE, has_test_part
+from onebit.data.named import HUB_SETS
 from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
@@ -18,15 +19,18 @@ from onebit.training.recipe import Recipe, TextRecipe
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
 FILE = "data.json"
-KEYS = ("data", "validation_data", "vocabulary", "teacher", "warm_start")
+DATA = ("data", "validation_data")
+KEYS = (*DATA, "vocabulary", "teacher", "warm_start")
+IMAGE_NAMES, TEXT_NAMES = ("digits", *HUB_SETS), ("python", *WIKITEXT)
 
 
 def locate(recipe: Recipe) -> Recipe:
     """The recipe with whole paths of what lies here, so that it means the same from any place; names of data sets stay names."""
     changes: dict[str, Any] = {}
     for key, value in _paths(recipe).items():
-        names = ("python", *WIKITEXT) if isinstance(recipe, TextRecipe) and key != "vocabulary" else ()
-        if value not in names and expand(value).exists():
+        # Of text a name comes first, of images a folder does.
+        named = isinstance(recipe, TextRecipe) and key in DATA and value in TEXT_NAMES
+        if not named and expand(value).exists():
             changes[key] = str(expand(value).resolve())
     return replace(recipe, **changes)
 
@@ -75,7 +79,7 @@ def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
     """Refuse a folder within the data that would be read as a class or as texts the next time; raises OnebitError."""
     for key, value in _paths(recipe).items():
         data = expand(value)
-        within = key in ("data", "validation_data") and data.is_dir() and out.resolve().is_relative_to(data.resolve())
+        within = key in DATA and data.is_dir() and out.resolve().is_relative_to(data.resolve())
         if not within or _reads_parts(recipe, data):
             continue
         raise OnebitError(
@@ -139,12 +143,12 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
     """
     check_there(recipe, folder)
     if known is None:
-        place = {key: expand(value) for key, value in _paths(recipe).items() if key in ("data", "validation_data")}
+        place = {key: expand(value) for key, value in _paths(recipe).items() if key in DATA}
         lie = [str(path.absolute()) for path in place.values() if path.exists()]
         return [f"{folder} has no record of its data: {', '.join(lie)} is taken for it, as it is now"] if lie else []
     notes = []
     found = fingerprints(recipe)
-    for key in ("data", "validation_data"):
+    for key in DATA:
         value = getattr(recipe, key, None)
         if value is None or found[key] == known.get(key):
             continue
@@ -160,10 +164,9 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
 
 def check_there(recipe: Recipe, folder: Path) -> None:
     """Refuse to look for a run's own data where they are not; raises OnebitError."""
-    found = fingerprints(recipe)
-    for key in ("data", "validation_data"):
-        if key in found and found[key] is None:
-            place = getattr(recipe, key)
+    names = TEXT_NAMES if isinstance(recipe, TextRecipe) else IMAGE_NAMES
+    for key, place in _paths(recipe).items():
+        if key in DATA and place not in names and not expand(place).exists():
             raise OnebitError(
                 f"[{folder}] was trained with {key}={place}, which is not there: give the data with --data PATH"
             )
