@@ -55,12 +55,14 @@ def test_test_images_are_matched_by_class_name(tmp_path):
 
 
 def test_many_files_are_kept_decoded_and_a_change_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr("onebit.data.folder.CACHE_FROM_FILES", 4)
     fill(tmp_path / "data" / "a", 5)
     fill(tmp_path / "data" / "b", 5)
     first = load_images(str(tmp_path / "data"), (8, 8))
-    assert len(list((tmp_path / "cache" / "onebit").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert not (tmp_path / "other").exists()
     second = load_images(str(tmp_path / "data"), (8, 8))
     assert np.array_equal(first.train.pixels, second.train.pixels)
     Image.new("RGB", (8, 8), "white").save(tmp_path / "data" / "a" / "0.png")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from onebit.data.folder import has_split, load_folder
+from onebit.data.folder import find_parts, load_folder
 from onebit.data.idx import FASHION_CLASSES, FILES, find_idx, load_idx
 from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
 from onebit.data.named import HUB_SETS, load_digits, load_hub
@@ -43,13 +44,16 @@ def load_images(
         DataError: there is no such data, or it cannot be used; the message says why.
     """
     train, test = load_parts(data, size, channels, seed)
+    notes = tuple(dict.fromkeys([*train.notes, *test.notes]))
     validation = test
     if validation_share > 0:
         train, validation = split_images(train, validation_share, seed + 1, data)
-    return ImageSplits(limit_images(train, train_limit, seed), validation, test, data)
+    return ImageSplits(limit_images(train, train_limit, seed), validation, test, data, notes)
 
 
-def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+def load_parts(
+    data: str, size: tuple[int, int] | None, channels: int, seed: int = 0, least_classes: int = 2
+) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of what `data` names; see `load_images`."""
     path = Path(data).expanduser()
     if path.is_dir():
@@ -57,12 +61,13 @@ def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int
             classes = FASHION_CLASSES if "fashion" in str(path).lower() else None
             train = load_idx(path, "train", size, channels, classes)
             return train, load_idx(path, "test", train.pixels.shape[1:3], channels, train.classes)
-        if has_split(path):
-            train = load_folder(path / "train", size, channels)
-            if (path / "test").is_dir():
-                return train, load_folder(path / "test", train.pixels.shape[1:3], channels, train.classes)
-            return split_images(train, TEST_SHARE, seed, data)
-        return split_images(load_folder(path, size, channels), TEST_SHARE, seed, data)
+        parts = find_parts(path)
+        train = load_folder(parts.train if parts else path, size, channels, least_classes=least_classes)
+        if parts:
+            train = replace(train, notes=(*parts.notes, *train.notes))
+        if parts and parts.test:
+            return train, load_folder(parts.test, train.pixels.shape[1:3], channels, train.classes)
+        return split_images(train, TEST_SHARE, seed, data)
     if data == "digits":
         return split_images(load_digits(size, channels), TEST_SHARE, seed, data)
     if data in HUB_SETS:
@@ -81,11 +86,11 @@ def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
     """
-    test = load_parts(data, task.image_size, task.channels, seed)[1]
+    test = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
     unknown = [name for name in test.classes if name not in task.labels]
     if unknown:
         raise DataError(
             f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
         )
     positions = np.array([task.labels.index(name) for name in test.classes], np.int64)
-    return ImageSet(test.pixels, positions[test.labels], task.labels)
+    return replace(test, labels=positions[test.labels], classes=task.labels)
