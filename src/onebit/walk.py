@@ -92,7 +92,10 @@ def note_of_left_out(where: str, hidden: Sequence[str], other: Sequence[str]) ->
         other: names of files that were left out for another reason.
     """
     parts = []
-    for names, kind in ((hidden, "hidden files or folders"), (other, "other files")):
+    for names, one, many in (
+        (hidden, "hidden file or folder", "hidden files or folders"),
+        (other, "other file", "other files"),
+    ):
         if names:
-            parts.append(f"{len(names):,} {kind}, the first {min(names)}")
+            parts.append(f"{len(names):,} {one if len(names) == 1 else many}, the first {min(names)}")
     return [f"{where}: left out {' and '.join(parts)}"] if parts else []

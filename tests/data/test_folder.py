@@ -49,7 +49,7 @@ def test_hidden_files_are_left_out_and_said(animals):
     images = load_folder(animals, None, 3)
     assert len(images) == 6
     assert images.notes == (
-        f"{animals}: left out 1 hidden files or folders, the first cat/._0.png and 2 other files, the first 0.png",
+        f"{animals}: left out 1 hidden file or folder, the first cat/._0.png and 2 other files, the first 0.png",
     )
 
 

@@ -50,7 +50,7 @@ def test_test_images_are_matched_by_class_name(tmp_path):
             fill(tmp_path / part / name, 2)
     images = load_test_images(str(tmp_path), ImageTask(("cow", "bee", "ant"), (8, 8)))
     assert sorted(images.labels.tolist()) == [1, 1, 2, 2]
-    with pytest.raises(DataError, match=r"does not know: ant; it knows bee, cow"):
+    with pytest.raises(DataError, match=r"were not trained: ant; allowed: bee, cow"):
         load_test_images(str(tmp_path), ImageTask(("bee", "cow"), (8, 8)))
 
 

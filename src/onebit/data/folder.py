@@ -95,8 +95,8 @@ def load_folder(
     found = _class_folders(root)
     if classes is None and len(found) < least_classes:
         raise DataError(f"[{root}] has one class only, {next(iter(found))!r}: a classifier needs at least two")
-    if classes is not None and set(found) - set(classes):
-        unknown = ", ".join(sorted(set(found) - set(classes)))
+    if classes is not None and set(found) - set(map(composed, classes)):
+        unknown = ", ".join(sorted(set(found) - set(map(composed, classes))))
         raise DataError(f"[{root}] has classes that were not trained: {unknown}; allowed: {', '.join(classes)}")
     names = tuple(classes) if classes is not None else tuple(sorted(found))
     files: list[Path] = []
@@ -104,12 +104,13 @@ def load_folder(
     hidden = [Path(entry) for entry in entries(root) if is_hidden(entry.name)]
     other = [Path(entry) for entry in entries(root) if not is_hidden(entry.name) and _is_image(Path(entry))]
     for label, name in enumerate(names):
-        if name not in found:
+        folder = found.get(composed(name))
+        if folder is None:
             continue
-        tree = walk(found[name])
+        tree = walk(folder)
         members = [file for file in tree.files if _is_image(file)]
         if not members and classes is None:
-            raise DataError(f"[{found[name]}] holds no image: fill it or remove it; images end in {_ENDINGS}")
+            raise DataError(f"[{folder}] holds no image: fill it or remove it; images end in {_ENDINGS}")
         hidden += tree.hidden
         other += [file for file in tree.files if not _is_image(file)]
         files += members
@@ -140,11 +141,16 @@ def _folders(root: Path) -> list[Path]:
     return [Path(entry) for entry in entries(root) if not is_hidden(entry.name) and Path(entry).is_dir()]
 
 
+def composed(name: str) -> str:
+    """The name of a class with its accents composed (NFC): macOS spells the same name of a folder in another way."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _class_folders(root: Path) -> dict[str, Path]:
-    """The folder of each class, at least one. Names are composed (NFC), as macOS spells the same name in another way."""
+    """The folder of each class, at least one."""
     found: dict[str, Path] = {}
     for folder in _folders(root):
-        name = unicodedata.normalize("NFC", folder.name)
+        name = composed(folder.name)
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -153,7 +159,9 @@ def _class_folders(root: Path) -> dict[str, Path]:
             raise DataError(f"[{root}] has two folders named {name!r}, spelled in two ways: make them one")
         found[name] = folder
     if not found:
-        raise DataError(f"[{root}] has no folders: put the images of each class into a folder of the class's name")
+        raise DataError(
+            f"[{root}] has no folders: put the images of each class into a folder of the class's name, or IDX files under their published names"
+        )
     return found
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from onebit.data.folder import find_parts, load_folder
-from onebit.data.idx import FASHION_CLASSES, FILES, find_idx, load_idx
+from onebit.data.folder import composed, find_parts, load_folder
+from onebit.data.idx import IdxFolder, find_idx, load_idx
 from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
 from onebit.data.named import HUB_SETS, load_digits, load_hub
 from onebit.errors import DataError
@@ -57,10 +57,9 @@ def load_parts(
     """The training and the test part of what `data` names; see `load_images`."""
     path = Path(data).expanduser()
     if path.is_dir():
-        if find_idx(path, FILES["train"][0]):
-            classes = FASHION_CLASSES if "fashion" in str(path).lower() else None
-            train = load_idx(path, "train", size, channels, classes)
-            return train, load_idx(path, "test", train.pixels.shape[1:3], channels, train.classes)
+        if idx := _find_idx(path):
+            train = load_idx(idx, "train", size, channels)
+            return train, load_idx(idx, "test", train.pixels.shape[1:3], channels, train.classes)
         parts = find_parts(path)
         train = load_folder(parts.train if parts else path, size, channels, least_classes=least_classes)
         if parts:
@@ -86,11 +85,32 @@ def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
     """
-    test = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
-    unknown = [name for name in test.classes if name not in task.labels]
+    test = _own_test_part(data, task)
+    if test is None:
+        test = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
+    known = {composed(label): index for index, label in enumerate(task.labels)}
+    unknown = [name for name in test.classes if composed(name) not in known]
     if unknown:
         raise DataError(
             f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
         )
-    positions = np.array([task.labels.index(name) for name in test.classes], np.int64)
+    positions = np.array([known[composed(name)] for name in test.classes], np.int64)
     return replace(test, labels=positions[test.labels], classes=task.labels)
+
+
+def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
+    """The test part of data that have one, without decoding the training part; it need not even be there."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        if idx := _find_idx(path):
+            return load_idx(idx, "test", task.image_size, task.channels)
+        parts = find_parts(path)
+        if parts and parts.test:
+            return load_folder(parts.test, task.image_size, task.channels, task.labels)
+        return None
+    return load_hub(data, "test", task.image_size, task.channels) if data in HUB_SETS else None
+
+
+def _find_idx(path: Path) -> IdxFolder | None:
+    # torchvision puts the files one folder down.
+    return find_idx(path) or (find_idx(path / "raw") if (path / "raw").is_dir() else None)
