@@ -1,6 +1,7 @@
 """`onebit classify` answers for every picture that it can read, and names the others."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -30,3 +31,11 @@ def test_one_bad_picture_ends_nothing(packed, pictures, tmp_path, capsys, as_jso
     assert len(lines) == len(bad)
     for line, file in zip(lines, bad, strict=True):
         assert line.startswith(f"onebit: error: [image] {file}: ")
+
+
+def test_what_is_left_out_of_an_evaluation_is_said(packed, pictures, tmp_path, capsys):
+    for name in ("left", "right"):
+        shutil.copytree(pictures / name, tmp_path / "data" / name)
+    shutil.copytree(pictures / "left", tmp_path / "data" / "right" / ".ipynb_checkpoints")
+    assert main(["evaluate", str(packed), "--data", str(tmp_path / "data")]) == 0
+    assert "left out 1 hidden file or folder, the first right/.ipynb_checkpoints" in capsys.readouterr().err

@@ -93,6 +93,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     if not isinstance(trained.task, ImageTask):
         return _evaluate_text_run(args, trained)
     images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
+    _print_notes(list(images.notes))
     start = time.perf_counter()
     result = evaluate(trained.model, images, trained.task)
     return {"numerics": "PyTorch float32", **result, "seconds": time.perf_counter() - start}
@@ -139,6 +140,7 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     if session.task is None:
         raise OnebitError(f"[{args.model}] is no classifier of images")
     images = load_test_images(args.data, session.task)
+    _print_notes(list(images.notes))
     start = time.perf_counter()
     right, loss = 0, 0.0
     for first in range(0, len(images), 64):

@@ -77,25 +77,39 @@ def load_parts(
     raise DataError(f"[{data}] no such data: give a folder, or one of digits, {', '.join(HUB_SETS)}")
 
 
+def has_test_part(data: str) -> bool:
+    """Whether what `data` names has images that are set aside for testing by whoever made it."""
+    path = Path(data).expanduser()
+    if path.is_dir():
+        parts = None if (idx := _find_idx(path)) else find_parts(path)
+        return idx is not None or (parts is not None and parts.test is not None)
+    return data in HUB_SETS
+
+
 def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
     """The test part of what `data` names, its classes matched by name to those of a trained network.
 
-    Of data without a test part this is the fifth that a training with the same `seed` did not see.
+    Of data without a test part this is the fifth that a training with the same `seed` did not see. Of data with one the training part is not read.
 
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
     """
-    test = _own_test_part(data, task)
-    if test is None:
-        test = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
+    images = _own_test_part(data, task)
+    if images is None:
+        images = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
+    return match_classes(images, task, data)
+
+
+def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
+    """Images with their classes in a trained network's order, by name; raises DataError where it does not know one."""
     known = {composed(label): index for index, label in enumerate(task.labels)}
-    unknown = [name for name in test.classes if composed(name) not in known]
+    unknown = [name for name in images.classes if composed(name) not in known]
     if unknown:
         raise DataError(
             f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
         )
-    positions = np.array([known[composed(name)] for name in test.classes], np.int64)
-    return replace(test, labels=positions[test.labels], classes=task.labels)
+    positions = np.array([known[composed(name)] for name in images.classes], np.int64)
+    return replace(images, labels=positions[images.labels], classes=task.labels)
 
 
 def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
