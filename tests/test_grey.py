@@ -17,7 +17,11 @@ PICTURE = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 def loaded(array, kind, **options):
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind, **options)
+    if kind == "PPM":
+        buffer.write(b"P5 %d %d 65535\n" % array.shape[::-1] + array.astype(">u2").tobytes())
+        buffer.seek(0)
+    else:
+        Image.fromarray(array).save(buffer, kind, **options)
     return load_image(buffer, None, 1)[..., 0]
 
 
