@@ -181,3 +181,5 @@ def test_one_class_is_enough_to_test_on(tmp_path):
     assert set(load_test_images(str(tmp_path / "test"), task).labels) == {0}
     with pytest.raises(DataError, match="has one class only, 'cat': a classifier needs at least two"):
         load_images(str(tmp_path / "test"))
+    with pytest.raises(DataError, match="holds images and no folders: give a folder with one folder of images for"):
+        load_test_images(str(tmp_path / "test" / "cat"), task)

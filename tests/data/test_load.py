@@ -150,6 +150,15 @@ def test_a_hub_set_through_hugging_face_datasets(tmp_path, monkeypatch):
     assert splits.train.classes == ("cat", "dog")
     assert splits.train.pixels.shape == (4, 6, 6, 3)
     assert splits.test.labels.tolist() == [0, 1, 0, 1]
+    broken = [{"bytes": b"nothing", "path": None}] * 2
+    plain = datasets.Features(
+        {"img": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}, "label": features["label"]}
+    )
+    datasets.Dataset.from_dict({"img": broken, "label": [0, 1]}, features=plain).cast(features).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    with pytest.raises(DataError, match=r"\[cifar10\] image 0 of train cannot be used"):
+        load_images("cifar10")
 
 
 def test_a_hub_set_without_a_network_says_what_to_do(tmp_path, monkeypatch):

@@ -158,6 +158,8 @@ def _class_folders(root: Path) -> dict[str, Path]:
         if name in found:
             raise DataError(f"[{root}] has two folders named {name!r}, spelled in two ways: make them one")
         found[name] = folder
+    if not found and _has_images(root):
+        raise DataError(f"[{root}] holds images and no folders: give a folder with one folder of images for each class")
     if not found:
         raise DataError(
             f"[{root}] has no folders: put the images of each class into a folder of the class's name, or IDX files under their published names"
