@@ -1,6 +1,7 @@
 """Any picture becomes pixels of the right shape; what is none is refused in one line."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -50,11 +51,6 @@ def test_transparency_lies_on_white(tmp_path):
     assert (load_image(tmp_path / "a.png", None) == 255).all()
 
 
-def test_sixteen_bit_grey_keeps_its_high_byte(tmp_path):
-    Image.fromarray(np.full((4, 4), 0x8012, np.uint16)).save(tmp_path / "a.png")
-    assert (load_image(tmp_path / "a.png", None, 1) == 0x80).all()
-
-
 def test_exif_orientation_turns_the_image(tmp_path):
     image = Image.new("RGB", (8, 4), "black")
     image.paste("white", (0, 0, 8, 2))
@@ -92,10 +88,94 @@ def test_a_truncated_jpeg_is_refused(tmp_path):
 
 
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setattr("onebit.images.MAX_PIXELS", 100)
     picture((11, 10)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="more than 100 pixels"):
+    with pytest.raises(DataError, match="a.png: 11x10 is more than 100 pixels"):
         load_image(tmp_path / "a.png", (8, 8))
+
+
+def test_a_large_jpeg_is_decoded_smaller(tmp_path, monkeypatch):
+    wide = Image.linear_gradient("L").resize((320, 160)).convert("RGB")
+    wide.save(tmp_path / "a.jpg")
+    whole = load_image(tmp_path / "a.jpg", (16, 16)).astype(int)
+    monkeypatch.setattr("onebit.images.MAX_PIXELS", 1000)
+    assert np.abs(load_image(tmp_path / "a.jpg", (16, 16)) - whole).max() <= 4
+    with pytest.raises(DataError, match="160x80 is more than 1000 pixels"):
+        load_image(tmp_path / "a.jpg", (70, 70))  # would become coarse
+    with pytest.raises(DataError, match="320x160 is more than 1000 pixels"):
+        load_image(tmp_path / "a.jpg", None)
+    monkeypatch.setattr("onebit.images.MAX_JPEG_PIXELS", 50000)
+    with pytest.raises(DataError, match="320x160 is more than 50000 pixels"):
+        load_image(tmp_path / "a.jpg", (16, 16))
+
+
+def test_the_limits_of_pixels_hold_for_the_header_of_a_tiny_file(tmp_path):
+    buffer = io.BytesIO()
+    picture((8, 8)).save(buffer, "JPEG")
+    content = bytearray(buffer.getvalue())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", 9900, 9000)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match="9000x9900 is more than 67108864 pixels"):
+        load_image(tmp_path / "a.jpg", (32, 32))
+    content[at : at + 4] = struct.pack(">HH", 65500, 65500)
+    (tmp_path / "a.jpg").write_bytes(content)
+    with pytest.raises(DataError, match="more than 33554432 pixels"):
+        load_image(tmp_path / "a.jpg", (32, 32))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_an_image_without_pixels_is_refused(tmp_path, kind):
+    path = tmp_path / "a.png"
+    picture().convert("P").save(path, kind)
+    content = bytearray(path.read_bytes())
+    at = {"PNG": 16, "BMP": 18}[kind]
+    content[at : at + 4] = b"\0\0\0\0"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="a.png: "):
+        load_image(path, (8, 8))
+
+
+def test_what_cannot_be_read_says_why(tmp_path):
+    with pytest.raises(DataError, match=r"\[image\] .*: cannot be read: File name too long"):
+        load_image(tmp_path / ("a" * 300), (8, 8))
+    (tmp_path / "a.png").symlink_to("a.png")
+    with pytest.raises(DataError, match="a.png: cannot be read: Too many levels of symbolic links"):
+        load_image(tmp_path / "a.png", (8, 8))
+
+
+def test_postscript_is_not_run(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n%%EOF\n")
+    with pytest.raises(DataError, match="not an image that Pillow can read"):
+        load_image(tmp_path / "a.jpg", (8, 8))
+
+
+def test_of_an_animation_the_first_picture_counts(tmp_path):
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    for kind in ("gif", "webp", "png", "tiff"):
+        options = {"lossless": True} if kind == "webp" else {}
+        frames[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=frames[1:], **options)
+        assert (load_image(tmp_path / f"a.{kind}", None) == [255, 0, 0]).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "LA", "PA", "RGB"])
+def test_every_kind_of_transparency_lies_on_white(tmp_path, mode):
+    if mode in ("LA", "PA"):
+        image = Image.new(mode[0], (4, 4), 0)
+        image.putalpha(0)
+        image.save(path := tmp_path / ("a.png" if mode == "LA" else "a.tiff"))
+    else:
+        Image.new(mode, (4, 4), 0).save(path := tmp_path / "a.png", transparency=(0, 0, 0) if mode == "RGB" else 0)
+    assert (load_image(path, None) == 255).all()
+
+
+def test_lab_becomes_the_colour_that_it_names(tmp_path):
+    Image.new("LAB", (4, 4), (138, 0, 0)).save(tmp_path / "a.tiff")
+    assert load_image(tmp_path / "a.tiff", None).shape == (4, 4, 3)
+
+
+def test_an_image_of_pillow_is_taken():
+    assert (load_image(picture(), (5, 5)) == [200, 100, 50]).all()
 
 
 def test_a_folder_is_refused(tmp_path):

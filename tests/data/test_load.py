@@ -50,17 +50,19 @@ def test_test_images_are_matched_by_class_name(tmp_path):
             fill(tmp_path / part / name, 2)
     images = load_test_images(str(tmp_path), ImageTask(("cow", "bee", "ant"), (8, 8)), 0)
     assert sorted(images.labels.tolist()) == [1, 1, 2, 2]
-    with pytest.raises(DataError, match=r"does not know: ant; it knows bee, cow"):
+    with pytest.raises(DataError, match=r"were not trained: ant; allowed: bee, cow"):
         load_test_images(str(tmp_path), ImageTask(("bee", "cow"), (8, 8)), 0)
 
 
 def test_many_files_are_kept_decoded_and_a_change_is_seen(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     monkeypatch.setattr("onebit.data.folder.CACHE_FROM_FILES", 4)
     fill(tmp_path / "data" / "a", 5)
     fill(tmp_path / "data" / "b", 5)
     first = load_images(str(tmp_path / "data"), (8, 8))
-    assert len(list((tmp_path / "cache" / "onebit").iterdir())) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert not (tmp_path / "other").exists()
     second = load_images(str(tmp_path / "data"), (8, 8))
     assert np.array_equal(first.train.pixels, second.train.pixels)
     Image.new("RGB", (8, 8), "white").save(tmp_path / "data" / "a" / "0.png")
@@ -148,6 +150,15 @@ def test_a_hub_set_through_hugging_face_datasets(tmp_path, monkeypatch):
     assert splits.train.classes == ("cat", "dog")
     assert splits.train.pixels.shape == (4, 6, 6, 3)
     assert splits.test.labels.tolist() == [0, 1, 0, 1]
+    broken = [{"bytes": b"nothing", "path": None}] * 2
+    plain = datasets.Features(
+        {"img": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}, "label": features["label"]}
+    )
+    datasets.Dataset.from_dict({"img": broken, "label": [0, 1]}, features=plain).cast(features).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    with pytest.raises(DataError, match=r"\[cifar10\] image 0 of train cannot be used"):
+        load_images("cifar10")
 
 
 def test_a_hub_set_without_a_network_says_what_to_do(tmp_path, monkeypatch):

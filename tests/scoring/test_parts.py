@@ -1,6 +1,7 @@
 """Parts: every record once, the same ones for the same data; and every refusal of data and columns."""
 
 import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -69,7 +70,8 @@ def test_the_same_data_give_the_same_parts_wherever_they_lie(pictures, tmp_path)
         os.utime(changed, ns=(before.st_atime_ns, before.st_mtime_ns))
     finally:
         moved.rename(pictures)
-    assert first.notes == [f"1 other files beside the images of {pictures} were left out"]
+    left = "1 hidden file or folder, the first part1/.hidden.png and 1 other file, the first notes.txt"
+    assert first.notes == [f"{pictures}: left out {left}"]
     assert Part.from_json(first.parts[0].to_json()) == first.parts[0]
 
 
@@ -77,6 +79,25 @@ def test_data_given_twice_are_there_once(pictures):
     some = sorted((pictures / "part0").iterdir())[0]
     found = plan("image", [pictures / "part0", some, pictures / "part0"])
     assert found.records == len(list((pictures / "part0").iterdir()))
+
+
+@pytest.mark.parametrize("kind", ["image", "text"])
+def test_hidden_folders_are_left_out_and_said(tmp_path, kind):
+    for name in ("a", "a/.ipynb_checkpoints", "@eaDir", "__MACOSX"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(b"x")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    found = plan(kind, [tmp_path, tmp_path])
+    assert [Path(record.path).relative_to(tmp_path).as_posix() for record in records_of(found)] == ["a/1.png"]
+    assert found.notes == [f"{tmp_path}, {tmp_path}: left out 3 hidden files or folders, the first {tmp_path}/@eaDir"]
+
+
+def test_linked_folders_are_read(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "1.png").write_bytes(b"x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "there")
+    assert [record.id for record in records_of(plan("image", [tmp_path / "data"]))] == ["link/1.png"]
 
 
 def test_a_file_is_taken_whatever_its_ending(tmp_path):

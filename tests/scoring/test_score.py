@@ -59,7 +59,8 @@ def test_two_workers_write_the_same_files(one_worker, classifier, pictures, tmp_
     output = subprocess.run([sys.executable, "-m", "onebit", *words], capture_output=True, text=True, check=True)
     summary = json.loads(output.stdout)
     assert (summary["records"], summary["scored"], summary["failed"], summary["workers"]) == (24, 23, 1, 2)
-    assert output.stderr == f"note: 1 other files beside the images of {pictures} were left out\n"
+    left = "1 hidden file or folder, the first part1/.hidden.png and 1 other file, the first notes.txt"
+    assert output.stderr == f"note: {pictures}: left out {left}\n"
     names = sorted(path.name for path in one_worker.iterdir())
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
     for name in names:

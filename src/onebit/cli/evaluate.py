@@ -100,7 +100,7 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     if args.data is None:
         notes = check_own_data(trained.recipe, trained.known, trained.path)
         images = load_test_images(trained.recipe.data, trained.task, trained.recipe.seed)
-        measured = ImagesToMeasure(images, "test", notes)
+        measured = ImagesToMeasure(images, "test", [*notes, *images.notes])
     else:
         measured = images_to_measure(args.data, trained.task, trained.record)
     _print_notes(measured.notes)

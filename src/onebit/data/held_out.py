@@ -45,16 +45,18 @@ def images_to_measure(data: str, task: ImageTask, record: DataRecord | None) -> 
         DataError: the data cannot be used, or has a class that the network does not know.
     """
     if has_test_part(data):
-        return ImagesToMeasure(load_test_images(data, task, 0), "test", [])
+        images = load_test_images(data, task, 0)
+        return ImagesToMeasure(images, "test", list(images.notes))
     if record is not None and fingerprint_images(data) == record.data:
-        return ImagesToMeasure(load_test_images(data, task, record.seed), "test", [])
-    first, second = load_parts(data, task.image_size, task.channels)
+        images = load_test_images(data, task, record.seed)
+        return ImagesToMeasure(images, "test", list(images.notes))
+    first, second = load_parts(data, task.image_size, task.channels, least_classes=1)
     both = ImageSet(
         np.concatenate([first.pixels, second.pixels]), np.concatenate([first.labels, second.labels]), first.classes
     )
     why = _UNKNOWN if record is None else _OTHER
     note = f"{data}: {why}. All {len(both)} images are measured; trained ones may be among them"
-    return ImagesToMeasure(match_classes(both, task, data), "all", [note])
+    return ImagesToMeasure(match_classes(both, task, data), "all", [note, *first.notes])
 
 
 def text_to_measure(source: str, task: TextTask, unit: Unit, record: DataRecord | None) -> tuple[TextSet, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ class ImageSet:
         pixels: uint8 (n, height, width, channels).
         labels: int64 (n,), indices into `classes`.
         classes: the names of the classes.
+        notes: what a user should know about them, a sentence each.
 
     Raises:
         DataError: the parts do not fit together.
@@ -26,6 +27,7 @@ class ImageSet:
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.pixels.ndim != 4 or self.pixels.dtype != np.uint8 or len(self.pixels) != len(self.labels):
@@ -36,7 +38,7 @@ class ImageSet:
 
     def take(self, indices: NDArray[np.int64]) -> ImageSet:
         """The images at `indices`, in their order."""
-        return ImageSet(self.pixels[indices], self.labels[indices], self.classes)
+        return replace(self, pixels=self.pixels[indices], labels=self.labels[indices])
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,14 @@ class ImageSplits:
     Args:
         train, validation, test: disjoint sets with the same classes; the last two may be one set where the data has no third.
         source: what they were made from, for messages and the run's record.
+        notes: what a user should know about them, a sentence each.
     """
 
     train: ImageSet
     validation: ImageSet
     test: ImageSet
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def split_images(images: ImageSet, share: float, seed: int, where: str) -> tuple[ImageSet, ImageSet]:

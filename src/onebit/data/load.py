@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
-from onebit.data.folder import has_split, load_folder
-from onebit.data.idx import FASHION_CLASSES, FILES, find_idx, load_idx
+from onebit.data.folder import composed, find_parts, load_folder
+from onebit.data.idx import IdxFolder, find_idx, load_idx
 from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
 from onebit.data.named import HUB_SETS, load_digits, load_hub
 from onebit.errors import DataError
@@ -42,26 +45,29 @@ def load_images(
         DataError: there is no such data, or it cannot be used; the message says why.
     """
     train, test = load_parts(data, size, channels, seed)
+    notes = tuple(dict.fromkeys([*train.notes, *test.notes]))
     validation = test
     if validation_share > 0:
         train, validation = split_images(train, validation_share, seed + 1, data)
-    return ImageSplits(limit_images(train, train_limit, seed), validation, test, data)
+    return ImageSplits(limit_images(train, train_limit, seed), validation, test, data, notes)
 
 
-def load_parts(data: str, size: tuple[int, int] | None, channels: int, seed: int = 0) -> tuple[ImageSet, ImageSet]:
+def load_parts(
+    data: str, size: tuple[int, int] | None, channels: int, seed: int = 0, least_classes: int = 2
+) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of what `data` names; see `load_images`."""
     path = expand(data)
     if path.is_dir():
-        if find_idx(path, FILES["train"][0]):
-            classes = FASHION_CLASSES if "fashion" in str(path).lower() else None
-            train = load_idx(path, "train", size, channels, classes)
-            return train, load_idx(path, "test", train.pixels.shape[1:3], channels, train.classes)
-        if has_split(path):
-            train = load_folder(path / "train", size, channels)
-            if (path / "test").is_dir():
-                return train, load_folder(path / "test", train.pixels.shape[1:3], channels, train.classes)
-            return split_images(train, TEST_SHARE, seed, data)
-        return split_images(load_folder(path, size, channels), TEST_SHARE, seed, data)
+        if idx := _find_idx(path):
+            train = load_idx(idx, "train", size, channels)
+            return train, load_idx(idx, "test", train.pixels.shape[1:3], channels, train.classes)
+        parts = find_parts(path)
+        train = load_folder(parts.train if parts else path, size, channels, least_classes=least_classes)
+        if parts:
+            train = replace(train, notes=(*parts.notes, *train.notes))
+        if parts and parts.test:
+            return train, load_folder(parts.test, train.pixels.shape[1:3], channels, train.classes)
+        return split_images(train, TEST_SHARE, seed, data)
     if data == "digits":
         return split_images(load_digits(size, channels), TEST_SHARE, seed, data)
     if data in HUB_SETS:
@@ -76,28 +82,57 @@ def has_test_part(data: str) -> bool:
     """Whether what `data` names has images that are set aside for testing by whoever made it."""
     path = expand(data)
     if path.is_dir():
-        return find_idx(path, FILES["train"][0]) is not None or (has_split(path) and (path / "test").is_dir())
+        parts = None if (idx := _find_idx(path)) else find_parts(path)
+        return idx is not None or (parts is not None and parts.test is not None)
     return data in HUB_SETS
+
+
+def reads_parts(data: str) -> bool:
+    """Whether of a folder only known names are read: train/ and test/, or IDX files; not each of its folders as a class."""
+    path = expand(data)
+    return path.is_dir() and (_find_idx(path) is not None or find_parts(path) is not None)
 
 
 def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
     """The test part of what `data` names, its classes matched by name to those of a trained network.
 
     Of data without a test part this is the fifth that a training on the same data with the same `seed` did not see;
-    `onebit.data.held_out.images_to_measure` looks whether they are the same.
+    `onebit.data.held_out.images_to_measure` looks whether they are the same. Of data with one the training part is not read.
 
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
     """
-    return match_classes(load_parts(data, task.image_size, task.channels, seed)[1], task, data)
+    images = _own_test_part(data, task)
+    if images is None:
+        images = load_parts(data, task.image_size, task.channels, seed, least_classes=1)[1]
+    return match_classes(images, task, data)
 
 
 def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
     """Images with their classes in a trained network's order, by name; raises DataError where it does not know one."""
-    unknown = [name for name in images.classes if name not in task.labels]
+    known = {composed(label): index for index, label in enumerate(task.labels)}
+    unknown = [name for name in images.classes if composed(name) not in known]
     if unknown:
         raise DataError(
             f"[{data}] has classes that the network does not know: {', '.join(unknown)}; it knows {', '.join(task.labels)}"
         )
-    positions = np.array([task.labels.index(name) for name in images.classes], np.int64)
-    return ImageSet(images.pixels, positions[images.labels], task.labels)
+    positions = np.array([known[composed(name)] for name in images.classes], np.int64)
+    return replace(images, labels=positions[images.labels], classes=task.labels)
+
+
+def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
+    """The test part of data that have one, without decoding the training part; it need not even be there."""
+    path = expand(data)
+    if path.is_dir():
+        if idx := _find_idx(path):
+            return load_idx(idx, "test", task.image_size, task.channels)
+        parts = find_parts(path)
+        if parts and parts.test:
+            return load_folder(parts.test, task.image_size, task.channels, task.labels)
+        return None
+    return load_hub(data, "test", task.image_size, task.channels) if data in HUB_SETS else None
+
+
+def _find_idx(path: Path) -> IdxFolder | None:
+    # torchvision puts the files one folder down.
+    return find_idx(path) or (find_idx(path / "raw") if (path / "raw").is_dir() else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,15 +74,18 @@ def load_hub(name: str, part: str, size: tuple[int, int] | None, channels: int, 
     labels = np.asarray(table[known.label], np.int64)
     names = tuple(feature.names) if hasattr(feature, "names") else tuple(str(i) for i in range(int(labels.max()) + 1))
     pixels: NDArray[np.uint8] | None = None
-    for index, row in enumerate(table):
-        image = _rgb(row[known.image])
-        if pixels is None:
-            pixels = np.empty((len(table), *(size or image.shape[:2]), channels), np.uint8)
-        pixels[index] = load_image(image, pixels.shape[1:3], channels)
+    rows = iter(table)
+    for index in range(len(table)):
+        try:
+            image = next(rows)[known.image]
+            if pixels is None:
+                pixels = np.empty((len(table), *(size or (image.height, image.width)), channels), np.uint8)
+            pixels[index] = load_image(image, pixels.shape[1:3], channels)
+        except MemoryError:
+            raise
+        except Exception as error:  # the library decodes, and raises whatever Pillow does
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise DataError(f"[{name}] image {index} of {part} cannot be used ({reason})") from None
     if pixels is None:
         raise DataError(f"[{name}] is empty")
     return ImageSet(pixels, labels, names)
-
-
-def _rgb(image: Any) -> NDArray[np.uint8]:
-    return np.asarray(image.convert("RGB"), np.uint8)

@@ -6,23 +6,25 @@ import contextlib
 import hashlib
 import os
 import platform
-import stat
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onebit.data.idx import FILES, find_idx
 from onebit.data.named import HUB_SETS
 from onebit.data.text import WIKITEXT
 from onebit.errors import FormatError
 from onebit.images import SUFFIXES
 from onebit.paths import expand
+from onebit.walk import walk
 
 # Raised when the same files would be divided otherwise: what was set aside of them before is then no longer known.
 _DIVISION = 1
 # Of a text of any size: its length, its beginning and its end.
 _READ_BYTES = 1 << 20
+_IDX = re.compile("idx|ubyte")
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,7 @@ def fingerprint_images(data: str) -> str | None:
     path = expand(data)
     if not path.is_dir():
         return f"name {data}" if data in ("digits", *HUB_SETS) else None
-    idx = {file for names in FILES.values() for name in names if (file := find_idx(path, name))}
-    return _of_folder(path, lambda file: file.suffix.lower() in SUFFIXES or file in idx)
+    return _of_folder(path, lambda file: file.suffix.lower() in SUFFIXES or _IDX.search(file.name.lower()) is not None)
 
 
 def fingerprint_text(source: str) -> str | None:
@@ -95,22 +96,12 @@ def fingerprint_file(path: Path) -> str | None:
 
 
 def _of_folder(root: Path, counts: Callable[[Path], bool]) -> str:
-    found, seen = [], set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:  # a link leads back here
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in names:
-            path = Path(folder, name)
-            if name.startswith(".") or not counts(path):
-                continue
-            with contextlib.suppress(OSError):  # a link to nothing
-                file = path.stat()
-                if stat.S_ISREG(file.st_mode):
-                    found.append(f"{path.relative_to(root).as_posix()}\0{file.st_size}")
+    found = []
+    for path in filter(counts, walk(root).files):
+        with contextlib.suppress(OSError):  # a link to nothing
+            # macOS spells accents in another way than the place that a folder is copied to.
+            name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+            found.append(f"{name}\0{path.stat().st_size}")
     key = hashlib.sha256(f"{_DIVISION}\n".encode())
     for line in sorted(found):
         key.update(line.encode(errors="surrogateescape") + b"\n")

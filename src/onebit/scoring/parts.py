@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 from onebit.errors import DataError
 from onebit.images import SUFFIXES
 from onebit.scoring.columns import Columns, find_columns, open_parquet
+from onebit.walk import note_of_left_out, walk
 
 Kind = Literal["image", "text"]
 # Parts by default: enough that many workers stay busy to the end and that little is lost when a run is killed, few enough that files do not swarm.
@@ -90,14 +90,13 @@ def plan(
     Raises:
         DataError: nothing is there, it has no records, or the columns do not fit.
     """
-    files, explicit = _find([Path(path) for path in data])
+    files, explicit, hidden = _find([Path(path) for path in data])
     shown = ", ".join(str(path) for path in data)
     tables = [file for file in files if file.path.suffix.lower() == ".parquet"]
     if not tables and (column is not None or keep):
         raise DataError("[score] --column and --keep are for Parquet files, and there is none: leave them out")
     if lines and (tables or kind == "image"):
         raise DataError("[score] --lines is for text files: leave it out")
-    notes = []
     if tables:
         tables = [file for file in tables if not any(part.startswith("_") for part in Path(file.name).parts[:-1])]
         chosen, what = tables, "Parquet files"
@@ -112,8 +111,11 @@ def plan(
     if not chosen:
         ending = f": images end in {', '.join(sorted(SUFFIXES))}" if kind == "image" else ""
         raise DataError(f"[{shown}] holds no {what}{ending}")
-    if len(chosen) < len(files):
-        notes.append(f"{len(files) - len(chosen)} other files beside the {what} of {shown} were left out")
+    # A hidden file that would not be read if it were not (.DS_Store among images) is nobody's loss.
+    endings = {".parquet"} if tables else SUFFIXES if kind == "image" else None
+    lost = [name for name, path in hidden if path.is_dir() or endings is None or path.suffix.lower() in endings]
+    kept = {file.name for file in chosen}
+    notes = note_of_left_out(shown, lost, [file.name for file in files if file.name not in kept])
     if tables:
         columns, parts = _rows(chosen, kind, column, keep, part_records)
     else:
@@ -123,15 +125,19 @@ def plan(
     return Plan(parts, columns, notes)
 
 
-def _find(data: Sequence[Path]) -> tuple[list[_File], set[str]]:
-    """All files, sorted within each folder, each once; and the names of those that were given themselves."""
+def _find(data: Sequence[Path]) -> tuple[list[_File], set[str], list[tuple[str, Path]]]:
+    """All files, sorted within each folder, each once; the names of those that were given themselves; and what is hidden."""
     found: dict[str, _File] = {}
     explicit: set[str] = set()
+    hidden: dict[Path, str] = {}
     for root in data:
         if root.is_dir():
             # One folder's records have names that stay when the folder is moved.
             prefix = "" if len(data) == 1 else f"{root.as_posix()}/"
-            members = [(prefix + path.relative_to(root).as_posix(), path) for path in _walk(root)]
+            tree = walk(root)
+            members = [(prefix + path.relative_to(root).as_posix(), path) for path in tree.files]
+            for path in tree.hidden:
+                hidden.setdefault(path.absolute(), prefix + path.relative_to(root).as_posix())
         elif root.exists():
             explicit.add(name := root.name if len(data) == 1 else root.as_posix())
             members = [(name, root)]
@@ -147,18 +153,7 @@ def _find(data: Sequence[Path]) -> tuple[list[_File], set[str]]:
             except OSError:
                 mark = (-1, -1)  # a link to nothing: a record that fails
             found.setdefault(str(absolute), _File(name, absolute, mark))
-    return list(found.values()), explicit
-
-
-def _walk(root: Path) -> list[Path]:
-    def refuse(error: OSError) -> None:
-        raise DataError(f"[{error.filename}] cannot be read: {error.strerror}")
-
-    found = []
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]  # what os.walk goes on with
-        found += [Path(folder, name) for name in names if not name.startswith(".")]
-    return sorted(found)
+    return list(found.values()), explicit, [(name, path) for path, name in hidden.items()]
 
 
 def _part(

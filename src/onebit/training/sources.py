@@ -7,9 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from onebit.data.folder import has_split
-from onebit.data.idx import FILES, find_idx
-from onebit.data.load import TEST_SHARE, has_test_part
+from onebit.data.load import TEST_SHARE, has_test_part, reads_parts
 from onebit.data.named import HUB_SETS
 from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT
@@ -80,7 +78,7 @@ def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
     for key, value in _paths(recipe).items():
         data = expand(value)
         within = key in DATA and data.is_dir() and out.resolve().is_relative_to(data.resolve())
-        if not within or _reads_parts(recipe, data):
+        if not within or (not isinstance(recipe, TextRecipe) and reads_parts(value)):
             continue
         raise OnebitError(
             f"[{where}] {out} would lie within its own data, {data}, and be read with them: give another --out, such as "
@@ -175,8 +173,3 @@ def check_there(recipe: Recipe, folder: Path) -> None:
 def _paths(recipe: Recipe) -> dict[str, str]:
     """The keys that name data, texts and networks, and that are set."""
     return {key: value for key in KEYS if isinstance(value := getattr(recipe, key, None), str)}
-
-
-def _reads_parts(recipe: Recipe, data: Path) -> bool:
-    """Whether only known names in a folder are read: train/ and test/, or IDX files."""
-    return not isinstance(recipe, TextRecipe) and (has_split(data) or find_idx(data, FILES["train"][0]) is not None)

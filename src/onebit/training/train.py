@@ -113,7 +113,7 @@ def train_in_process(
     torch.set_num_threads(max(1, (recipe.threads or _cores()) // devices))
     keep_freed_memory()
     known = fingerprints(recipe) if layout.rank == 0 else {}  # before the data are read, which takes its time
-    job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe)
+    job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe, progress)
     checkpoint = last if resume and last.exists() else None
     if recipe.warm_start is not None and checkpoint is None:
         _warm_start(job, recipe.warm_start, progress)
@@ -202,11 +202,14 @@ class _Job:
     tokens_per_byte: float | None = None
 
 
-def _image_job(recipe: Recipe) -> _Job:
+def _image_job(recipe: Recipe, progress: bool) -> _Job:
     assert isinstance(recipe, ImageRecipe)
     splits = load_images(
         recipe.data, recipe.image_size, recipe.channels, recipe.validation_share, recipe.train_limit, recipe.seed
     )
+    if progress:
+        for note in splits.notes:
+            _note(note)
     height, width = splits.train.pixels.shape[1:3]
     task = ImageTask(splits.train.classes, (height, width), recipe.channels)
     torch.manual_seed(recipe.seed)
