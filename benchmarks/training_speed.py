@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from onebit.data import ImageSet
 from onebit.data.examples import NOT_COUNTED
-from onebit.data.text import TextSet
+from onebit.data.tokens import TextSet
 from onebit.images import ImageTask
 from onebit.text import TextTask
 from onebit.training import ImageRecipe, Recipe, TextRecipe, load_recipe

@@ -1,28 +1,132 @@
 """Tokenizers: what comes back, what is refused, and that a stream never splits a character."""
 
+import functools
 import json
 
 import pytest
-from hypothesis import given, settings
+import tokenizers
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers
 
 from onebit.errors import DataError, FormatError
-from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
+from onebit.fileformat import load_model
+from onebit.pretrained import find
+from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary, valid_text
 
 TASK = train_vocabulary(
     ["the cat sat on the mat. " * 50, "wörter, ünd 😀 " * 20, "def f(x):\n    return x\n" * 20], 320
 )
 TOKENIZER = Tokenizer(TASK)
+BOOKS = Tokenizer(TextTask.from_json(load_model(find("books")).task))
 WORDS = ["[PAD]", "[UNK]", "[SEP]", "the", "cat", "##s", "sat", ",", "!"]
 
 
+# Runs of one character make the words that are too long for the tokenizer.
+TEXTS = st.lists(
+    st.builds(str.__mul__, st.text(min_size=1, max_size=8), st.sampled_from([1, 1, 1, 1, 2, 40, 300])), max_size=12
+).map("".join)
+
+
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, BOOKS], ids=["trained", "books"])
+@settings(max_examples=150, deadline=None)
+@given(text=TEXTS)
+@example(text="\ufffd")
+@example(text="a" * 3000 + "\ufffd" * 400)
+def test_every_text_comes_back_from_a_vocabulary_of_bytes(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.unknown not in ids
+    assert "".join(piece for _, piece in tokenizer.stream(ids)) == text
+    assert tokenizer.encode_many([text, "the cat"]) == [ids, tokenizer.encode("the cat")]
+
+
+@functools.cache
+def word_piece(tokenizer):
+    """The library's own WordPiece, for words of any length."""
+    ids = {token: index for index, token in enumerate(tokenizer.task.vocabulary)}
+    other = tokenizers.Tokenizer(
+        models.WordPiece(ids, unk_token="[UNK]", continuing_subword_prefix="", max_input_chars_per_word=10**6)
+    )
+    other.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    other.decoder = decoders.ByteLevel()
+    return other
+
+
+@settings(max_examples=50, deadline=None)
+@given(text=TEXTS.map(lambda text: text[:1200]))
+@example(text="x" * 1000 + " " + "nowthecatsatonthemat" * 30)
+def test_long_words_are_cut_as_wordpiece_cuts_short_ones(text):
+    assert TOKENIZER.encode(text) == word_piece(TOKENIZER).encode(text).ids
+    assert BOOKS.encode(text) == word_piece(BOOKS).encode(text).ids
+
+
 @settings(max_examples=200, deadline=None)
-@given(st.text(max_size=60))
-def test_every_text_comes_back_from_a_vocabulary_of_bytes(text):
-    ids = TOKENIZER.encode(text)
-    assert TOKENIZER.decode(ids) == text
-    assert TOKENIZER.unknown not in ids
-    assert "".join(piece for _, piece in TOKENIZER.stream(ids)) == text
+@given(st.lists(st.integers(0, TOKENIZER.size - 1), max_size=20))
+def test_any_tokens_are_decoded_as_the_library_decodes_them(ids):
+    text = TOKENIZER.decode(ids)
+    assert text == word_piece(TOKENIZER).decode(ids, skip_special_tokens=False)
+    # A character that is not complete at the end is not given.
+    assert text.removesuffix("\ufffd") in (streamed := "".join(p for _, p in TOKENIZER.stream(ids)), streamed[:-1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ACGT" * 2000,
+        "x" * 100_000,
+        "汉字" * 3000,
+        "ไม่มี" * 900,
+        "😀" * 1000,
+        "0123456789" * 500,
+        "=" * 5000,
+        " \n" * 3000,
+    ],
+)
+def test_a_run_without_a_break_is_no_unknown_word(text):
+    for tokenizer in (TOKENIZER, BOOKS):
+        ids = tokenizer.encode(text)
+        assert tokenizer.unknown not in ids
+        assert tokenizer.decode(ids) == text
+
+
+def test_a_vocabulary_is_trained_on_words_of_any_length():
+    text = "ACGT" * 30_000
+    tokenizer = Tokenizer(train_vocabulary([text], 270))
+    assert len(tokenizer.encode(text)) < len(text) / 4
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_ordinary_texts_keep_the_tokens_that_packed_files_were_trained_with():
+    assert BOOKS.encode("It was") == [780, 316]
+    ids = [486, 253, 48, 337, 14, 486, 254, 399, 390, 71, 130, 112, 286, 637, 130, 121, 130, 112, 71, 92, 14]
+    assert BOOKS.encode("“Nay,” said Señor Núñez, 3.14 times…") == [*ids, 223, 21, 16, 19, 22, 1899, 486, 102]
+    assert BOOKS.encode("Once  upon\n\ta time") == [2242, 327, 223, 605, 201, 200, 67, 622]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("caf\udce9 noir", ("caf\ufffd noir", 1)),  # a byte of an argument that is not UTF-8
+        ("a\udce2\udc82\udcff", ("a\ufffd\ufffd", 2)),  # bytes as a file's are replaced: a cut character counts once
+        ("a\ud83d", ("a\ufffd", 1)),
+        ("\ud83d\ude00\ude00", ("😀\ufffd", 1)),  # escapes in JSON
+        ("\ufffd\ud83d", ("\ufffd\ufffd", 1)),
+        ("é", ("é", 0)),
+    ],
+)
+def test_what_is_not_unicode_is_replaced(text, expected):
+    assert valid_text(text) == expected
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == expected[0]
+    assert TOKENIZER.encode_many([text])[0] == TOKENIZER.encode(text)
+
+
+@pytest.mark.parametrize("text", [None, b"abc", 5, ["a"]])
+def test_what_is_not_a_text_is_named(text):
+    with pytest.raises(DataError, match=rf"\[tokenizer\] a text of type {type(text).__name__}: give a str"):
+        TOKENIZER.encode(text)
+    with pytest.raises(DataError, match="give a str"):
+        TOKENIZER.encode_many([text])
 
 
 def test_frequent_words_are_one_token_and_special_names_are_letters():
@@ -30,11 +134,6 @@ def test_frequent_words_are_one_token_and_special_names_are_letters():
     ids = TOKENIZER.encode("[SEP] ## [PAD]")
     assert not {TOKENIZER.separator, TOKENIZER.pad} & set(ids)
     assert TOKENIZER.decode(ids) == "[SEP] ## [PAD]"
-
-
-def test_long_words_without_spaces_come_back():
-    text = "x" * 900 + " " * 700 + "é" * 300
-    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
 
 
 def test_a_stream_gives_whole_characters_only():
@@ -86,11 +185,30 @@ def test_a_vocab_txt_is_read_as_bert_reads_it(tmp_path):
         ([w for w in WORDS if w != "[UNK]"], r"has no \[UNK\]: add a line"),
         ([w for w in WORDS if w != "[SEP]"], r"has no \[SEP\]"),
         ([*WORDS, "cat"], "names 'cat' more than once"),
+        ([*WORDS, "", "a", "", "b"], "names '' more than once"),
+        (["[PAD]\t12", *WORDS[1:]], r"line 1 is '\[PAD\]\\t12': give a token a line, with nothing after it"),
     ],
 )
 def test_a_wrong_vocab_txt_is_named(tmp_path, words, message):
     with pytest.raises(DataError, match=message):
         load_vocabulary(write(tmp_path, words))
+
+
+@pytest.mark.parametrize(
+    ("begin", "between", "end"),
+    [
+        ("\ufeff", "\n", "\n"),
+        ("", "\n", "\n\n\n"),
+        ("", "\n", ""),
+        ("\ufeff", "\r\n", "\r\n \r\n"),
+        ("", " \t\n", "\t"),
+    ],
+)
+def test_the_form_of_a_vocab_txt_moves_no_token(tmp_path, begin, between, end):
+    words = [*WORDS, "a\u2028", "\u0085", "##\x0b", "\x0cb", "\x1c", "\x1d", "\x1e", "\u2029", "\u3000", "last"]
+    path = tmp_path / "vocab.txt"
+    path.write_bytes((begin + between.join(words) + end).encode())
+    assert load_vocabulary(path).vocabulary == tuple(words)
 
 
 def test_a_vocab_txt_that_is_none(tmp_path):

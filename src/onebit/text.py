@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +19,51 @@ from onebit.paths import expand
 # BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 Alphabet = Literal["bytes", "words"]
-# WordPiece looks for the longest piece first, which is quadratic in the length of a word: longer ones are cut or unknown.
-_LONGEST_WORD = {"bytes": 1000, "words": 100}
+# WordPiece looks for the longest piece first, which is quadratic in the length of a word. Over bytes the tokenizer gives [UNK] for a longer
+# word (a run of letters, digits, punctuation or blanks), and `Tokenizer` puts the same pieces in its place in linear time. BERT's tokenizer
+# takes no word of more than 100 characters.
+_LONGEST_WORD = {"bytes": 250, "words": 100}
+# Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too.
+_LONGEST_TRAINING_WORD = 1000
+_SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_SURROGATE_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
+def _byte_characters() -> str:
+    """The character that stands for each of the 256 bytes in a token (GPT-2's table): itself where it can be seen, else one from U+0100 on."""
+    seen = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = iter(range(0x100, 0x200))
+    return "".join(chr(byte if byte in seen else next(others)) for byte in range(256))
+
+
+_CHARACTER_OF_BYTE = _byte_characters()
+_BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(_CHARACTER_OF_BYTE)}
+
+
+def valid_text(text: str) -> tuple[str, int]:
+    r"""A text that can be encoded, and how often U+FFFD was put into it for what cannot.
+
+    Lone surrogates are what Python makes of arguments, input and file names that are not UTF-8, and of escapes in JSON. Two that make a pair
+    become their character.
+
+    Raises:
+        DataError: it is not a str.
+
+    Example:
+        >>> valid_text("caf\udce9")
+        ('caf\ufffd', 1)
+    """
+    if not isinstance(text, str):
+        raise DataError(f"[tokenizer] a text of type {type(text).__name__}: give a str")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        joined = _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+        # What stands for bytes becomes those bytes first, so that the replacements are those of a file that holds them.
+        escaped = _SURROGATE_NO_BYTE.sub("\ufffd", joined).encode("utf-8", "surrogateescape")
+        replaced = escaped.decode("utf-8", "replace")
+        return replaced, replaced.count("\ufffd") - text.count("\ufffd")
+    return text, 0
 
 
 @dataclass(frozen=True)
@@ -28,7 +73,8 @@ class TextTask:
     Args:
         vocabulary: the WordPiece tokens, in the order of the logits, with [PAD], [UNK] and [SEP] among them.
         alphabet: ``"bytes"`` (a trained vocabulary: every text can be expressed and comes back as it was; a word begins with its space) or
-            ``"words"`` (BERT's: words and punctuation, pieces inside a word begin with ##; spaces and unknown characters are lost).
+            ``"words"`` (BERT's: words and punctuation, pieces inside a word begin with ##; spaces, unknown characters and words of more than 100
+            characters are lost).
         lowercase: whether the text is lowercased and stripped of accents first ("words" only).
 
     Raises:
@@ -119,7 +165,6 @@ class Tokenizer:
         # [SEP] and its like are not told to the tokenizer: in a text they are letters and brackets.
         if task.alphabet == "bytes":
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
         else:
             tokenizer.normalizer = normalizers.BertNormalizer(lowercase=task.lowercase)
             tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -127,21 +172,79 @@ class Tokenizer:
         return tokenizer
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no token is added at its ends."""
-        ids: list[int] = self._tokenizer.encode(text).ids
-        return ids
+        """The ids of a text; no token is added at its ends. What is not Unicode in it is replaced; see `valid_text`.
+
+        Raises:
+            DataError: it is not a str.
+        """
+        text = valid_text(text)[0]
+        if not text:
+            return []  # without making the tokenizer
+        return self._whole(text, self._tokenizer.encode(text).ids)
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, several at once."""
-        return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
+        valid = [valid_text(text)[0] for text in texts]
+        encodings = self._tokenizer.encode_batch_fast(valid)
+        return [self._whole(text, encoding.ids) for text, encoding in zip(valid, encodings, strict=True)]
+
+    def _whole(self, text: str, ids: list[int]) -> list[int]:
+        """The ids with the pieces of each word that was too long for the tokenizer: over bytes nothing is unknown."""
+        if self.task.alphabet == "words" or self.unknown not in ids:
+            return ids
+        encoding = self._tokenizer.encode(text)  # again, for where each word stands: `encode_batch_fast` does not tell
+        whole: list[int] = []
+        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if index == self.unknown:
+                whole += self._longest_pieces(text[start:end])
+            else:
+                whole.append(index)
+        return whole
+
+    def _longest_pieces(self, word: str) -> list[int]:
+        """A word as WordPiece cuts it: the longest token that it begins with, and so on with the rest."""
+        characters = [_CHARACTER_OF_BYTE[byte] for byte in word.encode()]
+        ids, start = [], 0
+        while start < len(characters):
+            node, found, length = self._tree, -1, 0
+            for position in range(start, len(characters)):
+                node = node.get(characters[position])
+                if node is None:
+                    break
+                if "" in node:
+                    found, length = node[""], position + 1 - start
+            ids.append(found)  # each byte is a token, so one is found
+            start += length
+        return ids
+
+    @cached_property
+    def _tree(self) -> Any:
+        """The tokens by their characters, a dictionary a node; "" leads to the id of the token that ends there."""
+        root: dict[str, Any] = {}
+        for index, token in enumerate(self.task.vocabulary):
+            node = root
+            for character in token:
+                node = node.setdefault(character, {})
+            node[""] = index
+        return root
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; raises DataError where one is out of range."""
         for index in ids:
             if not 0 <= index < self.size:
                 raise DataError(f"[tokenizer] token {index} is out of range: use 0 to {self.size - 1}")
+        if self.task.alphabet == "bytes":
+            return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
         return text
+
+    def _bytes(self, index: int) -> bytes:
+        """The bytes that a token of bytes adds to a text."""
+        token = self.task.vocabulary[index]
+        try:
+            return bytes([_BYTE_OF_CHARACTER[character] for character in token])
+        except KeyError:  # a token of a foreign vocabulary that is not written in bytes stands for itself
+            return token.encode("utf-8", "surrogatepass")
 
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
         """Each id with the piece of text that it completes, "" where it ends inside a character.
@@ -150,6 +253,12 @@ class Tokenizer:
             ids: made one after the other.
             prompt: ids that stand before them and are not given again.
         """
+        if self.task.alphabet == "bytes":
+            decoder = codecs.getincrementaldecoder("utf-8")("replace")
+            decoder.decode(b"".join(map(self._bytes, prompt)))
+            for index in ids:
+                yield index, decoder.decode(self._bytes(index))
+            return
         stream = decoders.DecodeStream(ids=list(prompt), skip_special_tokens=False)
         for index in ids:
             yield index, stream.step(self._tokenizer, index) or ""
@@ -171,7 +280,12 @@ def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
     if size < least:
         raise DataError(f"[vocabulary] {size} tokens: use at least {least} (256 bytes, {', '.join(specials)})")
     tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN, continuing_subword_prefix=""))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            pre_tokenizers.FixedLength(_LONGEST_TRAINING_WORD),
+        ]
+    )
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         special_tokens=specials,
@@ -187,15 +301,22 @@ def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
 def load_vocabulary(path: str | Path) -> TextTask:
     """Read a `vocab.txt` of BERT's form: a token a line, ## before pieces inside a word.
 
+    A byte order mark, blanks and tabs at the ends of lines, and empty lines at the end of the file are left out. A line ends at a line end only,
+    and not at U+2028 and its like, which may be tokens.
+
     Raises:
-        DataError: it cannot be read, or lacks a needed token.
+        DataError: it cannot be read, lacks a needed token, or has more than a token in a line.
     """
     try:
-        tokens = expand(path).read_text("utf-8").splitlines()
+        content = expand(path).read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"[{path}] is not UTF-8: give a vocab.txt with a token a line") from None
     except OSError as error:
         raise DataError(f"[{path}] cannot be read: {error.strerror}; give a vocab.txt with a token a line") from None
+    tokens = [line.rstrip(" \t") for line in content.rstrip(" \t\n").split("\n")]
+    for number, token in enumerate(tokens, 1):
+        if "\t" in token:
+            raise DataError(f"[{path}] line {number} is {token[:80]!r}: give a token a line, with nothing after it")
     # A vocabulary without a capital is that of a lowercasing tokenizer; its own special tokens are capitals.
     lowercase = all(token == token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
     try:

@@ -1,15 +1,22 @@
 """Reading, dividing, tokenizing and caching text; and cutting it into examples."""
 
+import errno
 import json
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from onebit.data import text as module
+from onebit.data import tokens as tokens_module
 from onebit.data.examples import NOT_COUNTED, Examples
-from onebit.data.text import Document, load_evaluation_text, load_text, prepare_text
+from onebit.data.text import Document, load_evaluation_text, load_text
+from onebit.data.tokens import prepare_text
 from onebit.errors import DataError
 from onebit.text import Tokenizer, train_vocabulary
 
@@ -58,6 +65,54 @@ def test_a_folder_is_divided_by_files_and_stays_divided(tmp_path):
     assert load_text(str(folder), 300, share=0.2, seed=1).validation.bytes != 0
 
 
+def divided(path, **options):
+    splits = load_text(str(path), 300, **options)
+    tokenizer = Tokenizer(splits.task)
+    train, validation = (tokenizer.decode(t.tokens.tolist())[5:-5] for t in (splits.train, splits.validation))
+    assert splits.train.replaced == splits.validation.replaced == 0
+    assert train + validation == path.read_bytes().decode().replace("\r\n", "\n")
+    return train, validation
+
+
+@pytest.mark.parametrize(
+    ("content", "begins"),
+    [
+        ("some words and " * 1000, " words and some"),  # as text8: at a blank
+        ("x" * 10_000, "x" * 500),
+        ('{"a":[' + "1234567," * 1250 + "0]}", ""),
+        ("汉" * 9_999, "汉"),  # at a character
+        ("a line of an old Macintosh\r" * 400, "a line of an old Macintosh\ra line"),
+        ("line\n" * 10 + "a last line that is longer than the share " * 30, " "),
+        ("line\r\n" * 10 + "a last line with an end, longer than the share" * 30 + "\r\n", " "),
+        ("one line of a few words", "s"),
+    ],
+)
+def test_a_text_without_a_line_end_is_divided_all_the_same(tmp_path, content, begins):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content.encode())
+    _, held_out = divided(path)
+    assert held_out.startswith(begins)
+    assert len(held_out.encode()) == pytest.approx(0.05 * len(content.encode()), abs=60)
+
+
+def test_a_long_text_in_one_line_keeps_its_division(tmp_path, monkeypatch):
+    # Nothing of what was trained on before may be set aside now: a line end was looked for in one piece, and the cut was at that piece's end.
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 64)
+    path = tmp_path / "a.txt"
+    path.write_bytes(("汉" * 1000).encode())
+    _, held_out = divided(path, share=0.1)
+    assert len(held_out.encode()) == 300 - 64 - 2  # at the next character
+
+
+def test_names_that_are_not_utf8_are_divided_by(tmp_path):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    for name in (b"caf\xe9.txt", b"b.txt", b"c.txt"):
+        (Path(os.fsdecode(folder)) / os.fsdecode(name)).write_text(lines(5))
+    splits = load_text(str(folder), 300)
+    assert splits.train.documents + splits.validation.documents == 3
+
+
 def test_another_source_validates(tmp_path):
     (tmp_path / "a.txt").write_text(lines(50))
     (tmp_path / "b.txt").write_text("other words\n" * 10)
@@ -70,6 +125,107 @@ def test_lines_are_separated(tmp_path):
     text, _ = load_evaluation_text(str(tmp_path / "a.txt"), TASK, "line")
     assert decode(text) == "[SEP]one two[SEP]three[SEP]four[SEP]"
     assert (text.documents, text.bytes) == (3, len("one two\nthree\nfour\n"))
+
+
+def test_lines_of_old_macs_and_of_any_length_are_lines(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_bytes(b"one two\r\r  \rthree\r\nfour")
+    text, _ = load_evaluation_text(str(tmp_path / "a.txt"), TASK, "line")
+    assert decode(text) == "[SEP]one two[SEP]three[SEP]four[SEP]"
+    assert (text.documents, text.bytes) == (3, len("one two\nthree\nfour\n"))
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 5)
+    monkeypatch.setattr(tokens_module, "_BATCH_CHARACTERS", 20)
+    content = "a line that is longer than a batch is\n \nshort\nand a long one to end with, without"
+    (tmp_path / "b.txt").write_text(content)
+    text, _ = load_evaluation_text(str(tmp_path / "b.txt"), TASK, "line")
+    assert decode(text) == "[SEP]" + content.replace("\n \n", "\n").replace("\n", "[SEP]") + "[SEP]"
+    assert (text.documents, text.bytes) == (3, len(content.replace("\n \n", "\n")) + 1)
+
+
+def test_a_line_end_of_two_bytes_may_lie_across_two_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 3)
+    (tmp_path / "a.txt").write_bytes(b"ab\r\ncd\r\nabcde\r\n\r\ne\rf\r")
+    text, _ = load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+    assert decode(text) == "[SEP]ab\ncd\nabcde\n\ne\rf\r[SEP]"
+
+
+def test_runs_without_a_break_are_whole(tmp_path):
+    content = "ACGTTGCA" * 500 + "\n" + "汉字" * 800 + "\n"
+    (tmp_path / "a.txt").write_text(content, "utf-8")
+    text, notes = load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+    assert (decode(text), notes, text.unknown) == (f"[SEP]{content}[SEP]", [], 0)
+    splits = load_text(str(tmp_path / "a.txt"), 300, share=0.5)
+    assert splits.train.unknown == splits.validation.unknown == 0
+
+
+def full(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("place", ["a file", "a full disk", "a full disk, and no temporary folder"])
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, cache, monkeypatch, place):
+    (tmp_path / "a.txt").write_text(lines(100))
+    expected = load_text(str(tmp_path / "a.txt"), 300)
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "other"))
+    if place == "a file":
+        (tmp_path / "other").write_text("")
+    else:
+        monkeypatch.setattr(tempfile, "mkdtemp", full)
+        monkeypatch.setattr(module, "write_atomically", full)
+    if "temporary" in place:
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    found = load_text(str(tmp_path / "a.txt"), 300)
+    assert found.task == expected.task
+    for part, other in ((found.train, expected.train), (found.validation, expected.validation)):
+        assert np.array_equal(part.tokens, other.tokens)
+        assert (part.bytes, part.documents, len(part)) == (other.bytes, other.documents, len(other))
+    reason = "No space left on device" if "disk" in place else "Not a directory|File exists"
+    (note,) = found.notes
+    assert re.fullmatch(
+        rf"{tmp_path}/a.txt: tokens cannot be kept in {tmp_path}/other \(({reason})\) and are made anew each time: "
+        "set ONEBIT_CACHE to a folder that can be written",
+        note,
+    )
+
+
+def test_no_place_for_tokens_at_all_is_named(tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text(lines(100))
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    monkeypatch.setattr(tokens_module, "_MEMORY_BYTES", 100)
+    with pytest.raises(
+        DataError, match=rf"tokens cannot be kept in {tmp_path}/cache \(No space left.*: set ONEBIT_CACHE"
+    ):
+        load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+
+
+def test_no_home_is_no_hindrance(tmp_path, monkeypatch):
+    monkeypatch.delenv("ONEBIT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+    def no_home(_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    (tmp_path / "a.txt").write_text(lines(100))
+    text, notes = load_evaluation_text(str(tmp_path / "a.txt"), TASK)
+    assert decode(text) == f"[SEP]{lines(100)}[SEP]"
+    assert "tokens cannot be kept (there is no home folder)" in notes[0]
+
+
+@pytest.mark.parametrize("name", ["text.json", "tokens.bin"])
+@pytest.mark.parametrize("content", [b"", b"{}"])
+def test_a_damaged_cache_is_made_anew(tmp_path, cache, name, content):
+    (tmp_path / "a.txt").write_text(lines(100))
+    expected = load_text(str(tmp_path / "a.txt"), 300)
+    found = [*cache.glob(f"tokens/*/{name}"), *cache.glob("vocabularies/*")]
+    assert len(found) == 3
+    for file in found:
+        file.unlink()  # the old one is mapped
+        file.write_bytes(content)
+    again = load_text(str(tmp_path / "a.txt"), 300)
+    assert (again.task, again.notes) == (expected.task, ())
+    assert np.array_equal(again.train.tokens, expected.train.tokens)
+    assert load_text(str(tmp_path / "a.txt"), 300).task == expected.task
 
 
 def test_text_that_is_no_utf8_is_replaced_counted_and_told(tmp_path):
@@ -116,7 +272,7 @@ def test_sources_that_are_none(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no text"):
         load_text(str(tmp_path / "empty"), 300)
-    (tmp_path / "a.txt").write_text("one line only, of which nothing can be set aside")
+    (tmp_path / "a.txt").write_text("é\n")
     with pytest.raises(DataError, match="too short to set 0.05 of it aside"):
         load_text(str(tmp_path / "a.txt"), 300)
 
@@ -133,7 +289,7 @@ def test_a_second_preparation_comes_from_the_cache(tmp_path, cache, monkeypatch)
     path.write_text(lines(30))
     first, _ = load_evaluation_text(str(path), TASK)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_write_tokens", lambda *a: pytest.fail("tokenized again"))
+        patch.setattr(tokens_module, "_write_tokens", lambda *a: pytest.fail("tokenized again"))
         second, _ = load_evaluation_text(str(path), TASK)
     assert np.array_equal(first.tokens, second.tokens)
     assert isinstance(second.tokens, np.memmap)
@@ -152,7 +308,8 @@ def test_preparation_streams(tmp_path, cache):
     code = f"""
 import json, resource
 from pathlib import Path
-from onebit.data.text import Document, prepare_text
+from onebit.data.text import Document
+from onebit.data.tokens import prepare_text
 from onebit.text import TextTask, Tokenizer
 tokenizer = Tokenizer(TextTask.from_json(json.loads(Path({str(tmp_path / "task.json")!r}).read_text())))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

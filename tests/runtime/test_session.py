@@ -56,6 +56,8 @@ def test_classify_takes_arrays_of_any_size(path):
         (PIXELS[:, :, :5], "give"),
         (PIXELS.astype(np.float64), "a batch of float64"),
         ([[1]], "a batch of list"),
+        (PIXELS.astype(np.float32), r"a batch of float32 from 0 to 255: give uint8 \(0 to 255\), or divide by 255"),
+        (np.full((1, 12, 10, 3), np.nan, np.float32), "a batch of float32 from nan to nan"),
     ],
 )
 def test_batches_that_do_not_fit_are_named(path, batch, message):

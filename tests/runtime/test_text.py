@@ -216,13 +216,104 @@ def test_score_of_a_long_text_looks_back_half_a_context(exact):
         ({"top_p": 1.01}, "top_p=1.01"),
         ({"repetition_penalty": 0}, "repetition_penalty=0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_new_tokens": 2.0}, "max_new_tokens=2.0: use an integer from 1 up"),
         ({"overflow": "wrap"}, "overflow='wrap'"),
         ({"stop": ""}, "stop is empty"),
+        ({"stop": ["a", ""]}, "stop is empty"),
+        ({"stop": 5}, "stop=5: give a text, a list of texts, or None"),
+        ({"stop": b"a"}, "stop=b'a': give a text"),
+        ({"stop": ["a", None]}, r"stop=\['a', None\]: give a text"),
+        ({"temperature": "0.5"}, "temperature='0.5': use 0"),
+        ({"temperature": None}, "temperature=None: use 0"),
+        ({"temperature": float("inf")}, "temperature=inf"),
+        ({"temperature": True}, "temperature=True"),
+        ({"top_k": 2.0}, "top_k=2.0: use an integer"),
+        ({"top_k": "5"}, "top_k='5': use an integer"),
+        ({"top_p": float("nan")}, "top_p=nan: use a number above 0"),
+        ({"top_p": "0.5"}, "top_p='0.5': use a number above 0"),
+        ({"repetition_penalty": float("nan")}, "repetition_penalty=nan"),
+        ({"repetition_penalty": "1"}, "repetition_penalty='1'"),
+        ({"seed": -1}, "seed=-1: use an integer from 0 up, or None"),
+        ({"seed": 1.0}, "seed=1.0: use an integer"),
+        ({"seed": "1"}, "seed='1': use an integer"),
+        ({"seed": True}, "seed=True: use an integer"),
     ],
 )
-def test_arguments_out_of_range_are_named_at_once(session, options, message):
+def test_arguments_out_of_range_are_named_at_once(session, monkeypatch, options, message):
+    # Before the prompt is looked at: a tokenizer of a large vocabulary takes a while to make.
+    monkeypatch.setattr(Tokenizer, "encode", lambda *_: pytest.fail("computed before the arguments were checked"))
     with pytest.raises(OnebitError, match=message):
         session.generate("the", **options)
+    with pytest.raises(OnebitError, match=message):
+        session.generate_pieces("the", **options)
+    if "stop" not in options:
+        for call in (session.generate_tokens, session.generate_batch):
+            with pytest.raises(OnebitError, match=message):
+                call(["the"], **options)
+
+
+def test_numbers_of_numpy_are_numbers(session):
+    options = {"max_new_tokens": 5, "temperature": 0.5, "top_k": 9, "top_p": 0.5, "seed": 3}
+    numpy = {name: np.asarray(value)[()] for name, value in options.items()}
+    assert list(session.generate("the", **numpy)) == list(session.generate("the", **options))
+    assert session.generate_batch(["the"], **numpy) == session.generate_batch(["the"], **options)
+
+
+def test_a_temperature_near_nothing_is_greedy(session):
+    assert list(session.generate("the", 5, temperature=5e-324)) == list(session.generate("the", 5, temperature=0))
+
+
+def test_prompts_that_are_not_unicode_are_replaced_and_said(session):
+    def call_all(prompt):
+        return [
+            list(session.generate(prompt, 5, seed=1)),
+            list(session.generate_pieces(prompt, 5, seed=1)),
+            list(session.generate_tokens([prompt], 5, seed=1)),
+            session.generate_batch(["the", prompt], 5, seed=1),
+            session.score(prompt),
+        ]
+
+    with pytest.warns(UserWarning, match="the text is not Unicode: U\\+FFFD stands for it in 2 places") as warned:
+        found = call_all("caf\udce9 a\ud83d")
+    assert len(warned) == 5
+    assert {w.filename for w in warned} == {__file__}  # where the user's call is
+    assert found == call_all("caf\ufffd a\ufffd")
+    assert "".join(piece for piece, _ in found[-1]) == "caf\ufffd a\ufffd"
+
+
+@pytest.mark.parametrize("prompt", [None, b"abc", 5])
+def test_prompts_that_are_not_texts_are_named(session, prompt):
+    for call in (session.generate, session.generate_pieces, session.score):
+        with pytest.raises(DataError, match=f"a text of type {type(prompt).__name__}: give a str"):
+            call(prompt)
+    for call in (session.generate_tokens, session.generate_batch):
+        with pytest.raises(DataError, match=f"a text of type {type(prompt).__name__}: give a str"):
+            call(["the", prompt])
+        for prompts in (prompt, "the"):
+            with pytest.raises(DataError, match="give a list of prompts, even for one"):
+                call(prompts)
+
+
+def test_prompts_may_come_from_an_iterator(session):
+    prompts = ["the cat", "the dog"]
+    assert session.generate_batch(iter(prompts), 5, seed=1) == session.generate_batch(prompts, 5, seed=1)
+
+
+def test_a_long_word_is_seen_and_judged_whole(session):
+    word = "汉字" * 400
+    scored = session.score(word)
+    assert "".join(piece for piece, _ in scored) == word
+    assert len(scored) >= len(word)
+    ids = [TOKENIZER.separator, *TOKENIZER.encode(word)]
+    assert [t for _, t in session.generate_tokens([word], 1, temperature=0)] == [
+        Sampling(0).choose(session.logits(ids[-CONTEXT:])[-1], [], np.random.default_rng(0), (0, 1))
+    ]
+
+
+def test_an_empty_prompt_needs_no_tokenizer(file, monkeypatch):
+    session = onebit.load(file, threads=1)
+    assert list(session.generate("", 5, seed=1))
+    assert "_tokenizer" not in vars(session.tokenizer)
 
 
 @pytest.mark.parametrize("ids", [[-1], [0, TOKENIZER.size]])

@@ -13,7 +13,8 @@ from PIL import Image
 
 import onebit
 from onebit.data.examples import Examples
-from onebit.data.text import _documents, prepare_text
+from onebit.data.text import _documents
+from onebit.data.tokens import prepare_text
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model, save_model
 from onebit.metrics import nats_of

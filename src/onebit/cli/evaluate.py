@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from onebit.data.record import DataRecord
-    from onebit.data.text import TextSet
+    from onebit.data.tokens import TextSet
     from onebit.metrics import TextMetrics
     from onebit.runtime.text import TextSession
 
@@ -112,7 +112,8 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
     from onebit.data.held_out import text_to_measure
-    from onebit.data.text import Unit, load_validation_text
+    from onebit.data.text import load_validation_text
+    from onebit.data.tokens import Unit
     from onebit.training import evaluate_text
     from onebit.training.sources import check_own_data
 

@@ -18,3 +18,12 @@ def cache_folder() -> Path:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebit"
     except RuntimeError:  # of a user who is not known to the system
         raise OSError(0, "there is no home folder") from None
+
+
+def cannot_keep(what: str, error: OSError) -> str:
+    """What is not in the cache, where that should lie, and why; a message goes on from there."""
+    try:
+        place = f" in {cache_folder()}"
+    except OSError:
+        place = ""
+    return f"{what} cannot be kept{place} ({error.strerror or error})"

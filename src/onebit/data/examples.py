@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.data.text import TextSet
+from onebit.data.tokens import TextSet
 from onebit.errors import DataError
 
 Kind = Literal["windows", "sentences"]

@@ -9,7 +9,8 @@ import numpy as np
 from onebit.data.images import ImageSet
 from onebit.data.load import has_test_part, load_parts, load_test_images, match_classes
 from onebit.data.record import DataRecord, fingerprint_images, fingerprint_text
-from onebit.data.text import WIKITEXT, TextSet, Unit, load_evaluation_text, load_validation_text
+from onebit.data.text import WIKITEXT, load_evaluation_text, load_validation_text
+from onebit.data.tokens import TextSet, Unit
 from onebit.images import ImageTask
 from onebit.text import TextTask
 

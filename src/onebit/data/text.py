@@ -1,39 +1,34 @@
-"""Text in files, folders and named data sets: read as streams, tokenized once, kept on disk as memory-mapped arrays of tokens."""
+"""Text in files, folders and named data sets, read as streams: what there is, and how it is divided into training and validation."""
 
 from __future__ import annotations
 
 import codecs
-import hashlib
+import contextlib
 import json
-import os
-import shutil
+import re
 import sysconfig
-import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from onebit.data.cache import cache_folder
+from onebit.data.tokens import CACHE_FORMAT, TextSet, Unit, digest, prepare_text
 from onebit.errors import DataError
+from onebit.fileformat import write_atomically
 from onebit.paths import expand
 from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
 
 # The names that need the Hugging Face cache or the network, and where they lie there.
 WIKITEXT = {"wikitext-2": "wikitext-2-raw-v1", "wikitext-103": "wikitext-103-raw-v1"}
 WIKITEXT_PATH = "Salesforce/wikitext"
-Unit = Literal["document", "line"]
 
-# Read and tokenized at once: enough for several threads, and little, since a tokenizer's answer is hundreds of times larger than its text.
+# Read at once.
 _CHUNK_BYTES = 1 << 18
-_BATCH_CHARACTERS = 1 << 20
 # Of text to train a vocabulary on, in pieces spread over all of it; more changes it little.
 _VOCABULARY_BYTES = 20_000_000
 _VOCABULARY_CHUNK_BYTES = 1 << 20
-_CACHE_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -71,6 +66,8 @@ class Document:
                     data = file.read(min(left, size))
                     if len(data) < left:
                         data += file.readline(min(left - len(data), size))
+                    if data.endswith(b"\r") and len(data) < left:
+                        data += file.read(1)  # a line end of two bytes stays one
                     if not data:
                         raise DataError(f"[{self.path}] became shorter while it was read: try again")
                     left -= len(data)
@@ -96,35 +93,6 @@ class _Replacements:
         whole = data[: len(data) - len(self._pending)]
         self.count += text.count("\ufffd") - whole.count(b"\xef\xbf\xbd")
         return text
-
-
-@dataclass(frozen=True)
-class TextSet:
-    """Tokens of a text, and what they stand for.
-
-    Args:
-        tokens: uint16 or uint32 (n,), memory-mapped: a separator, then each document (or line) followed by a separator.
-        source: for messages and records.
-        bytes: of the text in UTF-8.
-        documents: how many documents or lines.
-        replaced: how often invalid UTF-8 was replaced.
-        unknown: how many tokens are [UNK].
-    """
-
-    tokens: NDArray[Any]
-    source: str
-    bytes: int
-    documents: int
-    replaced: int
-    unknown: int
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def tokens_per_byte(self) -> float:
-        """Predicted tokens for each byte of text: nats a token times this, over ln 2, are bits per byte."""
-        return (len(self.tokens) - 1) / self.bytes
 
 
 @dataclass(frozen=True)
@@ -204,22 +172,41 @@ def _divide(
     if source in WIKITEXT:
         return documents, _documents(source, "validation")[0], notes
     if len(documents) == 1:
-        only = documents[0]
-        assert only.path is not None
-        cut = only.start + round((only.end - only.start) * (1 - share))
-        with only.path.open("rb") as file:
-            file.seek(cut)
-            cut += len(file.readline(_CHUNK_BYTES))  # at a line's end, where there is one
-        if not only.start < cut < only.end:
+        cut = _cut(documents[0], share)
+        if cut is None:
             raise DataError(f"[{source}] is too short to set {share} of it aside: give --validation-data")
-        return [replace(only, end=cut)], [replace(only, start=cut)], notes
+        return [replace(documents[0], end=cut)], [replace(documents[0], start=cut)], notes
     # By name, so that a document that is added moves no other from one side to the other.
-    rank = {d.name: zlib.crc32(f"{seed}:{d.name}".encode()) for d in documents}
+    rank = {d.name: zlib.crc32(f"{seed}:{d.name}".encode("utf-8", "backslashreplace")) for d in documents}
     held_out = [d for d in documents if rank[d.name] < share * 2**32]
     if not held_out:
         held_out = [min(documents, key=lambda d: rank[d.name])]
     chosen = {d.name for d in held_out}
     return [d for d in documents if d.name not in chosen], held_out, notes
+
+
+def _cut(document: Document, share: float) -> int | None:
+    """Where the last `share` of a file begins: at a line's end where there is one near, else before a blank, else between two characters."""
+    assert document.path is not None
+    cut = document.start + round((document.end - document.start) * (1 - share))
+    try:
+        with document.path.open("rb") as file:
+            file.seek(cut)
+            near = file.read(min(_CHUNK_BYTES, document.end - cut))
+            found = near.find(b"\n") + 1
+            if not 0 < found < document.end - cut:
+                if b"\n" not in near and cut + len(near) < document.end:
+                    cut += len(near)
+                    near = file.read(min(_CHUNK_BYTES, document.end - cut))
+                # A line end of old Macs, a blank, a byte that begins a character.
+                places = (
+                    re.search(pattern, near) for pattern in (rb"(?<=\r)[^\n]", rb"[ \t]+[^ \t\r\n]", rb"[^\x80-\xbf]")
+                )
+                found = next((place.start() for place in places if place), len(near))
+    except OSError as error:
+        raise DataError(f"[{document.path}] cannot be read: {error.strerror}") from None
+    cut += found
+    return cut if document.start < cut < document.end and near[found:].strip() else None
 
 
 def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
@@ -313,125 +300,13 @@ def _train(documents: Sequence[Document], size: int, source: str) -> TextTask:
                 elif index % keep == 0 or keep == 1:
                     yield text
 
-    cache = _cache_folder() / "vocabularies"
-    key = _digest([_CACHE_FORMAT, size, [d.fingerprint for d in documents], [(d.start, d.end) for d in documents]])
-    file = cache / f"{key}.json"
-    if file.is_file():
-        return TextTask.from_json(json.loads(file.read_text("utf-8")))
+    key = digest([CACHE_FORMAT, size, [d.fingerprint for d in documents], [(d.start, d.end) for d in documents]])
+    with contextlib.suppress(OSError, ValueError):  # there is none, it cannot be read, or it is damaged
+        return TextTask.from_json(json.loads((cache_folder() / "vocabularies" / f"{key}.json").read_text("utf-8")))
     task = train_vocabulary(pieces(), size)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=cache, encoding="utf-8", delete=False) as part:
-        json.dump(task.to_json(), part)
-    Path(part.name).replace(file)
+    # Without room or permission the next start is slower; what comes of the tokens is said.
+    with contextlib.suppress(OSError):
+        cache = cache_folder() / "vocabularies"
+        cache.mkdir(parents=True, exist_ok=True)
+        write_atomically(cache / f"{key}.json", json.dumps(task.to_json()).encode())
     return task
-
-
-def prepare_text(
-    documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
-) -> tuple[TextSet, list[str]]:
-    """Tokenize documents as a stream into a file of tokens, once: a second call finds it in the cache.
-
-    The cache is $ONEBIT_CACHE, else onebit in $XDG_CACHE_HOME or ~/.cache.
-
-    Raises:
-        DataError: there is no text.
-    """
-    key = _digest(
-        [
-            _CACHE_FORMAT,
-            unit,
-            tokenizer.task.to_json(),
-            [(d.fingerprint, d.start, d.end) for d in documents],
-        ]
-    )
-    folder = _cache_folder() / "tokens" / key
-    if not (folder / "text.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent))
-        try:
-            _write_tokens(documents, tokenizer, unit, partial, source)
-            try:
-                partial.rename(folder)
-            except OSError:
-                if not (folder / "text.json").is_file():  # else another process was first, with the same result
-                    raise
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    known = json.loads((folder / "text.json").read_text())
-    tokens = np.memmap(folder / "tokens.bin", dtype=known.pop("dtype"), mode="r")
-    text = TextSet(tokens, source, **known)
-    notes = []
-    if text.replaced:
-        notes.append(f"{source}: invalid UTF-8 was replaced in {text.replaced:,} places")
-    if text.unknown:
-        notes.append(
-            f"{source}: {text.unknown:,} of {len(text):,} tokens are [UNK]; what they stood for is lost to the figures"
-        )
-    return text, notes
-
-
-def _write_tokens(documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, folder: Path, source: str) -> None:
-    dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
-    counts = {"bytes": 0, "documents": 0, "replaced": 0, "unknown": 0}
-    with (folder / "tokens.bin").open("wb") as file:
-
-        def write(ids: Sequence[int]) -> None:
-            array = np.asarray(ids, dtype)
-            counts["unknown"] += int((array == tokenizer.unknown).sum())
-            array.tofile(file)
-
-        write([tokenizer.separator])
-        for batch in _batches(_units(documents, unit, counts)):
-            for (_, ends), ids in zip(batch, tokenizer.encode_many([text for text, _ in batch]), strict=True):
-                write([*ids, tokenizer.separator] if ends else ids)
-    if not counts["bytes"]:
-        raise DataError(f"[{source}] holds no text: give a text file, or a folder of text files")
-    (folder / "text.json").write_text(json.dumps({"dtype": np.dtype(dtype).name, **counts}))
-
-
-def _units(documents: Iterable[Document], unit: Unit, counts: dict[str, int]) -> Iterator[tuple[str, bool]]:
-    """Pieces of text, each with whether a separator follows it; counts what they hold."""
-    for document in documents:
-        rest = ""
-        for text, replaced in document.chunks():
-            counts["replaced"] += replaced
-            if unit == "document":
-                counts["bytes"] += len(text.encode())
-                yield text, False
-                continue
-            *lines, rest = (rest + text).split("\n")
-            for line in lines:
-                if line.strip():
-                    counts["bytes"] += len(line.encode()) + 1
-                    counts["documents"] += 1
-                    yield line, True
-        if unit == "document":
-            counts["documents"] += 1
-            yield "", True
-        elif rest.strip():
-            counts["bytes"] += len(rest.encode()) + 1
-            counts["documents"] += 1
-            yield rest, True
-
-
-def _batches(units: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool]]]:
-    batch: list[tuple[str, bool]] = []
-    size = 0
-    for unit in units:
-        batch.append(unit)
-        size += len(unit[0]) + 64
-        if size >= _BATCH_CHARACTERS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _cache_folder() -> Path:
-    if "ONEBIT_CACHE" in os.environ:
-        return Path(os.environ["ONEBIT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebit"
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

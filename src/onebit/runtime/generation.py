@@ -1,9 +1,10 @@
-"""Choosing the next token from its logits."""
+"""Choosing the next token from its logits; and the arguments of writing, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,43 @@ from numpy.typing import NDArray
 from onebit.errors import OnebitError
 
 _FIRST_CANDIDATES = 256
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _is_integer(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def check_length(max_new_tokens: object, overflow: object) -> None:
+    """Raises OnebitError where there is no such number of tokens, or no such way to go on when the context is full."""
+    if not _is_integer(max_new_tokens, 1):
+        raise OnebitError(f"[generate] max_new_tokens={max_new_tokens!r}: use an integer from 1 up")
+    if overflow not in ("slide", "stop"):
+        raise OnebitError(f"[generate] overflow={overflow!r}: use 'slide' or 'stop'")
+
+
+def check_seed(seed: int | None) -> int | None:
+    """A seed as a plain number, or None for chance; raises OnebitError where NumPy would take it for neither."""
+    if seed is None:
+        return None
+    if not _is_integer(seed, 0):
+        raise OnebitError(f"[generate] seed={seed!r}: use an integer from 0 up, or None for another text each time")
+    return int(seed)
+
+
+def check_stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The texts at which writing ends; raises OnebitError where one is empty or not a text."""
+    if stop is None:
+        return ()
+    texts = (stop,) if isinstance(stop, str) else stop
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise OnebitError(f"[generate] stop={stop!r}: give a text, a list of texts, or None")
+    if not all(texts):
+        raise OnebitError("[generate] stop is empty: give a text, or None")
+    return tuple(texts)
 
 
 @dataclass(frozen=True)
@@ -35,17 +73,19 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
+        if not _is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
             raise OnebitError(
-                f"[generate] temperature={self.temperature}: use 0 (the most probable token always) or more"
+                f"[generate] temperature={self.temperature!r}: use 0 (the most probable token always) or more"
             )
-        if self.top_k is not None and (type(self.top_k) is not int or self.top_k < 1):
-            raise OnebitError(f"[generate] top_k={self.top_k}: use an integer from 1 up, or None for all tokens")
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise OnebitError(f"[generate] top_p={self.top_p}: use a number above 0, at most 1, or None for all tokens")
-        if not 0 < self.repetition_penalty < float("inf"):
+        if self.top_k is not None and not _is_integer(self.top_k, 1):
+            raise OnebitError(f"[generate] top_k={self.top_k!r}: use an integer from 1 up, or None for all tokens")
+        if self.top_p is not None and not (_is_number(self.top_p) and 0 < self.top_p <= 1):
             raise OnebitError(
-                f"[generate] repetition_penalty={self.repetition_penalty}: use a number above 0; 1 for none"
+                f"[generate] top_p={self.top_p!r}: use a number above 0, at most 1, or None for all tokens"
+            )
+        if not _is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < float("inf"):
+            raise OnebitError(
+                f"[generate] repetition_penalty={self.repetition_penalty!r}: use a number above 0; 1 for none"
             )
 
     def choose(
@@ -68,7 +108,8 @@ class Sampling:
         scores[list(never)] = -np.inf
         if self.temperature == 0:
             return int(scores.argmax())
-        powers = np.exp((scores - scores.max()) / self.temperature)
+        with np.errstate(over="ignore"):  # of a temperature near 0: all but the most probable tokens have the power 0
+            powers = np.exp((scores - scores.max()) / self.temperature)
         candidates = self._candidates(powers)
         if candidates is not None:
             powers = powers[candidates]

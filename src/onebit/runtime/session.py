@@ -94,6 +94,8 @@ class Session:
 
 # Bytes of activations that a program may take where nothing else is said.
 MEMORY_CAP = 4 << 30
+# Of float32 pixels, which go from 0 to 1: beyond it they are on another scale.
+_FLOAT_LIMIT = 16.0
 
 
 def engine_options(
@@ -133,7 +135,8 @@ class ImageSession(Session):
         float32 logits (n, classes).
 
     Raises:
-        DataError: the batch has another shape or type.
+        DataError: the batch has another shape or type, or a classifier of images is given float32 values of 16 and more, such as pixels from 0 to
+            255, or NaN.
 
     A session may be shared by several threads: calls run one after the other.
     """
@@ -182,6 +185,13 @@ class ImageSession(Session):
             raise DataError(
                 f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
             )
+        if self.task is not None and batch.dtype == np.float32 and batch.size:
+            # A little outside of 0 to 1 is what scaling may leave; NaN fails, too.
+            least, most = float(batch.min()), float(batch.max())
+            if not (least > -_FLOAT_LIMIT and most < _FLOAT_LIMIT):
+                raise DataError(
+                    f"[Session] a batch of float32 from {least:g} to {most:g}: give uint8 (0 to 255), or divide by 255 (0 to 1)"
+                )
         return self._engine.run(batch)
 
     def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+import warnings
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
-from onebit.runtime.generation import Sampling
+from onebit.runtime.generation import Sampling, check_length, check_seed, check_stops
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
-from onebit.text import TextTask, Tokenizer
+from onebit.text import TextTask, Tokenizer, valid_text
 
 Overflow = Literal["slide", "stop"]
 # How many tokens of a prompt the decoding of what follows looks at: whether a space stands before a word depends on the one before.
@@ -125,10 +126,10 @@ class TextSession(Session):
         """Write on from a prompt, piece by piece.
 
         Args:
-            prompt: the text to go on from; empty for a text from its beginning.
+            prompt: the text to go on from; empty for a text from its beginning. Lone surrogates in it become U+FFFD, with a warning.
             max_new_tokens: at most so many tokens are written.
             temperature, top_k, top_p, repetition_penalty: see `Sampling`; temperature 0 is greedy.
-            seed: of chance; None for another text each time.
+            seed: of chance, from 0 up; None for another text each time.
             stop: a text, or several, at which writing ends; it is not given out.
             overflow: when the model's context is full: "slide" forgets the older half and goes on, "stop" ends. A prompt longer than the context
                 is cut at its beginning by "slide" and refused by "stop".
@@ -144,10 +145,11 @@ class TextSession(Session):
             >>> for piece in session.generate("Once upon", max_new_tokens=50):
             ...     print(piece, end="", flush=True)
         """
+        prompt = _valid(prompt, "generate")
         pieces = self.generate_pieces(
             prompt, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop, overflow
         )
-        return (piece for _, piece in pieces if piece)
+        return _not_empty(pieces)
 
     def generate_pieces(
         self,
@@ -160,11 +162,12 @@ class TextSession(Session):
         seed: int | None = None,
         stop: str | Sequence[str] | None = None,
         overflow: Overflow = "slide",
-    ) -> Iterator[tuple[list[int], str]]:
+    ) -> Generator[tuple[list[int], str]]:
         """As `generate`, each piece of text with the new tokens since the piece before; a piece may be empty."""
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        stops = _stops(stop)
-        text = self._start(self._prompt_ids(prompt), max_new_tokens, seed, overflow)
+        stops, seed = check_stops(stop), check_seed(seed)
+        check_length(max_new_tokens, overflow)
+        text = self._start(_valid(prompt, "generate"), seed, overflow)
         return self._stream(text, sampling, max_new_tokens, stops, overflow)
 
     def generate_tokens(
@@ -186,14 +189,17 @@ class TextSession(Session):
             (index of the prompt, token), as they are made. Each text's tokens are those that it would have alone with its own seed, `seed` + index.
         """
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+        seed = check_seed(seed)
+        check_length(max_new_tokens, overflow)
         texts = [
-            self._start(self._prompt_ids(prompt), max_new_tokens, None if seed is None else seed + index, overflow)
-            for index, prompt in enumerate(prompts)
+            self._start(prompt, None if seed is None else seed + index, overflow)
+            for index, prompt in enumerate(_valid_list(prompts))
         ]
         return self._write(texts, sampling, max_new_tokens, overflow)
 
     def generate_batch(self, prompts: Sequence[str], max_new_tokens: int = 200, **options: object) -> list[str]:
         """The texts that `generate_tokens` writes, each without its prompt."""
+        prompts = _valid_list(prompts)
         made: list[list[int]] = [[] for _ in prompts]
         for index, token in self.generate_tokens(prompts, max_new_tokens, **options):  # type: ignore[arg-type]
             made[index].append(token)
@@ -207,13 +213,14 @@ class TextSession(Session):
         """The log-probability of each token of a text, given what stands before it.
 
         Args:
-            text: of any length; beyond the context, each token is judged by at least half a context before it.
+            text: of any length; beyond the context, each token is judged by at least half a context before it. Lone surrogates in it become
+                U+FFFD, with a warning.
 
         Returns:
             (piece of the text, natural logarithm of its probability) for each token; a piece is empty where its token ends inside a character. The
             first token follows a separator.
         """
-        ids = self.tokenizer.encode(text)
+        ids = self.tokenizer.encode(_valid(text, "score"))
         scores = self.score_tokens(ids)
         return [(piece, float(p)) for (_, piece), p in zip(self.tokenizer.stream(ids), scores, strict=True)]
 
@@ -244,11 +251,8 @@ class TextSession(Session):
         # As in training: a text follows a separator.
         return [self.tokenizer.separator, *self.tokenizer.encode(prompt)]
 
-    def _start(self, ids: list[int], max_new_tokens: int, seed: int | None, overflow: Overflow) -> _Text:
-        if type(max_new_tokens) is not int or max_new_tokens < 1:
-            raise OnebitError(f"[generate] max_new_tokens={max_new_tokens}: use an integer from 1 up")
-        if overflow not in ("slide", "stop"):
-            raise OnebitError(f"[generate] overflow={overflow!r}: use 'slide' or 'stop'")
+    def _start(self, prompt: str, seed: int | None, overflow: Overflow) -> _Text:
+        ids = self._prompt_ids(prompt)
         if len(ids) > self.context and overflow == "stop":
             raise DataError(
                 f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or let it slide"
@@ -290,7 +294,7 @@ class TextSession(Session):
 
     def _stream(
         self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
-    ) -> Iterator[tuple[list[int], str]]:
+    ) -> Generator[tuple[list[int], str]]:
         held = ""  # may be the beginning of a stop
         with closing(self._write([text], sampling, max_new_tokens, overflow)) as made:
             for token, piece in self.tokenizer.stream((token for _, token in made), text.tokens[-_STREAM_CONTEXT:]):
@@ -306,11 +310,32 @@ class TextSession(Session):
             yield [], held
 
 
-def _stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    stops = () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
-    if not all(stops):
-        raise OnebitError("[generate] stop is empty: give a text, or None")
-    return stops
+def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
+    # Closed by hand: a generator expression that is abandoned keeps what it iterates over until it is collected itself (Python 3.12).
+    with closing(pieces):
+        for _, piece in pieces:
+            if piece:
+                yield piece
+
+
+def _valid(text: str, what: str, stacklevel: int = 3) -> str:
+    """A text of the caller of a method as one that can be encoded; says where that is another."""
+    if not isinstance(text, str):
+        raise DataError(f"[{what}] a text of type {type(text).__name__}: give a str")
+    valid, replaced = valid_text(text)
+    if replaced:
+        message = f"[{what}] the text is not Unicode: U+FFFD stands for it in {replaced:,} places"
+        warnings.warn(message, stacklevel=stacklevel)
+    return valid
+
+
+def _valid_list(prompts: Sequence[str]) -> list[str]:
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise DataError("[generate] give a list of prompts, even for one")
+    valid = []
+    for prompt in prompts:
+        valid.append(_valid(prompt, "generate", stacklevel=4))  # noqa: PERF401 (a comprehension is a level in Python 3.11 only)
+    return valid
 
 
 def _overlap(text: str, stop: str) -> int:

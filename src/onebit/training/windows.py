@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from onebit.data.examples import NOT_COUNTED, Examples
-from onebit.data.text import TextSet, TextSplits
+from onebit.data.text import TextSplits
+from onebit.data.tokens import TextSet
 from onebit.metrics import TextMetrics
 from onebit.text import TextTask, Tokenizer
 from onebit.training.batches import ALL, Part, part_of
