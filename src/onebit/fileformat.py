@@ -78,7 +78,8 @@ def save_model(model: PackedModel, path: str | Path) -> int:
             f"[{path}] a header of {len(header)} bytes: at most {MAX_HEADER_BYTES} fit; use fewer steps, or a smaller vocabulary"
         )
     tensors = [np.ascontiguousarray(model.tensors[name]) for name in names]
-    content = [struct.pack("<Q", len(header)), header, *(tensor.reshape(-1).view(np.uint8).data for tensor in tensors)]
+    content: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
+    content += [tensor.reshape(-1).view(np.uint8).data for tensor in tensors]
     write_atomically(path, content)
     return sum(map(len, content))
 

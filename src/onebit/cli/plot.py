@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from onebit.printable import printable
+
 EXAMPLES = """examples:
   onebit plot scheme XnorNet                       XnorNet.png: what computes, and what stands for the derivative
   onebit plot scheme "DoReFa(weights=2)" --out dorefa.svg
@@ -44,5 +46,5 @@ def run(args: argparse.Namespace) -> int:
             raise OnebitError(f"[plot] {error}, or all") from None
         figure, out = scheme_figure(scheme), Path(f"{type(scheme).__name__}.png")
     save(figure, args.out or out)
-    print(args.out or out)
+    print(printable(args.out or out))
     return 0

@@ -14,6 +14,7 @@ from onebit.images import ImageTask
 from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
+from onebit.printable import printable
 from onebit.text import TextTask
 
 # A report that is longer than a screen is not read; `PackReport.kept_float` has them all.
@@ -50,14 +51,14 @@ class PackReport:
     def __str__(self) -> str:
         bits = "all" if self.bit_parameters == self.parameters else f"{self.bit_parameters:,}"
         lines = [
-            f"{self.path}: {self.parameters:,} parameters, {bits} of them one bit each",
+            f"{printable(self.path)}: {self.parameters:,} parameters, {bits} of them one bit each",
             f"  parameters at float32  {self.bytes_before:>13,} bytes",
             f"  parameters packed      {self.parameter_bytes:>13,} bytes",
             f"  the file               {self.file_bytes:>13,} bytes, {self.ratio:.1f} times smaller",
         ]
         if self.kept_float:
             lines.append("  kept as float32 (4 bytes each):")
-            lines += [f"    {t.name}: {t.elements:,} ({t.reason})" for t in self.kept_float[:_SHOWN_TENSORS]]
+            lines += [f"    {printable(t.name)}: {t.elements:,} ({t.reason})" for t in self.kept_float[:_SHOWN_TENSORS]]
             rest = self.kept_float[_SHOWN_TENSORS:]
             if rest:
                 lines.append(f"    and {len(rest)} more tensors: {sum(t.elements for t in rest):,}")
