@@ -11,6 +11,8 @@ from torch import nn
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
+from onebit.nn.wrapped import unwrapped
+from onebit.packing.check import check_model, check_task
 from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
@@ -72,13 +74,14 @@ def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel
 
     Args:
         model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes); or takes integers (batch,
-            time), gives logits (batch, time, vocabulary), and has a `context`.
+            time), gives logits (batch, time, vocabulary), and has a `context`. What PyTorch puts around it is taken off, see
+            `onebit.nn.wrapped.unwrapped`.
         task: labels, image size, channels and scaling; or the tokenizer.
 
     Raises:
-        PackError: the model holds what a program cannot express.
+        PackError: the model holds what a program cannot express, or `onebit.load` would refuse what is made.
     """
-    return _trace(model, task)[0]
+    return _trace(unwrapped(model), task)[0]
 
 
 def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> PackReport:
@@ -93,13 +96,15 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> Pack
         The report: bytes before and after, and what stayed float.
 
     Raises:
-        PackError: the model holds what a program cannot express; the message names the layer.
+        PackError: the model holds what a program cannot express, and the message names the layer; or `onebit.load` would refuse the file, as one
+            with a label too many.
         OSError: the file cannot be written.
 
     Example:
         >>> task = onebit.ImageTask(labels=("cat", "dog"), image_size=(32, 32))
         >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
     """
+    model = unwrapped(model)
     packed, bit_parameters, kept_float = _trace(model, task)
     file_bytes = save_model(packed, path)
     parameters = sum(p.numel() for p in model.parameters())
@@ -115,7 +120,8 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> Pack
 
 
 def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
-    training = model.training
+    check_task(task)
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
@@ -127,11 +133,8 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
             else:
                 result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
     finally:
-        model.train(training)
-    if isinstance(task, TextTask):
-        outputs = result.program.shapes(result.tensors)[result.program.output][-1]
-        if outputs != len(task.vocabulary):
-            raise PackError(
-                f"[pack] the model gives {outputs} logits for a vocabulary of {len(task.vocabulary)} tokens"
-            )
-    return PackedModel(result.program, result.tensors, task.to_json()), result.bit_parameters, tuple(result.kept_float)
+        for module, state in training.items():
+            module.training = state
+    packed = PackedModel(result.program, result.tensors, task.to_json())
+    check_model(packed, task)
+    return packed, result.bit_parameters, tuple(result.kept_float)
