@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel
 from onebit.images import ImageTask
 from onebit.printable import one_line
-from onebit.program import Program
+from onebit.program import Program, Shape
 from onebit.text import TextTask
 
 Task = ImageTask | TextTask
@@ -63,17 +65,34 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def check_model(model: PackedModel, task: Task) -> None:
-    """Check a packed model as those who load its file do: what is read back, the task against the program, and the engine's own checks.
+def checked(program: Program, tensors: dict[str, NDArray[Any]], task: Task) -> PackedModel:
+    """The packed model of a program and a task, checked as those who load its file do: what is read back, the task against the program, and the
+    engine's own checks.
 
     Args:
-        model: as it would be written.
+        program, tensors: of a traced model.
         task: as `check_task` has let it through.
 
     Raises:
         PackError: with what is wrong.
     """
-    outputs = model.shapes[model.program.output]
+    try:
+        outputs = program.shapes(tensors)[program.output]
+        _check_outputs(outputs, task)
+        values = json.loads(json.dumps(task.to_json()))
+        model = PackedModel(Program.from_json(program.to_json()), tensors, values)
+        same = json.loads(json.dumps(type(task).from_json(values).to_json())) == values
+    except PackError:
+        raise
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PackError(f"[pack] the file could not be loaded: {one_line(error)}") from None
+    if not same:
+        raise PackError("[pack] the task does not come back from a file as it is: use plain texts and numbers")
+    _check_engine(model)
+    return model
+
+
+def _check_outputs(outputs: Shape, task: Task) -> None:
     if isinstance(task, TextTask):
         if outputs[-1] != len(task.vocabulary):
             raise PackError(
@@ -84,16 +103,6 @@ def check_model(model: PackedModel, task: Task) -> None:
             f"[pack] the model's output has shape {outputs} for an image, but the task names {len(task.labels)} labels: "
             "give a label for each output"
         )
-    try:
-        program = Program.from_json(model.program.to_json())
-        values = json.loads(json.dumps(model.task))
-        again = PackedModel(program, model.tensors, values)
-        same = json.loads(json.dumps(type(task).from_json(values).to_json())) == values
-    except (TypeError, ValueError, OverflowError) as error:
-        raise PackError(f"[pack] the file could not be loaded: {one_line(error)}") from None
-    if not same:
-        raise PackError("[pack] the task does not come back from a file as it is: use plain texts and numbers")
-    _check_engine(again)
 
 
 def _check_engine(model: PackedModel) -> None:

@@ -12,7 +12,7 @@ from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
 from onebit.nn.wrapped import unwrapped
-from onebit.packing.check import check_model, check_task
+from onebit.packing.check import check_task, checked
 from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
@@ -135,6 +135,5 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
     finally:
         for module, state in training.items():
             module.training = state
-    packed = PackedModel(result.program, result.tensors, task.to_json())
-    check_model(packed, task)
+    packed = checked(result.program, result.tensors, task)
     return packed, result.bit_parameters, tuple(result.kept_float)
