@@ -7,8 +7,9 @@ import json
 import math
 import mmap
 import os
+import secrets
 import struct
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
-from onebit.errors import FormatError
+from onebit.errors import FormatError, OnebitError
 from onebit.paths import expand
 from onebit.program import Program, Shape
 
@@ -61,6 +61,8 @@ class PackedModel:
 def save_model(model: PackedModel, path: str | Path) -> int:
     """Write a packed model, whole or not at all: a file that stands there stays as it is until the new one is complete.
 
+    The bytes depend on the model only: one model gives one file on every machine.
+
     Args:
         model: what to write.
         path: the file.
@@ -69,14 +71,43 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         The file's size in bytes.
 
     Raises:
+        FormatError: a tensor is of a type that a file does not hold, or the program and the task are longer than its header may be.
+        OnebitError: `path` is a folder.
         OSError: the file cannot be written.
     """
-    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
-    metadata |= {} if model.training is None else {"training": json.dumps(model.training)}
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
-    content = save(tensors, metadata)
+    header, names = _header(model)
+    if len(header) > MAX_HEADER_BYTES:
+        raise FormatError(
+            f"[{path}] a header of {len(header)} bytes: at most {MAX_HEADER_BYTES} fit; use fewer steps, or a smaller vocabulary"
+        )
+    tensors = [np.ascontiguousarray(model.tensors[name]) for name in names]
+    content: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
+    content += [tensor.reshape(-1).view(np.uint8).data for tensor in tensors]
     write_atomically(path, content)
-    return len(content)
+    return sum(map(len, content))
+
+
+def _header(model: PackedModel) -> tuple[bytes, list[str]]:
+    """The header of a safetensors file, and the names of its tensors in the order in which they follow it.
+
+    It is written here because safetensors' own writer puts the metadata in another order each time.
+    """
+    # Floats come first, so that they are aligned whatever lengths the rows of bits have.
+    names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
+    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    if model.training is not None:
+        metadata["training"] = json.dumps(model.training)
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    kinds = {np.dtype(kind): name for name, kind in _DTYPES.items()}
+    end = 0
+    for name in names:
+        tensor = model.tensors[name]
+        if tensor.dtype not in kinds:
+            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, kinds))}")
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % 8), names
 
 
 def load_model(path: str | Path) -> PackedModel:
@@ -176,21 +207,44 @@ def _check_frame(path: Path) -> None:
         )
 
 
-def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file whole or not at all: beside the target, flushed to the disk, then renamed over it.
 
+    Args:
+        path: the file. A device or a pipe that stands there is written to and stays what it is.
+        content: bytes, or parts of them that follow each other.
+
     Raises:
+        OnebitError: `path` is a folder.
         OSError: it cannot be written (no such folder, no permission, a full disk); the old file is as it was.
     """
     path = expand(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    parts = [content] if isinstance(content, (bytes, memoryview)) else content
+    try:
+        if path.is_dir():
+            raise OnebitError(f"[{path}] is a folder: give the name of a file")
+        if _leads_elsewhere(path):
+            with path.open("wb") as file:
+                file.writelines(parts)
+        else:
+            _replace(path, parts)
+    except OSError as error:
+        # Under the target's name: nobody knows the temporary file's.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _leads_elsewhere(path: Path) -> bool:
+    """Whether a path is a device or a pipe, or one of the system's links to them, such as /dev/stdout, which must not be replaced."""
+    return (path.exists() and not path.is_file()) or (path.is_symlink() and path.is_relative_to("/dev"))
+
+
+def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    # The file gets the mode that open() would give it. The name is not longer than the target's may be.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # mkstemp makes the file private; give it the mode that open() would have given.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

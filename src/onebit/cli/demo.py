@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.paths import expand
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit demo
@@ -115,11 +116,11 @@ def _run_images(args: argparse.Namespace) -> int:
     picture = args.out / "demo.png"
     _draw(picture, runs, session, images)
     _write_samples(args.out / "samples", images)
-    print(f"\nCurves and sample answers: {picture}   ({time.monotonic() - start:.0f} s in all)")
-    command = command_name()
+    print(f"\nCurves and sample answers: {printable(picture)}   ({time.monotonic() - start:.0f} s in all)")
+    command, shown = printable(command_name()), printable(file)
     print("Next:")
-    print(f"  {command} info {file}")
-    print(f"  {command} classify {file} {args.out / 'samples'}/*.png --top 2")
+    print(f"  {command} info {shown}")
+    print(f"  {command} classify {shown} {printable(args.out / 'samples')}/*.png --top 2")
     print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
     print(f"  {command} demo text    the same for language, about three minutes")
     return 0

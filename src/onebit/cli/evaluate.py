@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from onebit.pretrained import find
+from onebit.printable import one_line, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result))
     elif "images" in result:
         print(
-            f"{args.model} ({result['numerics']}): accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} "
+            f"{printable(args.model)} ({result['numerics']}): accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} "
             f"on {result['images']} {'test images' if result['part'] == 'test' else 'images'}, {result['seconds']:.1f} s"
         )
     else:
         print(
-            f"{args.model} ({result['numerics']}): {result['bits_per_byte']:.4f} bits per byte, perplexity {result['perplexity']:.3f}, "
-            f"accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} on {result['tokens']:,} tokens of {result['data']}, "
+            f"{printable(args.model)} ({result['numerics']}): {result['bits_per_byte']:.4f} bits per byte, perplexity {result['perplexity']:.3f}, "
+            f"accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} on {result['tokens']:,} tokens of {printable(result['data'])}, "
             f"{result['seconds']:.1f} s"
         )
         print(f"  tokenizer: {result['tokenizer']}; context: {result['context']} tokens; padding is not counted")
@@ -137,7 +138,7 @@ def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]
 
 def _print_notes(notes: list[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
 
 
 def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.paths import expand
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit plot scheme XnorNet                       XnorNet.png: what computes, and what stands for the derivative
@@ -46,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
             raise OnebitError(f"[plot] {error}, or all") from None
         figure, out = scheme_figure(scheme), Path(f"{type(scheme).__name__}.png")
     save(figure, args.out or out)
-    print(args.out or out)
+    print(printable(args.out or out))
     return 0

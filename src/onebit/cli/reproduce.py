@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.paths import expand
+from onebit.printable import printable, printable_text
 
 EXAMPLES = """examples:
   onebit reproduce table2 --scale 0.05 --data pictures         Food-101's four networks, small, on own images
@@ -58,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         report = reproduce(settings, out, args.recipes, rows, args.resume, args.threads, not args.quiet)
     except KeyboardInterrupt:
-        print(f"\nonebit: interrupted; go on with: {_again(args, out)}", file=sys.stderr)
+        print(f"\nonebit: interrupted; go on with: {printable(_again(args, out))}", file=sys.stderr)
         return 130
-    print(report)
-    print(f"\n{out / args.table}.md, .json and .png hold it; each row is a run folder in {out}")
+    print(printable_text(str(report)))
+    print(f"\n{printable(out / args.table)}.md, .json and .png hold it; each row is a run folder in {printable(out)}")
     return 0
 
 

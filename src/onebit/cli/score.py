@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from onebit.paths import expand
 from onebit.pretrained import find
+from onebit.printable import one_line, printable
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
@@ -85,16 +86,16 @@ def run(args: argparse.Namespace) -> int:
             progress=_progress(terminal) if terminal.isatty() and not args.json else None,
         )
     for note in summary.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     rate = summary.records_per_second
     if args.json:
         values = {**asdict(summary), "out": str(summary.out), "records_per_second": rate}
         print(json.dumps({**values, "errors": str(summary.errors) if summary.errors else None}))
     else:
         before = f" ({summary.before:,} of them before)" if summary.before else ""
-        print(f"scored {summary.scored:,} of {summary.records:,} records{before} into {summary.out}")
+        print(f"scored {summary.scored:,} of {summary.records:,} records{before} into {printable(summary.out)}")
         if summary.errors:
-            print(f"  {summary.failed:,} failed: {summary.errors} has them with the reasons")
+            print(f"  {summary.failed:,} failed: {printable(summary.errors)} has them with the reasons")
         if summary.workers:
             print(
                 f"  {rate:,.0f} records/s with {summary.workers} workers of {summary.threads} threads: {summary.seconds:.1f} s, "

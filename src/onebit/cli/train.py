@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.paths import expand
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit train digits                                      the small handwritten digits that come with scikit-learn
@@ -97,19 +98,20 @@ def run(args: argparse.Namespace) -> int:
         flags = [word for flag, value in layout if value not in (1, None) for word in (flag, str(value))]
         flags += ["--strategy", args.strategy] if args.strategy != "auto" else []
         words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, *flags, "--out", str(out), "--resume"])
-        print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
+        print(f"\nonebit: interrupted; go on with: {printable(words)}", file=sys.stderr)
         return 130
     if not is_first():
         return 0
     result = finished.result()
+    shown = printable(out)
     when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
     if "test_images" in result:
-        print(f"{out}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
+        print(f"{shown}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
     else:
         print(
-            f"{out}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
+            f"{shown}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
             f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
             f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
         )
-    print(f"next: onebit pack {out}")
+    print(f"next: onebit pack {shown}")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from onebit.paths import expand
 from onebit.pretrained import find
+from onebit.printable import printable
 
 # The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
 REFERENCE_IMAGES = 16
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"file": str(args.file), "run": str(args.folder), "equal": good, "comparisons": rows}))
     else:
-        print(f"{args.file} against {args.folder} in PyTorch float32:")
+        print(f"{printable(args.file)} against {printable(args.folder)} in PyTorch float32:")
         width = max(len(row["computed by"]) for row in rows)
         for row in rows:
             print(

@@ -30,6 +30,7 @@ from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.paths import expand
+from onebit.printable import one_line, printable
 from onebit.text import TextTask
 from onebit.training import sources
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
@@ -250,7 +251,7 @@ def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
     splits = _load_text(recipe)
     if progress:
         for note in splits.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {one_line(note)}", file=sys.stderr)
     task = splits.task
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, task)
@@ -279,7 +280,7 @@ def _warm_start(job: _Job, path: str, progress: bool) -> None:
     if progress:
         count = len(job.model.state_dict())
         rest = f"; not there, or of another shape: {', '.join(missing)}" if missing else ""
-        print(f"note: {count - len(missing)} of {count} tensors start from {path}{rest}", file=sys.stderr)
+        print(f"note: {count - len(missing)} of {count} tensors start from {printable(path)}{rest}", file=sys.stderr)
 
 
 def _teacher(job: _Job, path: str) -> nn.Module:
@@ -305,7 +306,7 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
 
 
 def _note(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
+    print(f"note: {one_line(line)}", file=sys.stderr)
 
 
 def _ignore(line: str) -> None:
