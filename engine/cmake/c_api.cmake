@@ -6,6 +6,7 @@ add_library(onebit_c_objects OBJECT
   engine/src/c_api.cpp
   engine/src/model_file.cpp
   engine/src/sampling.cpp
+  engine/src/task.cpp
   engine/src/vocabulary.cpp)
 target_link_libraries(onebit_c_objects PRIVATE onebit_engine)
 target_include_directories(onebit_c_objects PRIVATE engine/include)

@@ -144,7 +144,9 @@ struct Loaded {
 
 // The one place that makes an engine or a decoder.
 void construct(Loaded& model, const onebit::ModelFile& file, const onebit::Options& settings) {
-    const bool tokens = onebit::parse_json(file.program()).at("input").find("kind") != nullptr;
+    const onebit::Json program = onebit::parse_json(file.program());
+    const onebit::Json* input = program.find("input");
+    const bool tokens = input != nullptr && input->find("kind") != nullptr;
     if (tokens) {
         model.decoder = std::make_unique<onebit::Decoder>(file.program(), file.tensors(), settings);
     } else {
@@ -158,36 +160,15 @@ std::string to_json(const onebit::Shape& shape) {
     return text + "]";
 }
 
-// The task's labels and image size, or its vocabulary; they must be those of the program.
-void read_task(Loaded& model, const onebit::Json& task) {
-    const std::string& kind = task.at("kind").text;
-    if (kind == "image-classification") {
-        const onebit::Json* labels = task.find("labels");
-        if (labels == nullptr || labels->kind != onebit::Json::Kind::list)
-            throw std::invalid_argument("[task] lacks its labels; the file is damaged");
-        for (const onebit::Json& label : labels->list) {
-            if (label.kind != onebit::Json::Kind::text) throw std::invalid_argument("[task] a label is no text; the file is damaged");
-            model.labels.push_back(label.text);
-        }
-        onebit::Shape image;
-        const auto add = [&](const onebit::Json* side) {
-            image.push_back(side != nullptr && side->kind == onebit::Json::Kind::number && side->is_integer ? static_cast<std::int64_t>(side->number)
-                                                                                                            : 0);
-        };
-        const onebit::Json* size = task.find("image_size");
-        for (std::size_t i = 0; size != nullptr && i < size->list.size(); ++i) add(&size->list[i]);
-        add(task.find("channels"));
-        const bool fits = model.engine && model.engine->input_shape() == image &&
-                          model.engine->output_shape() == onebit::Shape{static_cast<std::int64_t>(model.labels.size())};
-        if (!fits)
-            throw std::invalid_argument("[task] names " + std::to_string(model.labels.size()) + " labels and images of " + to_json(image) +
-                                        ", but the program does not take and give them: pack the model again");
-    } else if (kind == "text-generation") {
-        model.vocabulary = onebit::Vocabulary(task);
-        if (!model.decoder || model.decoder->outputs() != model.vocabulary.size())
-            throw std::invalid_argument("[task] the vocabulary has " + std::to_string(model.vocabulary.size()) +
-                                        " tokens, but the program gives another number: pack the model again");
+// The task's labels or its vocabulary; they must be those of the program.
+void take_task(Loaded& model, onebit::Task& task) {
+    if (model.decoder) {
+        check_fit(task, {model.decoder->context()}, {model.decoder->context(), model.decoder->outputs()}, true);
+    } else {
+        check_fit(task, model.engine->input_shape(), model.engine->output_shape(), false);
     }
+    model.labels = std::move(task.labels);
+    model.vocabulary = std::move(task.vocabulary);
 }
 
 std::string describe(const Loaded& model, const std::string& task) {
@@ -209,10 +190,10 @@ std::string describe(const Loaded& model, const std::string& task) {
 }
 
 std::shared_ptr<Loaded> build(const std::byte* data, std::size_t size, const onebit::Options& settings) {
-    const onebit::ModelFile file(data, size);
+    onebit::ModelFile file(data, size);
     auto model = std::make_shared<Loaded>();
     construct(*model, file, settings);
-    read_task(*model, file.task());
+    take_task(*model, file.task());
     model->description = describe(*model, file.task_text());
     return model;
 }

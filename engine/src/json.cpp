@@ -1,5 +1,6 @@
 #include "json.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
 #include <stdexcept>
@@ -23,7 +24,7 @@ class Parser {
     }
 
   private:
-    [[noreturn]] void fail(const char* why) const {
+    [[noreturn]] void fail(const std::string& why) const {
         throw std::invalid_argument("[" + std::string(what_) + "] not JSON at byte " + std::to_string(at_) + ": " + why);
     }
 
@@ -48,11 +49,13 @@ class Parser {
         return true;
     }
 
+    // `depth`: how many lists and objects this value lies in.
     Json read(int depth) {
-        if (depth > max_depth) fail("nested too deep");
-        if (++values_ > max_values) fail("too many values");
+        if (++values_ > max_values) fail("too many values: more than " + std::to_string(max_values));
         Json value;
-        switch (peek()) {
+        const char first = peek();
+        if ((first == '{' || first == '[') && depth == max_depth) fail("nested too deep: more than " + std::to_string(max_depth));
+        switch (first) {
             case '{':
                 value.kind = Json::Kind::object;
                 ++at_;
@@ -64,7 +67,8 @@ class Parser {
                     if (peek() != '"') fail("a name was expected");
                     std::string name = quoted();
                     expect(':');
-                    if (!value.object.emplace(std::move(name), read(depth + 1)).second) fail("a name stands twice");
+                    if (value.object.contains(name)) fail("the name " + excerpt(name) + " stands twice");
+                    value.object.emplace(std::move(name), read(depth + 1));
                     if (peek() == '}') break;
                     expect(',');
                 }
@@ -96,16 +100,39 @@ class Parser {
             value.boolean = text_[at_ - 2] == 'u';
             return value;
         }
-        const char* begin = text_.data() + at_;
-        const char* end = text_.data() + text_.size();
-        const auto [next, error] = std::from_chars(begin, end, value.number);
-        if (error != std::errc() || !(*begin == '-' || (*begin >= '0' && *begin <= '9')) || !std::isfinite(value.number))
-            fail("a value was expected");
-        value.kind = Json::Kind::number;
-        const std::string_view digits(begin, static_cast<std::size_t>(next - begin));
-        value.is_integer = digits.find_first_of(".eE") == std::string_view::npos && std::fabs(value.number) < 9007199254740992.0;
-        at_ += digits.size();
+        read_number(value);
         return value;
+    }
+
+    bool digits() {
+        const std::size_t begin = at_;
+        while (at_ < text_.size() && text_[at_] >= '0' && text_[at_] <= '9') ++at_;
+        return at_ > begin;
+    }
+
+    // JSON's own form first: std::from_chars takes more, such as 01, 1. and .5.
+    void read_number(Json& value) {
+        const std::size_t begin = at_;
+        word("-");
+        if (!word("0") && !digits()) fail("a value was expected");
+        value.is_integer = true;
+        if (word(".")) {
+            value.is_integer = false;
+            if (!digits()) fail("a digit was expected");
+        }
+        const std::string_view mantissa = text_.substr(begin, at_ - begin);
+        if (word("e") || word("E")) {
+            value.is_integer = false;
+            if (!word("+")) word("-");
+            if (!digits()) fail("a digit was expected");
+        }
+        const std::string_view number = text_.substr(begin, at_ - begin);
+        const auto error = std::from_chars(number.data(), number.data() + number.size(), value.number).ec;
+        const bool vanished = value.number == 0 && mantissa.find_first_of("123456789") != std::string_view::npos;
+        if (error != std::errc() || !std::isfinite(value.number) || vanished)
+            fail("the number " + excerpt(std::string(number)) + " does not fit float64");
+        value.kind = Json::Kind::number;
+        value.is_integer = value.is_integer && std::fabs(value.number) < 9007199254740992.0;
     }
 
     unsigned hex() {
@@ -180,31 +207,26 @@ class Parser {
 
 }  // namespace
 
+std::string excerpt(std::string_view text) {
+    constexpr std::size_t most = 60;
+    // Not within a character, so that what is left is UTF-8.
+    std::size_t end = std::min(text.size(), most);
+    while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
+    std::string out = "'";
+    for (const char c : text.substr(0, end)) out += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+    return out + (end < text.size() ? "...'" : "'");
+}
+
 const Json& Json::at(const std::string& name) const {
     const Json* member = find(name);
-    if (member == nullptr) throw std::invalid_argument("[program] lacks '" + name + "'");
+    if (member == nullptr) throw std::invalid_argument("[program] lacks " + excerpt(name));
     return *member;
 }
 
 const Json* Json::find(const std::string& name) const {
-    if (kind != Kind::object) throw std::invalid_argument("[program] '" + name + "' is looked for in what is no object");
+    if (kind != Kind::object) return nullptr;
     const auto found = object.find(name);
     return found == object.end() ? nullptr : &found->second;
-}
-
-std::int64_t Json::integer(const char* what) const {
-    if (kind != Kind::number || !is_integer) throw std::invalid_argument(std::string("[program] ") + what + " is no integer");
-    return static_cast<std::int64_t>(number);
-}
-
-const std::string& Json::string(const char* what) const {
-    if (kind != Kind::text) throw std::invalid_argument(std::string("[program] ") + what + " is no text");
-    return text;
-}
-
-const std::vector<Json>& Json::items(const char* what) const {
-    if (kind != Kind::list) throw std::invalid_argument(std::string("[program] ") + what + " is no list");
-    return list;
 }
 
 Json parse_json(std::string_view text, const char* what) {

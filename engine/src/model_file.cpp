@@ -8,6 +8,8 @@
 #include <cstring>
 #include <system_error>
 
+#include "json.h"
+
 #if __has_include(<sys/mman.h>)
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -21,16 +23,13 @@ namespace {
 
 // Larger headers are refused by safetensors too.
 constexpr std::uint64_t max_header_bytes = 100'000'000;
-constexpr std::size_t size_bytes = 8;  // of the header's size, which a file begins with
+constexpr std::size_t max_tensor_axes = 4;  // as many as the tensors of programs have
+constexpr std::size_t size_bytes = 8;       // of the header's size, which a file begins with
 
 static_assert(std::endian::native == std::endian::little, "tensors are little-endian in the file and are used as they lie");
 
 [[noreturn]] void damaged(const std::string& what) {
     throw std::invalid_argument("damaged: " + what + "; copy or pack it again");
-}
-
-std::string excerpt(const std::string& text) {
-    return "'" + text.substr(0, 40) + "'";
 }
 
 // Names and labels go on to programs that expect UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF).
@@ -63,7 +62,7 @@ std::string_view header_text(const std::byte* data, std::size_t size) {
                                     std::to_string(size) + "; copy it again");
     }
     const std::string_view text(reinterpret_cast<const char*>(data + size_bytes), static_cast<std::size_t>(header));
-    if (!is_utf8(text)) damaged("the header is no UTF-8");
+    if (!is_utf8(text)) damaged("the header is not UTF-8");
     return text;
 }
 
@@ -75,14 +74,12 @@ Json parse(std::string_view text, const char* what, const char* advice) {
     }
 }
 
-std::uint64_t natural(const Json& value, const std::string& where) {
-    if (value.kind != Json::Kind::number || !value.is_integer || value.number < 0)
-        damaged(where + " has a shape or place that is no integer from 0 up");
-    return static_cast<std::uint64_t>(value.number);
+bool is_integer(const Json& value, double least) {
+    return value.kind == Json::Kind::number && value.is_integer && value.number >= least;
 }
 
 const std::vector<Json>& list_of(const Json& entry, const char* name, const std::string& where) {
-    const Json* member = entry.kind == Json::Kind::object ? entry.find(name) : nullptr;
+    const Json* member = entry.find(name);
     if (member == nullptr || member->kind != Json::Kind::list) damaged(where + " lacks its " + name);
     return member->list;
 }
@@ -151,19 +148,20 @@ FileContent::~FileContent() {
 ModelFile::ModelFile(const std::byte* data, std::size_t size) {
     const std::string_view text = header_text(data, size);
     const Json header = parse(text, "header", "; the file is damaged: copy or pack it again");
-    if (header.kind != Json::Kind::object) damaged("the header is no object");
+    if (header.kind != Json::Kind::object) damaged("the header is not an object");
     read_metadata(header);
     read_tensors(header, data + size_bytes + text.size(), size - size_bytes - text.size());
 }
 
 void ModelFile::read_metadata(const Json& header) {
     const Json* metadata = header.find("__metadata__");
-    if (metadata != nullptr && metadata->kind != Json::Kind::object) damaged("__metadata__ is no object");
-    const auto entry = [&](const char* name) {
-        const Json* member = metadata == nullptr ? nullptr : metadata->find(name);
-        if (member != nullptr && member->kind != Json::Kind::text) damaged(std::string("the metadata's ") + name + " is no text");
-        return member;
-    };
+    if (metadata != nullptr && metadata->kind != Json::Kind::object) damaged("__metadata__ is not an object");
+    if (metadata != nullptr) {
+        for (const auto& [name, value] : metadata->object) {
+            if (value.kind != Json::Kind::text) damaged("the metadata's " + excerpt(name) + " is not a text");
+        }
+    }
+    const auto entry = [&](const char* name) { return metadata == nullptr ? nullptr : metadata->find(name); };
     const Json* version = entry("onebit_format");
     if (version == nullptr) throw std::invalid_argument("a safetensors file, but not a packed model: make one with 'onebit pack'");
     if (version->text != "1") throw std::invalid_argument("format version " + excerpt(version->text) + ": this onebit reads '1'; use a newer one");
@@ -173,11 +171,9 @@ void ModelFile::read_metadata(const Json& header) {
     const Json* task = entry("task");
     if (task != nullptr) {
         task_text_ = task->text;
-        task_ = parse(task_text_, "task", "; the file is damaged");
-    }
-    const Json* kind = task_.kind == Json::Kind::object ? task_.find("kind") : nullptr;
-    if (kind == nullptr || kind->kind != Json::Kind::text) {
-        throw std::invalid_argument("[task] missing from the metadata, or without a kind; the file is damaged");
+        task_ = read_task(parse(task_text_, "task", "; the file is damaged"));
+    } else {
+        task_ = read_task(Json());
     }
 }
 
@@ -186,7 +182,7 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
     for (const auto& [name, entry] : header.object) {
         if (name == "__metadata__") continue;
         const std::string where = "tensor " + excerpt(name);
-        const Json* type = entry.kind == Json::Kind::object ? entry.find("dtype") : nullptr;
+        const Json* type = entry.find("dtype");
         if (type == nullptr || type->kind != Json::Kind::text) damaged(where + " lacks its dtype");
         TensorView view;
         view.is_float = type->text == "F32";
@@ -195,18 +191,22 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
                                         ": a packed model holds U8 and F32; make one with 'onebit pack'");
         }
         const auto& offsets = list_of(entry, "data_offsets", where);
-        if (offsets.size() != 2) damaged(where + " lacks its data_offsets");
-        const std::uint64_t begin = natural(offsets[0], where), end = natural(offsets[1], where);
+        if (offsets.size() != 2 || !is_integer(offsets[0], 0) || !is_integer(offsets[1], 0))
+            damaged(where + " lies at another place than two integers from 0 to 9007199254740991");
+        const auto begin = static_cast<std::uint64_t>(offsets[0].number), end = static_cast<std::uint64_t>(offsets[1].number);
         if (begin > end) damaged(where + " ends before it begins");
         if (end > size) {
             throw std::invalid_argument("is truncated: " + where + " needs " + std::to_string(end) + " bytes of data, the file has " +
                                         std::to_string(size) + "; copy it again");
         }
         std::uint64_t bytes = view.is_float ? sizeof(float) : 1;
-        for (const Json& axis : list_of(entry, "shape", where)) {
-            const std::uint64_t n = natural(axis, where);
+        const auto& shape = list_of(entry, "shape", where);
+        if (shape.size() > max_tensor_axes || !std::all_of(shape.begin(), shape.end(), [](const Json& axis) { return is_integer(axis, 1); }))
+            damaged(where + " has a wrong shape: needs at most " + std::to_string(max_tensor_axes) + " integers from 1");
+        for (const Json& axis : shape) {
+            const auto n = static_cast<std::uint64_t>(axis.number);
             // Within the data at each step, so that no product overflows.
-            if (n != 0 && bytes > size / n) damaged(where + " has more elements than the file has bytes");
+            if (bytes > size / n) damaged(where + " has more elements than the file has bytes");
             bytes *= n;
             view.shape.push_back(static_cast<std::int64_t>(n));
         }

@@ -9,6 +9,7 @@
 
 #include "json.h"
 #include "program.h"
+#include "task.h"
 
 namespace onebit {
 
@@ -47,7 +48,8 @@ class ModelFile {
 
     const std::string& program() const { return program_; }
     const std::string& task_text() const { return task_text_; }
-    const Json& task() const { return task_; }
+    // May be moved from.
+    Task& task() { return task_; }
     const Tensors& tensors() const { return tensors_; }
 
   private:
@@ -55,7 +57,7 @@ class ModelFile {
     void read_tensors(const Json& header, const std::byte* data, std::size_t size);
 
     std::string program_, task_text_;
-    Json task_;
+    Task task_;
     Tensors tensors_;
     std::vector<std::unique_ptr<float[]>> aligned_;  // copies of float tensors that lie at odd addresses
 };

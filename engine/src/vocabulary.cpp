@@ -3,8 +3,15 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "json.h"
+#include "task.h"
+
 namespace onebit {
 namespace {
+
+// Beyond any vocabulary in use; they bound what a hostile file takes.
+constexpr std::size_t max_tokens = std::size_t{1} << 20;
+constexpr std::size_t max_token_bytes = 1024;
 
 // The byte that a character of the byte-level alphabet stands for (GPT-2's `bytes_to_unicode`), or -1: printable Latin-1 characters stand for
 // themselves, the other bytes for the characters from U+0100 on, in their order.
@@ -39,30 +46,51 @@ std::string decode_word(const std::string& piece) {
     return piece.starts_with("##") ? piece.substr(2) : " " + piece;
 }
 
+// How many of the 256 bytes no piece stands for.
+int lacking_bytes(const std::unordered_map<std::string_view, std::int32_t>& ids) {
+    int lacking = 0;
+    for (unsigned character = 0; character < 0x200; ++character) {
+        if (byte_of(character) < 0) continue;
+        const std::string piece = character < 0x80
+                                      ? std::string(1, static_cast<char>(character))
+                                      : std::string{static_cast<char>(0xC0 | character >> 6), static_cast<char>(0x80 | (character & 63u))};
+        lacking += !ids.contains(piece);
+    }
+    return lacking;
+}
+
+[[noreturn]] void wrong(const std::string& message) {
+    throw std::invalid_argument("[task] " + message + "; the file is damaged");
+}
+
 }  // namespace
 
-Vocabulary::Vocabulary(const Json& task) {
-    const Json* list = task.find("vocabulary");
-    const Json* alphabet = task.find("alphabet");
-    if (list == nullptr || list->kind != Json::Kind::text || alphabet == nullptr || alphabet->kind != Json::Kind::text ||
-        (alphabet->text != "bytes" && alphabet->text != "words")) {
-        throw std::invalid_argument("[task] has no vocabulary of the alphabet 'bytes' or 'words'; the file is damaged");
-    }
-    const std::string_view text = list->text;
+Vocabulary::Vocabulary(const std::string& text, bool of_bytes) {
+    const auto count = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1;
+    if (count > max_tokens) wrong("the vocabulary has " + std::to_string(count) + " tokens: needs at most " + std::to_string(max_tokens));
+    pieces_.reserve(count);
+    bytes_.reserve(count);
     for (std::size_t begin = 0; begin <= text.size();) {
         const std::size_t end = std::min(text.find('\n', begin), text.size());
-        pieces_.emplace_back(text.substr(begin, end - begin));
-        bytes_.push_back(alphabet->text == "bytes" ? decode_bytes(pieces_.back()) : decode_word(pieces_.back()));
+        pieces_.push_back(text.substr(begin, end - begin));
+        bytes_.push_back(of_bytes ? decode_bytes(pieces_.back()) : decode_word(pieces_.back()));
         begin = end + 1;
     }
-    for (const std::string& piece : pieces_) {
-        if (!ids_.emplace(piece, static_cast<std::int32_t>(ids_.size())).second)
-            throw std::invalid_argument("[vocabulary] names '" + piece.substr(0, 40) +
-                                        "' more than once: keep one of them, and pack the model again");
-    }
+    check_names(pieces_, "the vocabulary", "token");
+    for (const std::string& piece : pieces_) ids_.emplace(piece, static_cast<std::int32_t>(ids_.size()));
     for (const char* needed : {"[UNK]", "[PAD]", "[SEP]"}) {
-        if (id(needed) < 0) throw std::invalid_argument("[vocabulary] has no " + std::string(needed) + ": pack the model again with one that has");
+        if (id(needed) < 0) {
+            wrong("the vocabulary has no " + std::string(needed) + ": add a line " + needed + " to it, or use another vocabulary");
+        }
     }
+    for (const std::string& piece : pieces_) {
+        if (piece.size() > max_token_bytes) {
+            wrong("the token " + excerpt(piece) + " has " + std::to_string(piece.size()) + " bytes: needs at most " +
+                  std::to_string(max_token_bytes));
+        }
+    }
+    if (const int lacking = of_bytes ? lacking_bytes(ids_) : 0)
+        wrong("the vocabulary lacks " + std::to_string(lacking) + " of the 256 bytes: use alphabet='words' with it");
     never_ = {id("[PAD]"), id("[UNK]")};
 }
 

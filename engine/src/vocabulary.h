@@ -7,16 +7,14 @@
 #include <unordered_map>
 #include <vector>
 
-#include "json.h"
-
 namespace onebit {
 
 class Vocabulary {
   public:
     // None, for models that write no text.
     Vocabulary() = default;
-    // Of a task of the kind "text-generation". Throws std::invalid_argument where it does not describe one.
-    explicit Vocabulary(const Json& task);
+    // Of a text with a token in each line, in the alphabet "bytes" or in that of words. Throws std::invalid_argument where it is not one.
+    Vocabulary(const std::string& text, bool of_bytes);
     // Its table of ids points into its pieces.
     Vocabulary(const Vocabulary&) = delete;
     Vocabulary& operator=(const Vocabulary&) = delete;

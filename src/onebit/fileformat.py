@@ -16,15 +16,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
 from onebit.errors import FormatError, OnebitError
 from onebit.paths import expand
 from onebit.program import Program, Shape
+from onebit.strict_json import excerpt, parse
+from onebit.task import check_fit, check_task
 
 FORMAT_VERSION = "1"
 # Larger headers than this are refused by safetensors too; we refuse first, with our words.
 MAX_HEADER_BYTES = 100_000_000
+_SIZE_BYTES = 8  # of the header's size, which a file begins with
+_MAX_PLACE = (1 << 53) - 1  # up to which every reader of JSON knows all integers
+_MAX_TENSOR_AXES = 4  # as many as the tensors of programs have
 # What a program's tensors may be: rows of bits, and floats.
 _DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
 
@@ -40,7 +44,7 @@ class PackedModel:
         training: plain JSON values that tell the data of the training; see `onebit.data.record.DataRecord`. None where nothing is known.
 
     Raises:
-        FormatError: the program and its tensors do not fit together.
+        FormatError: the program, its tensors and the task do not fit together, or one of them is not sound by itself.
     """
 
     program: Program
@@ -49,7 +53,10 @@ class PackedModel:
     training: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_shapes", self.program.shapes(self.tensors))
+        check_task(self.task)
+        shapes = self.program.shapes(self.tensors)
+        check_fit(self.task, self.program.input_shape, shapes[self.program.output], self.program.tokens)
+        object.__setattr__(self, "_shapes", shapes)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -117,72 +124,117 @@ def load_model(path: str | Path) -> PackedModel:
         FormatError: the file is missing, empty, truncated, damaged, not a `.onebit` file, or of an unknown version.
     """
     path = expand(path)
-    _check_frame(path)
+    size = _check_frame(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            if "onebit_format" not in metadata:
-                raise FormatError(f"[{path}] a safetensors file, but not a packed model: make one with 'onebit pack'")
-            if metadata["onebit_format"] != FORMAT_VERSION:
-                found = metadata["onebit_format"]
-                raise FormatError(
-                    f"[{path}] format version {found[:20]!r}: this onebit reads {FORMAT_VERSION!r}; use a newer one"
-                )
-        # safetensors has checked the header; the tensors are views of the mapped file, for its own reader would copy them.
-        tensors = _map_tensors(path)
-    except (SafetensorError, ValueError, TypeError, OSError) as error:
-        if isinstance(error, FormatError):
-            raise
-        raise FormatError(f"[{path}] damaged: {error}; copy or pack it again") from None
-    try:
-        if "program" not in metadata:
-            raise FormatError("[program] missing from the metadata; the file is damaged")
-        try:
-            task = json.loads(metadata.get("task", "null"))
-        except (ValueError, RecursionError) as error:
-            raise FormatError(f"[task] not JSON: {error}; the file is damaged") from None
-        if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
-            raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
-        return PackedModel(Program.from_json(metadata["program"]), tensors, task, _read_training(metadata))
+        with path.open("rb") as file:
+            file.seek(_SIZE_BYTES)
+            entries = _read_header(file.read(size))
+            metadata = _read_metadata(entries)
+            tensors = _read_tensors(entries, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), _SIZE_BYTES + size)
+        task = parse(metadata.get("task", "null"), "task")
+        # The record of the training's data, which no computation needs; files of other writers and older ones have none.
+        training = parse(metadata.get("training", "null"), "training")
+        if training is not None and not isinstance(training, dict):
+            raise _damaged("the metadata's training is not an object")
+        return PackedModel(Program.from_json(metadata["program"]), tensors, task, training)
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
+    except OSError as error:
+        raise FormatError(f"[{path}] cannot be read: {error.strerror}") from None
 
 
-def _read_training(metadata: dict[str, str]) -> dict[str, Any] | None:
-    """The record of the training's data, which no computation needs: files of other writers and older ones have none."""
+def _read_header(content: bytes) -> dict[str, Any]:
+    """The header of a file: what safetensors takes, without what readers of JSON disagree about."""
     try:
-        values = json.loads(metadata.get("training", "null"))
-    except (ValueError, RecursionError):
-        values = "damaged"
-    if values is not None and not isinstance(values, dict):
-        raise FormatError("[training] is not an object of JSON; the file is damaged")
-    return values
+        text = content.decode()
+    except UnicodeDecodeError:
+        raise _damaged("the header is not UTF-8") from None
+    entries = parse(text, "header")
+    if not isinstance(entries, dict):
+        raise _damaged("the header is not an object")
+    return entries
 
 
-def _map_tensors(path: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a file whose header is known to be sound, as read-only views of the mapped file."""
-    with path.open("rb") as file:
-        size = struct.unpack("<Q", file.read(8))[0]
-        entries = json.loads(file.read(size))
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+def _read_metadata(entries: dict[str, Any]) -> dict[str, str]:
+    metadata = entries.get("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise _damaged("__metadata__ is not an object")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            raise _damaged(f"the metadata's {excerpt(key)} is not a text")
+    if "onebit_format" not in metadata:
+        raise FormatError("a safetensors file, but not a packed model: make one with 'onebit pack'")
+    if metadata["onebit_format"] != FORMAT_VERSION:
+        found = excerpt(metadata["onebit_format"])
+        raise FormatError(f"format version {found}: this onebit reads {FORMAT_VERSION!r}; use a newer one")
+    if "program" not in metadata:
+        raise FormatError("[program] missing from the metadata; the file is damaged")
+    return metadata
+
+
+def _read_tensors(entries: dict[str, Any], content: mmap.mmap, start: int) -> dict[str, NDArray[Any]]:
+    """The tensors that a header describes, as read-only views of the mapped file, whose data begin at `start`."""
+    size = len(content) - start
     tensors: dict[str, NDArray[Any]] = {}
+    places = []
     for name, entry in entries.items():
         if name == "__metadata__":
             continue
-        if entry["dtype"] not in _DTYPES:
-            raise FormatError(
-                f"[{path}] tensor {name!r} is {entry['dtype']}: needs {' or '.join(_DTYPES)}; the file is damaged"
-            )
-        dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
-        tensor = np.frombuffer(content, dtype, math.prod(shape), 8 + size + entry["data_offsets"][0]).reshape(shape)
+        dtype, shape, begin, end = _read_entry(f"tensor {excerpt(name)}", entry, size)
+        array = np.frombuffer(content, dtype, math.prod(shape), start + begin).reshape(shape)
         # Another writer may have placed floats where a processor reads them slowly or not at all.
-        tensors[name] = tensor if tensor.flags.aligned else tensor.copy()
+        tensors[name] = array if array.flags.aligned else array.copy()
+        places.append((begin, end))
+    # As safetensors does: each byte of the data belongs to one tensor.
+    reached = 0
+    for begin, end in sorted(places):
+        if begin != reached:
+            raise _damaged("its tensors overlap, or leave a gap between them")
+        reached = end
+    if reached != size:
+        raise _damaged(f"it has {size - reached} bytes that belong to no tensor")
     return tensors
 
 
-def _check_frame(path: Path) -> None:
-    """Refuse what cannot be a safetensors file, in words that a user understands."""
+def _read_entry(where: str, entry: Any, size: int) -> tuple[type[np.generic], Shape, int, int]:
+    """Type, shape, and place in the data of so many bytes, of the tensor that an entry of the header describes."""
+    entry = entry if isinstance(entry, dict) else {}
+    if not isinstance(entry.get("dtype"), str):
+        raise _damaged(f"{where} lacks its dtype")
+    if entry["dtype"] not in _DTYPES:
+        raise FormatError(
+            f"{where} is of type {excerpt(entry['dtype'])}: a packed model holds U8 and F32; make one with 'onebit pack'"
+        )
+    dtype = _DTYPES[entry["dtype"]]
+    for name in ("data_offsets", "shape"):
+        if not isinstance(entry.get(name), list):
+            raise _damaged(f"{where} lacks its {name}")
+    offsets, shape = entry["data_offsets"], entry["shape"]
+    if len(offsets) != 2 or not all(type(n) is int and 0 <= n <= _MAX_PLACE for n in offsets):
+        raise _damaged(f"{where} lies at {excerpt(offsets)}: needs two integers from 0 to {_MAX_PLACE}")
+    if len(shape) > _MAX_TENSOR_AXES or not all(type(n) is int and 1 <= n <= _MAX_PLACE for n in shape):
+        raise _damaged(f"{where} has the shape {excerpt(shape)}: needs at most {_MAX_TENSOR_AXES} integers from 1")
+    begin, end = offsets
+    if begin > end:
+        raise _damaged(f"{where} ends before it begins")
+    if end > size:
+        raise FormatError(f"is truncated: {where} needs {end} bytes of data, the file has {size}; copy it again")
+    needed = math.prod(shape) * np.dtype(dtype).itemsize
+    if needed != end - begin:
+        raise _damaged(f"{where} takes {end - begin} bytes, its shape needs another number")
+    return dtype, tuple(shape), begin, end
+
+
+def _damaged(what: str) -> FormatError:
+    return FormatError(f"damaged: {what}; copy or pack it again")
+
+
+def _check_frame(path: Path) -> int:
+    """The size of the header; refuses what cannot be a safetensors file, in words that a user understands."""
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            # Not opened: a pipe that nobody writes to would hold the caller.
+            raise FormatError(f"[{path}] is a device or pipe: give a .onebit file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             start = file.read(9)
@@ -196,15 +248,16 @@ def _check_frame(path: Path) -> None:
         raise FormatError(f"[{path}] cannot be read: {error.strerror}") from None
     if size == 0:
         raise FormatError(f"[{path}] is empty: copy or pack it again")
-    if len(start) < 9 or start[8:] != b"{":
+    if len(start) <= _SIZE_BYTES or start[_SIZE_BYTES:] != b"{":
         raise FormatError(f"[{path}] is not a .onebit file: make one with 'onebit pack'")
-    header = struct.unpack("<Q", start[:8])[0]
+    header: int = struct.unpack("<Q", start[:_SIZE_BYTES])[0]
     if header > MAX_HEADER_BYTES:
         raise FormatError(f"[{path}] is not a .onebit file: its header claims {header} bytes")
-    if 8 + header > size:
+    if _SIZE_BYTES + header > size:
         raise FormatError(
-            f"[{path}] is truncated: its header needs {8 + header} bytes, the file has {size}; copy it again"
+            f"[{path}] is truncated: its header needs {_SIZE_BYTES + header} bytes, the file has {size}; copy it again"
         )
+    return header
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[bytes | memoryview]) -> None:

@@ -16,6 +16,8 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from onebit.errors import DataError, FormatError
 from onebit.grey import bits_of_format, eight_bits, is_deep
 from onebit.paths import expand
+from onebit.strict_json import excerpt
+from onebit.task import check_task, image_fault
 
 # By which a folder's images are told from its other files.
 SUFFIXES = {
@@ -65,16 +67,9 @@ class ImageTask:
         # An empty mean or std is the plain scaling of full scale to -1 .. 1.
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean) or (0.5,) * self.channels)
         object.__setattr__(self, "std", tuple(float(s) for s in self.std) or (0.5,) * self.channels)
-        if self.channels not in (1, 3):
-            raise DataError(f"[ImageTask] channels={self.channels}: use 1 (grey) or 3 (RGB)")
-        if len(self.mean) != self.channels or len(self.std) != self.channels:
-            raise DataError(f"[ImageTask] mean and std need one number for each of {self.channels} channels")
-        if not all(np.isfinite(self.mean)) or not all(np.isfinite(self.std)) or min(self.std) <= 0:
-            raise DataError(f"[ImageTask] mean={self.mean}, std={self.std}: use finite numbers, and std above 0")
-        if len(self.image_size) != 2 or min(self.image_size) < 1:
-            raise DataError(f"[ImageTask] image_size={self.image_size}: use (height, width), at least 1 pixel each")
-        if not self.labels:
-            raise DataError("[ImageTask] no labels: name at least one class")
+        fault = image_fault(self.to_json())
+        if fault:
+            raise DataError(f"[ImageTask] {fault}")
 
     def to_json(self) -> dict[str, Any]:
         """The task as plain JSON values, with its kind."""
@@ -83,21 +78,13 @@ class ImageTask:
     @classmethod
     def from_json(cls, values: Any) -> ImageTask:
         """The task from the values of `to_json`; raises FormatError where they do not describe one."""
-        try:
-            kind = values["kind"]
-            if kind != "image-classification":
-                raise FormatError(f"[ImageTask] kind {kind!r}: only 'image-classification' is known")
-            labels = values["labels"]
-            if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-                raise FormatError("[ImageTask] labels are not a list of texts")
-            height, width = (int(side) for side in values["image_size"])
-            return cls(
-                tuple(labels), (height, width), int(values["channels"]), tuple(values["mean"]), tuple(values["std"])
-            )
-        except FormatError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"[ImageTask] the description of the task is damaged ({error})") from None
+        check_task(values)
+        if values["kind"] != "image-classification":
+            raise FormatError(f"[task] kind {excerpt(values['kind'])}: only 'image-classification' is known here")
+        height, width = values["image_size"]
+        return cls(
+            tuple(values["labels"]), (height, width), values["channels"], tuple(values["mean"]), tuple(values["std"])
+        )
 
 
 def load_image(

@@ -15,6 +15,8 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from onebit.errors import DataError, FormatError
 from onebit.paths import expand
+from onebit.strict_json import excerpt
+from onebit.task import check_task, vocabulary_fault
 
 # BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
@@ -88,17 +90,9 @@ class TextTask:
     def __post_init__(self) -> None:
         if self.alphabet not in ("bytes", "words"):
             raise DataError(f"[TextTask] alphabet={self.alphabet!r}: use 'bytes' or 'words'")
-        known = set(self.vocabulary)
-        for token in (UNKNOWN, PAD, SEPARATOR):
-            if token not in known:
-                raise DataError(f"[vocabulary] has no {token}: add a line {token} to it, or use another vocabulary")
-        if len(known) != len(self.vocabulary):
-            twice = next(token for i, token in enumerate(self.vocabulary) if token in self.vocabulary[:i])
-            raise DataError(f"[vocabulary] names {twice!r} more than once: keep one of them")
-        if self.alphabet == "bytes":
-            lacking = set(pre_tokenizers.ByteLevel.alphabet()) - known
-            if lacking:
-                raise DataError(f"[vocabulary] lacks {len(lacking)} of the 256 bytes: use alphabet='words' with it")
+        fault = vocabulary_fault(self.vocabulary, self.alphabet)
+        if fault:
+            raise DataError(f"[TextTask] {fault}")
 
     def to_json(self) -> dict[str, Any]:
         """The task as plain JSON values, with its kind."""
@@ -112,16 +106,10 @@ class TextTask:
     @classmethod
     def from_json(cls, values: Any) -> TextTask:
         """The task from the values of `to_json`; raises FormatError where they do not describe one."""
-        try:
-            if values["kind"] != "text-generation":
-                raise FormatError(f"[TextTask] kind {values['kind']!r}: only 'text-generation' is known")
-            if not isinstance(values["vocabulary"], str) or not isinstance(values["lowercase"], bool):
-                raise TypeError("vocabulary or lowercase of another type")
-            return cls(tuple(values["vocabulary"].split("\n")), values["alphabet"], values["lowercase"])
-        except FormatError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(f"[TextTask] the description of the task is damaged ({error})") from None
+        check_task(values)
+        if values["kind"] != "text-generation":
+            raise FormatError(f"[task] kind {excerpt(values['kind'])}: only 'text-generation' is known here")
+        return cls(tuple(values["vocabulary"].split("\n")), values["alphabet"], values["lowercase"])
 
     @property
     def description(self) -> str:

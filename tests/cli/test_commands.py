@@ -153,7 +153,7 @@ def test_errors_of_files(packed, run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["classify", image, image], "is not a .onebit file")
     fails(capsys, ["info", run_folder], "is a folder")
     (tmp_path / "short.onebit").write_bytes(packed.read_bytes()[:-100])
-    fails(capsys, ["classify", tmp_path / "short.onebit", image], "damaged")
+    fails(capsys, ["classify", tmp_path / "short.onebit", image], "is truncated")
     fails(capsys, ["classify", packed, tmp_path], "is a folder, not an image")
     fails(capsys, ["classify", packed, image, "--top", "0"], "top=0: use 1 or more")
     fails(capsys, ["classify", packed, image, "--threads", "0"], "threads=0: use 1 to 256")

@@ -373,9 +373,9 @@ def change(program, **changes):
     [
         ({"input__kind": "letters"}, "kind"),
         ({"input__shape": [70, 2]}, "kind"),
-        ({"input__shape": [71]}, "fewer rows than there are positions|has 70 rows for 71 positions"),
-        ({"steps__0__attributes__rows": 300}, "wrong shape|has shape"),
-        ({"steps__0__attributes__of": "time"}, "of='time'"),
+        ({"input__shape": [71]}, "has 70 rows for 71 positions"),
+        ({"steps__0__attributes__rows": 300}, "has shape"),
+        ({"steps__0__attributes__of": "time"}, "of(='time')?: use 'token' or 'position'"),
         (
             {"steps__0__op": "relu", "steps__0__attributes": {}, "steps__0__tensors": {}},
             "its input is tokens: embed them",
@@ -383,7 +383,7 @@ def change(program, **changes):
         ({"steps__1__attributes__over": "example"}, "would mix tokens"),
         ({"steps__1__op": "flatten", "steps__1__attributes": {"order": "hwc"}}, "has no meaning for tokens"),
         ({"steps__1__op": "bit_embedding"}, "not the program's tokens|lacks"),
-        ({"output": "input"}, "has no step|made by no step"),
+        ({"output": "input"}, "made by no step"),
     ],
 )
 def test_damaged_programs_are_refused_by_both_sides(changes, message):

@@ -513,85 +513,25 @@ def changed(**changes):
     ("program", "message"),
     [
         ("", "ends too early"),
-        ("{}", "lacks 'input'"),
-        ("[1,", "ends too early"),
-        ("[" * 50, "nested too deep"),
-        ('{"a":1,"a":2}', "stands twice"),
-        ('"\\ud800\\u0041"', "surrogate"),
-        ('"\\x"', "wrong escape"),
-        ("1e999", "value was expected"),
         ("nul", "value was expected"),
         ("1 1", "more after"),
         (changed(op="bit_magic"), "unknown op"),
-        (changed(inputs=["z"]), "before any step makes it"),
-        (changed(inputs=["x", "x"]), "wrong number"),
-        (changed(output="x"), "second time"),
         (changed(tensors={}), "lacks its tensor"),
-        (changed(tensors={"weight": "v"}), "is missing"),
-        (changed(attributes={}), "lacks 'in_features'"),
-        (changed(attributes={"in_features": 6, "out_features": 3, "values": "01"}), "but its input has 5"),
-        (changed(attributes={"in_features": 5, "out_features": 4, "values": "01"}), "wrong shape"),
-        (changed(attributes={"in_features": 5, "out_features": -1, "values": "01"}), "integers from 1"),
-        (changed(attributes={"in_features": 5, "out_features": 2.5, "values": "01"}), "integers from 1"),
-        (changed(attributes={"in_features": 5, "out_features": 1e300, "values": "01"}), "integers from 1"),
-        (changed(attributes={"in_features": 5, "out_features": 3, "values": "2"}), "use 'pm1' or '01'"),
-        *(
-            (changed(attributes={"in_features": 5, "out_features": 3, "values": "01"} | attributes), message)
-            for attributes, message in (
-                ({"planes": 3}, "planes is"),
-                ({"planes": []}, "planes needs 1 to 8 integers whose sum is at most 255"),
-                ({"planes": [1] * 9}, "planes needs 1 to 8"),
-                ({"planes": [0]}, "integers from 1"),
-                ({"planes": [1.5]}, "integers from 1"),
-                ({"planes": [200, 56]}, "planes needs 1 to 8"),
-                ({"planes": [1, 1]}, "wrong shape"),
-                ({"input": "sign"}, "input needs an object with a quantizer"),
-                ({"input": {}}, "quantizer='': use 'sign', 'unit' or 'absmax'"),
-                ({"input": {"quantizer": "sgn"}}, "quantizer='sgn': use"),
-                ({"input": {"quantizer": 1}}, "quantizer is"),
-                ({"input": {"quantizer": "sign", "bits": 1}}, "has what its quantizer does not take"),
-                ({"input": {"quantizer": "unit"}}, "lacks 'bits'"),
-                ({"input": {"quantizer": "unit", "bits": 9}}, "use 1 to 8 of 'unit', 8 or 16 of 'absmax'"),
-                ({"input": {"quantizer": "absmax", "bits": 7}}, "use 1 to 8 of 'unit', 8 or 16 of 'absmax'"),
-            )
-        ),
-        (changed(op="max_pool2d"), "no image"),
-        (changed(op="normalize", attributes={"over": "channel", "eps": 0}), "above 0"),
-        (changed(op="clip", attributes={"low": 1, "high": 1}), "low is not below high"),
-        (changed(op="clip", attributes={"low": "1", "high": 1}), "low needs a finite number"),
-        (changed(op="clip", attributes={"low": 0, "high": 1e39}), "high needs a finite number"),
-        (changed(op="prelu", tensors={}), "lacks its tensor 'slope'"),
-        (changed(op="multiply"), "wrong number"),
-        (changed(op="mean_magnitude", attributes={"kernel_size": [1, 1]}), "no image"),
-        (changed(op="avg_pool2d"), "no image"),
-        (changed(op="last"), "not of .time, channels."),
-        (changed(op="rows"), "no image"),
-        (changed(op="mean_pool"), "no image .* and not of"),
-        (changed(op="group_normalize", attributes={"groups": 2, "eps": 1}), "groups=2 does not divide"),
+        (changed(attributes={}), "lacks the attribute 'in_features'"),
+        (changed(attributes={"in_features": 5, "out_features": 1e300, "values": "01"}), "an integer from 1"),
+        (changed(op="max_pool2d"), "lacks the attribute|needs .height, width, channels."),
     ],
 )
 def test_wrong_programs_are_refused(program, message):
+    """A few of what tests/conformance holds: the module passes the checker's words on."""
     refuse(message, program)
-
-
-def test_wrong_images_are_refused():
-    def steps(*made):
-        return Program("x", (6, 5, 4), made, made[-1].output).to_json()
-
-    window = {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0]}
-    refuse("count_include_pad needs true", steps(Step("avg_pool2d", ("x",), "y", window | {"count_include_pad": 1})))
-    padded = window | {"padding": [2, 0, 0, 0], "count_include_pad": True}
-    refuse("padding must be smaller", steps(Step("avg_pool2d", ("x",), "y", padded)))
-    refuse("lacks 'dilation'", steps(Step("mean_magnitude", ("x",), "y", window)))
-    factors = (Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y"))
-    refuse("its inputs have different shapes", steps(*factors))
 
 
 def test_wrong_tensors_and_arguments_are_refused():
     stray = dense()[1]["w"].copy()
     stray[0, 0] |= 0x80
     refuse("bits set beyond its 5 columns", tensors={"w": stray})
-    refuse("wrong type", tensors={"w": np.zeros((3, 8), np.float32)})
+    refuse("is float32: needs uint8", tensors={"w": np.zeros((3, 8), np.float32)})
     refuse("neither uint8 nor float32", tensors={"w": np.zeros((3, 8), np.int32)})
     refuse("precision='int4'", precision="int4")
     refuse("threads=0", threads=0)
@@ -612,7 +552,7 @@ def test_more_memory_than_the_cap_is_refused():
 
 def test_padding_that_needs_too_much_memory_is_refused():
     program, tensors = convolution((5, 5, 1), 1, 1, [1, 1], [1 << 24] * 2, [1 << 24] * 4, [1, 1], 1, "01", False, ())
-    refuse("padded input .* too many elements", program.to_json(), tensors)
+    refuse("padded input .* more than", program.to_json(), tensors)
     with pytest.raises(ValueError, match="padded input .* more than"):
         program.shapes(tensors)
 

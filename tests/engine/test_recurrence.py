@@ -342,20 +342,20 @@ def changed(kind, attributes=None, tensors=None, shape=None, roles=None):
 @pytest.mark.parametrize(
     ("kind", "changes", "python", "engine"),
     [
-        ("lstm", {"attributes": {"hidden": 7}}, "hidden=7 but its input has shape (3, 24): needs (time, 28)", "hidden=7 but its input is not of"),
-        ("gru", {"shape": (18,)}, "needs (time, 18)", "not of (time, 18)"),
-        ("bit_gru", {"shape": (2, 3, 18)}, "needs (time, 18)", "not of (time, 18)"),
-        ("lstm", {"attributes": {"hidden": 0}}, "integers from 1", "integers from 1"),
-        ("lstm", {"attributes": {"hidden": None}}, "lacks the attribute 'hidden'", "lacks 'hidden'"),
-        ("lstm", {"attributes": {"reverse": 1}}, "reverse=1: use true or false", "reverse needs true or false"),
-        ("lstm", {"tensors": {"w": np.zeros((24, 7), np.float32)}}, "needs (24, 6)", "wrong shape"),
+        ("lstm", {"attributes": {"hidden": 7}}, "hidden=7 but its input has shape (3, 24): needs (time, 28)", "needs (time, 28)"),
+        ("gru", {"shape": (18,)}, "needs (time, 18)", "needs (time, 18)"),
+        ("bit_gru", {"shape": (2, 3, 18)}, "needs (time, 18)", "needs (time, 18)"),
+        ("lstm", {"attributes": {"hidden": 0}}, "integer from 1", "integer from 1"),
+        ("lstm", {"attributes": {"hidden": None}}, "lacks the attribute 'hidden'", "lacks the attribute 'hidden'"),
+        ("lstm", {"attributes": {"reverse": 1}}, "reverse=1: use true or false", "reverse: use true or false"),
+        ("lstm", {"tensors": {"w": np.zeros((24, 7), np.float32)}}, "needs (24, 6)", "needs (24, 6)"),
         ("gru", {"roles": {"shift": None}}, "lacks its tensor 'shift'", "lacks its tensor 'shift'"),
         ("bit_lstm", {"roles": {"scale": None}}, "lacks its tensor 'scale'", "lacks its tensor 'scale'"),
-        ("bit_lstm", {"attributes": {"values": "2"}}, "use '01' or 'pm1'", "use 'pm1' or '01'"),
+        ("bit_lstm", {"attributes": {"values": "2"}}, "use '01' or 'pm1'", "use '01' or 'pm1'"),
         ("bit_lstm", {"attributes": {"eps": 0}}, "above 0", "above 0"),
-        ("bit_lstm", {"attributes": {"planes": [0]}}, "planes=[0]", "planes needs integers from 1"),
-        ("bit_lstm", {"attributes": {"planes": [1, 1]}}, "has shape (24, 8): needs (48, 8)", "wrong shape"),
-        ("bit_gru", {"attributes": {"input": {"quantizer": "ternary"}}}, "needs a quantizer", "quantizer='ternary'"),
+        ("bit_lstm", {"attributes": {"planes": [0]}}, "planes=[0]", "planes: needs 1 to 8 integers"),
+        ("bit_lstm", {"attributes": {"planes": [1, 1]}}, "has shape (24, 8): needs (48, 8)", "has shape (24, 8): needs (48, 8)"),
+        ("bit_gru", {"attributes": {"input": {"quantizer": "ternary"}}}, "needs a quantizer", "needs a quantizer"),
         ("bit_gru", {"tensors": {"w": np.full((18, 8), 255, np.uint8)}}, "bits set beyond its 6", "bits set beyond its 6"),
         ("bit_gru", {"tensors": {"w": np.zeros((18, 6), np.float32)}}, "needs uint8", "needs uint8"),
     ],
@@ -376,7 +376,7 @@ def test_what_a_recurrence_does_not_take_is_named():
     ):
         step, tensors = recurrence(kind, 6)
         bad = Step(kind, ("gates",), "y", {**step.attributes, **attributes}, {**step.tensors, **roles})
-        with pytest.raises(FormatError, match=f"does not take: {message}"):
+        with pytest.raises(FormatError, match=f"does not take: '{message}'"):
             Program("gates", (3, 6 * GATES[kind]), (bad,), "y").shapes(tensors)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from onebit.program import RECURRENT_OPS, Program, Step, Tensors, unpack_rows
+from onebit.op_checks import RECURRENT_OPS
+from onebit.program import Program, Step, Tensors, unpack_rows
 from onebit.runtime.recurrence import Product, recur, sigmoid
 
 Array = NDArray[np.float32]

@@ -164,18 +164,6 @@ class ImageSession(Session):
         )
         self.input_shape: Shape = model.program.input_shape
         self.output_shape: Shape = model.shapes[model.program.output]
-        self._check_task()
-
-    def _check_task(self) -> None:
-        if self.task is None:
-            return
-        if self.input_shape != (*self.task.image_size, self.task.channels) or self.output_shape != (
-            len(self.task.labels),
-        ):
-            raise OnebitError(
-                f"[load] the task names {len(self.task.labels)} labels and images of {self.task.image_size}, but the program takes "
-                f"{self.input_shape} and gives {self.output_shape}: pack the model again"
-            )
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         if not isinstance(batch, np.ndarray) or batch.dtype not in (np.uint8, np.float32):

@@ -43,7 +43,7 @@ class TextSession(Session):
         precision, threads, isa, cache, memory_cap, pin_threads: see `onebit.load`.
 
     Raises:
-        OnebitError: the tokenizer does not fit the program.
+        FormatError: the task is not one of text.
 
     A session may be shared by several threads; each text that is written has a cache of its own.
     """
@@ -67,11 +67,6 @@ class TextSession(Session):
             )
         self.task = TextTask.from_json(model.task)
         self.tokenizer = Tokenizer(self.task)
-        if not model.program.tokens or model.shapes[model.program.output][-1] != self.tokenizer.size:
-            raise OnebitError(
-                f"[load] the vocabulary has {self.tokenizer.size} tokens, but the program gives "
-                f"{model.shapes[model.program.output]}: pack the model again"
-            )
         # Imported here so that `info` works where the engine was not built.
         from onebit._engine import Decoder
 

@@ -1,0 +1,152 @@
+"""What a task of a packed model may say, checked in the same words for a file, a run folder and a call. docs/program.md is the specification."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+from onebit.errors import FormatError
+from onebit.strict_json import excerpt
+
+# Of the program's axes too; a picture larger than that fits no program.
+MAX_SIDE = 1 << 24
+# Beyond any vocabulary in use (the largest have 2^18 tokens); 2^20 tokens load in a second, and bound what a hostile file takes.
+MAX_VOCABULARY = 1 << 20
+MAX_TOKEN_BYTES = 1024
+_NEEDED_TOKENS = ("[UNK]", "[PAD]", "[SEP]")
+
+
+def byte_alphabet() -> list[str]:
+    """The characters that stand for the bytes 0 to 255 in GPT-2's order: printable Latin-1 for itself, the others from U+0100 on."""
+    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = iter(range(0x100, 0x200))
+    return [chr(byte if byte in itself else next(others)) for byte in range(256)]
+
+
+def check_task(task: Any) -> None:
+    """Check the values of a task's JSON; a kind that is not known is left to whoever knows it.
+
+    Raises:
+        FormatError: a field is missing, of a wrong type or out of its range.
+    """
+    if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
+        raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
+    fault = {"image-classification": image_fault, "text-generation": text_fault}.get(task["kind"], lambda _: None)(task)
+    if fault:
+        raise FormatError(f"[task] {fault}; the file is damaged")
+
+
+def image_fault(task: dict[str, Any]) -> str | None:
+    """What is wrong with the fields of an image classifier's task, or None."""
+    labels, size, channels = task.get("labels"), task.get("image_size"), task.get("channels")
+    if not _is_list(labels):
+        return "lacks its labels: needs a list of texts"
+    fault = labels_fault(labels)
+    if fault:
+        return fault
+    if not _is_list(size) or len(size) != 2 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in size):
+        return f"image_size={excerpt(size)}: needs (height, width), two integers from 1 to {MAX_SIDE}"
+    if type(channels) is not int or channels not in (1, 3):
+        return f"channels={excerpt(channels)}: use 1 (grey) or 3 (RGB)"
+    for name, least in (("mean", -math.inf), ("std", 0.0)):
+        values = task.get(name)
+        if not _is_list(values) or len(values) != channels or not all(_is_above(v, least) for v in values):
+            needed = "finite numbers" if name == "mean" else "finite numbers above 0"
+            return f"{name}={excerpt(values)}: needs {needed}, one for each of {channels} channels"
+    return None
+
+
+def labels_fault(labels: Sequence[Any]) -> str | None:
+    """What is wrong with the names of classes, or None."""
+    if not labels:
+        return "has no labels: name at least one class"
+    if not all(isinstance(label, str) for label in labels):
+        return "a label is not a text: needs a list of texts"
+    return _names_fault(labels, "the list of labels", "label")
+
+
+def text_fault(task: dict[str, Any]) -> str | None:
+    """What is wrong with the fields of a language model's task, or None."""
+    vocabulary, alphabet = task.get("vocabulary"), task.get("alphabet")
+    if not isinstance(vocabulary, str):
+        return "has no vocabulary: needs a text with a token in each line"
+    if not isinstance(alphabet, str) or alphabet not in ("bytes", "words"):
+        return f"alphabet={excerpt(alphabet)}: use 'bytes' or 'words'"
+    if type(task.get("lowercase")) is not bool:
+        return f"lowercase={excerpt(task.get('lowercase'))}: use true or false"
+    # Counted before it is cut up, which takes far more memory than the text.
+    if vocabulary.count("\n") >= MAX_VOCABULARY:
+        return _too_many(vocabulary.count("\n") + 1)
+    return vocabulary_fault(vocabulary.split("\n"), alphabet)
+
+
+def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
+    """What is wrong with the tokens of a vocabulary, or None."""
+    if len(tokens) > MAX_VOCABULARY:
+        return _too_many(len(tokens))
+    fault = _names_fault(tokens, "the vocabulary", "token")
+    if fault:
+        return fault
+    known = set(tokens)
+    for token in _NEEDED_TOKENS:
+        if token not in known:
+            return f"the vocabulary has no {token}: add a line {token} to it, or use another vocabulary"
+    for token in tokens:
+        if "\n" in token:
+            return f"the token {excerpt(token)} has a line end: the vocabulary is a token a line"
+        # A character has at most four bytes.
+        if 4 * len(token) > MAX_TOKEN_BYTES and len(token.encode()) > MAX_TOKEN_BYTES:
+            return f"the token {excerpt(token)} has {len(token.encode())} bytes: needs at most {MAX_TOKEN_BYTES}"
+    lacking = len(set(byte_alphabet()) - known) if alphabet == "bytes" else 0
+    if lacking:
+        return f"the vocabulary lacks {lacking} of the 256 bytes: use alphabet='words' with it"
+    return None
+
+
+def check_fit(task: dict[str, Any], input_shape: Sequence[int], output_shape: Sequence[int], tokens: bool) -> None:
+    """Check that a task, itself sound, is one of a program that takes and gives values of these shapes.
+
+    Raises:
+        FormatError: it is not.
+    """
+    if task["kind"] == "image-classification":
+        count, image = len(task["labels"]), [*task["image_size"], task["channels"]]
+        if tokens or list(input_shape) != image or list(output_shape) != [count]:
+            raise FormatError(
+                f"[task] names {count} labels and images of {image}, but the program takes {list(input_shape)} and gives "
+                f"{list(output_shape)}: pack the model again"
+            )
+    elif task["kind"] == "text-generation":
+        size = task["vocabulary"].count("\n") + 1
+        if not tokens or output_shape[-1] != size:
+            raise FormatError(
+                f"[task] the vocabulary has {size} tokens, but the program gives {list(output_shape)}: pack the model again"
+            )
+
+
+def _names_fault(names: Sequence[str], what: str, kind: str) -> str | None:
+    # A reader in C would take a text to end there.
+    nul = next((name for name in names if "\0" in name), None)
+    if nul is not None:
+        return f"{what} names {excerpt(nul)} with a character of the code 0: leave it out"
+    if len(set(names)) != len(names):
+        first: dict[str, int] = {}
+        name, again = next((name, i) for i, name in enumerate(names) if first.setdefault(name, i) != i)
+        return f"{what} names {excerpt(name)} more than once ({kind}s {first[name]} and {again}): keep one of them"
+    return None
+
+
+def _too_many(count: int) -> str:
+    return f"the vocabulary has {count} tokens: needs at most {MAX_VOCABULARY}"
+
+
+def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
+    return isinstance(value, (list, tuple))
+
+
+def _is_above(value: Any, least: float) -> bool:
+    try:
+        return type(value) in (int, float) and least < float(value) < math.inf
+    except OverflowError:
+        return False

@@ -1,0 +1,730 @@
+"""Writes the files of this folder from the tables below: `python tests/conformance/generate.py`.
+
+Each file has a base and cases. The base is a document of a program, the tensors that it names (type, shape, and the byte that fills them) and,
+for whole files, a task; or the texts of some of them, in which "@" stands for what a case inserts. A case changes or removes what stands at a path
+of the document, and says in `words` what every checker says of the result; a case without words is right.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+AXIS = 1 << 24
+NO_TOKENS = ("avg_pool2d", "bit_conv2d", "conv2d", "flatten", "last", "max_pool2d", "mean_pool", "rows")
+
+
+def integer():
+    return [None, True, "1", 1.5, [1], 0, -1, AXIS + 1], [f"needs an integer from 1 to {AXIS}"]
+
+
+def integers(count, least):
+    right = [max(least, 1)] * count
+    wrong = [1, "1", {}, right[1:], [*right, 1], [*right[1:], least - 1], [*right[1:], AXIS + 1]]
+    wrong += [[*right[1:], other] for other in (True, 1.5, "1", None)]
+    return wrong, [f"needs a list of {count} integers from {least} to {AXIS}"]
+
+
+def positive():
+    return [None, True, "1", [1], 0, -1, 1e-60, 3.5e38], ["needs a finite number above 0"]
+
+
+def finite():
+    return [None, True, "1", 3.5e38, -3.5e38, 340282346638528880000000000000000000000.0 * 1.0000001], [
+        "needs a finite number"
+    ]
+
+
+def boolean():
+    return [None, 0, "true", []], ["use true or false"]
+
+
+def choice(first, second):
+    return [None, 1, "other", [first]], [f"use '{first}' or '{second}'"]
+
+
+PLANES = (
+    [None, 3, {}, [], [1] * 9, [1, 0], [1, True], [1, 2.0], [1, "1"], [256], [128, 128]],
+    ["needs 1 to 8 integers from 1 whose sum is at most 255"],
+)
+QUANTIZER = (
+    [None, "sign", [], {}, {"quantizer": ["sign"]}, {"quantizer": "ternary"}, {"bits": 8}],
+    ["needs a quantizer, one of 'sign', 'unit', 'absmax'"],
+)
+SIGN = [{"quantizer": "sign", "bits": 1}], ["'sign' takes quantizer"]
+UNIT = [{"quantizer": "unit"}, {"quantizer": "unit", "bits": 8, "scale": 1}], ["'unit' takes bits and quantizer"]
+UNIT_BITS = (
+    [{"quantizer": "unit", "bits": bits} for bits in (0, 9, True, 8.0, "8", None)],
+    ["its bits are one of 1, 2, 3, 4, 5, 6, 7, 8"],
+)
+ABSMAX = [{"quantizer": "absmax", "bits": bits} for bits in (0, 4, 12, 17, 16.0)], ["its bits are one of 8, 16"]
+VALUES = choice("01", "pm1")
+BINARY = {"values": [VALUES]}
+OPTIONAL = {"planes": [PLANES], "input": [QUANTIZER, SIGN, UNIT, UNIT_BITS, ABSMAX]}
+WINDOW = {"kernel_size": [integers(2, 1)], "stride": [integers(2, 1)], "padding": [integers(4, 0)]}
+DILATION = {"dilation": [integers(2, 1)]}
+CHANNELS = {name: [integer()] for name in ("in_channels", "out_channels", "groups")}
+FEATURES = {name: [integer()] for name in ("in_features", "out_features")}
+
+pool = {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+conv = {"in_channels": 2, "out_channels": 3, **pool, "dilation": [1, 1], "groups": 1}
+table = {"rows": 5, "features": 6, "of": "token"}
+
+
+def u8(*shape):
+    return {"dtype": "U8", "shape": list(shape)}
+
+
+def f32(*shape):
+    return {"dtype": "F32", "shape": list(shape)}
+
+
+def op(
+    shape, attributes=None, tensors=None, needs=None, optional=None, more=(), tokens=False, inputs=1, optional_roles=()
+):
+    return locals()
+
+
+# For each op: the input's shape, its attributes and tensors, what each attribute needs, and single changes of the step with what is said of them.
+OPS = {
+    "add": op([4], inputs=2),
+    "attention": op([4], {"heads": 2}, needs={"heads": [integer()]}, tokens=True, inputs=3, more=[
+        ({"heads": 4}, "heads=4 does not divide its 6 features"),
+    ]),
+    "avg_pool2d": op([4, 4, 2], {**pool, "count_include_pad": True}, needs={**WINDOW, "count_include_pad": [boolean()]}, more=[
+        ({"padding": [2, 0, 0, 0]}, "must be smaller than kernel_size"),
+        ({"kernel_size": [5, 1]}, "does not fit its padded input"),
+    ]),
+    "bit_conv2d": op([4, 4, 2], {**conv, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
+                     {**CHANNELS, **WINDOW, **DILATION, **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
+        ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
+        ({"in_channels": 3}, "in_channels=3 but its input has shape (4, 4, 2): needs (height, width, 3)"),
+        ({"kernel_size": [5, 1]}, "does not fit its padded input"),
+        ({"dilation": [4, 1]}, "does not fit its padded input"),
+        ({"padding": [AXIS, AXIS, AXIS, AXIS]}, "its padded input has more than 2147483648 elements"),
+        ({"kernel_size": [2050, 2050], "padding": [2050, 2050, 2050, 2050]}, "weights: needs at most 4194304"),
+        ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
+    ]),
+    "bit_embedding": op([4], {**table, "values": "01"}, {"weight": u8(5, 8), "bias": u8(1, 8)},
+                        {"rows": [integer()], "features": [integer()], "of": [choice("token", "position")], **BINARY},
+                        tokens=True, optional_roles=("bias",), more=[
+        ({"of": "position", "rows": 3}, "has 3 rows for 4 positions: needs one for each"),
+    ]),
+    "bit_gru": op([4, 18], {"hidden": 6, "values": "01"}, {"weight": u8(18, 8), "scale": f32(18), "shift": f32(18)},
+                  {"hidden": [integer()], **BINARY}, {**OPTIONAL, "reverse": [boolean()], "eps": [positive()]}, more=[
+        ({"hidden": 7}, "hidden=7 but its input has shape (4, 18): needs (time, 21)"),
+    ]),
+    "bit_linear": op([6], {"in_features": 6, "out_features": 3, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
+                     {**FEATURES, **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
+        ({"in_features": 7}, "in_features=7 but its input has shape (6,)"),
+        ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
+    ]),
+    "bit_lstm": op([4, 24], {"hidden": 6, "values": "pm1"}, {"weight": u8(24, 8), "scale": f32(24), "shift": f32(24)},
+                   {"hidden": [integer()], **BINARY}, {**OPTIONAL, "reverse": [boolean()], "eps": [positive()]}, more=[
+        ({"hidden": 7}, "hidden=7 but its input has shape (4, 24): needs (time, 28)"),
+    ]),
+    "clip": op([4], {"low": -1, "high": 0.5}, needs={"low": [finite()], "high": [finite()]}, more=[
+        ({"low": 0.5}, "is not below high="), ({"low": 1}, "is not below high="),
+        ({"low": 0.5, "high": 0.50000000001}, "is not below high="),
+    ]),
+    "conv2d": op([4, 4, 2], conv, {"weight": f32(3, 2, 2, 2), "bias": f32(3)}, {**CHANNELS, **WINDOW, **DILATION},
+                 optional_roles=("bias",), more=[
+        ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
+        ({"in_channels": 3}, "in_channels=3 but its input has shape (4, 4, 2): needs (height, width, 3)"),
+        ({"kernel_size": [5, 1]}, "does not fit its padded input"),
+        ({"planes": [1, 2]}, "does not take: 'planes'"),
+    ]),
+    "embedding": op([4], table, {"weight": f32(5, 6)},
+                    {"rows": [integer()], "features": [integer()], "of": [choice("token", "position")]}, tokens=True, more=[
+        ({"of": "position", "rows": 3}, "has 3 rows for 4 positions: needs one for each"),
+        ({"values": "01"}, "does not take: 'values'"),
+    ]),
+    "flatten": op([4, 3], {"order": "hwc"}, needs={"order": [choice("hwc", "chw")]}, more=[
+        ({"order": "chw"}, "order='chw' but its input has shape (4, 3): needs (height, width, channels)"),
+    ]),
+    "gelu": op([4]),
+    "group_normalize": op([4, 6], {"groups": 2, "eps": 0.1}, needs={"groups": [integer()], "eps": [positive()]}, more=[
+        ({"groups": 4}, "groups=4 does not divide its 6 channels"),
+        ({"padding": 4194305}, "does not take: 'padding'"),
+    ]),
+    "gru": op([4, 18], {"hidden": 6}, {"weight": f32(18, 6), "shift": f32(18)}, {"hidden": [integer()]},
+              {"reverse": [boolean()]}, more=[
+        ({"hidden": 7}, "hidden=7 but its input has shape (4, 18): needs (time, 21)"),
+        ({"eps": 0.1}, "does not take: 'eps'"),
+    ]),
+    "last": op([4, 3]),
+    "linear": op([6], {"in_features": 6, "out_features": 3}, {"weight": f32(3, 6), "bias": f32(3)}, FEATURES,
+                 optional_roles=("bias",), more=[
+        ({"in_features": 7}, "in_features=7 but its input has shape (6,)"),
+        ({"planes": [1, 2]}, "does not take: 'planes'"),
+        ({"planes": [1, 2], "input": {"quantizer": "sign"}}, "does not take: 'input', 'planes'"),
+    ]),
+    "lstm": op([4, 24], {"hidden": 6}, {"weight": f32(24, 6)}, {"hidden": [integer()]}, {"reverse": [boolean()]}, more=[
+        ({"hidden": 7}, "hidden=7 but its input has shape (4, 24): needs (time, 28)"),
+    ]),
+    "max_pool2d": op([4, 4, 2], pool, needs=WINDOW, more=[
+        ({"padding": [0, 0, 0, 2]}, "must be smaller than kernel_size"),
+        ({"kernel_size": [1, 5]}, "does not fit its padded input"),
+        ({"dilation": [1, 1]}, "does not take: 'dilation'"),
+    ]),
+    "mean_magnitude": op([4, 4, 2], {**pool, "dilation": [1, 1]}, needs={**WINDOW, **DILATION}, more=[
+        ({"dilation": [4, 1]}, "does not fit its padded input"),
+    ]),
+    "mean_pool": op([4, 3]),
+    "multiply": op([4], inputs=2),
+    "normalize": op([4, 3], {"over": "channel", "eps": 0.1}, needs={"over": [choice("channel", "example")], "eps": [positive()]}),
+    "prelu": op([4], {}, {"slope": f32(4)}),
+    "relu": op([4]),
+    "rows": op([4, 3, 2]),
+    "scale": op([4], {"factor": 2}, needs={"factor": [positive()]}),
+    "scale_shift": op([4], {}, {"scale": f32(4), "shift": f32(4)}),
+    "sigmoid": op([4]),
+    "silu": op([4]),
+    "softmax": op([4]),
+    "tanh": op([4]),
+}  # fmt: skip
+# Inputs that an op cannot take, with what it needs.
+WRONG_INPUTS = {
+    "avg_pool2d": ([4, 4], "needs (height, width, channels)"),
+    "bit_conv2d": ([4, 2], "needs (height, width, 2)"),
+    "bit_gru": ([18], "needs (time, 18)"),
+    "bit_lstm": ([2, 4, 24], "needs (time, 24)"),
+    "conv2d": ([2, 4, 4, 2], "needs (height, width, 2)"),
+    "group_normalize": ([1, 1, 1, 6], "needs (height, width, channels), (rows, features) or (features)"),
+    "gru": ([18], "needs (time, 18)"),
+    "last": ([4], "needs (time, channels)"),
+    "lstm": ([24], "needs (time, 24)"),
+    "max_pool2d": ([4], "needs (height, width, channels)"),
+    "mean_magnitude": ([4, 4], "needs (height, width, channels)"),
+    "mean_pool": ([4], "needs (height, width, channels) or (time, channels)"),
+    "prelu": ([5], "has shape (4,): needs (5,)"),
+    "rows": ([4, 3], "needs (height, width, channels)"),
+    "scale_shift": ([4, 3], "has shape (4,): needs (3,)"),
+}
+
+
+def case(name, words=None, change=None, remove=None, **more):
+    made = {"name": name}
+    if change:
+        made["change"] = change
+    if remove:
+        made["remove"] = remove
+    made |= more
+    return made | ({"words": [words] if isinstance(words, str) else list(words)} if words else {})
+
+
+def embed(features=6):
+    return {
+        "op": "embedding",
+        "inputs": ["x"],
+        "output": "e",
+        "attributes": {**table, "features": features},
+        "tensors": {"weight": "table"},
+    }
+
+
+def base(name, spec):
+    """The document of one step, after an embedding where it takes what tokens have become."""
+    steps, tensors, source = [], {}, "x"
+    if spec["tokens"] and "embedding" not in name:
+        steps, tensors, source = [embed()], {"table": f32(5, 6)}, "e"
+    step = {"op": name, "inputs": [source] * spec["inputs"], "output": "y"}
+    step["attributes"] = spec["attributes"] or {}
+    step["tensors"] = {role: f"t.{role}" for role in spec["tensors"] or {}}
+    tensors |= {f"t.{role}": tensor for role, tensor in (spec["tensors"] or {}).items()}
+    kind = {"kind": "tokens"} if spec["tokens"] else {}
+    program = {"input": {"name": "x", "shape": spec["shape"], **kind}, "steps": [*steps, step], "output": "y"}
+    return {"program": program, "tensors": tensors}
+
+
+def op_file(name, spec):
+    document = base(name, spec)
+    index = len(document["program"]["steps"]) - 1
+    step, where = f"program/steps/{index}", f"[step {index} ({name})]"
+    cases = [case("as it is")]
+
+    def wrong(label, words, change=None, remove=None):
+        cases.append(case(label, [where, words] if isinstance(words, str) else [where, *words], change, remove))
+
+    for attribute in spec["needs"] or {}:
+        wrong(f"{attribute} missing", f"lacks the attribute '{attribute}'", remove=[f"{step}/attributes/{attribute}"])
+    for attribute, needs in {**(spec["needs"] or {}), **(spec["optional"] or {})}.items():
+        for values, words in needs:
+            for value in values:
+                wrong(f"{attribute} wrong", [attribute, *words], {f"{step}/attributes/{attribute}": value})
+    for change, words in spec["more"]:
+        wrong("does not fit", words, {f"{step}/attributes/{key}": value for key, value in change.items()})
+    wrong("an unknown attribute", "has what this op does not take: 'later'", {f"{step}/attributes/later": 1})
+    wrong("an unknown tensor", "has what this op does not take: 'tensor later'", {f"{step}/tensors/later": "t.later"})
+    wrong("no input", f"has 0 inputs: needs {spec['inputs']}", {f"{step}/inputs": []})
+    source = document["program"]["steps"][index]["inputs"][0]
+    wrong(
+        "one input more", f"has {spec['inputs'] + 1} inputs: needs", {f"{step}/inputs": [source] * (spec["inputs"] + 1)}
+    )
+    for role, tensor in (spec["tensors"] or {}).items():
+        if role in spec["optional_roles"]:
+            cases.append(case(f"without {role}", remove=[f"{step}/tensors/{role}"]))
+        else:
+            wrong(f"{role} missing", f"lacks its tensor '{role}'", remove=[f"{step}/tensors/{role}"])
+        wrong(f"{role} not there", f"its tensor 't.{role}' is not in the file", remove=[f"tensors/t.{role}"])
+        kinds = ("uint8", "float32") if tensor["dtype"] == "U8" else ("float32", "uint8")
+        other = {"U8": "F32", "F32": "U8"}[tensor["dtype"]]
+        wrong(f"{role} of another type", f"is {kinds[1]}: needs {kinds[0]}", {f"tensors/t.{role}/dtype": other})
+        shape = tensor["shape"]
+        for changed in ([*shape[:-1], shape[-1] + 1], [shape[0] + 1, *shape[1:]], [*shape, 1], shape[1:]):
+            spelled = str(tuple(changed))
+            wrong(
+                f"{role} of another shape",
+                f"has shape {spelled}: needs {tuple(shape)}",
+                {f"tensors/t.{role}/shape": changed},
+            )
+        if tensor["dtype"] == "U8":
+            wrong(f"{role} with stray bits", "has bits set beyond its", {f"tensors/t.{role}/fill": 255})
+    if name in WRONG_INPUTS:
+        shape, words = WRONG_INPUTS[name]
+        wrong("an input of another shape", words, {"program/input/shape": shape})
+    if name in ("add", "multiply", "attention"):
+        pooled = {"op": "scale", "inputs": [source], "output": "s", "attributes": {"factor": 1}, "tensors": {}}
+        if name == "attention":
+            pooled |= {"op": "mean_magnitude", "attributes": {}}
+            steps = [
+                document["program"]["steps"][0],
+                pooled,
+                document["program"]["steps"][1] | {"inputs": ["e", "e", "s"]},
+            ]
+        else:
+            pooled |= {"op": "flatten", "inputs": ["x"], "attributes": {"order": "hwc"}}
+            steps = [pooled, document["program"]["steps"][0] | {"inputs": ["x", "s"]}]
+        shape = [4] if name == "attention" else [2, 2]
+        cases.append(case("inputs of different shapes", ["its inputs have shapes", "needs equal ones"],
+                          {"program/steps": steps, "program/input/shape": shape}))  # fmt: skip
+    more_of_op(name, cases, document, step, where)
+    return {"base": document, "cases": cases}
+
+
+def more_of_op(name, cases, document, step, where):
+    """The kinds of program that an op may stand in, and optional attributes that are right."""
+    if "embedding" in name:
+        cases.append(
+            case("without tokens", [where, "its input is not the program's tokens"], remove=["program/input/kind"])
+        )
+        return
+    tokens = {"name": "x", "shape": [4], "kind": "tokens"}
+    if name == "attention":
+        alone = copy.deepcopy(document["program"]["steps"][1]) | {"inputs": ["x"] * 3}
+        change = {"program/input": {"name": "x", "shape": [4, 6]}, "program/steps": [alone]}
+        cases.append(case("without tokens", ["[step 0 (attention)]", "the program's input is not tokens"], change))
+        return
+    alone = copy.deepcopy(document["program"]["steps"][0])
+    if name in NO_TOKENS:
+        alone["inputs"] = ["e"]
+        change = {"program/input": tokens, "program/steps": [embed(), alone], "tensors/table": f32(5, 6)}
+        cases.append(case("over tokens", [f"[step 1 ({name})]", "has no meaning for tokens"], change))
+    else:
+        cases.append(
+            case(
+                "of the tokens themselves", [where, "its input is tokens: embed them first"], {"program/input": tokens}
+            )
+        )
+    if name == "normalize":
+        alone["inputs"], alone["attributes"]["over"] = ["e"], "example"
+        change = {"program/input": tokens, "program/steps": [embed(), alone], "tensors/table": f32(5, 6)}
+        cases.append(case("over tokens", "over='example' would mix tokens: use 'channel'", change))
+    if "hidden" in alone["attributes"]:
+        features = alone["attributes"]["hidden"] * (4 if "lstm" in name else 3)
+        alone["inputs"], alone["attributes"]["reverse"] = ["e"], True
+        change = {"program/input": tokens, "program/steps": [embed(features), alone], "tensors/table": f32(5, features)}
+        cases.append(
+            case("reverse over tokens", "reverse=true would read tokens that are still to come: leave it out", change)
+        )
+        cases.append(case("reverse", change={f"{step}/attributes/reverse": True}))
+    if name == "mean_magnitude":
+        cases.append(case("of rows", change={f"{step}/attributes": {}}))
+    if "planes" in (OPS[name]["optional"] or {}):
+        rows = document["tensors"]["t.weight"]["shape"][0]
+        counts = [1, 2, 4, 8, 16, 32, 64, 128]
+        cases.append(
+            case("eight planes", change={f"{step}/attributes/planes": counts, "tensors/t.weight/shape": [8 * rows, 8]})
+        )
+        for levels in ({"quantizer": "sign"}, {"quantizer": "unit", "bits": 1}, {"quantizer": "absmax", "bits": 16}):
+            cases.append(case("an input of its own", change={f"{step}/attributes/input": levels}))
+    if name == "bit_linear":
+        for count, words in ((1 << 22, None), ((1 << 22) + 1, "has rows of 4194305 weights: needs at most 4194304")):
+            change = {"program/input/shape": [count], f"{step}/attributes/in_features": count, f"{step}/attributes/out_features": 1,
+                      "tensors/t.weight/shape": [1, -(-count // 64) * 8]}  # fmt: skip
+            cases.append(case("a long row", words, change))
+        change = {"program/input/shape": [65539], f"{step}/attributes/in_features": 65539, f"{step}/attributes/out_features": 1,
+                  f"{step}/attributes/input": {"quantizer": "absmax", "bits": 16}, "tensors/t.weight/shape": [1, 8200]}  # fmt: skip
+        cases.append(case("sums too large", "its sums over 65539 inputs do not fit 32 bits", change))
+
+
+def relu(**changes):
+    return {"op": "relu", "inputs": ["x"], "output": "y", "attributes": {}, "tensors": {}} | changes
+
+
+def program_file():
+    document = {"program": {"input": {"name": "x", "shape": [4]}, "steps": [relu()], "output": "y"}, "tensors": {}}
+    cases = [case("as it is"), case("no step", change={"program/steps": [], "program/output": "x"})]
+    cases += [case("without attributes and tensors", remove=["program/steps/0/attributes", "program/steps/0/tensors"])]
+    of_type = {
+        "program/input": ("input needs an object", [None, [], "x"]),
+        "program/input/name": ("input.name needs a text", [None, 1]),
+        "program/steps": ("steps needs a list", [None, {}]),
+        "program/output": ("output needs a text", [None, 1]),
+        "program/steps/0": ("steps[0] needs an object", [None, [], 3]),
+        "program/steps/0/op": ("steps[0].op needs a text", [None, 1]),
+        "program/steps/0/inputs": ("steps[0].inputs needs a list", [None, "x", {}]),
+        "program/steps/0/inputs/0": ("steps[0].inputs[0] needs a text", [None, 1]),
+        "program/steps/0/output": ("steps[0].output needs a text", [None, 1]),
+        "program/steps/0/attributes": ("steps[0].attributes needs an object", [None, "v4", []]),
+        "program/steps/0/tensors": ("steps[0].tensors needs an object", [None, [8, 2]]),
+        "program/steps/0/tensors/kind": ("steps[0].tensors.kind needs a text", [None, 5]),
+    }
+    for path, (words, values) in of_type.items():
+        cases += [case("a wrong type", ["[program]", words], {path: value}) for value in values]
+    for path in (
+        "program/input",
+        "program/input/name",
+        "program/steps",
+        "program/output",
+        "program/steps/0/op",
+        "program/steps/0/inputs",
+    ):
+        cases.append(case("missing", ["[program]", of_type[path][0]], remove=[path]))
+    words = ["[program] input.shape", f"needs 1 to 4 integers from 1 to {AXIS}"]
+    shapes = (None, 4, [], [1] * 5, [0], [-1], [2.5], [4.0], [True], ["4"], [AXIS + 1])
+    cases += [case("a wrong input.shape", words, {"program/input/shape": shape}) for shape in shapes]
+    cases.append(case("no input.shape", words, remove=["program/input/shape"]))
+    words = ["[program] input.kind", "only 'tokens', with one axis, is known"]
+    cases += [case("a wrong input.kind", words, {"program/input/kind": kind}) for kind in (None, 1, "letters")]
+    cases.append(case("tokens of two axes", words, {"program/input/kind": "tokens", "program/input/shape": [4, 2]}))
+    unknown = "has what this version does not know: 'later'"
+    cases += [
+        case("unknown", ["[program] its JSON", unknown], {"program/later": 1}),
+        case("unknown", ["[program] input", unknown], {"program/input/later": 1}),
+        case("unknown", ["[program] steps[0]", unknown], {"program/steps/0/later": 1}),
+        case("an unknown op", ["[step 0] unknown op 'bit_magic'", "use a newer onebit"], {"program/steps/0/op": "bit_magic"}),
+        case("not made yet", "[step 0 (relu)] uses the value 'z' before any step makes it", {"program/steps/0/inputs": ["z"]}),
+        case("its own value", "[step 0 (relu)] uses the value 'y' before any step makes it", {"program/steps/0/inputs": ["y"]}),
+        case("made twice", "[step 0 (relu)] makes the value 'x' a second time", {"program/steps/0/output": "x"}),
+        case("no output", "[program] its output 'z' is made by no step", {"program/output": "z"}),
+        case("tokens alone", "[program] its output 'x' is made by no step",
+             {"program/input/kind": "tokens", "program/output": "x", "program/steps": []}),
+        case("a large value", ["[input] a value of shape (65536, 65537)", "has more than 2147483648 elements"],
+             {"program/input/shape": [65536, 65537]}),
+        case("a large result", ["[step 0 (linear)] a value of shape (32769, 65536)", "has more than 2147483648 elements"],
+             {"program/input/shape": [32769, 1], "tensors/w": f32(65536, 1),
+              "program/steps/0": relu(op="linear", attributes={"in_features": 1, "out_features": 65536}, tensors={"weight": "w"})}),
+    ]  # fmt: skip
+    return {"base": document, "cases": cases}
+
+
+def syntax_file():
+    text = '{"input":{"name":"x","shape":[2]},"steps":[{"op":"clip","inputs":["x"],"output":"y","attributes":{"low":@,"high":1}}],"output":"y"}'
+    right = [
+        "0",
+        "-0",
+        "-1",
+        "0.5",
+        "-5e-1",
+        "1E-3",
+        "0.5e+0 ",
+        "1e-300",
+        "-3.4e38",
+        " \n\t\r0",
+        "0.0",
+        "0e9",
+        "-0.0e-400",
+    ]
+    cases = [case(f"low {value!r}", insert=value) for value in right]
+    numbers = [
+        "01",
+        "-01",
+        "00",
+        "1.",
+        ".5",
+        "-.5",
+        "-",
+        "+1",
+        "1e",
+        "1e+",
+        "0x1",
+        "1_0",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "nan",
+        "inf",
+    ]
+    others = [
+        "",
+        "tru",
+        "nul",
+        "'a'",
+        '"a',
+        '"\t"',
+        r'"\x"',
+        r'"\u12"',
+        r'"\u+123"',
+        "[1,]",
+        '{"a":1,}',
+        '{"a"}',
+        "{1:2}",
+        "{,}",
+        "1 1",
+        "[1",
+        "}",
+    ]
+    cases += [case(f"low {value!r}", "[program] not JSON", insert=value) for value in numbers + others]
+    far = ["1e309", "-1e400", "1e-400", "-1e-324", "0.0000001e-330", [["1", 400]]]
+    cases += [case("beyond float64", ["[program] not JSON", "does not fit float64"], insert=value) for value in far]
+    half = [r'"\ud800"', r'"\udc00"', r'"\ud800A"', r'"\ud800\ud800"', r'{"\udfff":1}']
+    cases += [
+        case("half a surrogate pair", ["[program] not JSON", "half a surrogate pair"], insert=value) for value in half
+    ]
+    cases.append(case("a whole pair", "low", insert=r'"\ud83d\ude00"'))
+    twice = ["the name 'a' stands twice"]
+    cases += [
+        case("a name twice", twice, insert=value)
+        for value in ('{"a":1,"a":1}', '[{"b":{"a":1,"b":2,"a":3}}]', r'{"a":1,"\u0061":2}')
+    ]
+    cases += [
+        case("an attribute twice", "the name 'low' stands twice", insert='0,"low":0'),
+        case("32 deep", "low", insert=[["[", 28], ["]", 28]]),
+        case("32 deep with a number", "low", insert=[["[", 28], ["0", 1], ["]", 28]]),
+        case("33 deep", ["[program] not JSON", "nested too deep: more than 32"], insert=[["[", 29], ["]", 29]]),
+        case("33 deep in objects", ["[program] not JSON", "nested too deep"], insert=[['{"a":', 29], ["0", 1], ["}", 29]]),
+        case("without an end", "[program] not JSON", insert=[["[", 100_000]]),
+        case("a million values", "low", insert=[["[", 1], ["0,", 999_984], ["0]", 1]]),
+        case("one value more", ["[program] not JSON", "too many values: more than 1000000"], insert=[["[", 1], ["0,", 999_985], ["0]", 1]]),
+        case("signs in texts are not values", "low", insert=[['"', 1], [",[{", 400_000], ['"', 1]]),
+    ]  # fmt: skip
+    cases += [
+        case("not a program", ["[program]", "needs an object"], program_text=text)
+        for text in ("[]", "3", '"a"', "null")
+    ]
+    cases.append(case("more after the end", "[program] not JSON", program_text="{} {}"))
+    cases.append(case("nothing", "[program] not JSON", program_text=""))
+    return {"base": {"program_text": text, "tensors": {}}, "cases": cases}
+
+
+PLAIN = {"program": {"input": {"name": "x", "shape": [2]}, "steps": [relu(op="linear", attributes={"in_features": 2, "out_features": 3},
+         tensors={"weight": "w"})], "output": "y"}, "tensors": {"w": f32(3, 2)}, "task": {"kind": "other"}}  # fmt: skip
+
+
+def frame_file():
+    relu_text = json.dumps(json.dumps({"input": {"name": "x", "shape": [4]}, "steps": [relu()], "output": "y"}))
+    metadata = '"onebit_format":"1","program":' + relu_text + ',"task":"{\\"kind\\":\\"other\\"}"'
+    text = '{"__metadata__":{' + metadata + '},"w":@}'
+    entry = '{"dtype":"F32","shape":[2,1],"data_offsets":[0,8]}'
+    cases = [case("as it is", insert=entry), case("more that safetensors allows", insert=entry[:-1] + ',"more":[]}')]
+
+    def wrong(name, words, insert=entry, **more):
+        cases.append(case(name, words, insert=insert, **more))
+
+    for value in ("5", "null", "{}", '{"dtype":1,"shape":[],"data_offsets":[0,8]}'):
+        wrong("an entry without a type", "lacks its dtype", value)
+    for kind in ("F16", "I8", "u8"):
+        wrong("another type", f"is of type '{kind}': a packed model holds U8 and F32", entry.replace("F32", kind))
+    wrong("no place", "lacks its data_offsets", '{"dtype":"F32","shape":[2,1]}')
+    wrong("no shape", "lacks its shape", '{"dtype":"F32","data_offsets":[0,8]}')
+    for place in ("[0]", "[0,8,8]", "[-1,8]", "[0,8.0]", '["0",8]', "[0,true]", "[0,9007199254740992]"):
+        wrong("a wrong place", "two integers from 0 to 9007199254740991", entry.replace("[0,8]", place))
+    for shape in ("[2,-1]", "[2,1.0]", '["2"]', "[true,2]", "[0]", "[2,1,1,1,1]", "[9007199254740992]"):
+        wrong("a wrong shape", "needs at most 4 integers from 1", entry.replace("[2,1]", shape))
+    for shape in ("[3,1]", "[1]", "[9007199254740990,9007199254740990]"):
+        wrong("a shape of another size", ["tensor 'w'", "damaged"], entry.replace("[2,1]", shape))
+    wrong("the end before the beginning", "ends before it begins", entry.replace("[0,8]", "[8,0]"))
+    wrong("too few data", "is truncated: tensor 'w' needs 8 bytes of data, the file has 7", data=7)
+    wrong("too many data", "1 bytes that belong to no tensor", data=9)
+    wrong("a gap", "its tensors overlap, or leave a gap", entry.replace("[0,8]", "[1,9]"), data=9)
+    wrong("an overlap", "its tensors overlap", entry + ',"v":' + entry)
+    wrong("a tensor twice", "the name 'w' stands twice", entry + ',"w":' + entry)
+    wrong("an offset twice", "the name 'shape' stands twice", entry[:-1] + ',"shape":[2,1]}')
+    wrong("not JSON", "[header] not JSON", entry + ",")
+    wrong("deep", ["[header] not JSON", "nested too deep"], [["[", 40], ["]", 40]])
+    wrong("many", ["[header] not JSON", "too many values"], [["[", 1], ["0,", 1_000_000], ["0]", 1]])
+    with_meta = '{"__metadata__":@,"w":' + entry + "}"
+
+    def meta(name, words, insert):
+        cases.append(case(name, words, header_text=with_meta, insert=insert))
+
+    for value in ("[]", "null", '"a"', "5"):
+        meta("metadata of another type", "__metadata__ is not an object", value)
+    meta("no version", "a safetensors file, but not a packed model", "{}")
+    cases.append(case("no metadata", "a safetensors file, but not a packed model", header_text='{"w":' + entry + "}"))
+    meta("another version", "format version '2': this onebit reads '1'", '{"onebit_format":"2"}')
+    meta("no program", "[program] missing from the metadata", '{"onebit_format":"1","task":"{}"}')
+    meta(
+        "no task",
+        "[task] missing from the metadata, or without a kind",
+        "{" + metadata[: metadata.index(',"task"')] + "}",
+    )
+    for value in ("5", "null", "{}", "[]", "true"):
+        meta("a value that is not a text", "the metadata's 'n' is not a text", "{" + metadata + ',"n":' + value + "}")
+    for key in ("onebit_format", "program", "task"):
+        meta(
+            "a key that is not a text",
+            f"the metadata's '{key}' is not a text",
+            "{" + metadata.replace(f'"{key}":', f'"{key}":5,"x":') + "}",
+        )
+        meta("a key twice", f"the name '{key}' stands twice", "{" + metadata + f',"{key}":"1"' + "}")
+    meta("half a surrogate pair", ["[header] not JSON", "half a surrogate pair"], "{" + metadata + r',"n":"\ud800"}')
+    meta("other texts are welcome", None, "{" + metadata + ',"n":"\\ud83d\\ude00"}')
+    return {"base": {"header_text": text, "data": 8}, "cases": cases}
+
+
+def kind_file():
+    cases = [case("as it is"), case("more fields", change={"task/more": [1, 2]})]
+    no_kind = ("[]", "null", "5", '"a"', "{}", '{"kind":5}', '{"kind":null}')
+    words = "[task] missing from the metadata, or without a kind"
+    cases += [case("without a kind", words, task_text=value) for value in no_kind]
+    no_json = ("", "{", "nonsense", '{"kind":01}', '{"kind":NaN}')
+    cases += [case("not JSON", "[task] not JSON", task_text=value) for value in no_json]
+    cases += [
+        case("a name twice", ["[task] not JSON", "the name 'kind' stands twice"], task_text='{"kind":"a","kind":"b"}'),
+        case("half a surrogate pair", ["[task] not JSON", "half a surrogate pair"], task_text=r'{"kind":"\ud800"}'),
+        case("beyond float64", ["[task] not JSON", "does not fit float64"], task_text='{"kind":"a","b":1e400}'),
+        case("deep", ["[task] not JSON", "nested too deep"], task_text='{"kind":"a","b":@}', insert=[["[", 32], ["]", 32]]),
+        case("deep enough", task_text='{"kind":"a","b":@}', insert=[["[", 31], ["]", 31]]),
+        case("a damaged program", "[program] not JSON", program_text="{"),
+        case("a program that does not fit", "[step 0 (linear)] in_features=3", {"program/steps/0/attributes/in_features": 3}),
+    ]  # fmt: skip
+    return {"base": PLAIN, "cases": cases}
+
+
+def images_file():
+    flat = {"op": "flatten", "inputs": ["x"], "output": "f", "attributes": {"order": "hwc"}, "tensors": {}}
+    dense = relu(op="linear", inputs=["f"], attributes={"in_features": 6, "out_features": 2}, tensors={"weight": "w"})
+    program = {"input": {"name": "x", "shape": [2, 3, 1]}, "steps": [flat, dense], "output": "y"}
+    task = {
+        "kind": "image-classification",
+        "labels": ["a", "b"],
+        "image_size": [2, 3],
+        "channels": 1,
+        "mean": [0.5],
+        "std": [0.5],
+    }
+    cases = [case("as it is"), case("whole numbers", change={"task/mean": [0], "task/std": [1]}),
+             case("an empty label", change={"task/labels": ["", "größer \U0001f600"]})]  # fmt: skip
+
+    def wrong(field, values, *words):
+        cases.extend(case(f"{field} wrong", ["[task]", *words], {f"task/{field}": value}) for value in values)
+
+    fields = {
+        "labels": "lacks its labels",
+        "image_size": "image_size",
+        "channels": "channels",
+        "mean": "mean",
+        "std": "std",
+    }
+    cases += [case(f"{field} missing", ["[task]", words], remove=[f"task/{field}"]) for field, words in fields.items()]
+    wrong("labels", [None, 5, "ab", {"a": 0}], "lacks its labels: needs a list of texts")
+    wrong("labels", [[]], "has no labels: name at least one class")
+    wrong("labels", [[5, {"a": 1}], ["a", None]], "a label is not a text")
+    wrong(
+        "labels",
+        [["a", "a"], ["", ""]],
+        "the list of labels names",
+        "more than once (labels 0 and 1): keep one of them",
+    )
+    wrong("labels", [["a\0b", "b"], ["a", "\0"]], "with a character of the code 0: leave it out")
+    sizes = [None, 2, "2,3", [2], [2, 3, 1], ["2", 3], [2.0, 3], [0, 3], [2, -3], [True, 3], [2, AXIS + 1], [[2], 3]]
+    wrong("image_size", sizes, "image_size", f"needs (height, width), two integers from 1 to {AXIS}")
+    wrong("channels", [None, "1", True, 2, 1.0, 0, [1]], "channels", "use 1 (grey) or 3 (RGB)")
+    for name, more in (("mean", ""), ("std", " above 0")):
+        wrong(
+            name,
+            [None, {}, 0.5, [], [0.5, 0.5], ["0.5"], [True], [None]],
+            name,
+            f"needs finite numbers{more}, one for each of 1 channels",
+        )
+    wrong("std", [[0], [-0.5]], "std", "needs finite numbers above 0")
+    cases += [
+        case("too few labels", "[task] names 1 labels and images of [2, 3, 1], but the program takes [2, 3, 1] and gives [2]",
+             {"task/labels": ["a"]}),
+        case("another size", "[task] names 2 labels and images of [3, 2, 1], but", {"task/image_size": [3, 2]}),
+        case("other channels", "[task] names 2 labels and images of [2, 3, 3], but",
+             {"task/channels": 3, "task/mean": [0, 0, 0], "task/std": [1, 1, 1]}),
+        case("half a surrogate pair", ["[task] not JSON", "half a surrogate pair"],
+             task_text=json.dumps(task).replace('"a"', r'"\ud800"')),
+        case("infinite", ["[task] not JSON", "does not fit float64"], task_text=json.dumps(task).replace("[2, 3]", "[1e400, 4]")),
+        case("infinite", "[task] not JSON", task_text=json.dumps(task).replace("[0.5]", "[Infinity]")),
+    ]  # fmt: skip
+    return {"base": {"program": program, "tensors": {"w": f32(2, 6)}, "task": task}, "cases": cases}
+
+
+def byte_characters():
+    itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(n) for n in [*itself, *range(0x100, 0x100 + 256 - len(itself))]]
+
+
+def texts_file():
+    needed = ["[PAD]", "[UNK]", "[SEP]"]
+    step = embed(4) | {"output": "y"}
+    step["attributes"]["rows"] = 4
+    program = {"input": {"name": "x", "shape": [3], "kind": "tokens"}, "steps": [step], "output": "y"}
+    task = {"kind": "text-generation", "alphabet": "words", "lowercase": False, "vocabulary": "\n".join([*needed, "a"])}
+    cases = [case("as it is"), case("an empty token", change={"task/vocabulary": "\n".join([*needed, ""])})]
+    in_bytes = "\n".join(needed + byte_characters())
+    wide = {
+        "program/steps/0/attributes/rows": 259,
+        "program/steps/0/attributes/features": 259,
+        "tensors/table/shape": [259, 259],
+    }
+    cases.append(case("bytes", change={"task/vocabulary": in_bytes, "task/alphabet": "bytes", **wide}))
+    fields = ("vocabulary", "alphabet", "lowercase")
+    cases += [case(f"{field} missing", ["[task]", field], remove=[f"task/{field}"]) for field in fields]
+
+    def wrong(field, values, *words):
+        cases.extend(case(f"{field} wrong", ["[task]", *words], {f"task/{field}": value}) for value in values)
+
+    wrong("vocabulary", [None, needed, 5], "has no vocabulary: needs a text with a token in each line")
+    wrong("alphabet", [None, ["words"], 1, "letters"], "alphabet", "use 'bytes' or 'words'")
+    wrong("lowercase", [None, 0, "no", []], "lowercase", "use true or false")
+    for token in needed:
+        others = "\n".join("b" if other == token else other for other in [*needed, "a"])
+        wrong("vocabulary", [others], f"the vocabulary has no {token}: add a line {token} to it")
+    wrong(
+        "vocabulary",
+        ["\n".join([*needed, "[SEP]"])],
+        "the vocabulary names '[SEP]' more than once (tokens 2 and 3): keep one of them",
+    )
+    wrong("vocabulary", ["\n".join([*needed, "a\0"])], "the vocabulary names", "with a character of the code 0")
+    wrong(
+        "vocabulary",
+        ["\n".join(needed), "\n".join([*needed, "a", "b"])],
+        "tokens, but the program gives [3, 4]: pack the model again",
+    )
+    wrong("alphabet", ["bytes"], "the vocabulary lacks 255 of the 256 bytes: use alphabet='words' with it")
+    text = json.dumps(task).replace('"[PAD]', '"@[PAD]')
+    at = {"task_text": text.replace("@", "").replace("\\na", "\\n@")}
+    cases += [
+        case("a token of 1024 bytes", **at, insert=[["a", 1024]]),
+        case("a token of 1025 bytes", ["[task] the token 'aaa", "has 1025 bytes: needs at most 1024"], **at, insert=[["a", 1025]]),
+        case("a token of 1026 bytes", "has 1026 bytes: needs at most 1024", **at, insert=[["\\u00e9", 513]]),
+        case("too many tokens", "[task] the vocabulary has 1048577 tokens: needs at most 1048576", **at, insert=[["\\n", 1048573]]),
+        case("an image", "[task] names 1 labels and images of [1, 1, 1], but the program takes [3] and gives [3, 4]",
+             {"task": {"kind": "image-classification", "labels": ["a"], "image_size": [1, 1], "channels": 1, "mean": [0], "std": [1]}}),
+    ]  # fmt: skip
+    base_tensors = {"table": f32(4, 4)}
+    return {"base": {"program": program, "tensors": base_tensors, "task": task}, "cases": cases}
+
+
+def files():
+    """Each file's name with its text: one line for the base and for each case."""
+    made = {f"op_{name}": op_file(name, spec) for name, spec in OPS.items()}
+    made |= {"program": program_file(), "json": syntax_file(), "frame": frame_file()}
+    made |= {"task": kind_file(), "task_images": images_file(), "task_texts": texts_file()}
+    texts = {}
+    for name, content in made.items():
+        lines = ",\n".join(json.dumps(item, separators=(",", ":")) for item in content["cases"])
+        texts[f"{name}.json"] = (
+            '{"base":' + json.dumps(content["base"], separators=(",", ":")) + ',\n"cases":[\n' + lines + "\n]}\n"
+        )
+    return texts
+
+
+if __name__ == "__main__":
+    for name, text in files().items():
+        (FOLDER / name).write_text(text)
