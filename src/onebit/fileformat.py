@@ -135,7 +135,7 @@ def load_model(path: str | Path) -> PackedModel:
         # The record of the training's data, which no computation needs; files of other writers and older ones have none.
         training = parse(metadata.get("training", "null"), "training")
         if training is not None and not isinstance(training, dict):
-            raise _damaged("the metadata's training is not an object")
+            raise FormatError("[training] is not an object; the file is damaged")
         return PackedModel(Program.from_json(metadata["program"]), tensors, task, training)
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
