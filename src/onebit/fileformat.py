@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import mmap
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.errors import FormatError, OnebitError
+from onebit.errors import FormatError
 from onebit.paths import expand
 from onebit.program import Program, Shape
 from onebit.strict_json import excerpt, parse
@@ -79,7 +80,6 @@ def save_model(model: PackedModel, path: str | Path) -> int:
 
     Raises:
         FormatError: a tensor is of a type that a file does not hold, or the program and the task are longer than its header may be.
-        OnebitError: `path` is a folder.
         OSError: the file cannot be written.
     """
     header, names = _header(model)
@@ -268,14 +268,13 @@ def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[by
         content: bytes, or parts of them that follow each other.
 
     Raises:
-        OnebitError: `path` is a folder.
-        OSError: it cannot be written (no such folder, no permission, a full disk); the old file is as it was.
+        OSError: it cannot be written (a folder, no such folder, no permission, a full disk); the old file is as it was.
     """
     path = expand(path)
     parts = [content] if isinstance(content, (bytes, memoryview)) else content
     try:
         if path.is_dir():
-            raise OnebitError(f"[{path}] is a folder: give the name of a file")
+            raise IsADirectoryError(errno.EISDIR, "Is a folder: give the name of a file")
         if _leads_elsewhere(path):
             with path.open("wb") as file:
                 file.writelines(parts)
