@@ -55,7 +55,7 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         return row
     run = load_run(out)
     file = out.with_name(out.name + ".onebit")
-    report = pack(run.model, file, run.task)
+    report = pack(run.model, file, run.task, run.training)
     row = {
         "parameters": report.parameters,
         "file_bytes": report.file_bytes,

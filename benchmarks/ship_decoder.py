@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit import pretrained
-from onebit.training import TextRecipe, load_run
+from onebit.training import TextRecipe, load_run, sources
 
 
 def measured(run: Path, file: Path, texts: list[str]) -> dict[str, Any]:
@@ -65,9 +65,8 @@ def main() -> None:
     file.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     recipe = load_run(arguments.run).recipe
     assert isinstance(recipe, TextRecipe)
-    names = {"data": Path(recipe.data).name}
-    if recipe.validation_data is not None:
-        names["validation_data"] = Path(recipe.validation_data).name
+    paths = {key: getattr(recipe, key) for key in sources.KEYS}
+    names = {key: Path(path).name for key, path in paths.items() if isinstance(path, str)}
     file.with_suffix(".yaml").write_text(recipe.override(names).to_yaml())
     file.with_suffix(".csv").write_text((arguments.run / "curves.csv").read_text())
     print(json.dumps(figures, indent=1))

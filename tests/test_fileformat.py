@@ -195,3 +195,59 @@ def test_a_new_file_has_an_ordinary_mode(tmp_path):
     write_atomically(tmp_path / "a", b"x")
     (tmp_path / "b").write_bytes(b"x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_new_file_leaves_the_umask_of_other_threads_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask belongs to the whole process"))
+    write_atomically(tmp_path / "a", b"x")
+
+
+def test_a_device_is_written_to_and_stays(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, [b"ab", b"c"])
+    assert os.read(reader, 10) == b"abc"
+    os.close(reader)
+    assert pipe.is_fifo() and [entry.name for entry in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_what_cannot_be_written_is_told_under_the_name_that_was_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"No such file or directory: '{tmp_path}/no/a.onebit'"):
+        write_atomically(tmp_path / "no" / "a.onebit", b"x")
+    with pytest.raises(IsADirectoryError, match=f"Is a folder: give the name of a file: '{tmp_path}'"):
+        write_atomically(tmp_path, b"x")
+    write_atomically(tmp_path / ("a" * 255), b"x")  # as long as a name may be
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_one_model_is_one_file_in_every_process(tmp_path):
+    script = """
+import sys, numpy as np
+from onebit.fileformat import PackedModel, save_model
+from onebit.program import Program, Step
+names = {"scale": "a.scale", "shift": "a.shift"}
+program = Program("x", (2,), (Step("scale_shift", ("x",), "y", {}, names),), "y")
+tensors = {name: np.ones(2, np.float32) for name in sorted(names.values(), reverse="r" in sys.argv[2])}
+print(save_model(PackedModel(program, tensors, {"kind": "none"}), sys.argv[1]))
+"""
+    contents = set()
+    for seed, order in (("0", "r"), ("1", ""), ("2", "")):
+        environment = os.environ | {"PYTHONHASHSEED": seed}
+        words = [sys.executable, "-c", script, str(tmp_path / "a"), order]
+        result = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+        contents.add((tmp_path / "a").read_bytes())
+        assert int(result.stdout) == (tmp_path / "a").stat().st_size
+    assert len(contents) == 1
+    load_model(tmp_path / "a")
+    assert list(safe_open(tmp_path / "a", framework="numpy").keys()) == ["a.scale", "a.shift"]
+
+
+def test_only_what_a_file_can_hold_is_written(tmp_path, monkeypatch):
+    model = PackedModel(Program("x", (2,), (), "x"), {"extra": np.zeros(2)}, {"kind": "none"})
+    with pytest.raises(FormatError, match="tensor 'extra' is float64: needs uint8 or float32"):
+        save_model(model, tmp_path / "a")
+    monkeypatch.setattr("onebit.fileformat.MAX_HEADER_BYTES", 50)
+    with pytest.raises(FormatError, match="at most 50 fit"):
+        save_model(PackedModel(model.program, {}, model.task), tmp_path / "a")
+    assert not list(tmp_path.iterdir())

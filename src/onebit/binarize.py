@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from onebit.errors import shown
 from onebit.gradients import CLIPPED, IDENTITY, Gradient, straight_through
 
 Values = Literal["01", "pm1"]
@@ -535,7 +536,7 @@ ActivationQuantizer = Sign | KBitActivations | AbsMax
 
 def _check_bits(name: str, bits: int) -> None:
     if type(bits) is not int or not 1 <= bits <= 8:
-        raise ValueError(f"[{name}] bits={bits!r}: use 1 to 8")
+        raise ValueError(f"[{name}] bits={shown(bits)}: use 1 to 8")
 
 
 def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor | None]:

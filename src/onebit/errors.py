@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+
 
 class OnebitError(ValueError):
     """Base of every error that the user's input, files or settings cause; the command line prints it as one line."""
@@ -21,3 +23,23 @@ class RecipeError(OnebitError):
 
 class PackError(OnebitError):
     """A PyTorch model holds something that a packed program cannot express."""
+
+
+# Of a value that a message quotes: enough to know it by, whatever a file holds.
+SHOWN_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """A value as a message quotes it: its `repr`, cut where it is long or nested, and never computed in full.
+
+    Example:
+        >>> shown([[1] * 100] * 100)
+        '[[1, 1, 1, 1, 1, 1, ...], [1, 1, 1, 1, 1, 1, ...], [1, 1, 1, 1, 1, 1, ...], ...'
+    """
+    short = reprlib.Repr()
+    short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, SHOWN_CHARACTERS - 4, SHOWN_CHARACTERS, 40
+    try:
+        text = short.repr(value)
+    except ValueError:  # Python spells no integer of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import mmap
 import os
+import secrets
 import struct
-import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from onebit.errors import FormatError
+from onebit.paths import expand
 from onebit.program import Program, Shape
 from onebit.strict_json import excerpt, parse
 from onebit.task import check_fit, check_task
@@ -40,6 +42,7 @@ class PackedModel:
         program: the steps.
         tensors: name to array, uint8 rows of bits or float32.
         task: plain JSON values with a `kind`; see `onebit.images.ImageTask`.
+        training: plain JSON values that tell the data of the training; see `onebit.data.record.DataRecord`. None where nothing is known.
 
     Raises:
         FormatError: the program, its tensors and the task do not fit together, or one of them is not sound by itself.
@@ -48,6 +51,7 @@ class PackedModel:
     program: Program
     tensors: dict[str, NDArray[Any]]
     task: dict[str, Any]
+    training: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_task(self.task)
@@ -65,6 +69,8 @@ class PackedModel:
 def save_model(model: PackedModel, path: str | Path) -> int:
     """Write a packed model, whole or not at all: a file that stands there stays as it is until the new one is complete.
 
+    The bytes depend on the model only: one model gives one file on every machine.
+
     Args:
         model: what to write.
         path: the file.
@@ -73,13 +79,42 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         The file's size in bytes.
 
     Raises:
+        FormatError: a tensor is of a type that a file does not hold, or the program and the task are longer than its header may be.
         OSError: the file cannot be written.
     """
-    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
-    content = save(tensors, metadata)
+    header, names = _header(model)
+    if len(header) > MAX_HEADER_BYTES:
+        raise FormatError(
+            f"[{path}] a header of {len(header)} bytes: at most {MAX_HEADER_BYTES} fit; use fewer steps, or a smaller vocabulary"
+        )
+    tensors = [np.ascontiguousarray(model.tensors[name]) for name in names]
+    content: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
+    content += [tensor.reshape(-1).view(np.uint8).data for tensor in tensors]
     write_atomically(path, content)
-    return len(content)
+    return sum(map(len, content))
+
+
+def _header(model: PackedModel) -> tuple[bytes, list[str]]:
+    """The header of a safetensors file, and the names of its tensors in the order in which they follow it.
+
+    It is written here because safetensors' own writer puts the metadata in another order each time.
+    """
+    # Floats come first, so that they are aligned whatever lengths the rows of bits have.
+    names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
+    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    if model.training is not None:
+        metadata["training"] = json.dumps(model.training)
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    kinds = {np.dtype(kind): name for name, kind in _DTYPES.items()}
+    end = 0
+    for name in names:
+        tensor = model.tensors[name]
+        if tensor.dtype not in kinds:
+            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, kinds))}")
+        start, end = end, end + tensor.nbytes
+        entries[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % 8), names
 
 
 def load_model(path: str | Path) -> PackedModel:
@@ -88,7 +123,7 @@ def load_model(path: str | Path) -> PackedModel:
     Raises:
         FormatError: the file is missing, empty, truncated, damaged, not a `.onebit` file, or of an unknown version.
     """
-    path = Path(path)
+    path = expand(path)
     size = _check_frame(path)
     try:
         with path.open("rb") as file:
@@ -97,7 +132,11 @@ def load_model(path: str | Path) -> PackedModel:
             metadata = _read_metadata(entries)
             tensors = _read_tensors(entries, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), _SIZE_BYTES + size)
         task = parse(metadata.get("task", "null"), "task")
-        return PackedModel(Program.from_json(metadata["program"]), tensors, task)
+        # The record of the training's data, which no computation needs; files of other writers and older ones have none.
+        training = parse(metadata.get("training", "null"), "training")
+        if training is not None and not isinstance(training, dict):
+            raise FormatError("[training] is not an object; the file is damaged")
+        return PackedModel(Program.from_json(metadata["program"]), tensors, task, training)
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
     except OSError as error:
@@ -221,21 +260,43 @@ def _check_frame(path: Path) -> int:
     return header
 
 
-def write_atomically(path: str | Path, content: bytes | memoryview) -> None:
+def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
     """Write a file whole or not at all: beside the target, flushed to the disk, then renamed over it.
 
+    Args:
+        path: the file. A device or a pipe that stands there is written to and stays what it is.
+        content: bytes, or parts of them that follow each other.
+
     Raises:
-        OSError: it cannot be written (no such folder, no permission, a full disk); the old file is as it was.
+        OSError: it cannot be written (a folder, no such folder, no permission, a full disk); the old file is as it was.
     """
-    path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    path = expand(path)
+    parts = [content] if isinstance(content, (bytes, memoryview)) else content
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a folder: give the name of a file")
+        if _leads_elsewhere(path):
+            with path.open("wb") as file:
+                file.writelines(parts)
+        else:
+            _replace(path, parts)
+    except OSError as error:
+        # Under the target's name: nobody knows the temporary file's.
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _leads_elsewhere(path: Path) -> bool:
+    """Whether a path is a device or a pipe, or one of the system's links to them, such as /dev/stdout, which must not be replaced."""
+    return (path.exists() and not path.is_file()) or (path.is_symlink() and path.is_relative_to("/dev"))
+
+
+def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    # The file gets the mode that open() would give it. The name is not longer than the target's may be.
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # mkstemp makes the file private; give it the mode that open() would have given.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.fchmod(file.fileno(), 0o666 & ~umask)
-            file.write(content)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from onebit.errors import DataError, FormatError
 from onebit.grey import bits_of_format, eight_bits, is_deep
+from onebit.paths import expand
 from onebit.strict_json import excerpt
 from onebit.task import check_task, image_fault
 
@@ -126,6 +127,8 @@ def decode_image(
     name = source if isinstance(source, (str, Path)) else getattr(source, "name", "image")
     if isinstance(source, np.ndarray):
         source = _from_array(source)
+    elif isinstance(source, (str, Path)):
+        source = expand(source)
     try:
         image, bits = (source, None) if isinstance(source, Image.Image) else _decode(source, size)
         turn = _turn(image)

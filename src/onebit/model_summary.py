@@ -15,6 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onebit.errors import OnebitError
 from onebit.nn import BinaryConvTranspose2d, BinaryEmbedding, BinaryRecurrence, BinaryTransposedLinear, RPReLU
+from onebit.nn.wrapped import unwrapped
+from onebit.printable import printable
 from onebit.program import row_bytes
 from onebit.schemes import Scheme
 from onebit.tables import lay_out
@@ -106,15 +108,17 @@ class Summary:
 
     def __rich__(self) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table(title=self.model)
+        table = Table(title=Text(printable(self.model)))
         heading, *rows = self.rows()
         for i, name in enumerate(heading):
             table.add_column(name, justify="right" if i in _NUMBERS else "left")
         for row in rows[:-1]:
-            table.add_row(*row, style="green" if row[3] not in ("", "32") else None)
+            # As texts: in plain strings rich looks for its markup.
+            table.add_row(*(Text(printable(cell)) for cell in row), style="green" if row[3] not in ("", "32") else None)
         table.add_section()
-        table.add_row(*rows[-1], style="bold")
+        table.add_row(*(Text(printable(cell)) for cell in rows[-1]), style="bold")
         return table
 
     def print(self) -> None:
@@ -156,7 +160,8 @@ def summary(
     """Say of each layer of a model how large it is, how large it will be packed, and what it computes.
 
     Args:
-        model: any; binary layers and float ones. It is run in evaluation mode and stays as it is.
+        model: any; binary layers and float ones. It is run in evaluation mode and stays as it is. What PyTorch puts around it is taken off, see
+            `onebit.nn.wrapped.unwrapped`.
         input_size: of one example, without the batch axis, such as (3, 224, 224); the model is then run once, without data where it lets itself.
         dtype: of that input: torch.long for tokens; default that of the model's parameters.
         inputs: tensors to run the model on instead, one or several.
@@ -171,6 +176,7 @@ def summary(
     Example:
         >>> print(onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)))
     """
+    model = unwrapped(model)
     layers = [(name, module) for name, module in model.named_modules() if any(True for _ in _own(module))]
     run = _run(model, layers, _example(model, input_size, dtype, inputs))
     seen: set[int] = set()

@@ -17,6 +17,7 @@ from torch import Tensor
 from onebit.binarize import Codes
 from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
+from onebit.paths import expand
 from onebit.schemes import SCHEMES, Scheme
 
 FORMATS = ("png", "pdf", "svg")
@@ -37,7 +38,7 @@ LAYER_MEASURES = {
 
 def save(figure: Any, path: str | Path) -> None:
     """Write a picture, whole or not at all; its format is that of the file's name."""
-    path = Path(path)
+    path = expand(path)
     kind = path.suffix.lstrip(".").lower()
     if kind not in FORMATS:
         raise OnebitError(f"[plot] {path}: use a name that ends in {', '.join(FORMATS)}")
@@ -194,7 +195,7 @@ def run_figure(path: str | Path) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    path = Path(path)
+    path = expand(path)
     curves = _curves_of(path)
     layers = _read(path / "layers.csv") if (path / "layers.csv").is_file() else []
     names = list(dict.fromkeys(row["layer"] for row in layers))
@@ -246,7 +247,7 @@ def compare_figure(runs: Mapping[str, str | Path], title: str, note: str = "") -
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    curves = {name: _curves_of(Path(path)) for name, path in runs.items()}
+    curves = {name: _curves_of(expand(path)) for name, path in runs.items()}
     panels = [("loss", 1, "loss"), ("accuracy", 100, "accuracy in %")]
     if all("val_bits_per_byte" in row for rows in curves.values() for row in rows):
         panels.append(("bits_per_byte", 1, "bits per byte"))

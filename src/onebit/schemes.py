@@ -26,6 +26,7 @@ from onebit.binarize import (
     Values,
     WeightQuantizer,
 )
+from onebit.errors import shown
 from onebit.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.normalize import OVERS, Over
 
@@ -79,34 +80,40 @@ class Scheme:
     def __post_init__(self) -> None:
         name = type(self).__name__
         if self.normalize is not None and self.normalize not in OVERS:
-            raise ValueError(f"[{name}] normalize={self.normalize!r}: use 'channel', 'example', 'batch' or None")
+            raise ValueError(f"[{name}] normalize={shown(self.normalize)}: use 'channel', 'example', 'batch' or None")
         if self.bias not in ("bits", "float"):
-            raise ValueError(f"[{name}] bias={self.bias!r}: use 'bits' or 'float'")
+            raise ValueError(f"[{name}] bias={shown(self.bias)}: use 'bits' or 'float'")
         if not isinstance(self.weights, WeightQuantizer):
-            raise ValueError(f"[{name}] weights={self.weights!r}: use one of onebit.binarize's quantisers of weights")
+            raise ValueError(
+                f"[{name}] weights={shown(self.weights)}: use one of onebit.binarize's quantisers of weights"
+            )
         if self.activations is not None and not isinstance(self.activations, ActivationQuantizer):
-            raise ValueError(f"[{name}] activations={self.activations!r}: use Sign, KBitActivations, AbsMax or None")
+            raise ValueError(
+                f"[{name}] activations={shown(self.activations)}: use Sign, KBitActivations, AbsMax or None"
+            )
         if (self.input_shift or self.input_scale) and not isinstance(self.activations, Sign):
             raise ValueError(f"[{name}] input_shift and input_scale belong to activations that are signs")
         if isinstance(self.activations, Sign) and self.activations.stochastic:
             raise ValueError(f"[{name}] stochastic signs are for weights: use activations=Sign()")
         if self.gradients is not None and (type(self.gradients) is not int or not 1 <= self.gradients <= 8):
-            raise ValueError(f"[{name}] gradients={self.gradients!r}: use 1 to 8, or None")
+            raise ValueError(f"[{name}] gradients={shown(self.gradients)}: use 1 to 8, or None")
         if self.norm not in (None, "batch", "group"):
-            raise ValueError(f"[{name}] norm={self.norm!r}: use 'batch', 'group' or None")
+            raise ValueError(f"[{name}] norm={shown(self.norm)}: use 'batch', 'group' or None")
         if self.nonlinearity not in (None, "relu", "hardtanh", "rprelu"):
-            raise ValueError(f"[{name}] nonlinearity={self.nonlinearity!r}: use 'relu', 'hardtanh', 'rprelu' or None")
+            raise ValueError(
+                f"[{name}] nonlinearity={shown(self.nonlinearity)}: use 'relu', 'hardtanh', 'rprelu' or None"
+            )
         for option in ("eps", "branch_scale", "clip_latents", "gradient_clipping"):
             value = getattr(self, option)
             if value is None and option in ("clip_latents", "gradient_clipping"):
                 continue
             if type(value) not in (int, float) or not 0 < value < math.inf:
-                raise ValueError(f"[{name}] {option}={value!r}: use a number above 0")
+                raise ValueError(f"[{name}] {option}={shown(value)}: use a number above 0")
         for option in ("input_normalize", "input_shift", "input_scale", "gain"):
             if type(getattr(self, option)) is not bool:
-                raise ValueError(f"[{name}] {option}={getattr(self, option)!r}: use True or False")
+                raise ValueError(f"[{name}] {option}={shown(getattr(self, option))}: use True or False")
         if type(self.shortcuts) is not int or self.shortcuts < 1:
-            raise ValueError(f"[{name}] shortcuts={self.shortcuts!r}: use 1, 2, ...")
+            raise ValueError(f"[{name}] shortcuts={shown(self.shortcuts)}: use 1, 2, ...")
 
     def __repr__(self) -> str:
         """The name, and the parts that are not what the method has by default."""
@@ -332,12 +339,14 @@ def parse_scheme(text: str) -> Scheme:
         if len(options) < len(keywords):
             raise ValueError("an option twice")
     except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise ValueError(f"scheme={text!r}: write a name, or Name(option=value, ...)") from None
+        raise ValueError(f"scheme={shown(text)}: write a name, or Name(option=value, ...)") from None
     if name.id not in SCHEMES:
-        raise ValueError(f"scheme={name.id!r}: use {', '.join(SCHEMES)}")
+        raise ValueError(f"scheme={shown(name.id)}: use {', '.join(SCHEMES)}")
     found = SCHEMES[name.id]
     known = [f.name for f in dataclasses.fields(found)]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise ValueError(f"scheme={text!r}: {found.__name__} has no option {unknown[0]!r}: use {', '.join(known)}")
+        raise ValueError(
+            f"scheme={shown(text)}: {found.__name__} has no option {shown(unknown[0])}: use {', '.join(known)}"
+        )
     return found(**options)

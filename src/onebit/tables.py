@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from onebit.printable import printable
+
 
 def lay_out(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
     """Rows of cells under each other, two spaces between columns; the first row is the heading, with a rule below it.
 
     Args:
-        rows: cells, as many in each row.
+        rows: cells, as many in each row; control characters in them are escaped.
         right: the columns of numbers, which end in one line.
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
 
     def line(row: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from onebit.errors import DataError, FormatError
+from onebit.paths import expand
 from onebit.strict_json import excerpt
 from onebit.task import byte_alphabet, check_task, vocabulary_fault
 
@@ -24,8 +25,9 @@ Alphabet = Literal["bytes", "words"]
 # word (a run of letters, digits, punctuation or blanks), and `Tokenizer` puts the same pieces in its place in linear time. BERT's tokenizer
 # takes no word of more than 100 characters.
 _LONGEST_WORD = {"bytes": 250, "words": 100}
-# Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too.
-_LONGEST_TRAINING_WORD = 1000
+# Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too, and a token has at most 1,024 bytes of UTF-8,
+# two for each character that stands for a byte.
+_LONGEST_TRAINING_WORD = 500
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 _CHARACTER_OF_BYTE = byte_alphabet()
@@ -286,7 +288,7 @@ def load_vocabulary(path: str | Path) -> TextTask:
         DataError: it cannot be read, lacks a needed token, or has more than a token in a line.
     """
     try:
-        content = Path(path).read_text("utf-8-sig")
+        content = expand(path).read_text("utf-8-sig")
     except UnicodeDecodeError:
         raise DataError(f"[{path}] is not UTF-8: give a vocab.txt with a token a line") from None
     except OSError as error:

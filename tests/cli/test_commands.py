@@ -170,7 +170,7 @@ def test_errors_of_training(run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["train", "digits", "--epochs"], "--epochs lacks its value")
     fails(capsys, ["train", "digits", "--epochs", "five"], "needs an integer")
     fails(capsys, ["train", "digits", "five"], "flags look like")
-    fails(capsys, ["train", "images", "--data", str(tmp_path), "--out", str(tmp_path / "r")], "has no folders")
+    fails(capsys, ["train", "images", "--data", str(tmp_path), "--out", str(run_folder.parent / "r")], "has no folders")
     fails(capsys, ["train", "images", "--data", str(pictures), "--out", str(run_folder)], "is not empty")
     fails(capsys, ["train", "images", "--out", str(tmp_path / "r")], "no such data")
 

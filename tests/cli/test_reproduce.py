@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 from pathlib import Path
 
@@ -242,7 +243,25 @@ def test_a_row_of_another_recipe_or_a_damaged_folder_is_refused(images, tmp_path
     recipe = (finished / "binary-3x3" / "recipe.yaml").read_text()
     (tmp_path / "binary-3x3" / "recipe.yaml").write_text(recipe.replace("kernel_size: 3", "kernel_size: 1"))
     assert main([*words, "--resume"]) == 1
-    assert "binary-3x3 was trained with another recipe: give another --out" in capsys.readouterr().err
+    assert (
+        "binary-3x3 was trained with another recipe: kernel_size=1, and not 3: give another --out"
+        in capsys.readouterr().err
+    )
     (tmp_path / "reproduction.json").write_text("{")
     assert main([*words, "--resume"]) == 1
     assert "reproduction.json] damaged" in capsys.readouterr().err
+
+
+def test_a_table_goes_on_from_any_place_with_data_that_were_moved(images, pictures, tmp_path, monkeypatch, capsys):
+    finished, words = images
+    out = shutil.copytree(finished, tmp_path / "table")
+    shutil.copytree(pictures, tmp_path / "here" / "pictures")
+    monkeypatch.chdir(tmp_path / "here")
+    words = [str(out) if word == str(finished) else "pictures" if word == str(pictures) else word for word in words]
+    rows = ["--resume", "--rows", "binary-3x3"]
+    assert main([*words, *rows]) == 0
+    assert json.loads((out / "reproduction.json").read_text())["data"] == str(tmp_path / "here" / "pictures")
+    next((tmp_path / "here" / "pictures").glob("*/*")).unlink()
+    capsys.readouterr()
+    assert main([*words, *rows]) == 1
+    assert "was trained with data=" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_hidden_ones_are_left_out_of_both_parts(tmp_path):
         fill(tmp_path / part / "dog" / ".ipynb_checkpoints")
     splits = load_images(str(tmp_path))
     assert (len(splits.train), len(splits.test), len(splits.notes)) == (6, 6, 2)
-    test = load_test_images(str(tmp_path), ImageTask(("cat", "dog"), (4, 4)))
+    test = load_test_images(str(tmp_path), ImageTask(("cat", "dog"), (4, 4)), 0)
     assert len(test) == 6
     assert "left out 1 hidden" in " ".join(test.notes)
 
@@ -177,9 +177,9 @@ def test_one_class_is_enough_to_test_on(tmp_path):
     fill(tmp_path / "test" / "cat")
     assert np.bincount(load_images(str(tmp_path)).test.labels).tolist() == [3]
     task = ImageTask(("cat", "dog"), (4, 4))
-    assert len(load_test_images(str(tmp_path), task)) == 3
-    assert set(load_test_images(str(tmp_path / "test"), task).labels) == {0}
+    assert len(load_test_images(str(tmp_path), task, 0)) == 3
+    assert set(load_test_images(str(tmp_path / "test"), task, 0).labels) == {0}
     with pytest.raises(DataError, match="has one class only, 'cat': a classifier needs at least two"):
         load_images(str(tmp_path / "test"))
     with pytest.raises(DataError, match="holds images and no folders: give a folder with one folder of images for"):
-        load_test_images(str(tmp_path / "test" / "cat"), task)
+        load_test_images(str(tmp_path / "test" / "cat"), task, 0)

@@ -71,7 +71,7 @@ def test_torchvisions_folders(tmp_path):
 def test_to_test_the_test_part_is_enough(tmp_path):
     write(tmp_path, parts=("test",))
     task = ImageTask(("3", "2", "1", "0"), (7, 5), 1)
-    assert np.array_equal(load_test_images(str(tmp_path), task).labels, 3 - LABELS)
+    assert np.array_equal(load_test_images(str(tmp_path), task, 0).labels, 3 - LABELS)
     with pytest.raises(DataError, match=r"lacks train-images-idx3-ubyte: looked for that name, also with .gz"):
         load_images(str(tmp_path), channels=1)
 

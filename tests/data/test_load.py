@@ -48,10 +48,10 @@ def test_test_images_are_matched_by_class_name(tmp_path):
     for part in ("train", "test"):
         for name in ("ant", "bee"):
             fill(tmp_path / part / name, 2)
-    images = load_test_images(str(tmp_path), ImageTask(("cow", "bee", "ant"), (8, 8)))
+    images = load_test_images(str(tmp_path), ImageTask(("cow", "bee", "ant"), (8, 8)), 0)
     assert sorted(images.labels.tolist()) == [1, 1, 2, 2]
     with pytest.raises(DataError, match=r"were not trained: ant; allowed: bee, cow"):
-        load_test_images(str(tmp_path), ImageTask(("bee", "cow"), (8, 8)))
+        load_test_images(str(tmp_path), ImageTask(("bee", "cow"), (8, 8)), 0)
 
 
 def test_many_files_are_kept_decoded_and_a_change_is_seen(tmp_path, monkeypatch):

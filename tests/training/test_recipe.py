@@ -138,3 +138,48 @@ def test_another_network_does_not_take_what_a_recipe_sets_for_the_papers():
     assert (other.threshold, other.latent_spread) == ("layer", 1.0)
     with pytest.raises(RecipeError, match="latent_spread=0.5: use it with model=classifier"):
         recipe.override({"model": "vgg", "latent-spread": 0.5})
+
+
+def laughs(levels):
+    """A list that holds ten times a list that holds ten times ..., in a few bytes for each level."""
+    lists = ["&a0 [9,9,9,9,9,9,9,9,9,9]"]
+    lists += [f"&a{k} [{','.join([f'*a{k - 1}'] * 10)}]" for k in range(1, levels)]
+    return f"kind: images\nimage_size: [{', '.join(lists)}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (laughs(9), r"references \(\*name\) are not allowed"),
+        ("a: &x [*x]\n", r"references \(\*name\) are not allowed"),
+        ("widths: " + "[" * 50_000, "many levels deep"),
+        ("? " * 5_000, "many levels deep"),
+        ("data: 2024-99-99\n", "is not YAML: month must be"),
+        ("epochs: " + "9" * 5_000, "is not YAML: Exceeds the limit"),
+        ("epochs: 0x" + "f" * 50_000, "epochs=a number of thousands of digits: needs a smaller number"),
+        ("seed: 99999999999999999999", "seed=99999999999999999999: needs a smaller number"),
+        ("learning_rate: 1" + "0" * 400, "needs a smaller number"),
+        ("epochs: [" + "9," * 20_000 + "9]", r"epochs=\[9, 9, 9, 9, 9, 9, \.\.\.\]: needs an integer"),
+        ("epochs: " + "a" * 90_000, "needs an integer"),
+        ("scheme: " + "a" * 90_000, "use BinaryNormalized"),
+        ("scheme: DoReFa(weights='" + "a" * 90_000 + "')", "quantisers of weights"),
+        ("scheme: DoReFa(bits=" + "[" * 90 + "]" * 90 + ")", "has no option 'bits'"),
+        ("? " + "a" * 90_000 + "\n: 1", "unknown key"),
+        ("kind: [" + "9," * 20_000 + "9]", "use images or text"),
+        ("#" * 200_000, "more than 100,000 characters"),
+    ],
+)
+def test_a_recipe_that_is_made_to_hang_or_to_flood_is_one_short_line(tmp_path, text, message):
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as caught:
+        load_recipe(path)
+    assert len(str(caught.value)) < 1500
+    assert "\n" not in str(caught.value)
+
+
+def test_a_flag_is_shortened_too():
+    for text in (laughs(9).split(": ", 2)[2], "[" * 10_000, "9" * 5_000, "a" * 90_000):
+        with pytest.raises(RecipeError, match="needs a list of 2 integers") as caught:
+            ImageRecipe().override({"image_size": parse_text(text)}, "train")
+        assert len(str(caught.value)) < 300

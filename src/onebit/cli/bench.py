@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebit.pretrained import find
+from onebit.printable import printable
 
 if TYPE_CHECKING:
     from onebit.runtime.session import Session
@@ -173,7 +174,7 @@ def _cores() -> int:
 
 
 def _print(result: dict[str, Any]) -> None:
-    print(f"{result['file']}: {result['file_bytes']:,} bytes, loaded in {result['load_ms']:.1f} ms")
+    print(f"{printable(result['file'])}: {result['file_bytes']:,} bytes, loaded in {result['load_ms']:.1f} ms")
     print(f"engine {result['isa']}, {result['precision']}; medians")
     for run in result["runs"]:
         print(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any
+
+from onebit.cli import streams
+from onebit.pretrained import find
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit classify pets.onebit photo.jpg
@@ -23,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .onebit file")
+    parser.add_argument("file", type=find, metavar="FILE", help="a .onebit file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
     parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
@@ -44,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
             labels = session.classify([name], args.top)[0]
         except DataError as error:
             # One bad image among many: name it and go on.
-            print(f"onebit: error: {' '.join(str(error).split())}", file=sys.stderr)
+            streams.say_error(error)
             failed = True
             continue
         if args.json:
             results.append({"file": name, "labels": [{"label": label, "probability": p} for label, p in labels]})
         else:
-            print(f"{name}: " + ", ".join(f"{label} {100 * p:.1f} %" for label, p in labels))
+            print(f"{printable(name)}: " + ", ".join(f"{printable(label)} {100 * p:.1f} %" for label, p in labels))
     if args.json:
         print(json.dumps(results))
     return 1 if failed else 0

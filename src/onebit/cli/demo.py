@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+from onebit.printable import printable
+
 EXAMPLES = """examples:
   onebit demo
   onebit demo --out my_demo --epochs 5
@@ -35,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("what", nargs="?", choices=("images", "text"), default="images", help="default %(default)s")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=expand,
         metavar="DIR",
         help="default onebit-demo, onebit-demo-text; an earlier demo there is replaced",
     )
@@ -46,11 +49,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     args.out = args.out or Path("onebit-demo" if args.what == "images" else "onebit-demo-text")
-    if args.what == "text":
-        from onebit.cli import demo_text
+    from onebit.training.lock import hold
 
-        return demo_text.run(args)
-    return _run_images(args)
+    with hold(args.out, "demo"):
+        if args.what == "text":
+            from onebit.cli import demo_text
+
+            return demo_text.run(args)
+        return _run_images(args)
 
 
 def _run_images(args: argparse.Namespace) -> int:
@@ -77,7 +83,7 @@ def _run_images(args: argparse.Namespace) -> int:
         runs[name] = train(recipe.override(keys), args.out / name)
     file = args.out / "digits.onebit"
     print()
-    report = onebit.pack(runs["binary"].model, file, runs["binary"].task)
+    report = onebit.pack(runs["binary"].model, file, runs["binary"].task, runs["binary"].training)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
     task = runs["binary"].task
     assert isinstance(task, ImageTask)
@@ -110,11 +116,11 @@ def _run_images(args: argparse.Namespace) -> int:
     picture = args.out / "demo.png"
     _draw(picture, runs, session, images)
     _write_samples(args.out / "samples", images)
-    print(f"\nCurves and sample answers: {picture}   ({time.monotonic() - start:.0f} s in all)")
-    command = command_name()
+    print(f"\nCurves and sample answers: {printable(picture)}   ({time.monotonic() - start:.0f} s in all)")
+    command, shown = printable(command_name()), printable(file)
     print("Next:")
-    print(f"  {command} info {file}")
-    print(f"  {command} classify {file} {args.out / 'samples'}/*.png --top 2")
+    print(f"  {command} info {shown}")
+    print(f"  {command} classify {shown} {printable(args.out / 'samples')}/*.png --top 2")
     print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
     print(f"  {command} demo text    the same for language, about three minutes")
     return 0
@@ -128,8 +134,9 @@ def command_name() -> str:
 def clear(out: Path) -> None:
     """Remove an earlier demo, and nothing else."""
     from onebit.errors import OnebitError
+    from onebit.training.lock import is_empty
 
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / "binary").is_dir())):
+    if not is_empty(out) and not (out / "binary").is_dir():
         raise OnebitError(f"[demo] {out} holds something else than an earlier demo: give another --out")
     for name in ("binary", "float", "samples"):
         shutil.rmtree(out / name, ignore_errors=True)

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from onebit.printable import printable, printable_text
+
 EPOCHS, EPOCH_STEPS = 6, 75
 VALIDATION_TOKENS = 30_000  # after each epoch; at the end all are counted
 TWIN_RATE = 1e-3  # what the float twin learns best at
@@ -46,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         runs[name] = train(recipe.override(keys), args.out / name)
     file = args.out / "text.onebit"
     print()
-    report = pack(runs["binary"].model, file, runs["binary"].task)
+    report = pack(runs["binary"].model, file, runs["binary"].task, runs["binary"].training)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
     trained = load_run(args.out / "binary")
     rows = {row["computed by"]: row for row in compare_texts(file, trained, load_texts(trained, None, 4), 1)}
@@ -86,12 +88,12 @@ def run(args: argparse.Namespace) -> int:
         ("binary, engine", session.generate(PROMPT, SAMPLE_TOKENS, 0.7, seed=args.seed)),
         ("float, PyTorch", _twin_pieces(runs["float"], session, np.random.default_rng(args.seed))),
     ):
-        print(f"\n--- {name} ---\n{PROMPT}{''.join(pieces)}")
+        print(f"\n--- {name} ---\n{PROMPT}{printable_text(''.join(pieces))}")
     print(f"\n({time.monotonic() - start:.0f} s in all)")
-    command = command_name()
+    command, shown = printable(command_name()), printable(file)
     print("Next:")
-    print(f'  {command} generate {file} "import "')
-    print(f"  {command} info {file}")
+    print(f'  {command} generate {shown} "import "')
+    print(f"  {command} info {shown}")
     print(f"  {command} train tiny --data FILE_OR_FOLDER    with your own text")
     return 0
 

@@ -9,8 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from onebit.pretrained import find
+from onebit.printable import one_line, printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from onebit.data.record import DataRecord
     from onebit.data.tokens import TextSet
     from onebit.metrics import TextMetrics
     from onebit.runtime.text import TextSession
@@ -57,13 +61,13 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(result))
     elif "images" in result:
         print(
-            f"{args.model} ({result['numerics']}): accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} "
-            f"on {result['images']} test images, {result['seconds']:.1f} s"
+            f"{printable(args.model)} ({result['numerics']}): accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} "
+            f"on {result['images']} {'test images' if result['part'] == 'test' else 'images'}, {result['seconds']:.1f} s"
         )
     else:
         print(
-            f"{args.model} ({result['numerics']}): {result['bits_per_byte']:.4f} bits per byte, perplexity {result['perplexity']:.3f}, "
-            f"accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} on {result['tokens']:,} tokens of {result['data']}, "
+            f"{printable(args.model)} ({result['numerics']}): {result['bits_per_byte']:.4f} bits per byte, perplexity {result['perplexity']:.3f}, "
+            f"accuracy {100 * result['accuracy']:.2f} %, loss {result['loss']:.4f} on {result['tokens']:,} tokens of {printable(result['data'])}, "
             f"{result['seconds']:.1f} s"
         )
         print(f"  tokenizer: {result['tokenizer']}; context: {result['context']} tokens; padding is not counted")
@@ -79,10 +83,12 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from onebit.data import load_test_images
+    from onebit.data.held_out import ImagesToMeasure, images_to_measure
     from onebit.errors import OnebitError
     from onebit.images import ImageTask
     from onebit.training import evaluate, load_run
     from onebit.training.openmp import use_threads
+    from onebit.training.sources import check_own_data
 
     if args.cache is not None:
         raise OnebitError(
@@ -92,26 +98,36 @@ def _evaluate_run(args: argparse.Namespace) -> dict[str, Any]:
     trained = load_run(args.model)
     if not isinstance(trained.task, ImageTask):
         return _evaluate_text_run(args, trained)
-    images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
-    _print_notes(list(images.notes))
+    if args.data is None:
+        notes = check_own_data(trained.recipe, trained.known, trained.path)
+        images = load_test_images(trained.recipe.data, trained.task, trained.recipe.seed)
+        measured = ImagesToMeasure(images, "test", [*notes, *images.notes])
+    else:
+        measured = images_to_measure(args.data, trained.task, trained.record)
+    _print_notes(measured.notes)
     start = time.perf_counter()
-    result = evaluate(trained.model, images, trained.task)
-    return {"numerics": "PyTorch float32", **result, "seconds": time.perf_counter() - start}
+    result = evaluate(trained.model, measured.images, trained.task)
+    seconds = time.perf_counter() - start
+    return {"numerics": "PyTorch float32", **result, "part": measured.part, "seconds": seconds}
 
 
 def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]:
-    from onebit.data.text import load_evaluation_text, load_validation_text
+    from onebit.data.held_out import text_to_measure
+    from onebit.data.text import load_validation_text
     from onebit.data.tokens import Unit
     from onebit.training import evaluate_text
+    from onebit.training.sources import check_own_data
 
     recipe = trained.recipe
     unit: Unit = "line" if recipe.examples == "sentences" else "document"
     if args.data is None:
+        changed = check_own_data(recipe, trained.known, trained.path)
         text, notes = load_validation_text(
             recipe.data, trained.task, unit, recipe.validation_data, recipe.validation_share, recipe.seed
         )
+        notes = changed + notes
     else:
-        text, notes = load_evaluation_text(args.data, trained.task, unit)
+        text, notes = text_to_measure(args.data, trained.task, unit, trained.record)
     _print_notes(notes)
     start = time.perf_counter()
     metrics = evaluate_text(trained.model, text, trained.task, trained.model.context, recipe.examples)
@@ -122,14 +138,14 @@ def _evaluate_text_run(args: argparse.Namespace, trained: Any) -> dict[str, Any]
 
 def _print_notes(notes: list[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
 
 
 def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     import onebit
-    from onebit.data import load_test_images
+    from onebit.data.held_out import images_to_measure
     from onebit.errors import OnebitError
     from onebit.runtime.session import ImageSession, softmax
 
@@ -140,8 +156,8 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
         return _evaluate_text_file(args, session)
     if session.task is None:
         raise OnebitError(f"[{args.model}] is no classifier of images")
-    images = load_test_images(args.data, session.task)
-    _print_notes(list(images.notes))
+    images, part, notes = images_to_measure(args.data, session.task, _record_of(args.model))
+    _print_notes(notes)
     start = time.perf_counter()
     right, loss = 0, 0.0
     for first in range(0, len(images), 64):
@@ -156,14 +172,24 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
         "accuracy": right / count,
         "loss": loss / count,
         "images": count,
+        "part": part,
         "seconds": seconds,
     }
 
 
-def _evaluate_text_file(args: argparse.Namespace, session: Any) -> dict[str, Any]:
-    from onebit.data.text import load_evaluation_text
+def _record_of(file: Path) -> DataRecord | None:
+    """What a packed file tells of the data of its training; older files tell nothing."""
+    from onebit.data.record import DataRecord
+    from onebit.fileformat import load_model
 
-    text, notes = load_evaluation_text(args.data, session.task)
+    training = load_model(file).training
+    return None if training is None else DataRecord.from_json(training)
+
+
+def _evaluate_text_file(args: argparse.Namespace, session: Any) -> dict[str, Any]:
+    from onebit.data.held_out import text_to_measure
+
+    text, notes = text_to_measure(args.data, session.task, "document", _record_of(args.model))
     _print_notes(notes)
     start = time.perf_counter()
     figures = evaluate_session(session, text).figures()

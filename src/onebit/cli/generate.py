@@ -6,10 +6,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onebit.errors import OnebitError
 from onebit.pretrained import DEFAULT, find
+from onebit.printable import printable, printable_text
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -76,7 +79,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import onebit
-    from onebit.errors import OnebitError
     from onebit.runtime.text import TextSession
 
     file, prompt = _file_and_prompt(args.file, args.prompt)
@@ -98,12 +100,12 @@ def run(args: argparse.Namespace) -> int:
         session.generate()  # raises: this model writes no text
         return 1
     if prompt is not None:
+        prompt = _readable(prompt)
         _note_length(session, prompt, args.overflow)
         if args.json:
             print(json.dumps(_measured(session, prompt, options)))
-            return 0
-        print(prompt, end="", flush=True)
-        _stream(session, prompt, options)
+        else:
+            _write(prompt, session.generate(prompt, **options))
         return 0
     if args.json:
         raise OnebitError("[generate] --json needs a PROMPT")
@@ -115,19 +117,41 @@ def run(args: argparse.Namespace) -> int:
         line = sys.stdin.readline()
         if not line.strip():
             return 0
-        _note_length(session, line, args.overflow)
-        print(line.rstrip("\n"), end="", flush=True)
-        _stream(session, line.rstrip("\n"), options)
+        prompt = _readable(line.rstrip("\n"))
+        _note_length(session, prompt, args.overflow)
+        _write(prompt, session.generate(prompt, **options))
 
 
 def _file_and_prompt(file: str | None, prompt: str | None) -> tuple[Path, str | None]:
-    """Which of two words is what: a single one that is no file and does not look like the path of one is a prompt."""
+    """Which of two words is what: a single one that is not a file and does not look like the path of one is a prompt."""
     if file is None:
         return find(DEFAULT), None
-    like_a_path = file.endswith(".onebit") or ("/" in file and " " not in file)
-    if prompt is None and not like_a_path and not find(file).exists():
+    if prompt is None and not _names_a_file(file):
+        if "/" in file and " " not in file:
+            print(f"note: there is no file {printable(file)}: it is taken for a prompt", file=sys.stderr)
         return find(DEFAULT), file
+    if not file:
+        raise OnebitError("[generate] FILE is empty: give a .onebit file, or leave it out")
     return find(file), prompt
+
+
+def _names_a_file(word: str) -> bool:
+    """Whether a word is a file's name or was meant as one: what ends in .onebit, and what lies in a folder that is there."""
+    if word.endswith(".onebit") or (word.startswith(("/", "./", "../", "~")) and " " not in word):
+        return True
+    try:
+        # "and/or" is a prompt, unless there is a folder "and".
+        return bool(word) and (find(word).exists() or ("/" in word and " " not in word and Path(word).parent.is_dir()))
+    except OSError:  # a prompt may be longer than a file's name can be
+        return False
+
+
+def _readable(prompt: str) -> str:
+    """A prompt without the bytes in it that are not UTF-8, which Python hands on as halves of surrogate pairs."""
+    readable = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if readable != prompt:
+        print("note: the prompt is not UTF-8: each byte that cannot be read is taken for \ufffd", file=sys.stderr)
+    return readable
 
 
 def _note_length(session: TextSession, prompt: str, overflow: str) -> None:
@@ -140,10 +164,14 @@ def _note_length(session: TextSession, prompt: str, overflow: str) -> None:
         )
 
 
-def _stream(session: TextSession, prompt: str, options: dict[str, Any]) -> None:
-    for piece in session.generate(prompt, **options):
-        print(piece, end="", flush=True)
-    print(flush=True)
+def _write(prompt: str, pieces: Iterator[str]) -> None:
+    """Print a prompt and what is written after it. The pieces are asked for before, so that a refusal does not come after a printed prompt."""
+    print(printable_text(prompt), end="", flush=True)
+    try:
+        for piece in pieces:
+            print(printable_text(piece), end="", flush=True)
+    finally:
+        print(flush=True)  # what is said next, such as an error, has a line of its own
 
 
 def _measured(session: TextSession, prompt: str, options: dict[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onebit.pretrained import find
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit info pets.onebit
@@ -156,13 +157,13 @@ def _bits(op: str, attributes: Any, has_bias: bool) -> int:
 def _print_file(result: dict[str, Any]) -> None:
     task = result["task"]
     labels = task.get("labels", [])
-    shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+    shown = ", ".join(map(printable, labels[:8])) + (", ..." if len(labels) > 8 else "")
     counts = Counter(result["steps"])
-    print(f"{result['file']}: {task['kind']}, format {result['format_version']}")
+    print(f"{printable(result['file'])}: {printable(task['kind'])}, format {result['format_version']}")
     tokens = "vocabulary_size" in task
     print(f"  input       {' x '.join(map(str, result['input_shape']))}" + (" tokens" if tokens else ""))
     if tokens:
-        print(f"  tokenizer   WordPiece over {task['alphabet']}, {task['vocabulary_size']:,} tokens")
+        print(f"  tokenizer   WordPiece over {printable(task['alphabet'])}, {task['vocabulary_size']:,} tokens")
     print(f"  output      {' x '.join(map(str, result['output_shape']))}" + (f": {shown}" if labels else ""))
     print(f"  steps       {len(result['steps'])}: " + ", ".join(f"{count} {op}" for op, count in counts.most_common()))
     print(f"  parameters  {result['bit_parameters']:,} of one bit; {result['float_values']:,} values of float32")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from onebit import __version__
 from onebit.cli import (
@@ -19,11 +19,13 @@ from onebit.cli import (
     plot,
     reproduce,
     score,
+    streams,
     summary,
     train,
     verify,
 )
 from onebit.errors import OnebitError
+from onebit.printable import printable
 
 EPILOG = """examples:
   onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
@@ -38,9 +40,16 @@ EPILOG = """examples:
 """
 
 
+class _Parser(argparse.ArgumentParser):
+    """Repeats words of a wrong usage as a terminal can show them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="onebit",
         description="Train 1-bit neural networks, pack them 32 times smaller, and run them fast on a CPU.",
         epilog=EPILOG,
@@ -56,34 +65,38 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 1 for an error, 2 for a wrong usage, 130 for Ctrl-C."""
+    streams.prepare()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            streams.finish()
+    except BrokenPipeError:
+        return 0  # who read the output has gone: not an error, and nothing more can be said
+    except KeyboardInterrupt:
+        streams.say("\nonebit: interrupted")
+        return 130
+    except (OnebitError, OSError) as error:
+        streams.say_error(error)
+        return 1
+    except MemoryError:
+        streams.say_error("there is not enough memory for this model or these inputs")
+        return 1
+    except ImportError as error:
+        if error.name in ("torch", "lightning", "yaml", "sklearn", "matplotlib", "datasets"):
+            streams.say_error(f'this command needs {error.name}: pip install "onebit[train]"')
+            return 1
+        raise
+
+
+def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
     args, rest = parser.parse_known_args(argv)
     if getattr(args, "takes_recipe_keys", False):
         args.recipe_keys = rest
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    try:
-        status = int(args.run(args))
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # The reader has gone (as in `onebit info FILE | head`): not an error, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("\nonebit: interrupted", file=sys.stderr)
-        return 130
-    except (OnebitError, OSError) as error:
-        print(f"onebit: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except MemoryError:
-        print("onebit: error: there is not enough memory for this model or these inputs", file=sys.stderr)
-        return 1
-    except ImportError as error:
-        if error.name in ("torch", "lightning", "yaml", "sklearn", "matplotlib", "datasets"):
-            print(f'onebit: error: this command needs {error.name}: pip install "onebit[train]"', file=sys.stderr)
-            return 1
-        raise
+    return int(args.run(args))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit pack runs/images                          writes runs/images.onebit
@@ -21,8 +22,8 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder that 'onebit train' made")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default RUN.onebit")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
+    parser.add_argument("--out", type=expand, metavar="FILE", help="default RUN.onebit")
     parser.add_argument(
         "--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)"
     )
@@ -35,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
 
     trained = load_run(args.folder, args.checkpoint)
     out = args.out or args.folder.with_name(args.folder.resolve().name + ".onebit")
-    print(pack(trained.model, out, trained.task))
+    print(pack(trained.model, out, trained.task, trained.training))
     return 0

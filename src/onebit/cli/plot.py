@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+from onebit.printable import printable
+
 EXAMPLES = """examples:
   onebit plot scheme XnorNet                       XnorNet.png: what computes, and what stands for the derivative
   onebit plot scheme "DoReFa(weights=2)" --out dorefa.svg
@@ -24,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("what", choices=("scheme", "run"), metavar="scheme|run", help="what to draw")
     parser.add_argument("name", metavar="NAME", help="a scheme as recipes write it, or all; or a run folder")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="a .png, .pdf or .svg file")
+    parser.add_argument("--out", type=expand, metavar="FILE", help="a .png, .pdf or .svg file")
     parser.set_defaults(run=run)
 
 
@@ -34,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from onebit.schemes import parse_scheme
 
     if args.what == "run":
-        figure, out = run_figure(args.name), Path(args.name) / "curves.png"
+        figure, out = run_figure(args.name), expand(args.name) / "curves.png"
     elif args.name == "all":
         figure, out = gallery_figure(), Path("schemes.png")
     else:
@@ -44,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
             raise OnebitError(f"[plot] {error}, or all") from None
         figure, out = scheme_figure(scheme), Path(f"{type(scheme).__name__}.png")
     save(figure, args.out or out)
-    print(args.out or out)
+    print(printable(args.out or out))
     return 0

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+from onebit.printable import printable, printable_text
+
 EXAMPLES = """examples:
   onebit reproduce table2 --scale 0.05 --data pictures         Food-101's four networks, small, on own images
   onebit reproduce table5 --scale 0.02 --data book.txt         WikiText-103's three networks, small, on own text
@@ -31,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("table", metavar="table2|table5", help="which")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1, the paper (default)")
     parser.add_argument("--data", metavar="PATH", help="a folder of images, or a text; default the paper's, by name")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the folder of all rows (default runs/TABLE)")
+    parser.add_argument("--out", type=expand, metavar="DIR", help="the folder of all rows (default runs/TABLE)")
     parser.add_argument(
         "--resume", action="store_true", help="skip finished rows of DIR, go on with an interrupted one"
     )
@@ -56,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         report = reproduce(settings, out, args.recipes, rows, args.resume, args.threads, not args.quiet)
     except KeyboardInterrupt:
-        print(f"\nonebit: interrupted; go on with: {_again(args, out)}", file=sys.stderr)
+        print(f"\nonebit: interrupted; go on with: {printable(_again(args, out))}", file=sys.stderr)
         return 130
-    print(report)
-    print(f"\n{out / args.table}.md, .json and .png hold it; each row is a run folder in {out}")
+    print(printable_text(str(report)))
+    print(f"\n{printable(out / args.table)}.md, .json and .png hold it; each row is a run folder in {printable(out)}")
     return 0
 
 

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TextIO
 
+from onebit.paths import expand
 from onebit.pretrained import find
+from onebit.printable import one_line, printable
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
@@ -40,8 +41,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
     )
-    parser.add_argument("data", nargs="+", type=Path, metavar="DATA", help="folders and files: images, text, Parquet")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder for the Parquet files")
+    parser.add_argument("data", nargs="+", type=expand, metavar="DATA", help="folders and files: images, text, Parquet")
+    parser.add_argument("--out", type=expand, required=True, metavar="DIR", help="the folder for the Parquet files")
     parser.add_argument("--lines", action="store_true", help="each line of a text file is a record, not each file")
     parser.add_argument("--column", metavar="NAME", help="of Parquet files, what is scored (default by name and type)")
     parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
@@ -85,16 +86,16 @@ def run(args: argparse.Namespace) -> int:
             progress=_progress(terminal) if terminal.isatty() and not args.json else None,
         )
     for note in summary.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {one_line(note)}", file=sys.stderr)
     rate = summary.records_per_second
     if args.json:
         values = {**asdict(summary), "out": str(summary.out), "records_per_second": rate}
         print(json.dumps({**values, "errors": str(summary.errors) if summary.errors else None}))
     else:
         before = f" ({summary.before:,} of them before)" if summary.before else ""
-        print(f"scored {summary.scored:,} of {summary.records:,} records{before} into {summary.out}")
+        print(f"scored {summary.scored:,} of {summary.records:,} records{before} into {printable(summary.out)}")
         if summary.errors:
-            print(f"  {summary.failed:,} failed: {summary.errors} has them with the reasons")
+            print(f"  {summary.failed:,} failed: {printable(summary.errors)} has them with the reasons")
         if summary.workers:
             print(
                 f"  {rate:,.0f} records/s with {summary.workers} workers of {summary.threads} threads: {summary.seconds:.1f} s, "

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
+
+from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit summary runs/images
@@ -21,7 +22,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder that 'onebit train' made")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=run)
 

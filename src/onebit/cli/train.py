@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+from onebit.printable import printable
+
 EXAMPLES = """examples:
   onebit train digits                                      the small handwritten digits that come with scikit-learn
   onebit train images --data my_pictures                   own images: my_pictures/CLASS/*.jpg (or train/ and test/ that hold such folders)
@@ -33,7 +36,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the run folder (default runs/RECIPE)")
+    parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
     parser.add_argument(
         "--checkpoint-steps",
@@ -58,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
 
 def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
-    from onebit.errors import RecipeError
+    from onebit.errors import RecipeError, shown
     from onebit.training.recipe import parse_text
 
     values: dict[str, Any] = {}
@@ -66,11 +69,11 @@ def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise RecipeError(f"[{where}] {word!r}: flags look like --epochs 5")
+            raise RecipeError(f"[{where}] {shown(word)}: flags look like --epochs 5")
         key, equals, text = word[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"[{where}] --{key} lacks its value, as in --{key} VALUE")
+                raise RecipeError(f"[{where}] --{key[:80]} lacks its value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
         values[name] = text if name in PATHS else parse_text(text)
@@ -95,19 +98,20 @@ def run(args: argparse.Namespace) -> int:
         flags = [word for flag, value in layout if value not in (1, None) for word in (flag, str(value))]
         flags += ["--strategy", args.strategy] if args.strategy != "auto" else []
         words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, *flags, "--out", str(out), "--resume"])
-        print(f"\nonebit: interrupted; go on with: {words}", file=sys.stderr)
+        print(f"\nonebit: interrupted; go on with: {printable(words)}", file=sys.stderr)
         return 130
     if not is_first():
         return 0
     result = finished.result()
+    shown = printable(out)
     when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
     if "test_images" in result:
-        print(f"{out}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
+        print(f"{shown}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
     else:
         print(
-            f"{out}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
+            f"{shown}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
             f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
             f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
         )
-    print(f"next: onebit pack {out}")
+    print(f"next: onebit pack {shown}")
     return 0

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
 from onebit.pretrained import find
+from onebit.printable import printable
 
 # The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
 REFERENCE_IMAGES = 16
@@ -37,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder that it was packed from")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that it was packed from")
     parser.add_argument(
         "--data", help="other images or another text; default the run's own, which it was not trained on"
     )
@@ -60,12 +62,15 @@ def run(args: argparse.Namespace) -> int:
     from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE
     from onebit.training import load_run
     from onebit.training.openmp import cores, use_threads
+    from onebit.training.sources import check_there
 
     use_threads(args.threads or cores())
     trained = load_run(args.folder, args.checkpoint)
     if args.limit is not None and args.limit < 1:
         raise OnebitError(f"[verify] --limit {args.limit}: use 1 or more")
     if isinstance(trained.task, ImageTask):
+        if args.data is None:
+            check_there(trained.recipe, trained.path)
         images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
         rows = compare_all(args.file, trained, images.pixels[: args.limit], args.threads)
     else:
@@ -76,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps({"file": str(args.file), "run": str(args.folder), "equal": good, "comparisons": rows}))
     else:
-        print(f"{args.file} against {args.folder} in PyTorch float32:")
+        print(f"{printable(args.file)} against {printable(args.folder)} in PyTorch float32:")
         width = max(len(row["computed by"]) for row in rows)
         for row in rows:
             print(
@@ -140,9 +145,11 @@ def load_texts(trained: Any, data: str | None, count: int) -> Any:
 
     from onebit.data.text import load_evaluation_text, load_validation_text
     from onebit.errors import DataError
+    from onebit.training.sources import check_there
 
     recipe, context = trained.recipe, trained.model.context
     if data is None:
+        check_there(recipe, trained.path)
         text, _ = load_validation_text(
             recipe.data, trained.task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
         )

@@ -13,6 +13,7 @@ from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
 from onebit.data.named import HUB_SETS, load_digits, load_hub
 from onebit.errors import DataError
 from onebit.images import ImageTask
+from onebit.paths import expand
 
 # Of a set without a test part of its own.
 TEST_SHARE = 0.2
@@ -55,7 +56,7 @@ def load_parts(
     data: str, size: tuple[int, int] | None, channels: int, seed: int = 0, least_classes: int = 2
 ) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of what `data` names; see `load_images`."""
-    path = Path(data).expanduser()
+    path = expand(data)
     if path.is_dir():
         if idx := _find_idx(path):
             train = load_idx(idx, "train", size, channels)
@@ -79,17 +80,24 @@ def load_parts(
 
 def has_test_part(data: str) -> bool:
     """Whether what `data` names has images that are set aside for testing by whoever made it."""
-    path = Path(data).expanduser()
+    path = expand(data)
     if path.is_dir():
         parts = None if (idx := _find_idx(path)) else find_parts(path)
         return idx is not None or (parts is not None and parts.test is not None)
     return data in HUB_SETS
 
 
-def load_test_images(data: str, task: ImageTask, seed: int = 0) -> ImageSet:
+def reads_parts(data: str) -> bool:
+    """Whether of a folder only known names are read: train/ and test/, or IDX files; not each of its folders as a class."""
+    path = expand(data)
+    return path.is_dir() and (_find_idx(path) is not None or find_parts(path) is not None)
+
+
+def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
     """The test part of what `data` names, its classes matched by name to those of a trained network.
 
-    Of data without a test part this is the fifth that a training with the same `seed` did not see. Of data with one the training part is not read.
+    Of data without a test part this is the fifth that a training on the same data with the same `seed` did not see;
+    `onebit.data.held_out.images_to_measure` looks whether they are the same. Of data with one the training part is not read.
 
     Raises:
         DataError: the data cannot be used, or has a class that the network does not know.
@@ -114,7 +122,7 @@ def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
 
 def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
     """The test part of data that have one, without decoding the training part; it need not even be there."""
-    path = Path(data).expanduser()
+    path = expand(data)
     if path.is_dir():
         if idx := _find_idx(path):
             return load_idx(idx, "test", task.image_size, task.channels)

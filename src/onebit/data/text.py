@@ -17,6 +17,7 @@ from onebit.data.cache import cache_folder
 from onebit.data.tokens import CACHE_FORMAT, TextSet, Unit, digest, prepare_text
 from onebit.errors import DataError
 from onebit.fileformat import write_atomically
+from onebit.paths import expand
 from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
 
 # The names that need the Hugging Face cache or the network, and where they lie there.
@@ -222,7 +223,7 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
         return _text_files(files, folder, source)
     if source in WIKITEXT:
         return [_load_wikitext(source, part)], []
-    path = Path(source)
+    path = expand(source)
     if path.is_dir():
         files = [
             p

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,9 +12,13 @@ from torch import nn
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
+from onebit.nn.wrapped import unwrapped
+from onebit.packing.check import check_task, checked
 from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
+from onebit.paths import expand
+from onebit.printable import printable
 from onebit.text import TextTask
 
 # A report that is longer than a screen is not read; `PackReport.kept_float` has them all.
@@ -50,14 +55,14 @@ class PackReport:
     def __str__(self) -> str:
         bits = "all" if self.bit_parameters == self.parameters else f"{self.bit_parameters:,}"
         lines = [
-            f"{self.path}: {self.parameters:,} parameters, {bits} of them one bit each",
+            f"{printable(self.path)}: {self.parameters:,} parameters, {bits} of them one bit each",
             f"  parameters at float32  {self.bytes_before:>13,} bytes",
             f"  parameters packed      {self.parameter_bytes:>13,} bytes",
             f"  the file               {self.file_bytes:>13,} bytes, {self.ratio:.1f} times smaller",
         ]
         if self.kept_float:
             lines.append("  kept as float32 (4 bytes each):")
-            lines += [f"    {t.name}: {t.elements:,} ({t.reason})" for t in self.kept_float[:_SHOWN_TENSORS]]
+            lines += [f"    {printable(t.name)}: {t.elements:,} ({t.reason})" for t in self.kept_float[:_SHOWN_TENSORS]]
             rest = self.kept_float[_SHOWN_TENSORS:]
             if rest:
                 lines.append(f"    and {len(rest)} more tensors: {sum(t.elements for t in rest):,}")
@@ -71,39 +76,46 @@ def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel
 
     Args:
         model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes); or takes integers (batch,
-            time), gives logits (batch, time, vocabulary), and has a `context`.
+            time), gives logits (batch, time, vocabulary), and has a `context`. What PyTorch puts around it is taken off, see
+            `onebit.nn.wrapped.unwrapped`.
         task: labels, image size, channels and scaling; or the tokenizer.
 
     Raises:
-        PackError: the model holds what a program cannot express.
+        PackError: the model holds what a program cannot express, or `onebit.load` would refuse what is made.
     """
-    return _trace(model, task)[0]
+    return _trace(unwrapped(model), task)[0]
 
 
-def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> PackReport:
+def pack(
+    model: nn.Module, path: str | Path, task: ImageTask | TextTask, training: dict[str, Any] | None = None
+) -> PackReport:
     """Pack a classifier of images or a language model into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
 
     Args:
         model: as for `to_packed_model`.
         path: the `.onebit` file to write; one that stands there is replaced only when the new one is complete.
         task: labels, image size, channels and scaling; or the tokenizer.
+        training: what the file is to tell of the data that the model was trained on, so that `onebit evaluate` keeps off it: `Run.training` of a
+            run. None: nothing.
 
     Returns:
         The report: bytes before and after, and what stayed float.
 
     Raises:
-        PackError: the model holds what a program cannot express; the message names the layer.
+        PackError: the model holds what a program cannot express, and the message names the layer; or `onebit.load` would refuse the file, as one
+            with a label too many.
         OSError: the file cannot be written.
 
     Example:
         >>> task = onebit.ImageTask(labels=("cat", "dog"), image_size=(32, 32))
         >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
     """
+    model = unwrapped(model)
     packed, bit_parameters, kept_float = _trace(model, task)
-    file_bytes = save_model(packed, path)
+    file_bytes = save_model(replace(packed, training=training), path)
     parameters = sum(p.numel() for p in model.parameters())
     return PackReport(
-        path=Path(path),
+        path=expand(path),
         parameters=parameters,
         bit_parameters=bit_parameters,
         bytes_before=4 * parameters,
@@ -114,7 +126,8 @@ def pack(model: nn.Module, path: str | Path, task: ImageTask | TextTask) -> Pack
 
 
 def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
-    training = model.training
+    check_task(task)
+    training = {module: module.training for module in model.modules()}
     model.eval()
     try:
         with torch.no_grad():
@@ -126,11 +139,7 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
             else:
                 result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
     finally:
-        model.train(training)
-    if isinstance(task, TextTask):
-        outputs = result.program.shapes(result.tensors)[result.program.output][-1]
-        if outputs != len(task.vocabulary):
-            raise PackError(
-                f"[pack] the model gives {outputs} logits for a vocabulary of {len(task.vocabulary)} tokens"
-            )
-    return PackedModel(result.program, result.tensors, task.to_json()), result.bit_parameters, tuple(result.kept_float)
+        for module, state in training.items():
+            module.training = state
+    packed = checked(result.program, result.tensors, task)
+    return packed, result.bit_parameters, tuple(result.kept_float)

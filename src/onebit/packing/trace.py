@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
 from onebit.nn.bits import all_finite, is_binary
+from onebit.nn.wrapped import unwrapped
 from onebit.packing.foreign import FOREIGN, LIBRARIES, NO_ATTENTION, what_lacks
 from onebit.packing.functions import FUNCTIONS, KNOWN, Pair, Size, Value
 from onebit.packing.layers import LAYERS, RECURRENT
@@ -37,6 +38,13 @@ class _LayerTracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A binary layer that no step expresses is a leaf too: then the error names it rather than something inside.
         return handler_of(m) is not None or is_binary(m) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        # A part of a model may be compiled, or shared out over devices, by itself.
+        inner = unwrapped(m)
+        return super().call_module(m, forward, args, kwargs) if inner is m else inner(*args, **kwargs)
 
 
 def handler_of(layer: nn.Module) -> Callable[..., str] | None:
@@ -81,6 +89,10 @@ def trace(
         graph = _LayerTracer().trace(model)
     except Exception as error:  # torch.fx raises many kinds, all of them for control flow that depends on data
         reason = str(error).split("\n")[0]
+        if isinstance(getattr(model, "module", None), nn.Module):
+            raise PackError(
+                f"[pack] {type(model).__name__} cannot be traced ({reason}): where it only stands for its module, pack model.module"
+            ) from None
         raise PackError(
             f"[pack] {type(model).__name__} cannot be traced ({reason}): avoid control flow that depends on tensors in its forward"
         ) from None

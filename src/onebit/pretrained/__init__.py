@@ -9,6 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from onebit.paths import expand
+
 # What `onebit generate` writes with where no file is given.
 DEFAULT = "books"
 
@@ -25,7 +27,7 @@ def find(file: str | Path) -> Path:
         >>> find("books").name
         'books.onebit'
     """
-    path = Path(file)
+    path = expand(file)
     return _folder() / f"{file}.onebit" if str(file) in names() and not path.exists() else path
 
 

@@ -12,14 +12,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from onebit.data.record import fingerprint_images, fingerprint_text
 from onebit.errors import OnebitError
 from onebit.images import SUFFIXES
 from onebit.packing import pack
+from onebit.paths import expand
 from onebit.reproduction.report import Report, RowResult
 from onebit.reproduction.scale import fit_to_data, scale_recipe
 from onebit.reproduction.tables import TABLES, PaperTable, Row
 from onebit.training import Recipe, TextRecipe, load_recipe, load_run, train
+from onebit.training.lock import hold, is_empty
 from onebit.training.run import write_json
+from onebit.training.sources import check_out, check_same, locate
 
 
 @dataclass(frozen=True)
@@ -100,41 +104,44 @@ def reproduce(
         The report, of all rows that the folder holds.
 
     Raises:
-        OnebitError: the folder holds something else, a row is unknown, or training stops.
+        OnebitError: the folder holds something else or is in use, a row is unknown, or training stops.
         DataError: the data cannot be had, or is of the wrong kind.
         KeyboardInterrupt: at Ctrl-C; what was trained stands.
     """
-    out = Path(out)
+    out = expand(out)
     chosen = settings.paper.choose(recipes, rows)
-    scaled = {row: settings.recipe(row) for row in chosen}
-    _check_folder(out, settings, resume)
-    _check_kind(settings)
-    # Before anything is written: what each row needs is there.
-    fitted = {row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()}
-    for row, recipe in fitted.items():
-        for other in {recipe.teacher, recipe.warm_start} - {None}:
-            load_run(str(other))  # which raises where it is no run
-        if not (out / row.name / "recipe.yaml").exists():
-            continue
-        known = load_recipe(out / row.name / "recipe.yaml").override({"threads": threads})
-        if known != recipe:
-            raise OnebitError(f"[reproduce] {out / row.name} was trained with another recipe: give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "reproduction.json", asdict(settings))
-    for number, (row, recipe) in enumerate(fitted.items(), 1):
-        folder = out / row.name
-        if not (folder / "result.json").exists():
-            if progress:
-                print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
-            run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
-            pack(run.model, out / f"{row.name}.onebit", run.task)
-            del run
-            gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
-        elif progress:
-            print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
-        report = collect(settings, out)
-        report.write(out)
-    return report
+    scaled = {row: locate(settings.recipe(row)) for row in chosen}
+    for recipe in scaled.values():
+        check_out(recipe, out, "reproduce")
+    with hold(out, "reproduce"):
+        _check_folder(out, settings, resume)
+        _check_kind(settings)
+        # Before anything is written: what each row needs is there.
+        fitted = {
+            row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()
+        }
+        for row, recipe in fitted.items():
+            for other in {recipe.teacher, recipe.warm_start} - {None}:
+                load_run(str(other))  # which raises where it is no run
+            if not (out / row.name / "recipe.yaml").exists():
+                continue
+            known = load_recipe(out / row.name / "recipe.yaml")
+            check_same(known, recipe, out / row.name, ("threads",), "reproduce")
+        write_json(out / "reproduction.json", _settings_of(settings))
+        for number, (row, recipe) in enumerate(fitted.items(), 1):
+            folder = out / row.name
+            if not (folder / "result.json").exists():
+                if progress:
+                    print(f"row {number} of {len(fitted)}: {row.title}", file=sys.stderr)
+                run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
+                pack(run.model, out / f"{row.name}.onebit", run.task, run.training)
+                del run
+                gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
+            elif progress:
+                print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
+            report = collect(settings, out)
+            report.write(out)
+        return report
 
 
 def collect(settings: Settings, out: Path) -> Report:
@@ -156,7 +163,7 @@ def _measure(row: Row, out: Path) -> RowResult:
     folder, file = out / row.name, out / f"{row.name}.onebit"
     if not file.exists():
         run = load_run(folder)
-        pack(run.model, file, run.task)
+        pack(run.model, file, run.task, run.training)
     recipe = load_recipe(folder / "recipe.yaml")
     result = json.loads((folder / "result.json").read_text())
     with (folder / "curves.csv").open(newline="") as curves:
@@ -198,12 +205,10 @@ def _measure(row: Row, out: Path) -> RowResult:
 def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
     """A folder is empty, or is gone on with under the settings that it was begun with."""
     file = out / "reproduction.json"
-    if out.exists() and not out.is_dir():
-        raise OnebitError(f"[reproduce] {out} is a file: give another --out")
     if not file.is_file():
         if resume:
             raise OnebitError(f"[reproduce] {out} holds no table to go on with: leave --resume out")
-        if out.exists() and any(out.iterdir()):
+        if not is_empty(out):
             raise OnebitError(f"[reproduce] {out} is not empty: give another --out")
         return
     if not resume:
@@ -212,17 +217,35 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
         known = json.loads(file.read_text())
     except ValueError as error:
         raise OnebitError(f"[{file}] damaged: {error}") from None
-    asked = json.loads(json.dumps(asdict(settings)))
+    asked = json.loads(json.dumps(_settings_of(settings)))
+    fingerprint = asked.pop("data_fingerprint")
+    # The same data may lie elsewhere than before; a folder of an older onebit has their path as it was written.
+    same = (
+        known.get("data_fingerprint") == fingerprint
+        if "data_fingerprint" in known
+        else known.get("data") == settings.data
+    )
     for key, value in asked.items():
-        if known.get(key) != value:
+        moved = key == "data" and same and fingerprint is not None
+        if known.get(key) != value and not moved:
             raise OnebitError(
                 f"[reproduce] {out} was begun with {key}={known.get(key)}, not {value}: resume with the same, or give another --out"
             )
 
 
+def _settings_of(settings: Settings) -> dict[str, Any]:
+    """What a folder keeps of its settings, with the whole path of data that lie here, and what they are known again by."""
+    data, known = settings.data, None
+    if data is not None:
+        known = fingerprint_text(data) if settings.table == "table5" else fingerprint_images(data)
+        if expand(data).exists():
+            data = str(expand(data).resolve())
+    return asdict(settings) | {"data": data, "data_fingerprint": known}
+
+
 def _check_kind(settings: Settings) -> None:
     """Refuse a folder of images as text, which would be the one readme in it."""
-    path = Path(settings.data or "")
+    path = expand(settings.data or "")
     if settings.table == "table5" and settings.data is not None and path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         if sum(file.suffix.lower() in SUFFIXES for file in files) > len(files) / 2:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebit.errors import DataError, OnebitError
+from onebit.paths import expand
 from onebit.runtime.session import ImageSession, Precision, load
 from onebit.scoring.cluster import cluster, require_ray
 
@@ -112,8 +113,8 @@ def score(
     from onebit.scoring.scorers import make_scorer
     from onebit.scoring.worker import Options, digest_of
 
-    file, out = Path(file).absolute(), Path(out)
-    paths = [Path(data)] if isinstance(data, (str, Path)) else [Path(path) for path in data]
+    file, out = expand(file).absolute(), expand(out)
+    paths = [expand(data)] if isinstance(data, (str, Path)) else [expand(path) for path in data]
     for name, value in (("top", top), ("part_records", part_records)):
         if value is not None and value < 1:
             raise OnebitError(f"[score] {name}={value}: use 1 or more")

@@ -26,12 +26,21 @@ SETTLE_SECONDS = 0.5
 
 
 def run_processes(
-    recipe: Recipe, out: Path, resume: bool, progress: bool, checkpoint_steps: int | None, layout: Layout
+    recipe: Recipe,
+    out: Path,
+    resume: bool,
+    progress: bool,
+    checkpoint_steps: int | None,
+    layout: Layout,
+    lock: int | None,
 ) -> None:
     """Train in processes of this machine, and wait for them.
 
     They are this module, not the caller's program once more: it works from a script, a notebook and a test, and nothing that stands after the
     training is done by each of them.
+
+    Args:
+        lock: the descriptor by which the folder is held, if here: each process holds it too, so that the folder is free when the last one has ended.
 
     Raises:
         OnebitError: what one of them raised, or that it died; the others are ended.
@@ -58,7 +67,9 @@ def run_processes(
             for local_rank, environment in enumerate(_environments(layout)):
                 words = [sys.executable, "-c", f"from {__name__} import work; work({name!r})"]
                 # Their input is a pipe of ours: when we are gone, however that came, they see its end.
-                process = subprocess.Popen(words, env=environment, stdin=subprocess.PIPE)
+                process = subprocess.Popen(
+                    words, env=environment, stdin=subprocess.PIPE, pass_fds=[] if lock is None else [lock]
+                )
                 processes[layout.rank + local_rank] = process
             signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
             _watch(processes, folder)
@@ -126,13 +137,15 @@ def _watch(processes: dict[int, subprocess.Popen[bytes]], folder: Path) -> None:
 
 def work(name: str) -> None:
     """Be one of the processes, with what is to be done in a folder: train, leave word of what went wrong, and end."""
-    from onebit.training.train import train
+    from onebit.training.train import train_in_process
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whatever unblocks it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     rank, folder = os.environ["RANK"], Path(name)
     try:
-        train(load_recipe(folder / "recipe.yaml"), **json.loads((folder / "options.json").read_text()))
+        options = json.loads((folder / "options.json").read_text())
+        layout = Layout(options.pop("devices"), options.pop("nodes"), options.pop("strategy"))
+        train_in_process(load_recipe(folder / "recipe.yaml"), Path(options.pop("out")), layout=layout, **options)
     except (OnebitError, OSError) as error:
         _leave(folder / f"error-{rank}.json", json.dumps([type(error).__name__, str(error)]))
     except Exception:

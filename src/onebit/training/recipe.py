@@ -13,7 +13,8 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 import yaml
 
-from onebit.errors import RecipeError
+from onebit.errors import RecipeError, shown
+from onebit.paths import expand
 from onebit.schemes import parse_scheme
 
 
@@ -130,15 +131,17 @@ class Recipe:
         hints = get_type_hints(type(self))
         changes = {}
         for key, value in values.items():
-            name = str(key).replace("-", "_")
+            name = str(key)[:LONGEST_KEY].replace("-", "_")
             if name not in hints:
                 close = difflib.get_close_matches(name, hints, 1)
                 meant = f"; did you mean {close[0]!r}?" if close else f": use one of {', '.join(hints)}"
-                raise RecipeError(f"[{where}] unknown key {key!r}{meant}")
+                raise RecipeError(f"[{where}] unknown key {shown(key)}{meant}")
             try:
                 changes[name] = _coerce(value, hints[name])
+            except OverflowError:
+                raise RecipeError(f"[{where}] {key}={shown(value)}: needs a smaller number") from None
             except (TypeError, ValueError):
-                raise RecipeError(f"[{where}] {key}={value!r}: needs {describe_type(hints[name])}") from None
+                raise RecipeError(f"[{where}] {key}={shown(value)}: needs {describe_type(hints[name])}") from None
         try:
             return replace(self, **changes)
         except RecipeError as error:
@@ -307,6 +310,12 @@ class TextRecipe(Recipe):
         _require(fits, "checkpoint_activations", True, "it with model=decoder")
 
 
+# Of a recipe's file, in characters; those that come with the package have a hundredth of it.
+LARGEST_RECIPE = 100_000
+# Of what YAML may nest: the document, a list, and what is in it, with room to spare for a wrong one to be named by its key.
+DEEPEST_YAML = 10
+LONGEST_KEY = 100
+
 KINDS: dict[str, type[Recipe]] = {"images": ImageRecipe, "text": TextRecipe}
 
 
@@ -330,22 +339,27 @@ def load_recipe(source: str | Path) -> Recipe:
         if str(source) in recipe_names():
             text = shipped.read_text("utf-8")
         else:
-            text = Path(source).read_text("utf-8")
+            with expand(source).open(encoding="utf-8") as file:
+                text = file.read(LARGEST_RECIPE + 1)
     except IsADirectoryError:
         raise RecipeError(
             f"[{source}] is a folder: to train on own images use the recipe 'images' with --data {source}"
         ) from None
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
+        raise RecipeError(f"[{source}] is not YAML: it is not UTF-8") from None
+    except OSError:
         raise RecipeError(f"[{source}] no such recipe: use {', '.join(recipe_names())}, or a YAML file") from None
+    if len(text) > LARGEST_RECIPE:
+        raise RecipeError(f"[{source}] has more than {LARGEST_RECIPE:,} characters: that is not a recipe")
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"[{source}] is not YAML: {' '.join(str(error).split())}") from None
+        tree = _read_yaml(text)
+    except _YAML_ERRORS as error:
+        raise RecipeError(f"[{source}] is not YAML: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(tree, dict):
         raise RecipeError(f"[{source}] holds {type(tree).__name__}: needs keys with values, such as 'epochs: 10'")
     kind = tree.pop("kind", "images")
-    if kind not in KINDS:
-        raise RecipeError(f"[{source}] kind={kind!r}: use {' or '.join(KINDS)}")
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise RecipeError(f"[{source}] kind={shown(kind)}: use {' or '.join(KINDS)}")
     return KINDS[kind]().override(tree, str(source))
 
 
@@ -356,9 +370,37 @@ def parse_text(text: str) -> Any:
     if "," in text and not text.startswith("["):
         text = f"[{text}]"
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return _read_yaml(text)
+    except _YAML_ERRORS:
         return text
+
+
+class _PlainYaml(yaml.SafeLoader):
+    """YAML without references: a few hundred bytes of them stand for thousands of millions of values."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(
+                None, None, "references (*name) are not allowed: write the value out", mark
+            )
+        self.depth += 1
+        if self.depth > DEEPEST_YAML:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "lists or keys within each other, many levels deep", mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+# Dates and numbers that are none, such as 2024-99-99, raise ValueError.
+_YAML_ERRORS = (yaml.YAMLError, ValueError)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _PlainYaml)
 
 
 def describe_type(hint: Any) -> str:
@@ -402,6 +444,8 @@ def _coerce(value: Any, hint: Any) -> Any:
         if value is None or value == "none":
             return None
         raise ValueError
+    if isinstance(value, int) and abs(value) >= 1 << 63:  # beyond what counts, sizes and seeds are kept in
+        raise OverflowError
     if hint is float:
         # YAML 1.1 reads 1e-3 as a text.
         if isinstance(value, bool) or not isinstance(value, (int, float, str)) or not math.isfinite(float(value)):
@@ -421,4 +465,4 @@ def _check_scheme(text: str) -> None:
 
 def _require(holds: bool, key: str, value: Any, allowed: str) -> None:
     if not holds:
-        raise RecipeError(f"{key}={value!r}: use {allowed}")
+        raise RecipeError(f"{key}={shown(value)}: use {allowed}")

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from onebit.binarize import MeanThreshold
+from onebit.data.record import DataRecord
 from onebit.errors import OnebitError, RecipeError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
@@ -28,9 +29,11 @@ from onebit.models import (
     vgg,
 )
 from onebit.normalize import Over
+from onebit.paths import expand
 from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
+from onebit.training.sources import read_fingerprints, record_of
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Run:
         task: labels, size and scaling; or the tokenizer.
         model: of the checkpoint, in evaluation mode, float32, on the CPU.
         epochs: how many the checkpoint has behind it.
+        known: the fingerprints of what it was trained on; see `onebit.training.sources`. None for a run of an older onebit.
     """
 
     path: Path
@@ -50,6 +54,18 @@ class Run:
     task: ImageTask | TextTask
     model: nn.Module
     epochs: int
+    known: dict[str, str | None] | None = None
+
+    @property
+    def record(self) -> DataRecord | None:
+        """What the network was trained on; None where that is not known."""
+        return record_of(self.recipe, self.known)
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The record as plain values, for `onebit.pack`."""
+        record = self.record
+        return None if record is None else record.to_json()
 
     def curves(self) -> list[dict[str, float]]:
         """A row for each epoch: loss and accuracy in training and validation, learning rate, seconds."""
@@ -188,7 +204,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     Raises:
         OnebitError: it is no run folder, has no checkpoint yet, or is damaged.
     """
-    path = Path(path)
+    path = expand(path)
     if not (path / "recipe.yaml").is_file() or not (path / "task.json").is_file():
         raise OnebitError(f"[{path}] is not a run folder: give one that 'onebit train' made")
     recipe = load_recipe(path / "recipe.yaml")
@@ -210,7 +226,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     except Exception as error:  # torch.load and load_state_dict raise many kinds, several lines each
         reason = " ".join(str(error).split())[:200]
         raise OnebitError(f"[{file}] damaged, or of another recipe ({reason})") from None
-    return Run(path, recipe, task, model.eval(), epochs)
+    return Run(path, recipe, task, model.eval(), epochs, read_fingerprints(path))
 
 
 def write_json(path: Path, values: Any) -> None:

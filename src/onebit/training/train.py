@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -28,18 +29,23 @@ from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
+from onebit.paths import expand
+from onebit.printable import one_line, printable
 from onebit.text import TextTask
+from onebit.training import sources
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
 from onebit.training.callbacks import Curves
 from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
 from onebit.training.launch import run_processes
 from onebit.training.layout import Layout, StrategyName
+from onebit.training.lock import hold, is_empty
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
 from onebit.training.openmp import cores, use_threads
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
+from onebit.training.sources import check_out, check_same, fingerprints, locate
 from onebit.training.warm_start import warm_start
 from onebit.training.windows import TextData, evaluate_text
 
@@ -58,7 +64,8 @@ def train(
 
     Args:
         recipe: what, on what, and how.
-        out: the folder: recipe.yaml, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/, result.json.
+        out: the folder: recipe.yaml (with whole paths), data.json, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/,
+            result.json.
         resume: go on after the last checkpoint that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
         checkpoint_steps: between two checkpoints within an epoch; None: there is one after each epoch only.
@@ -69,8 +76,9 @@ def train(
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run, there is nothing to resume or it does not fit, a checkpoint cannot be written, the loss or a latent
-            became NaN or infinite, the teacher or the run to start from does not fit, there are no such devices, or a process died.
+        OnebitError: the folder holds another run or another process trains into it, there is nothing to resume or it does not fit, a checkpoint
+            cannot be written, the loss or a latent became NaN or infinite, the teacher or the run to start from does not fit, there are no such
+            devices, or a process died.
         DataError: the images or the text cannot be used.
         KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
     """
@@ -79,14 +87,26 @@ def train(
     layout = Layout(devices, nodes, strategy)
     _check_precision(recipe.precision)
     layout.check_recipe(recipe)
-    out = Path(out)
-    if layout.rank == 0:
-        _check_folder(recipe, out, resume)
-    if layout.starts_processes:
+    recipe, out = locate(recipe), expand(out)
+    if not resume:
+        check_out(recipe, out)
+    # One process for all, the first, holds the folder.
+    with hold(out) if layout.rank == 0 else contextlib.nullcontext() as lock:
+        if layout.rank == 0:
+            _check_folder(recipe, out, resume)
+        if not layout.starts_processes:
+            return train_in_process(recipe, out, resume, progress, checkpoint_steps, layout)
         if isinstance(recipe, TextRecipe):
             _load_text(recipe)  # into the cache, once
-        run_processes(recipe, out, resume, progress, checkpoint_steps, layout)
+        run_processes(recipe, out, resume, progress, checkpoint_steps, layout, lock)
         return load_run(out)
+
+
+def train_in_process(
+    recipe: Recipe, out: Path, resume: bool, progress: bool, checkpoint_steps: int | None, layout: Layout
+) -> Run:
+    """Be the process that trains, or one of them; see `train`. The folder is held, and what it holds is the recipe's."""
+    devices = layout.devices
     if layout.world > 1:
         # Lightning chooses a number of threads where none is set.
         os.environ["OMP_NUM_THREADS"] = str(max(1, (recipe.threads or cores()) // devices))
@@ -94,6 +114,7 @@ def train(
     last = out / "checkpoints" / "last.ckpt"
     use_threads(max(1, (recipe.threads or cores()) // devices))
     keep_freed_memory()
+    known = fingerprints(recipe) if layout.rank == 0 else {}  # before the data are read, which takes its time
     job = _text_job(recipe, progress) if isinstance(recipe, TextRecipe) else _image_job(recipe, progress)
     checkpoint = last if resume and last.exists() else None
     if recipe.warm_start is not None and checkpoint is None:
@@ -113,8 +134,8 @@ def train(
         check_checkpoint(checkpoint, job.model, job.batches_per_epoch, recipe.epochs)
 
     if layout.rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / "recipe.yaml", recipe.to_yaml().encode())
+        write_json(out / sources.FILE, known)
         write_json(out / "task.json", job.task.to_json())
         write_json(out / "versions.json", _versions())
     checkpoints = Checkpoints(last.parent, job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
@@ -231,7 +252,7 @@ def _text_job(recipe: TextRecipe, progress: bool) -> _Job:
     splits = _load_text(recipe)
     if progress:
         for note in splits.notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(f"note: {one_line(note)}", file=sys.stderr)
     task = splits.task
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, task)
@@ -260,7 +281,7 @@ def _warm_start(job: _Job, path: str, progress: bool) -> None:
     if progress:
         count = len(job.model.state_dict())
         rest = f"; not there, or of another shape: {', '.join(missing)}" if missing else ""
-        print(f"note: {count - len(missing)} of {count} tensors start from {path}{rest}", file=sys.stderr)
+        print(f"note: {count - len(missing)} of {count} tensors start from {printable(path)}{rest}", file=sys.stderr)
 
 
 def _teacher(job: _Job, path: str) -> nn.Module:
@@ -286,7 +307,7 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, f
 
 
 def _note(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr)
+    print(f"note: {one_line(line)}", file=sys.stderr)
 
 
 def _ignore(line: str) -> None:
@@ -295,22 +316,13 @@ def _ignore(line: str) -> None:
 
 def _check_folder(recipe: Recipe, out: Path, resume: bool) -> None:
     """Refuse a folder that holds something else."""
-    if out.exists() and not out.is_dir():
-        raise OnebitError(f"[train] {out} is a file: give another --out")
     if resume:
         if not (out / "recipe.yaml").is_file():
             raise OnebitError(f"[train] {out} holds no run to resume: train without --resume first")
-        _check_same(load_recipe(out / "recipe.yaml"), recipe, out)
-    elif out.exists() and any(out.iterdir()):
+        # Its end and its threads may be moved.
+        check_same(load_recipe(out / "recipe.yaml"), recipe, out, ("epochs", "threads"))
+    elif not is_empty(out):
         raise OnebitError(f"[train] {out} is not empty: go on with --resume, or give another --out")
-
-
-def _check_same(old: Recipe, new: Recipe, out: Path) -> None:
-    """A run is resumed with its own recipe; only its end and its threads may be moved."""
-    if type(old) is not type(new) or old.override({"epochs": new.epochs, "threads": new.threads}) != new:
-        raise OnebitError(
-            f"[train] {out} was trained with another recipe: resume with the same one, or give another --out"
-        )
 
 
 def _use_bf16(precision: str) -> bool:

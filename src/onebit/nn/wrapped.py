@@ -1,0 +1,60 @@
+"""The network inside what PyTorch and others put around one: compiled, averaged, or shared out over devices."""
+
+from __future__ import annotations
+
+import sys
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+from onebit.errors import OnebitError
+
+# Their forward is that of their `module`.
+_WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network that a model stands for.
+
+    Taken off are `torch.compile`, `AveragedModel`, `DataParallel`, `DistributedDataParallel`, and a class that has a `module` and no forward of its
+    own, as libraries keep averages of weights in.
+
+    Args:
+        model: any network.
+
+    Returns:
+        The network inside, or `model` itself where nothing is around it.
+
+    Raises:
+        OnebitError: each device holds a part of the parameters only (FSDP).
+
+    Example:
+        >>> unwrapped(torch.nn.DataParallel(network)) is network
+        True
+    """
+    while True:
+        _refuse_parts(model)
+        # torch.compile's class is told by what it holds: it lies in a private module.
+        inner = getattr(model, "_orig_mod", None)
+        if not isinstance(inner, nn.Module) and _stands_for_module(model):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _stands_for_module(model: nn.Module) -> bool:
+    return isinstance(model, _WRAPPERS) or type(model).forward is nn.Module.forward
+
+
+def _refuse_parts(model: nn.Module) -> None:
+    # Both are only there where somebody has imported them.
+    fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
+    wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
+    if wrapped or (tensor is not None and any(isinstance(p, tensor.DTensor) for p in model.parameters())):
+        raise OnebitError(
+            f"[{type(model).__name__}] its parameters are in parts on several devices: load "
+            "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) "
+            "into the network as it was before FSDP, and use that"
+        )

@@ -1,0 +1,90 @@
+"""A folder that one training at a time writes to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from onebit.errors import OnebitError
+
+LOCK = ".lock"
+# Of a file system that knows no locks.
+_UNKNOWN = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing, or the lock alone that a killed training has left."""
+    return all(entry.name == LOCK for entry in folder.iterdir())
+
+
+@contextlib.contextmanager
+def hold(folder: Path, where: str = "train") -> Iterator[int]:
+    """Keep others from training into a folder, which is made where it is not there, for as long as the body runs.
+
+    The lock is the kernel's (`flock` on FOLDER/.lock) and ends with the process, however that ends; the file says who holds it. A folder in which
+    the body has left nothing is removed again. On a file system without locks nothing is kept off.
+
+    Args:
+        folder: of the run, or of the table.
+        where: the command, for messages.
+
+    Yields:
+        The descriptor of the lock, for processes that are to hold it too.
+
+    Raises:
+        OnebitError: another process holds the folder, or it is a file.
+        OSError: the folder cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OnebitError(f"[{where}] {folder} is a file: give another --out")
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    descriptor = _lock(folder, where)
+    try:
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        yield descriptor
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / LOCK).unlink()
+        os.close(descriptor)
+        with contextlib.suppress(OSError):  # what is not empty stays
+            for path in made:
+                path.rmdir()
+
+
+def _lock(folder: Path, where: str) -> int:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # its last holder has just removed the folder
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_there(folder / LOCK, descriptor):
+                return descriptor
+        except BlockingIOError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise OnebitError(
+                f"[{where}] {folder} is in use by {holder}: wait until that has ended, or give another --out"
+            ) from None
+        except OSError as error:
+            if error.errno in _UNKNOWN:
+                return descriptor
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_there(file: Path, descriptor: int) -> bool:
+    """Whether an open file is still the one of its name: its last holder may have removed it between our opening and locking it."""
+    try:
+        return os.path.samestat(file.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,175 @@
+"""Where the data, texts and networks of a recipe lie, and whether they are what they were when a run was trained on them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from onebit.data.load import TEST_SHARE, has_test_part, reads_parts
+from onebit.data.named import HUB_SETS
+from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images, fingerprint_text
+from onebit.data.text import WIKITEXT
+from onebit.errors import OnebitError, shown
+from onebit.paths import expand
+from onebit.training.recipe import Recipe, TextRecipe
+
+# Of a run folder: the fingerprint of each key below that its recipe sets.
+FILE = "data.json"
+DATA = ("data", "validation_data")
+KEYS = (*DATA, "vocabulary", "teacher", "warm_start")
+IMAGE_NAMES, TEXT_NAMES = ("digits", *HUB_SETS), ("python", *WIKITEXT)
+
+
+def locate(recipe: Recipe) -> Recipe:
+    """The recipe with whole paths of what lies here, so that it means the same from any place; names of data sets stay names."""
+    changes: dict[str, Any] = {}
+    for key, value in _paths(recipe).items():
+        # Of text a name comes first, of images a folder does.
+        named = isinstance(recipe, TextRecipe) and key in DATA and value in TEXT_NAMES
+        if not named and expand(value).exists():
+            changes[key] = str(expand(value).resolve())
+    return replace(recipe, **changes)
+
+
+def fingerprints(recipe: Recipe) -> dict[str, str | None]:
+    """Of each path and name that a recipe sets; None where nothing is there."""
+    found: dict[str, str | None] = {}
+    for key, value in _paths(recipe).items():
+        if key in ("teacher", "warm_start"):
+            files = [expand(value) / "checkpoints" / f"{which}.ckpt" for which in ("best", "last")]
+            found[key] = next((known for file in files if (known := fingerprint_file(file))), None)
+        elif key == "vocabulary":
+            found[key] = fingerprint_file(expand(value))
+        else:
+            found[key] = fingerprint_text(value) if isinstance(recipe, TextRecipe) else fingerprint_images(value)
+    return found
+
+
+def read_fingerprints(folder: Path) -> dict[str, str | None] | None:
+    """What a run folder tells of its data; None for one that was made before this was kept.
+
+    Raises:
+        OnebitError: the file is damaged.
+    """
+    try:
+        values = json.loads((folder / FILE).read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise OnebitError(f"[{folder / FILE}] damaged: {error}") from None
+    if not isinstance(values, dict) or not all(isinstance(value, str | None) for value in values.values()):
+        raise OnebitError(f"[{folder / FILE}] damaged: it is not an object of texts")
+    return values
+
+
+def record_of(recipe: Recipe, known: dict[str, str | None] | None) -> DataRecord | None:
+    """What a packed file tells of its training."""
+    data = None if known is None else known.get("data")
+    if known is None or data is None:
+        return None
+    share = recipe.validation_share if isinstance(recipe, TextRecipe) else TEST_SHARE
+    return DataRecord(data, known.get("validation_data"), recipe.seed, share)
+
+
+def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
+    """Refuse a folder within the data that would be read as a class or as texts the next time; raises OnebitError."""
+    for key, value in _paths(recipe).items():
+        data = expand(value)
+        within = key in DATA and data.is_dir() and out.resolve().is_relative_to(data.resolve())
+        if not within or (not isinstance(recipe, TextRecipe) and reads_parts(value)):
+            continue
+        raise OnebitError(
+            f"[{where}] {out} would lie within its own data, {data}, and be read with them: give another --out, such as "
+            f"{data.resolve().parent / 'runs' / out.name}"
+        )
+
+
+def check_same(old: Recipe, new: Recipe, folder: Path, free: tuple[str, ...], where: str = "train") -> None:
+    """A run is gone on with by its own recipe, on its own data, which may lie elsewhere than before.
+
+    Args:
+        old: of the run folder.
+        new: what is asked for, located.
+        folder: of the run.
+        free: keys that may differ.
+        where: the command, for messages.
+
+    Raises:
+        OnebitError: a key is another, or what lies at a path is.
+    """
+    other = f"give another --out, or the recipe of {folder / 'recipe.yaml'}"
+    if type(old) is not type(new):
+        raise OnebitError(f"[{where}] {folder} was trained with another recipe, of another kind: {other}")
+    here, before = _paths(new), _paths(locate(old))
+    for field in fields(old):
+        then, now = getattr(old, field.name), getattr(new, field.name)
+        if then == now or field.name in free or (field.name in here and field.name in before):
+            continue
+        raise OnebitError(
+            f"[{where}] {folder} was trained with another recipe: {field.name}={shown(then)}, and not {shown(now)}: {other}"
+        )
+    known, found = read_fingerprints(folder), fingerprints(new)
+    for key, value in here.items():
+        moved = value != before[key]
+        # What a run has started from is not looked at again.
+        if known is None or (key == "warm_start" and not moved):
+            if moved:
+                raise OnebitError(
+                    f"[{where}] {folder} was trained with another recipe: {key}={before[key]}, and not {value}: {other}"
+                )
+        elif found[key] is None:
+            raise OnebitError(
+                f"[{where}] {folder} was trained with {key}={before[key]}, and {value} is not there: give --{key.replace('_', '-')} PATH"
+            )
+        elif known.get(key) != found[key]:
+            what = f"{value} is another" if moved else "that has changed since"
+            raise OnebitError(
+                f"[{where}] {folder} was trained with {key}={before[key]}, and {what}: give the same, or another --out"
+            )
+
+
+def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: Path) -> list[str]:
+    """Look at what a run is to be measured on, where nothing else is named.
+
+    Returns:
+        Notes for the user, a sentence each.
+
+    Raises:
+        OnebitError: the data are not there, or images have changed, so that those that were trained on cannot be told from the others.
+    """
+    check_there(recipe, folder)
+    if known is None:
+        place = {key: expand(value) for key, value in _paths(recipe).items() if key in DATA}
+        lie = [str(path.absolute()) for path in place.values() if path.exists()]
+        return [f"{folder} has no record of its data: {', '.join(lie)} is taken for it, as it is now"] if lie else []
+    notes = []
+    found = fingerprints(recipe)
+    for key in DATA:
+        value = getattr(recipe, key, None)
+        if value is None or found[key] == known.get(key):
+            continue
+        if isinstance(recipe, TextRecipe):
+            notes.append(f"{value} is not as it was when {folder} was trained: trained text may be in what is measured")
+        elif not has_test_part(value):
+            raise OnebitError(
+                f"[{folder}] {value} is not as it was when the network was trained on it, so that its test images cannot be told from trained ones: "
+                "give other images with --data PATH, or this path to measure all of them"
+            )
+    return notes
+
+
+def check_there(recipe: Recipe, folder: Path) -> None:
+    """Refuse to look for a run's own data where they are not; raises OnebitError."""
+    names = TEXT_NAMES if isinstance(recipe, TextRecipe) else IMAGE_NAMES
+    for key, place in _paths(recipe).items():
+        if key in DATA and place not in names and not expand(place).exists():
+            raise OnebitError(
+                f"[{folder}] was trained with {key}={place}, which is not there: give the data with --data PATH"
+            )
+
+
+def _paths(recipe: Recipe) -> dict[str, str]:
+    """The keys that name data, texts and networks, and that are set."""
+    return {key: value for key in KEYS if isinstance(value := getattr(recipe, key, None), str)}
