@@ -8,7 +8,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
 
-.PHONY: demo test lint engine-test engine-test-arm engine-test-sanitizers clean
+.PHONY: demo test lint engine-test engine-test-arm engine-test-sanitizers fuzz differential clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -44,6 +44,15 @@ engine-test-arm: $(VENV)/installed-dev
 	    -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64-linux-gnu.cmake -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF
 	$(BIN)/cmake --build build/engine-arm
 	$(BIN)/ctest --test-dir build/engine-arm --output-on-failure
+
+# Mutated files through the loader of the C library, under clang's checks of memory and of undefined behaviour: make fuzz RUNS=100000 JOBS=1, or
+# RUNS=0 SECONDS=60. docs/testing.md tells of both commands.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python engine/fuzz/fuzz.py $(if $(RUNS),--runs $(RUNS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS))
+
+# Random programs in the NumPy reference and with every instruction set of this machine: make differential COUNT=1000 SEED=5 ISAS=scalar,avx2.
+differential: $(VENV)/installed-dev
+	$(BIN)/python tests/differential/differential.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(ISAS),--isas $(ISAS)) $(if $(JOBS),--jobs $(JOBS))
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
