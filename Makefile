@@ -21,7 +21,7 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test clean
+.PHONY: demo test lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -73,6 +73,24 @@ module-test: $(INSTALLED)
 	rm -f $(MODULE_BUILD)/package/onebit/_engine*.so
 	$(BIN)/cmake --install $(MODULE_BUILD) --prefix $(MODULE_BUILD)/package
 	PYTHONPATH=$(CURDIR)/$(MODULE_BUILD)/package $(MODULE_PYTHON) -m pytest $(MODULE_TESTS)
+module-folder:
+	@echo $(MODULE_BUILD)
+
+# Both of them for each compiler and each Python of this machine, written down in docs/matrix.md: make matrix COMPILERS="g++-12 clang++-19 zig"
+# PYTHONS=".venv/bin/python .venv-3.12/bin/python". Every Python needs the packages of the extras "train" and "dev".
+COMPILERS ?= $(CXX)
+PYTHONS   ?= $(BIN)/python
+matrix: $(INSTALLED)
+	$(BIN)/python tests/matrix.py --compilers $(COMPILERS) --pythons $(PYTHONS) --sets --record
+
+# Mutated files through the loader of the C library, under clang's checks of memory and of undefined behaviour: make fuzz RUNS=100000 JOBS=1, or
+# RUNS=0 SECONDS=60. docs/testing.md tells of both commands.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python engine/fuzz/fuzz.py $(if $(RUNS),--runs $(RUNS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(JOBS),--jobs $(JOBS))
+
+# Random programs in the NumPy reference and with every instruction set of this machine: make differential COUNT=1000 SEED=5 ISAS=scalar,avx2.
+differential: $(VENV)/installed-dev
+	$(BIN)/python tests/differential/differential.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(ISAS),--isas $(ISAS)) $(if $(JOBS),--jobs $(JOBS))
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -48,7 +48,6 @@ def main() -> int:
     )
     parser.add_argument("--tests", nargs="+", default=TESTS, help="of pytest (default %(default)s)")
     parser.add_argument("--skip-engine", action="store_true", help="leave the engine's own tests out")
-    parser.add_argument("--build", type=Path, default=ROOT / "build/matrix", help="folder (default %(default)s)")
     parser.add_argument("--record", action="store_true", help=f"keep the rows in {RECORD.name} and write {PAGE.name}")
     arguments = parser.parse_args()
     rows = []
@@ -65,7 +64,7 @@ def main() -> int:
 def run_all(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     pythons = [Path(shutil.which(python) or python).absolute() for python in arguments.pythons]
     for number, compiler in enumerate(arguments.compilers):
-        build = Build(compiler, pythons[0], arguments.build)
+        build = Build(compiler, pythons[0])
         if not arguments.skip_engine:
             yield build.engine_tests()
         chosen = pythons
@@ -79,82 +78,55 @@ def run_all(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 class Build:
-    """What one compiler makes.
+    """What one compiler makes, by the Makefile's targets.
 
     Args:
         compiler: a command, or "zig".
         python: has cmake, ninja and, for zig, ziglang.
-        folder: of all builds.
     """
 
-    def __init__(self, compiler: str, python: Path, folder: Path) -> None:
-        self.python, self.folder = python, folder / compiler.replace("/", "_")
-        self.options = [f"-DCMAKE_CXX_COMPILER={compiler}"]
+    def __init__(self, compiler: str, python: Path) -> None:
+        self.variables = [f"BIN={python.parent}", "INSTALLED=", f"CXX={compiler}"]
         words = [compiler, "--version"]
         if compiler == "zig":
-            self.options = [f"-DCMAKE_TOOLCHAIN_FILE={ROOT}/cmake/zig.cmake", f"-DONEBIT_ZIG_PYTHON={python}"]
+            self.variables[2] = "TOOLCHAIN=zig"
             words = [str(python), "-m", "ziglang", "c++", "--version"]
         found = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         version = re.search(r"\d+\.\d+\.\d+", found)
         name = "clang" if "clang" in found else "gcc"
         self.name = f"{name} {version[0] if version else '?'}{' (zig)' if compiler == 'zig' else ''}"
-        if launcher := shutil.which("ccache"):
-            self.options.append(f"-DCMAKE_CXX_COMPILER_LAUNCHER={launcher}")
 
-    def tool(self, name: str) -> str:
-        beside = self.python.parent / name
-        return str(beside) if beside.exists() else name
-
-    def cmake(self, folder: Path, *options: str) -> str | None:
-        """Configure and build; what went wrong, or None."""
-        generator = ["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={self.tool('ninja')}", "-DCMAKE_BUILD_TYPE=Release"]
-        for words in (
-            ["-S", str(ROOT), "-B", str(folder), *generator, *self.options, *options],
-            ["--build", str(folder)],
-        ):
-            done = subprocess.run([self.tool("cmake"), *words], capture_output=True, text=True)
-            if done.returncode != 0:
-                return f"does not build: {last_line(done.stderr or done.stdout)}"
-        return None
+    def make(self, target: str, *variables: str) -> tuple[bool, str]:
+        """Whether a target was made, and what was printed."""
+        words = ["make", "--no-print-directory", target, *self.variables, *variables]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+        if done.returncode != 0:
+            print(done.stdout[-6000:], done.stderr[-6000:], file=sys.stderr)
+        return done.returncode == 0, done.stdout
 
     def engine_tests(self) -> dict[str, Any]:
-        start, folder = time.monotonic(), self.folder / "engine"
-        wrong = self.cmake(folder, "-DONEBIT_BUILD_TESTS=ON", "-DONEBIT_BUILD_PYTHON=OFF")
-        result = wrong or "?"
-        if wrong is None:
-            words = [self.tool("ctest"), "--test-dir", str(folder), "--output-on-failure"]
-            done = subprocess.run(words, capture_output=True, text=True)
-            wrong = None if done.returncode == 0 else "failed"
-            found = re.search(r"(\d+)% tests passed.*", done.stdout)
-            result = found[0] if found else last_line(done.stdout)
-            if wrong:
-                print(done.stdout, file=sys.stderr)
-        return self.row(None, "all", "ctest", wrong is None, result, start)
+        start = time.monotonic()
+        passed, printed = self.make("engine-test")
+        found = re.search(r"\d+% tests passed.*", printed)
+        return self.row(None, "all", "ctest", passed, found[0] if found else "does not build", start)
 
     def python_tests(self, python: Path, tests: list[str], sets: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         start, name = time.monotonic(), " ".join(tests)
         version = ask(python, "import platform; print(platform.python_version())")
-        folder = self.folder / f"python-{version}"
-        wrong = self.cmake(folder, "-DONEBIT_BUILD_PYTHON=ON", f"-DPython_EXECUTABLE={python}")
-        if wrong:
-            yield self.row(version, "best", name, False, wrong, start)
-            return
-        # The package as it would be installed: the module beside the sources' files.
-        package = folder / "package" / "onebit"
-        shutil.rmtree(package, ignore_errors=True)
-        shutil.copytree(ROOT / "src/onebit", package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
-        for module in folder.glob("_engine*.so"):
-            shutil.copy(module, package)
-        environment = {**os.environ, "PYTHONPATH": str(package.parent)}
-        supported = [isa for isa in sets if runs_with(isa, python, environment)]
-        for isa in ["best", *supported]:
-            forced = {} if isa == "best" else {"ONEBIT_ISA": isa}
+        variables = [f"MODULE_PYTHON={python}"]
+        passed, printed = self.make("module-test", *variables, f"MODULE_TESTS={name}")
+        yield self.row(version, "best", name, passed, summary(printed), start)
+        folder = self.make("module-folder", *variables)[1].strip()
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / folder / "package")}
+        for isa in [isa for isa in sets if runs_with(isa, python, environment)]:
+            start = time.monotonic()
             words = [str(python), "-m", "pytest", "-p", "no:cacheprovider", *tests]
-            done = subprocess.run(words, cwd=ROOT, env=environment | forced, capture_output=True, text=True)
+            done = subprocess.run(
+                words, cwd=ROOT, env=environment | {"ONEBIT_ISA": isa}, capture_output=True, text=True
+            )
             if done.returncode != 0:
                 print(done.stdout[-6000:], file=sys.stderr)
-            yield self.row(version, isa, name, done.returncode == 0, last_line(done.stdout), start)
-            start = time.monotonic()
+            yield self.row(version, isa, name, done.returncode == 0, summary(done.stdout), start)
 
     def row(self, python: str | None, isa: str, tests: str, passed: bool, result: str, start: float) -> dict[str, Any]:
         return {
@@ -164,11 +136,17 @@ class Build:
             "isa": isa,
             "tests": tests,
             "passed": passed,
-            "result": result.strip("= "),
+            "result": result,
             "seconds": round(time.monotonic() - start),
             "date": datetime.date.today().isoformat(),
             "commit": commit(),
         }
+
+
+def summary(printed: str) -> str:
+    """What pytest says at its end, without the time."""
+    lines = [line for line in printed.splitlines() if re.search(r"\d+ (passed|failed|error)", line)]
+    return re.sub(r" in [\d.]+s.*", "", lines[-1]).strip("= ") if lines else "does not build or run"
 
 
 def ask(python: Path, program: str) -> str:
@@ -184,10 +162,6 @@ def runs_with(isa: str, python: Path, environment: dict[str, str]) -> bool:
 def commit() -> str:
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return done.stdout.strip() or "?"
-
-
-def last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no output")[:200]
 
 
 def machine() -> str:

@@ -320,7 +320,7 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     parallel(pool, rows * plane_outputs_ * inputs_, panels, [&](std::int64_t p, int thread) {
         const std::int64_t first = p * panel_outputs;
-        const float* panel = weights_.data() + first * inputs_;
+        const float* panel = bits_.empty() ? weights_.data() + first * inputs_ : nullptr;
         int blocks = panel_blocks;
         if (!bits_.empty()) {
             float* expanded = scratch.threads[static_cast<std::size_t>(thread)].panel.data();

@@ -1,0 +1,187 @@
+// Loads any bytes as a .onebit file, asks for all that a model says of itself, and runs it: in both precisions, with an instruction set that the
+// bytes choose. libFuzzer calls it millions of times; `make fuzz` builds and runs it.
+#include <onebit/onebit.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "model_file.h"
+#include "program.h"
+
+namespace {
+
+// Small, so that many files a second can be tried: a larger program runs the same code.
+constexpr std::uint64_t memory_cap_bytes = 16u << 20;
+constexpr double most_work = 1 << 16;
+constexpr std::size_t most_examples = 2, most_tokens = 6;
+
+void check(bool holds, const char* what) {
+    if (holds) return;
+    std::fprintf(stderr, "fuzz_load: %s: %s\n", what, onebit_last_error());
+    std::abort();
+}
+
+std::vector<std::string> supported_isas() {
+    const std::string all = onebit_isas();
+    std::vector<std::string> names;
+    for (std::size_t at = 0; at < all.size();) {
+        const std::size_t end = std::min(all.find(", ", at), all.size());
+        names.push_back(all.substr(at, end - at));
+        at = end + 2;
+    }
+    return names;
+}
+
+std::uint64_t hash(const std::uint8_t* data, std::size_t size) {
+    std::uint64_t value = 0xcbf29ce484222325u;
+    for (std::size_t i = 0; i < size; ++i) value = (value ^ data[i]) * 0x100000001b3u;
+    return value ^ value >> 32;
+}
+
+// Multiplications, comparisons and moves of one run, about.
+double work_of(const std::uint8_t* data, std::size_t size) {
+    const onebit::ModelFile file(reinterpret_cast<const std::byte*>(data), size);
+    const onebit::Program program = onebit::read_program(file.program(), file.tensors());
+    const double rows = program.tokens ? static_cast<double>(most_tokens) : 1;
+    const auto count = [&](int value) {
+        const onebit::Shape& shape = program.shapes[static_cast<std::size_t>(value)];
+        return program.tokens ? rows * static_cast<double>(shape.back()) : static_cast<double>(onebit::elements(shape));
+    };
+    double work = count(0);
+    for (const onebit::Step& step : program.steps) {
+        const onebit::Window& w = step.window;
+        const onebit::Shape& x = program.shapes[static_cast<std::size_t>(step.inputs[0])];
+        const double taps = static_cast<double>(w.kernel[0] * w.kernel[1]), planes = static_cast<double>(step.planes.size());
+        const double outputs = count(step.output);
+        switch (step.op) {
+            case onebit::Op::bit_conv2d:
+            case onebit::Op::conv2d:
+                work += outputs * planes * taps * static_cast<double>(x[2] / w.groups);
+                work += static_cast<double>(x[0] + w.padding[0] + w.padding[1]) * static_cast<double>(x[1] + w.padding[2] + w.padding[3]) *
+                        static_cast<double>(x[2]);
+                break;
+            case onebit::Op::bit_linear:
+            case onebit::Op::linear: work += outputs * planes * static_cast<double>(x.back()); break;
+            case onebit::Op::bit_gru:
+            case onebit::Op::bit_lstm:
+            case onebit::Op::gru:
+            case onebit::Op::lstm: work += outputs * planes * 4 * static_cast<double>(step.hidden); break;
+            case onebit::Op::attention: work += outputs * rows; break;
+            default: work += outputs * taps + count(step.inputs[0]);
+        }
+    }
+    return work;
+}
+
+void ask(onebit_model* model) {
+    check(onebit_describe(model) != nullptr, "no description");
+    for (std::size_t axis = 0; axis < 5; ++axis) onebit_input_axis(model, axis);
+    const std::size_t labels = onebit_label_count(model), pieces = onebit_vocabulary_size(model);
+    for (std::size_t i = 0; i < std::min<std::size_t>(labels, 8); ++i) check(onebit_label(model, i) != nullptr, "no label");
+    check(onebit_label(model, labels) == nullptr, "one label too many");
+    for (std::size_t i = 0; i < std::min<std::size_t>(pieces, 300); ++i) {
+        std::size_t size = 0;
+        const auto token = static_cast<std::int32_t>(i);
+        check(onebit_token_text(model, token) != nullptr && onebit_token_bytes(model, token, &size) != nullptr, "no piece");
+    }
+    onebit_token_id(model, "[SEP]");
+    check(onebit_memory_bytes(model) < memory_cap_bytes + (std::uint64_t{64} << 20), "it holds far more than its cap");
+}
+
+// Numbers of all sizes; now and then an infinity or NaN.
+float input_at(std::uint64_t seed, std::size_t i) {
+    const std::uint64_t mixed = (seed + i) * 0x9e3779b97f4a7c15u;
+    if ((seed & 7) == 0 && mixed >> 59 == 0) {
+        constexpr float special[] = {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
+                                     std::numeric_limits<float>::quiet_NaN(), 1e38f};
+        return special[mixed >> 32 & 3];
+    }
+    return static_cast<float>(static_cast<std::int32_t>(mixed >> 32)) / static_cast<float>(1u << 30);
+}
+
+void run_arrays(onebit_model* model, std::uint64_t seed) {
+    const std::size_t count = 1 + seed % most_examples, in = count * onebit_input_size(model), out = count * onebit_output_size(model);
+    std::vector<float> floats(in), results(out);
+    std::vector<std::uint8_t> pixels(in);
+    for (std::size_t i = 0; i < in; ++i) {
+        floats[i] = input_at(seed, i);
+        pixels[i] = static_cast<std::uint8_t>(seed * (i + 1) >> 7);
+    }
+    check(onebit_run_floats(model, floats.data(), in, count, results.data(), out) == ONEBIT_OK, "floats do not run");
+    check(onebit_run_pixels(model, pixels.data(), in, count, results.data(), out) == ONEBIT_OK, "pixels do not run");
+    check(onebit_run_floats(model, floats.data(), in, count, results.data(), out) == ONEBIT_OK, "floats do not run again");
+    onebit_sequence* sequence = nullptr;
+    check(onebit_sequence_open(model, &sequence) == ONEBIT_WRONG_KIND, "a sequence of arrays");
+}
+
+void run_tokens(onebit_model* model, std::uint64_t seed) {
+    onebit_sequence *sequence = nullptr, *other = nullptr;
+    check(onebit_sequence_open(model, &sequence) == ONEBIT_OK && onebit_sequence_open(model, &other) == ONEBIT_OK, "no sequence");
+    std::vector<float> logits(onebit_output_size(model));
+    const auto feed = [&](onebit_sequence* to, std::size_t count, std::uint64_t salt) {
+        std::vector<std::int32_t> tokens(count);
+        // Most are within small tables; a token that is out of range is refused.
+        for (std::size_t i = 0; i < count; ++i) tokens[i] = static_cast<std::int32_t>((seed >> (i + salt)) % 7) - (salt == 3 ? 1 : 0);
+        const onebit_status status = onebit_sequence_feed(to, tokens.data(), count, logits.data(), logits.size());
+        check(status == ONEBIT_OK || status == ONEBIT_INVALID_ARGUMENT || status == ONEBIT_CONTEXT_FULL, "tokens do not run");
+    };
+    feed(sequence, 1 + seed % 4, 0);
+    feed(other, 1, 1);
+    feed(sequence, 1, 2);
+    feed(sequence, 1, 3);
+    const std::size_t length = onebit_sequence_length(sequence);
+    check(onebit_sequence_cut(sequence, length / 2) == ONEBIT_OK, "no cut");
+    feed(sequence, 1, 4);
+    for (const double temperature : {0.0, 0.8}) {
+        std::int32_t token = -1;
+        const onebit_status status = onebit_generate_next(sequence, temperature, static_cast<std::int32_t>(seed % 3), seed, &token);
+        check(status == ONEBIT_OK || status == ONEBIT_INVALID_ARGUMENT || status == ONEBIT_CONTEXT_FULL || status == ONEBIT_INVALID_FILE,
+              "no next token");
+    }
+    onebit_sequence_close(other);
+    onebit_sequence_close(sequence);
+}
+
+// False where the file is refused. `work` is measured once for both precisions.
+bool run(const std::uint8_t* data, std::size_t size, onebit_precision precision, std::uint64_t seed, double& work) {
+    static const std::vector<std::string> isas = supported_isas();
+    onebit_options options;
+    check(onebit_options_init(&options, sizeof options) == ONEBIT_OK, "no options");
+    options.precision = precision;
+    options.threads = 1;
+    options.memory_cap_bytes = memory_cap_bytes;
+    options.isa = isas[(seed >> 8) % isas.size()].c_str();
+    onebit_model* model = nullptr;
+    const onebit_status status = onebit_load_memory(data, size, &options, &model);
+    check((status == ONEBIT_OK) == (model != nullptr), "a status and a model that do not fit");
+    check(status == ONEBIT_OK || status == ONEBIT_INVALID_FILE, "another error than of the file");
+    if (status != ONEBIT_OK) return false;
+    ask(model);
+    if (work < 0) work = work_of(data, size);
+    if (work <= most_work) {
+        if (onebit_model_kind(model) == ONEBIT_KIND_TOKENS) {
+            run_tokens(model, seed);
+        } else {
+            run_arrays(model, seed);
+        }
+    }
+    onebit_free(model);
+    return true;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    const std::uint64_t seed = hash(data, size);
+    const bool int8_first = (seed & 1) == 0;
+    double work = -1;
+    if (run(data, size, int8_first ? ONEBIT_INT8 : ONEBIT_FLOAT32, seed, work))
+        run(data, size, int8_first ? ONEBIT_FLOAT32 : ONEBIT_INT8, seed >> 5, work);
+    return 0;
+}
