@@ -92,9 +92,9 @@ WorkingBytes BitConvolution::Rows::working_bytes() const {
     return sum;
 }
 
-std::size_t BitConvolution::weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
+std::uint64_t BitConvolution::weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
     const std::int64_t steps = window.kernel[0] * window.kernel[1] * (channels / kernels.layout.step_inputs);
-    return static_cast<std::size_t>(divide_up(outputs, kernels.layout.unit_outputs) * steps * unit_step_bytes);
+    return static_cast<std::uint64_t>(divide_up(outputs, kernels.layout.unit_outputs) * steps * unit_step_bytes);
 }
 
 void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const {

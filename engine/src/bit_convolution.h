@@ -25,7 +25,7 @@ class BitConvolution {
     BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
                    std::int64_t out_width, const Kernels& kernels);
     // Bytes of the weights in this layout.
-    static std::size_t weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
 
     // Whether this is possible and faster than a product with panels.
     static bool suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);

@@ -13,8 +13,8 @@ std::int64_t divide_up(std::int64_t n, std::int64_t by) {
 
 }  // namespace
 
-std::size_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    return static_cast<std::size_t>(divide_up(inputs, kernels.layout.step_inputs) * divide_up(outputs, kernels.layout.unit_outputs) *
+std::uint64_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+    return static_cast<std::uint64_t>(divide_up(inputs, kernels.layout.step_inputs) * divide_up(outputs, kernels.layout.unit_outputs) *
                                     unit_step_bytes);
 }
 

@@ -11,7 +11,7 @@ namespace onebit {
 // Memory is [chunk of steps][tile of units][step of the chunk][unit of the tile][64 bytes]; BitLayout says how large each is.
 class BitMatrix {
   public:
-    static std::size_t bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+    static std::uint64_t bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     BitMatrix() = default;
     // Lays rows of bits (outputs, row_bytes(inputs)) out in `memory`, which the caller keeps. Null rows: the memory is as it is, to measure with.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <new>
 
@@ -10,7 +11,7 @@ namespace onebit {
 
 // Bytes of working memory: what is taken now, and what will be taken at most.
 struct WorkingBytes {
-    std::size_t now = 0, most = 0;
+    std::uint64_t now = 0, most = 0;
 
     WorkingBytes& operator+=(const WorkingBytes& other) {
         now += other.now;
@@ -34,7 +35,7 @@ class Buffer {
         return data_.get();
     }
     // Says at load that a run will reserve so many at most; takes nothing.
-    void expect(std::size_t n) { expected_ = std::max(expected_, n); }
+    void expect(std::uint64_t n) { expected_ = std::max(expected_, n); }
     T* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
     std::size_t bytes() const { return size_ * sizeof(T); }
@@ -46,12 +47,13 @@ class Buffer {
         void operator()(T* data) const { ::operator delete(data, line); }
     };
     std::unique_ptr<T[], Free> data_;
-    std::size_t size_ = 0, expected_ = 0;
+    std::size_t size_ = 0;
+    std::uint64_t expected_ = 0;
 };
 
 // What a layer does with each buffer that a run takes, in one list that loading and running share: expect at load, reserve in a run. So no run takes
 // more than was said.
-constexpr auto expect_buffer = [](auto& buffer, auto n) { buffer.expect(static_cast<std::size_t>(n)); };
+constexpr auto expect_buffer = [](auto& buffer, auto n) { buffer.expect(static_cast<std::uint64_t>(n)); };
 constexpr auto reserve_buffer = [](auto& buffer, auto n) { buffer.reserve(static_cast<std::size_t>(n)); };
 
 }  // namespace onebit

@@ -67,14 +67,14 @@ WorkingBytes CountScratch::working_bytes() const {
     return sum;
 }
 
-std::size_t CountLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
+std::uint64_t CountLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
     const std::int64_t* kernel = step.window.kernel;
     const std::int64_t steps = kernel[0] * kernel[1] * divide_up(channels, count_inputs);
     const std::int64_t stride = divide_up(static_cast<std::int64_t>(step.planes.size()) * outputs, count_outputs) * count_outputs;
     const bool tells_ones = step.input.quantizer == InputLevels::Quantizer::sign && padded(step.window);
     const std::int64_t ones = tells_ones ? (kernel[0] + 1) * (kernel[1] + 1) * stride : 0;
     const std::int64_t words = steps * stride, numbers = steps + stride + ones + outputs;
-    return static_cast<std::size_t>(words) * sizeof(std::uint64_t) + static_cast<std::size_t>(numbers) * sizeof(std::int32_t);
+    return static_cast<std::uint64_t>(words) * sizeof(std::uint64_t) + static_cast<std::uint64_t>(numbers) * sizeof(std::int32_t);
 }
 
 bool CountLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {

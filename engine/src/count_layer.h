@@ -39,7 +39,7 @@ class CountLayer {
     CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
 
     // Bytes of its copy of the step's tensors.
-    static std::size_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
+    static std::uint64_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
 
     // Take in a scale_shift that stands before the layer, whose input is then the layer's: false where inputs are no signs, or where no threshold of
     // each channel says what the signs behind it would be.

@@ -71,7 +71,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         return BitMatrix::bytes(widths_[at(step.inputs[0])], planes * widths_[at(step.output)], kernels_);
     };
     const auto counts = [&](const Step& step) { return CountLayer::suits(step, widths_[at(step.inputs[0])], widths_[at(step.output)]); };
-    std::size_t bits_bytes = 0, weight_bytes = 0;
+    std::uint64_t bits_bytes = 0, weight_bytes = 0;
     for (const Step& step : program.steps) {
         const std::int64_t input = widths_[at(step.inputs[0])], width = widths_[at(step.output)];
         if (step.op == Op::bit_linear || step.op == Op::linear) {
@@ -79,9 +79,9 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
         } else if (gates_of(step.op) > 0) {
             weight_bytes += RecurrentLayer::weight_bytes(step, kernels_);
         } else if (step.op == Op::bit_embedding) {
-            weight_bytes += at(step.rows * row_bytes(width)) + at(width) * sizeof(float);
+            weight_bytes += static_cast<std::uint64_t>(step.rows * row_bytes(width) + width * std::int64_t{sizeof(float)});
         } else if (step.op == Op::embedding) {
-            weight_bytes += at(step.rows * width) * sizeof(float);
+            weight_bytes += static_cast<std::uint64_t>(step.rows * width) * sizeof(float);
         } else if (step.op == Op::scale_shift || step.op == Op::prelu) {
             weight_bytes += 2 * at(width) * sizeof(float);
         }
@@ -90,7 +90,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     }
     // Some layouts take many times the bytes of the file.
     check_memory(weight_bytes, options.memory_cap);
-    weights_ = Block(bits_bytes, true);
+    weights_ = Block(static_cast<std::size_t>(bits_bytes), true);
     std::uint8_t* bits = weights_.data();
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
         Task task;
@@ -179,12 +179,12 @@ void Decoder::place_values(std::size_t memory_cap) {
             if (task.recurrence) task.recurrence->expect(rows, scratch_, recurrent_scratch_);
         }
     }
-    for (std::size_t k = 0; k < kept_.size(); ++k) aside_[k].expect(most_rows * at(widths_[at(kept_[k])]));
-    if (!caches_.empty()) scores_.expect(at(scores_of(context_) * pool_.threads()));
-    std::size_t of_token = 0;
+    for (std::size_t k = 0; k < kept_.size(); ++k) aside_[k].expect(most_rows * static_cast<std::uint64_t>(widths_[at(kept_[k])]));
+    if (!caches_.empty()) scores_.expect(static_cast<std::uint64_t>(scores_of(context_) * pool_.threads()));
+    std::uint64_t of_token = 0;
     for (const AttentionCache& cache : caches_) of_token += cache.block_bytes();
     for (const Task& task : tasks_) of_token += task.recurrence ? 2 * at(task.recurrence->state_size()) * sizeof(float) : 0;
-    most_bytes_ = weight_bytes() + working_bytes().most + of_token + at(placed_.bytes);
+    most_bytes_ = weight_bytes() + working_bytes().most + of_token + static_cast<std::uint64_t>(placed_.bytes);
     check_memory(most_bytes_, memory_cap);
     arena_ = Block(at(placed_.bytes));
 }
@@ -229,8 +229,8 @@ WorkingBytes Decoder::working_bytes() const {
     return sum;
 }
 
-std::size_t Decoder::weight_bytes() const {
-    std::size_t sum = 0;
+std::uint64_t Decoder::weight_bytes() const {
+    std::uint64_t sum = 0;
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
         sum += (task.layer    ? task.layer->bytes()

@@ -36,7 +36,7 @@ class Decoder {
     std::size_t memory_bytes() const;
     // What that will be at most with one sequence of one token: it was compared with the cap at load. What further tokens take is the caller's to
     // limit.
-    std::size_t most_bytes() const { return most_bytes_; }
+    std::uint64_t most_bytes() const { return most_bytes_; }
     std::size_t arena_bytes() const { return arena_.bytes(); }
     std::vector<PlanLine> plan() const;
 
@@ -80,7 +80,7 @@ class Decoder {
 
     // Room for all values in one block.
     void place_values(std::size_t memory_cap);
-    std::size_t weight_bytes() const;
+    std::uint64_t weight_bytes() const;
     WorkingBytes working_bytes() const;
     void check(int sequence) const;
     // Returns how many rows of outputs it wrote.
@@ -105,7 +105,7 @@ class Decoder {
     std::vector<States> states_;          // the same of each recurrence
     std::vector<std::string> names_;      // of values
     MemoryPlan placed_;
-    std::size_t most_bytes_ = 0;
+    std::uint64_t most_bytes_ = 0;
     Block arena_;    // all values, for as many rows as one pass takes
     Block weights_;  // bits of all layers, in the order in which they are read
     std::vector<Buffer<float>> aside_;

@@ -33,13 +33,13 @@ WorkingBytes DenseScratch::working_bytes() const {
     return sum;
 }
 
-std::size_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
     const std::int64_t plane_outputs = static_cast<std::int64_t>(step.planes.size()) * outputs;
     if (step.bits == nullptr) {
         const std::int64_t padded = (outputs + panel_outputs - 1) / panel_outputs * panel_outputs;
-        return static_cast<std::size_t>(padded * inputs + outputs) * sizeof(float);
+        return static_cast<std::uint64_t>(padded * inputs + outputs) * sizeof(float);
     }
-    const auto numbers = static_cast<std::size_t>(plane_outputs + kernels.layout.unit_outputs + outputs);  // offsets of sums, and a bias
+    const auto numbers = static_cast<std::uint64_t>(plane_outputs + kernels.layout.unit_outputs + outputs);  // offsets of sums, and a bias
     return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 

@@ -45,7 +45,7 @@ class DenseLayer {
     DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
     // Bytes of its copy of the step's tensors, `bits` included.
-    static std::size_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     // Fuse a normalisation or ReLU; false where that is not possible.
     bool fuse(const Step& next);

@@ -34,7 +34,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
     names_ = std::move(program.names);
     output_ = program.output;
     std::vector<int> uses(shapes_.size(), 0);
-    std::size_t dense_bytes = 0, weight_bytes = 0;
+    std::uint64_t dense_bytes = 0, weight_bytes = 0;
     const auto quantizes = [&](const Step& step) { return step.bits != nullptr && (precision_ == Precision::int8 || step.input.given()); };
     const auto counts = [&](const Step& step) {
         return CountLayer::suits(step, shapes_[at(step.inputs[0])].back(), shapes_[at(step.output)].back());
@@ -58,7 +58,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         } else if (gates_of(step.op) > 0) {
             weight_bytes += RecurrentLayer::weight_bytes(step, kernels_);
         } else if (step.op == Op::scale_shift || step.op == Op::prelu) {
-            weight_bytes += 2 * sizeof(float) * static_cast<std::size_t>(input.back());
+            weight_bytes += 2 * sizeof(float) * static_cast<std::uint64_t>(input.back());
         }
     }
     ++uses[at(output_)];
@@ -71,7 +71,7 @@ Engine::Engine(const std::string& text, const Tensors& tensors, const Options& o
         const Step& next = program.steps[i + 1];
         return next.inputs[0] == program.steps[i].output && next.input.quantizer == InputLevels::Quantizer::sign && counts(next);
     };
-    weights_ = Block(dense_bytes, true);
+    weights_ = Block(static_cast<std::size_t>(dense_bytes), true);
     std::uint8_t* bits = weights_.data();
     std::size_t budget = kept_panels_bytes;
     for (std::size_t i = 0; i < program.steps.size(); ++i) {
@@ -139,7 +139,7 @@ void Engine::place_values(std::uint64_t memory_cap) {
     std::vector<std::int64_t> sizes;
     for (const Shape& shape : shapes_) sizes.push_back(elements(shape) * static_cast<std::int64_t>(sizeof(float)));
     placed_ = plan_memory(steps, sizes, output_);
-    std::size_t of_step = 0;
+    std::uint64_t of_step = 0;
     for (const Task& task : tasks_) {
         const Shape& input = shapes_[at(task.step.inputs[0])];
         if (task.layer) task.layer->expect(scratch_);
@@ -148,7 +148,7 @@ void Engine::place_values(std::uint64_t memory_cap) {
         if (task.recurrence) task.recurrence->expect(1, dense_scratch_, recurrent_scratch_);
         of_step = std::max(of_step, step_bytes(task.step));
     }
-    most_bytes_ = weight_bytes() + working_bytes().most + of_step + static_cast<std::size_t>(placed_.bytes);
+    most_bytes_ = weight_bytes() + working_bytes().most + of_step + static_cast<std::uint64_t>(placed_.bytes);
     check_memory(most_bytes_, memory_cap);
     arena_ = Block(static_cast<std::size_t>(placed_.bytes));
     ranges_.resize(shapes_.size());
@@ -182,14 +182,14 @@ WorkingBytes Engine::working_bytes() const {
     return sum;
 }
 
-std::size_t Engine::step_bytes(const Step& step) const {
+std::uint64_t Engine::step_bytes(const Step& step) const {
     const Shape& shape = shapes_[at(step.inputs[0])];
     switch (step.op) {
-        case Op::mean_pool: return at(shape.back()) * sizeof(double);
-        case Op::group_normalize: return shape.size() == 3 ? at(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
+        case Op::mean_pool: return static_cast<std::uint64_t>(shape.back()) * sizeof(double);
+        case Op::group_normalize: return shape.size() == 3 ? static_cast<std::uint64_t>(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
         case Op::mean_magnitude:
             return step.windowed
-                       ? at(shape[0] * shape[1]) * sizeof(float) + pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
+                       ? static_cast<std::uint64_t>(shape[0] * shape[1]) * sizeof(float) + pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
                        : 0;
         case Op::avg_pool2d:
         case Op::max_pool2d: return pool_bytes(step.window, shape, shapes_[at(step.output)]);
@@ -197,8 +197,8 @@ std::size_t Engine::step_bytes(const Step& step) const {
     }
 }
 
-std::size_t Engine::weight_bytes() const {
-    std::size_t sum = 0;
+std::uint64_t Engine::weight_bytes() const {
+    std::uint64_t sum = 0;
     for (const Task& task : tasks_) {
         if (task.recurrence) sum += task.recurrence->bytes();
         if (task.counts) sum += task.counts->bytes();

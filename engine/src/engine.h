@@ -34,7 +34,7 @@ class Engine {
     // Weights in the engine's layout, activations and scratch memory.
     std::size_t memory_bytes() const;
     // What that will be at most, and what single steps take for themselves: it was compared with the cap at load.
-    std::size_t most_bytes() const { return most_bytes_; }
+    std::uint64_t most_bytes() const { return most_bytes_; }
     std::size_t arena_bytes() const { return arena_.bytes(); }
     // What runs, in its order.
     std::vector<PlanLine> plan() const;
@@ -65,10 +65,10 @@ class Engine {
     };
 
     void place_values(std::uint64_t memory_cap);
-    std::size_t weight_bytes() const;
+    std::uint64_t weight_bytes() const;
     WorkingBytes working_bytes() const;
     // What a step takes while it runs and gives back.
-    std::size_t step_bytes(const Step& step) const;
+    std::uint64_t step_bytes(const Step& step) const;
     void run_example(const Call& call);
     void run_task(const Task& task, const Call& call);
     float* value(int index, const Call& call) const;
@@ -81,7 +81,7 @@ class Engine {
     std::vector<Task> tasks_;
     std::vector<std::string> names_;  // of values
     MemoryPlan placed_;
-    std::size_t most_bytes_ = 0;
+    std::uint64_t most_bytes_ = 0;
     Block arena_;                // all values
     Block weights_;              // bits of dense layers
     std::vector<Range> ranges_;  // of values that a product layer made

@@ -92,8 +92,8 @@ void fold_windows(const Window& w, const float* x, const Shape& shape, float* y,
 
 }  // namespace
 
-std::size_t pool_bytes(const Window& w, const Shape& shape, const Shape& out) {
-    return direct(w) ? 0 : sizeof(float) * static_cast<std::size_t>(shape[2] * (shape[1] + shape[0] * out[1]) + elements(shape));
+std::uint64_t pool_bytes(const Window& w, const Shape& shape, const Shape& out) {
+    return direct(w) ? 0 : sizeof(float) * static_cast<std::uint64_t>(shape[2] * (shape[1] + shape[0] * out[1]) + elements(shape));
 }
 
 void max_pool(const Kernels& kernels, const Window& w, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool) {

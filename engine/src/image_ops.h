@@ -10,7 +10,7 @@
 namespace onebit {
 
 // Bytes that pooling takes for itself while it runs.
-std::size_t pool_bytes(const Window& window, const Shape& shape, const Shape& out);
+std::uint64_t pool_bytes(const Window& window, const Shape& shape, const Shape& out);
 
 // The maximum of each window to y (height', width', channels); NaN wins.
 void max_pool(const Kernels& kernels, const Window& window, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool);

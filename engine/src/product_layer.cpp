@@ -47,19 +47,19 @@ bool ProductLayer::reads_bits(const Step& step, const Shape& input, const Shape&
            BitConvolution::suits(step.window, input.back(), static_cast<std::int64_t>(step.planes.size()) * output.back(), kernels);
 }
 
-std::size_t ProductLayer::weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
+std::uint64_t ProductLayer::weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
     const auto planes = static_cast<std::int64_t>(step.planes.size());
     const std::int64_t outputs = planes * output.back(), taps = step.window.kernel[0] * step.window.kernel[1];
     const std::int64_t row = taps * (input.back() / step.window.groups);
     // Offsets of outputs, twice, and a bias.
     const std::int64_t of_outputs = (2 * outputs + output.back()) * std::int64_t{sizeof(float)};
     if (reads_bits(step, input, output, quantize, kernels)) {
-        return BitConvolution::weight_bytes(step.window, input.back(), outputs, kernels) + static_cast<std::size_t>(of_outputs);
+        return BitConvolution::weight_bytes(step.window, input.back(), outputs, kernels) + static_cast<std::uint64_t>(of_outputs);
     }
     const std::int64_t weights = step.bits != nullptr ? outputs * row_bytes(row) + slack_bytes : outputs * row * std::int64_t{sizeof(float)};
     const std::int64_t group_outputs = output.back() / step.window.groups, panel = block_outputs * max_blocks;
     const std::int64_t parts = planes * step.window.groups * ((group_outputs + panel - 1) / panel);
-    return static_cast<std::size_t>(weights + of_outputs + parts * std::int64_t{sizeof(Part)} + taps * std::int64_t{sizeof(std::ptrdiff_t)});
+    return static_cast<std::uint64_t>(weights + of_outputs + parts * std::int64_t{sizeof(Part)} + taps * std::int64_t{sizeof(std::ptrdiff_t)});
 }
 
 ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)

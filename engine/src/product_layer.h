@@ -51,7 +51,7 @@ class ProductLayer {
     ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
     // Bytes of its copy of the step's tensors, at most, without what `budget` may be spent on.
-    static std::size_t weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
 
     // Fuse a following step; false where that is not possible. `output` is that step's output shape.
     bool fuse(const Step& next, const Shape& output);

@@ -22,15 +22,15 @@ RecurrentLayer::RecurrentLayer(const Step& step, bool quantize, const Kernels& k
     shift_.assign(step.bias, step.bias + outputs_);
 }
 
-std::size_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels) {
+std::uint64_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels) {
     return step.bits == nullptr
                ? 0
                : BitMatrix::bytes(step.hidden, static_cast<std::int64_t>(step.planes.size()) * gates_of(step.op) * step.hidden, kernels);
 }
 
-std::size_t RecurrentLayer::weight_bytes(const Step& step, const Kernels& kernels) {
+std::uint64_t RecurrentLayer::weight_bytes(const Step& step, const Kernels& kernels) {
     const std::int64_t outputs = gates_of(step.op) * step.hidden;
-    return DenseLayer::weight_bytes(step, step.hidden, outputs, kernels) + static_cast<std::size_t>(2 * outputs) * sizeof(float);
+    return DenseLayer::weight_bytes(step, step.hidden, outputs, kernels) + static_cast<std::uint64_t>(2 * outputs) * sizeof(float);
 }
 
 WorkingBytes RecurrentScratch::working_bytes() const {
@@ -47,7 +47,7 @@ void RecurrentLayer::each_buffer(std::int64_t sequences, RecurrentScratch& scrat
 
 void RecurrentLayer::expect(std::int64_t sequences, DenseScratch& dense, RecurrentScratch& scratch) const {
     each_buffer(sequences, scratch, expect_buffer);
-    scratch.state.expect(static_cast<std::size_t>(state_size()));
+    scratch.state.expect(static_cast<std::uint64_t>(state_size()));
     product_.expect(sequences, dense);
 }
 
