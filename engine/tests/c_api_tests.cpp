@@ -680,11 +680,12 @@ void test_threads() {
 
 // The options' interrupt ends a computation that it finds too long; the model and its sequences go on afterwards.
 void test_interrupt() {
+    const Bytes file = image_file();
     std::atomic<int> asked{0};
     onebit_options how = options(2);
     how.interrupt = [](void* data) { return static_cast<std::atomic<int>*>(data)->fetch_add(1) >= 1 ? 1 : 0; };
     how.interrupt_data = &asked;
-    const Model model = loaded(image_file(), how);
+    const Model model = loaded(file, how);
     onebit_status status = ONEBIT_OK;
     for (std::size_t count = 1000; status == ONEBIT_OK && count < (1u << 24); count *= 2) {
         const auto pixels = some_pixels(count);
@@ -698,7 +699,7 @@ void test_interrupt() {
     const auto pixels = some_pixels(1);
     std::vector<float> logits(label_count), expected(label_count);
     CHECK(onebit_run_pixels(model.get(), pixels.data(), pixel_count, 1, logits.data(), label_count) == ONEBIT_OK);
-    CHECK(onebit_run_pixels(loaded(image_file(), options(2)).get(), pixels.data(), pixel_count, 1, expected.data(), label_count) == ONEBIT_OK);
+    CHECK(onebit_run_pixels(loaded(file, options(2)).get(), pixels.data(), pixel_count, 1, expected.data(), label_count) == ONEBIT_OK);
     CHECK(logits == expected);
 }
 

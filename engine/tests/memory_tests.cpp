@@ -44,9 +44,16 @@ std::string convolution(const std::string& op, const std::string& input) {
            input + R"(},"tensors":{"weight":"w"}}],"output":"y"})";
 }
 
+// 20 rows of 288 bits.
+std::vector<std::uint8_t> some_bits() {
+    std::vector<std::uint8_t> bits(20 * 40);
+    for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = i % 40 < 36 ? static_cast<std::uint8_t>(pick(0, 255)) : 0;
+    return bits;
+}
+
 // A run that fails for want of memory, its batch freed, then a run whose batch lies at an odd address and is therefore copied.
 void test_failed_runs_leave_no_pointer() {
-    const std::vector<std::uint8_t> bits(20 * 40, 0x55);
+    const std::vector<std::uint8_t> bits = some_bits();
     const std::vector<float> weights(20 * 9 * 32, 0.25f);
     const onebit::Tensors binary = {{"w", {bits.data(), false, {20, 40}}}}, floats = {{"w", {weights.data(), true, {20, 3, 3, 32}}}};
     const struct {
@@ -96,7 +103,7 @@ void test_failed_runs_leave_no_pointer() {
 
 // Tensors are the caller's too, and may be gone when the engine runs.
 void test_tensors_may_be_freed() {
-    auto bits = std::make_unique<std::vector<std::uint8_t>>(20 * 40, 0x55);
+    auto bits = std::make_unique<std::vector<std::uint8_t>>(some_bits());
     const std::string program = convolution("bit_conv2d", R"(,"values":"01")");
     onebit::Engine engine(program, {{"w", {bits->data(), false, {20, 40}}}}, {});
     std::vector<float> x(6 * 6 * 32, 1.0f), before(6 * 6 * 20), after(before.size());
