@@ -23,9 +23,9 @@ COMPILERS = ["clang++-19", "clang++", *(f"clang++-{n}" for n in range(25, 13, -1
 # libFuzzer needs to see which branches are taken. Comparisons are not followed and stacks are not copied: each would take a good part of the time.
 FLAGS = "-fno-sanitize-recover=all -fsanitize-coverage=inline-8bit-counters,pc-table -fsanitize-address-use-after-return=never"
 # No traces of allocations while it searches: they take time, and a finding that is run again has them.
-SEARCH = "malloc_context_size=0:quarantine_size_mb=8"
+SEARCH = "malloc_context_size=0:quarantine_size_mb=4:max_malloc_fill_size=64"
 # The harness allows 16 MB of activations: one allocation of 256 MB, or 20 s for a file, is a finding.
-LIMITS = ["-max_len=16384", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20"]
+LIMITS = ["-max_len=6000", "-entropic=0", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20"]
 
 
 def find_compiler() -> str | None:

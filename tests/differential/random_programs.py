@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from onebit.program import QUANTIZERS, Program, Shape, Step, pack_rows
+from onebit.op_checks import QUANTIZERS
+from onebit.program import Program, Shape, Step, pack_rows
 
 # Remainders of every width that kernels have: registers, words of bits, units of outputs.
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 31, 32, 33, 40, 48, 63, 64, 65, 70, 96, 100, 128, 130, 192, 256, 320)
