@@ -23,6 +23,7 @@ from onebit.program import OPS  # noqa: E402
 # The smaller a file, the more of them a second; few programs of the generator are as small.
 MOST_BYTES = 4_000
 FILES = 600
+NEEDED = ("[PAD]", "[UNK]", "[SEP]")
 WORDS = (
     "__metadata__ absmax alphabet attributes bits bytes channel channels chw data_offsets dtype example F32 factor false features heads hidden "
     "high hwc image-classification image_size in_channels in_features input inputs kernel_size kind labels low lowercase mean null onebit_format "
@@ -36,17 +37,12 @@ def task_of(case: random_programs.Case, number: int) -> dict[str, Any]:
     program = case.program
     shapes = program.shapes(case.tensors)
     outputs = shapes[program.output]
-    if program.tokens and number % 2 == 0:
-        words = number % 4 == 0
-        letters = [f"{'##' if words and i % 2 else ''}w{i}" for i in range(outputs[-1])]
-        vocabulary = "\n".join(["[PAD]", "[UNK]", "[SEP]", *letters][: outputs[-1]])
-        return {
-            "kind": "text-generation",
-            "vocabulary": vocabulary,
-            "alphabet": "words" if words else "bytes",
-            "lowercase": words,
-        }
-    if len(program.input_shape) == 3 and len(outputs) == 1 and outputs[0] > 1:
+    if program.tokens and number % 2 == 0 and outputs[-1] > len(NEEDED):
+        # A vocabulary of bytes has 256 of them: more than these programs have outputs.
+        letters = [f"{'##' if i % 2 else ''}w{i}" for i in range(outputs[-1] - len(NEEDED))]
+        vocabulary = "\n".join([*NEEDED, *letters])
+        return {"kind": "text-generation", "vocabulary": vocabulary, "alphabet": "words", "lowercase": number % 4 == 0}
+    if len(program.input_shape) == 3 and program.input_shape[2] in (1, 3) and len(outputs) == 1:
         height, width, channels = program.input_shape
         return {
             "kind": "image-classification", "labels": [f"label {i}" for i in range(outputs[0])], "image_size": [height, width],
