@@ -15,7 +15,7 @@ std::int64_t divide_up(std::int64_t n, std::int64_t by) {
 
 std::uint64_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
     return static_cast<std::uint64_t>(divide_up(inputs, kernels.layout.step_inputs) * divide_up(outputs, kernels.layout.unit_outputs) *
-                                    unit_step_bytes);
+                                      unit_step_bytes);
 }
 
 BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory)

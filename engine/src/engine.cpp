@@ -188,9 +188,9 @@ std::uint64_t Engine::step_bytes(const Step& step) const {
         case Op::mean_pool: return static_cast<std::uint64_t>(shape.back()) * sizeof(double);
         case Op::group_normalize: return shape.size() == 3 ? static_cast<std::uint64_t>(shape.back()) * 2 * (sizeof(double) + sizeof(float)) : 0;
         case Op::mean_magnitude:
-            return step.windowed
-                       ? static_cast<std::uint64_t>(shape[0] * shape[1]) * sizeof(float) + pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
-                       : 0;
+            return step.windowed ? static_cast<std::uint64_t>(shape[0] * shape[1]) * sizeof(float) +
+                                       pool_bytes(step.window, {shape[0], shape[1], 1}, shapes_[at(step.output)])
+                                 : 0;
         case Op::avg_pool2d:
         case Op::max_pool2d: return pool_bytes(step.window, shape, shapes_[at(step.output)]);
         default: return 0;
