@@ -1,8 +1,13 @@
 """What tests of several rooms share."""
 
+import signal
 import sys
 
 import pytest
+
+# A shell starts what it puts into the background with Ctrl-C ignored, and its children inherit that; tests of Ctrl-C need it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

@@ -131,6 +131,12 @@ def test_of_many_that_begin_together_one_holds_the_folder(tmp_path):
     assert not list(tmp_path.rglob(LOCK))
 
 
+def test_a_link_to_nowhere_is_no_folder(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "gone")
+    with pytest.raises(FileExistsError), hold(tmp_path / "a"):
+        pass
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
 def test_a_file_system_without_locks_is_trained_on_all_the_same(tmp_path, monkeypatch, number):
     def refuse(descriptor, operation):

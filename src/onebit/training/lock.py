@@ -13,6 +13,7 @@ from pathlib import Path
 from onebit.errors import OnebitError
 
 LOCK = ".lock"
+_ATTEMPTS = 1000
 # Of a file system that knows no locks.
 _UNKNOWN = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
@@ -58,11 +59,16 @@ def hold(folder: Path, where: str = "train") -> Iterator[int]:
 
 
 def _lock(folder: Path, where: str) -> int:
+    attempts = 0
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        attempts += 1
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except FileNotFoundError:  # its last holder has just removed the folder
+        except (FileNotFoundError, FileExistsError):
+            # Its last holder has just removed the folder, or one above it. A link to nowhere stays one.
+            if attempts == _ATTEMPTS:
+                raise
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
