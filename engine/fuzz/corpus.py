@@ -21,7 +21,7 @@ import random_programs  # noqa: E402
 from onebit.program import OPS  # noqa: E402
 
 # The smaller a file, the more of them a second; few programs of the generator are as small.
-MOST_BYTES = 4_000
+MOST_BYTES = 1_800
 FILES = 600
 NEEDED = ("[PAD]", "[UNK]", "[SEP]")
 WORDS = (

@@ -25,7 +25,9 @@ FLAGS = "-fno-sanitize-recover=all -fsanitize-coverage=inline-8bit-counters,pc-t
 # No traces of allocations while it searches: they take time, and a finding that is run again has them.
 SEARCH = "malloc_context_size=0:quarantine_size_mb=4:max_malloc_fill_size=64"
 # The harness allows 16 MB of activations: one allocation of 256 MB, or 20 s for a file, is a finding.
-LIMITS = ["-max_len=6000", "-entropic=0", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20"]
+# Damaged copies that are tried with each file of libFuzzer's (damaged_copies in fuzz_load.cpp).
+COPIES = 4
+LIMITS = ["-max_len=2400", "-entropic=0", "-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20"]
 
 
 def find_compiler() -> str | None:
@@ -72,8 +74,9 @@ class Job:
     def __init__(self, number: int, runs: int, seconds: int, seed: int) -> None:
         self.log = BUILD / f"job-{number}.log"
         self.runs, self.peak_mb = 0, 0
+        units = -(-runs // (1 + COPIES)) if runs > 0 else runs
         command = [
-            TARGET, BUILD / "corpus", BUILD / "seeds", f"-dict={BUILD / 'words.dict'}", f"-artifact_prefix={BUILD}/findings/", f"-runs={runs}",
+            TARGET, BUILD / "corpus", BUILD / "seeds", f"-dict={BUILD / 'words.dict'}", f"-artifact_prefix={BUILD}/findings/", f"-runs={units}",
             f"-max_total_time={seconds}", f"-seed={seed}", "-print_final_stats=1", "-reload=30", *LIMITS,
         ]  # fmt: skip
         environment = os.environ | {"ASAN_OPTIONS": SEARCH}
@@ -96,9 +99,9 @@ class Job:
                 log.flush()
                 if line.startswith("#"):
                     digits = line[1:].split(None, 1)[0]
-                    self.runs = int(digits) if digits.isdigit() else self.runs
+                    self.runs = (1 + COPIES) * int(digits) if digits.isdigit() else self.runs
                 elif line.startswith("stat::number_of_executed_units:"):
-                    self.runs = int(line.split()[1])
+                    self.runs = (1 + COPIES) * int(line.split()[1])
                 elif line.startswith("stat::peak_rss_mb:"):
                     self.peak_mb = int(line.split()[1])
 

@@ -1,4 +1,4 @@
-// Loads any bytes as a .onebit file, asks for all that a model says of itself, and runs it: in both precisions, with an instruction set that the
+// Loads any bytes as a .onebit file, asks for all that a model says of itself, and runs it, in the precision and with the instruction set that the
 // bytes choose. libFuzzer calls it millions of times; `make fuzz` builds and runs it.
 #include <onebit/onebit.h>
 
@@ -20,6 +20,8 @@ namespace {
 constexpr std::uint64_t memory_cap_bytes = 16u << 20;
 constexpr double most_work = 1 << 16;
 constexpr std::size_t most_examples = 2, most_tokens = 6;
+// Of each file of libFuzzer's, which costs far more to make than to load. COPIES in fuzz.py counts them.
+constexpr std::uint64_t damaged_copies = 4;
 
 void check(bool holds, const char* what) {
     if (holds) return;
@@ -148,8 +150,7 @@ void run_tokens(onebit_model* model, std::uint64_t seed) {
     onebit_sequence_close(sequence);
 }
 
-// False where the file is refused. `work` is measured once for both precisions.
-bool run(const std::uint8_t* data, std::size_t size, onebit_precision precision, std::uint64_t seed, double& work) {
+void run(const std::uint8_t* data, std::size_t size, onebit_precision precision, std::uint64_t seed) {
     static const std::vector<std::string> isas = supported_isas();
     onebit_options options;
     check(onebit_options_init(&options, sizeof options) == ONEBIT_OK, "no options");
@@ -161,10 +162,9 @@ bool run(const std::uint8_t* data, std::size_t size, onebit_precision precision,
     const onebit_status status = onebit_load_memory(data, size, &options, &model);
     check((status == ONEBIT_OK) == (model != nullptr), "a status and a model that do not fit");
     check(status == ONEBIT_OK || status == ONEBIT_INVALID_FILE, "another error than of the file");
-    if (status != ONEBIT_OK) return false;
+    if (status != ONEBIT_OK) return;
     ask(model);
-    if (work < 0) work = work_of(data, size);
-    if (work <= most_work) {
+    if (work_of(data, size) <= most_work) {
         if (onebit_model_kind(model) == ONEBIT_KIND_TOKENS) {
             run_tokens(model, seed);
         } else {
@@ -172,16 +172,46 @@ bool run(const std::uint8_t* data, std::size_t size, onebit_precision precision,
         }
     }
     onebit_free(model);
-    return true;
+}
+
+// A file as storage and transport damage it: some bytes changed, lost, repeated or swapped.
+std::vector<std::uint8_t> damaged(const std::uint8_t* data, std::size_t size, std::uint64_t seed) {
+    std::vector<std::uint8_t> file(data, data + size);
+    const auto next = [&seed](std::uint64_t below) {
+        seed = seed * 0x5851f42d4c957f2du + 0x14057b7ef767814fu;
+        return static_cast<std::size_t>((seed >> 33) % below);
+    };
+    for (std::size_t edits = 1 + next(3); edits > 0 && !file.empty(); --edits) {
+        const std::size_t at = next(file.size()), length = std::min(1 + next(16), file.size() - at), other = next(file.size());
+        const auto begin = file.begin() + static_cast<std::ptrdiff_t>(at), end = begin + static_cast<std::ptrdiff_t>(length);
+        switch (next(6)) {
+            case 0: file[at] = static_cast<std::uint8_t>(file[at] ^ (1u << next(8))); break;
+            case 1: file[at] = static_cast<std::uint8_t>(next(256)); break;
+            case 2: file.erase(begin, end); break;
+            case 3: file.resize(at); break;
+            case 4: std::swap(file[at], file[other]); break;
+            default: {
+                const std::vector<std::uint8_t> part(begin, end);
+                file.insert(file.begin() + static_cast<std::ptrdiff_t>(other), part.begin(), part.end());
+            }
+        }
+    }
+    return file;
+}
+
+void run_file(const std::uint8_t* data, std::size_t size) {
+    const std::uint64_t seed = hash(data, size);
+    run(data, size, (seed & 1) == 0 ? ONEBIT_INT8 : ONEBIT_FLOAT32, seed);
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+    run_file(data, size);
     const std::uint64_t seed = hash(data, size);
-    const bool int8_first = (seed & 1) == 0;
-    double work = -1;
-    if (run(data, size, int8_first ? ONEBIT_INT8 : ONEBIT_FLOAT32, seed, work))
-        run(data, size, int8_first ? ONEBIT_FLOAT32 : ONEBIT_INT8, seed >> 5, work);
+    for (std::uint64_t copy = 1; copy <= damaged_copies; ++copy) {
+        const std::vector<std::uint8_t> file = damaged(data, size, seed + copy);
+        if (!file.empty()) run_file(file.data(), file.size());  // of an empty one there is no address to give
+    }
     return 0;
 }
