@@ -120,3 +120,9 @@ def test_what_cannot_be_a_path_is_said_in_one_line(home, path):
     for use in (onebit.load, load_run, load_model, load_vocabulary, load_images, load_text, expand):
         with pytest.raises(OnebitError, match=r"^[^\n]*(empty|NUL|surrogate)[^\n]*$"):
             use(path, 300) if use is load_text else use(path)
+
+
+@pytest.mark.parametrize("path", [None, 1, b"x", [], np.zeros(2)], ids=str)
+def test_what_is_not_a_path_is_a_type_error(path):
+    with pytest.raises(TypeError):
+        expand(path)

@@ -21,7 +21,7 @@ def expand(path: str | Path) -> Path:
     Raises:
         PathError: it is empty, which Python takes for the folder one stands in, or holds a character that no path holds.
     """
-    if path == "":
+    if isinstance(path, str) and not path:
         raise PathError("a path is empty: give a file or a folder; . is the folder you are in")
     path = Path(path)
     try:
