@@ -70,7 +70,9 @@ def test_generate_writes_with_it_where_no_file_is_given(capsys):
 
 
 @pytest.mark.parametrize("word", ["mine.onebit", "runs/mine"])
-def test_a_single_word_that_looks_like_a_file_is_none_to_go_on_from(word, capsys):
+def test_a_single_word_that_looks_like_a_file_is_none_to_go_on_from(word, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
     assert main(["generate", word]) == 1
     output = capsys.readouterr()
     assert output.err.startswith(f"onebit: error: [{word}] ")
