@@ -80,3 +80,49 @@ def test_what_is_not_there_is_named(home):
             read("~/nothing")
     with pytest.raises(OnebitError, match="no such"):
         train(load_recipe("digits").override({"data": "~/nothing"}), "~/out", progress=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", ""],
+        ["classify", "", "x.png"],
+        ["score", "books", "", "--out", "s"],
+        ["score", "books", "x.txt", "--out", ""],
+        ["evaluate", ""],
+        ["evaluate", "books", "--data", ""],
+        ["pack", "run", "--out", ""],
+        ["plot", "run", ""],
+        ["plot", "scheme", "XnorNet", "--out="],
+        ["train", "tiny", "--data", ""],
+        ["train", "images", "--data", ""],
+        ["train", "digits", "--teacher", ""],
+        ["train", "digits", "--out", ""],
+        ["train", ""],
+        ["generate", "", "prompt"],
+        ["reproduce", "table5", "--data", ""],
+        ["demo", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_folder_one_stands_in(home, words, capsys):
+    try:
+        status = main(words)
+    except SystemExit as error:
+        status = error.code
+    assert status in (1, 2)
+    assert "empty" in capsys.readouterr().err.splitlines()[-1]
+    assert list((home.parent / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", "\ud800"])
+def test_what_cannot_be_a_path_is_said_in_one_line(home, path):
+    for use in (onebit.load, load_run, load_model, load_vocabulary, load_images, load_text, expand):
+        with pytest.raises(OnebitError, match=r"^[^\n]*(empty|NUL|surrogate)[^\n]*$"):
+            use(path, 300) if use is load_text else use(path)
+
+
+@pytest.mark.parametrize("path", [None, 1, b"x", [], np.zeros(2)], ids=str)
+def test_what_is_not_a_path_is_a_type_error(path):
+    with pytest.raises(TypeError):
+        expand(path)

@@ -129,3 +129,19 @@ onebit.pack(model, sys.argv[1], onebit.ImageTask(labels=tuple("abcd"), image_siz
         subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], env=environment, check=True)
         sums.add(hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest())
     assert len(sums) == 1
+
+
+@pytest.mark.parametrize("model", [None, 1, "model", {}, np.zeros(3)], ids=str)
+def test_what_is_not_a_model_is_named(tmp_path, model):
+    task = onebit.ImageTask(("a", "b"), (2, 2))
+    for use in (lambda: onebit.pack(model, tmp_path / "a.onebit", task), lambda: onebit.summary(model, (3, 2, 2))):
+        with pytest.raises(OnebitError, match=r"^\[model\] is of type \w+: give an nn.Module$"):
+            use()
+
+
+@pytest.mark.parametrize("training", [1, 1.5, "", [], {}, {"data": 1}, b"x", np.zeros(3)], ids=str)
+def test_a_record_of_the_training_that_no_reader_takes_is_not_packed(tmp_path, training):
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 2))
+    with pytest.raises(OnebitError, match=r"^\[training\][^\n]*$"):
+        onebit.pack(model, tmp_path / "a.onebit", onebit.ImageTask(("a", "b"), (2, 2)), training)
+    assert not list(tmp_path.iterdir())

@@ -129,3 +129,10 @@ def test_a_network_of_images_says_that_it_writes_no_text(path):
             call()
     with pytest.raises(OnebitError, match="knows no text: use classify"):
         session.score("a")
+
+
+@pytest.mark.parametrize("key", ["precision", "isa", "pin_threads"])
+@pytest.mark.parametrize("value", [1, 1.5, [], {}, np.zeros(2), "\ud800"], ids=str)
+def test_an_argument_of_another_type_is_refused_in_one_line(path, key, value):
+    with pytest.raises(OnebitError, match=rf"^\[load\] {key}=[^\n]*$"):
+        onebit.load(path, **{key: value})

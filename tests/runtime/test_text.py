@@ -381,3 +381,18 @@ def test_sampling_follows_its_rules():
         found = Sampling(1.0, top_k, top_p)._candidates(powers)
         assert powers[found].tolist() == powers[kept].tolist()  # equal ones may change places
     assert Sampling(0).choose(logits, [], np.random.default_rng(0), never=[0, 1]) == 2
+
+
+@pytest.mark.parametrize(
+    "tokens", [None, 1.5, "text", b"x", {}, [None], [1.5], ["a"], [float("nan")], [[1], [1, 2]], [10**30], [-(10**30)]]
+)
+def test_what_are_no_tokens_is_refused(session, tokens):
+    with pytest.raises(DataError, match=r"^\[tokens\][^\n]*$"):
+        session.logits(tokens)
+
+
+def test_an_array_is_no_word(session, file):
+    with pytest.raises(OnebitError, match=r"^\[load\] cache=[^\n]*$"):
+        onebit.load(file, cache=np.zeros(2))
+    with pytest.raises(OnebitError, match=r"^\[generate\] overflow=[^\n]*$"):
+        session.generate("a", overflow=np.zeros(2))

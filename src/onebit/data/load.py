@@ -10,7 +10,7 @@ import numpy as np
 from onebit.data.folder import composed, find_parts, load_folder
 from onebit.data.idx import IdxFolder, find_idx, load_idx
 from onebit.data.images import ImageSet, ImageSplits, limit_images, split_images
-from onebit.data.named import HUB_SETS, load_digits, load_hub
+from onebit.data.named import HUB_SETS, folder_of, load_digits, load_hub
 from onebit.errors import DataError
 from onebit.images import ImageTask
 from onebit.paths import expand
@@ -56,8 +56,7 @@ def load_parts(
     data: str, size: tuple[int, int] | None, channels: int, seed: int = 0, least_classes: int = 2
 ) -> tuple[ImageSet, ImageSet]:
     """The training and the test part of what `data` names; see `load_images`."""
-    path = expand(data)
-    if path.is_dir():
+    if path := folder_of(data):
         if idx := _find_idx(path):
             train = load_idx(idx, "train", size, channels)
             return train, load_idx(idx, "test", train.pixels.shape[1:3], channels, train.classes)
@@ -73,24 +72,25 @@ def load_parts(
     if data in HUB_SETS:
         train = load_hub(data, "train", size, channels)
         return train, load_hub(data, "test", train.pixels.shape[1:3], channels)
-    if path.exists():
+    if expand(data).exists():
         raise DataError(f"[{data}] is a file: give a folder with one folder of images for each class")
     raise DataError(f"[{data}] no such data: give a folder, or one of digits, {', '.join(HUB_SETS)}")
 
 
 def has_test_part(data: str) -> bool:
     """Whether what `data` names has images that are set aside for testing by whoever made it."""
-    path = expand(data)
-    if path.is_dir():
+    if path := folder_of(data):
         parts = None if (idx := _find_idx(path)) else find_parts(path)
         return idx is not None or (parts is not None and parts.test is not None)
     return data in HUB_SETS
 
 
-def reads_parts(data: str) -> bool:
-    """Whether of a folder only known names are read: train/ and test/, or IDX files; not each of its folders as a class."""
-    path = expand(data)
-    return path.is_dir() and (_find_idx(path) is not None or find_parts(path) is not None)
+def files_read(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The folders of a folder of images that are read with all below them, and single files of it."""
+    if idx := _find_idx(folder):
+        return [], list(idx.files.values())
+    parts = find_parts(folder)
+    return [part for part in ((parts.train, parts.test) if parts else (folder,)) if part], []
 
 
 def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
@@ -122,8 +122,7 @@ def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
 
 def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
     """The test part of data that have one, without decoding the training part; it need not even be there."""
-    path = expand(data)
-    if path.is_dir():
+    if path := folder_of(data):
         if idx := _find_idx(path):
             return load_idx(idx, "test", task.image_size, task.channels)
         parts = find_parts(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from onebit.data.images import ImageSet
 from onebit.errors import DataError
 from onebit.images import load_image
+from onebit.paths import expand
+from onebit.walk import entries, is_hidden
 
 
 class HubSet(NamedTuple):
@@ -27,6 +30,21 @@ HUB_SETS = {
     "mnist": HubSet("ylecun/mnist", "image", "label", "test"),
     "fashion-mnist": HubSet("zalando-datasets/fashion_mnist", "image", "label", "test"),
 }
+
+
+def folder_of(data: str) -> Path | None:
+    """The folder of images that `data` names; None where there is none, and where it names a data set.
+
+    A folder goes before a data set of its name, but for an empty one and that of a run: `digits` means the data set in runs/ too, where a training
+    has left runs/digits.
+    """
+    path = expand(data)
+    if not path.is_dir():
+        return None
+    if data != "digits" and data not in HUB_SETS:
+        return path
+    names = {entry.name for entry in entries(path) if not is_hidden(entry.name)}
+    return None if not names or "recipe.yaml" in names else path
 
 
 def load_digits(size: tuple[int, int] | None, channels: int) -> ImageSet:

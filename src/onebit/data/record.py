@@ -6,14 +6,14 @@ import contextlib
 import hashlib
 import os
 import platform
-import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onebit.data.named import HUB_SETS
+from onebit.data.load import files_read
+from onebit.data.named import HUB_SETS, folder_of
 from onebit.data.text import WIKITEXT
 from onebit.errors import FormatError
 from onebit.images import SUFFIXES
@@ -24,7 +24,6 @@ from onebit.walk import walk
 _DIVISION = 1
 # Of a text of any size: its length, its beginning and its end.
 _READ_BYTES = 1 << 20
-_IDX = re.compile("idx|ubyte")
 
 
 @dataclass(frozen=True)
@@ -60,14 +59,20 @@ class DataRecord:
 
 
 def fingerprint_images(data: str) -> str | None:
-    """What changes when images are added to, removed from or renamed in what `data` names; None where it is not there.
+    """What changes when images are added to, removed from or renamed in what is read of what `data` names; None where it is not there.
 
-    Of files it knows names below the folder and sizes, so that a folder may be moved or copied.
+    Of files it knows names below the folder and sizes, so that a folder may be moved or copied. Of a folder with train/ and test/, or with IDX files,
+    only those count: runs may lie in it.
+
+    Raises:
+        DataError: the folder cannot be read.
     """
-    path = expand(data)
-    if not path.is_dir():
+    path = folder_of(data)
+    if path is None:
         return f"name {data}" if data in ("digits", *HUB_SETS) else None
-    return _of_folder(path, lambda file: file.suffix.lower() in SUFFIXES or _IDX.search(file.name.lower()) is not None)
+    folders, files = files_read(path)
+    files += [file for folder in folders for file in walk(folder).files if file.suffix.lower() in SUFFIXES]
+    return _of_files(path, files)
 
 
 def fingerprint_text(source: str) -> str | None:
@@ -78,7 +83,7 @@ def fingerprint_text(source: str) -> str | None:
         return f"name {source}"
     path = expand(source)
     if path.is_dir():
-        return _of_folder(path, lambda file: True)
+        return _of_files(path, walk(path).files)
     return fingerprint_file(path)
 
 
@@ -95,9 +100,9 @@ def fingerprint_file(path: Path) -> str | None:
     return f"file {key.hexdigest()[:32]}"
 
 
-def _of_folder(root: Path, counts: Callable[[Path], bool]) -> str:
+def _of_files(root: Path, files: Iterable[Path]) -> str:
     found = []
-    for path in filter(counts, walk(root).files):
+    for path in files:
         with contextlib.suppress(OSError):  # a link to nothing
             # macOS spells accents in another way than the place that a folder is copied to.
             name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())

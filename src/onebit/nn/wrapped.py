@@ -27,7 +27,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         The network inside, or `model` itself where nothing is around it.
 
     Raises:
-        OnebitError: each device holds a part of the parameters only (FSDP).
+        OnebitError: it is not an nn.Module, or each device holds a part of the parameters only (FSDP).
 
     Example:
         >>> unwrapped(torch.nn.DataParallel(network)) is network
@@ -49,6 +49,8 @@ def _stands_for_module(model: nn.Module) -> bool:
 
 
 def _refuse_parts(model: nn.Module) -> None:
+    if not isinstance(model, nn.Module):
+        raise OnebitError(f"[model] is of type {type(model).__name__}: give an nn.Module")
     # Both are only there where somebody has imported them.
     fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
     wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())

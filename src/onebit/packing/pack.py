@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from onebit.data.record import DataRecord
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
@@ -104,12 +105,15 @@ def pack(
     Raises:
         PackError: the model holds what a program cannot express, and the message names the layer; or `onebit.load` would refuse the file, as one
             with a label too many.
+        OnebitError: the model is not an nn.Module, or `training` is not such a record.
         OSError: the file cannot be written.
 
     Example:
         >>> task = onebit.ImageTask(labels=("cat", "dog"), image_size=(32, 32))
         >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
     """
+    if training is not None:
+        DataRecord.from_json(training)
     model = unwrapped(model)
     packed, bit_parameters, kept_float = _trace(model, task)
     file_bytes = save_model(replace(packed, training=training), path)

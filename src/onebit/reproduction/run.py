@@ -245,8 +245,10 @@ def _settings_of(settings: Settings) -> dict[str, Any]:
 
 def _check_kind(settings: Settings) -> None:
     """Refuse a folder of images as text, which would be the one readme in it."""
-    path = expand(settings.data or "")
-    if settings.table == "table5" and settings.data is not None and path.is_dir():
+    if settings.table != "table5" or settings.data is None:
+        return
+    path = expand(settings.data)
+    if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         if sum(file.suffix.lower() in SUFFIXES for file in files) > len(files) / 2:
             raise OnebitError(f"[reproduce] {path} holds images: table5 needs a text file or a folder of them")

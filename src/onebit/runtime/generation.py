@@ -27,7 +27,7 @@ def check_length(max_new_tokens: object, overflow: object) -> None:
     """Raises OnebitError where there is no such number of tokens, or no such way to go on when the context is full."""
     if not _is_integer(max_new_tokens, 1):
         raise OnebitError(f"[generate] max_new_tokens={max_new_tokens!r}: use an integer from 1 up")
-    if overflow not in ("slide", "stop"):
+    if not isinstance(overflow, str) or overflow not in ("slide", "stop"):
         raise OnebitError(f"[generate] overflow={overflow!r}: use 'slide' or 'stop'")
 
 

@@ -106,7 +106,7 @@ def engine_options(
     pin_threads: bool = False,
 ) -> dict[str, Any]:
     """The arguments of an engine, checked; one thread for each core where None is asked for."""
-    if precision not in ("int8", "float32"):
+    if not isinstance(precision, str) or precision not in ("int8", "float32"):
         raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
     if threads is None:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -114,12 +114,16 @@ def engine_options(
         raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
     if not isinstance(memory_cap, int) or not 1 <= memory_cap < 1 << 62:
         raise OnebitError(f"[load] memory_cap={memory_cap!r}: use a number of bytes from 1 up")
+    if isa is not None and (not isinstance(isa, str) or not isa.isascii()):
+        raise OnebitError(f"[load] isa={isa!r}: use the name of an instruction set, or None for the best of this CPU")
+    if not isinstance(pin_threads, bool):
+        raise OnebitError(f"[load] pin_threads={pin_threads!r}: use True or False")
     return {
         "precision": precision,
         "threads": threads,
         "isa": isa,
         "memory_cap": memory_cap,
-        "pin": bool(pin_threads),
+        "pin": pin_threads,
     }
 
 

@@ -59,7 +59,7 @@ class TextSession(Session):
         pin_threads: bool = False,
     ) -> None:
         options = engine_options(precision, threads, isa, memory_cap, pin_threads)
-        if cache not in (None, "bf16", "int8"):
+        if cache is not None and (not isinstance(cache, str) or cache not in ("bf16", "int8")):
             raise OnebitError(f"[load] cache={cache!r}: use 'bf16' or 'int8'")
         if cache is not None and precision == "float32":
             raise OnebitError(
@@ -234,7 +234,14 @@ class TextSession(Session):
         return scores
 
     def _ids(self, tokens: Sequence[int]) -> NDArray[np.int32]:
-        ids = np.asarray(tokens, np.int64)
+        try:
+            ids = np.asarray(tokens)
+        except ValueError:  # lists of several lengths
+            raise DataError("[tokens] lists within a list: give a list of token ids") from None
+        if ids.size == 0:
+            ids = ids.astype(np.int64)
+        if ids.dtype.kind not in "iu":
+            raise DataError(f"[tokens] values of type {ids.dtype}: give a list of token ids, which are integers")
         if ids.ndim != 1:
             raise DataError(f"[tokens] an array of shape {ids.shape}: give a list of token ids")
         if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.size:

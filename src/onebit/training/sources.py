@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from onebit.data.load import TEST_SHARE, has_test_part, reads_parts
-from onebit.data.named import HUB_SETS
+from onebit.data.load import TEST_SHARE, has_test_part
+from onebit.data.named import HUB_SETS, folder_of
 from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
@@ -26,8 +26,13 @@ def locate(recipe: Recipe) -> Recipe:
     """The recipe with whole paths of what lies here, so that it means the same from any place; names of data sets stay names."""
     changes: dict[str, Any] = {}
     for key, value in _paths(recipe).items():
-        # Of text a name comes first, of images a folder does.
-        named = isinstance(recipe, TextRecipe) and key in DATA and value in TEXT_NAMES
+        # Of text a name comes first, of images a folder does; see `folder_of`.
+        if key not in DATA:
+            named = False
+        elif isinstance(recipe, TextRecipe):
+            named = value in TEXT_NAMES
+        else:
+            named = value in IMAGE_NAMES and folder_of(value) is None
         if not named and expand(value).exists():
             changes[key] = str(expand(value).resolve())
     return replace(recipe, **changes)
@@ -76,9 +81,13 @@ def record_of(recipe: Recipe, known: dict[str, str | None] | None) -> DataRecord
 def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
     """Refuse a folder within the data that would be read as a class or as texts the next time; raises OnebitError."""
     for key, value in _paths(recipe).items():
-        data = expand(value)
-        within = key in DATA and data.is_dir() and out.resolve().is_relative_to(data.resolve())
-        if not within or (not isinstance(recipe, TextRecipe) and reads_parts(value)):
+        if key not in DATA:
+            continue
+        data = expand(value) if isinstance(recipe, TextRecipe) else folder_of(value)
+        if data is None or not data.is_dir() or not out.resolve().is_relative_to(data.resolve()):
+            continue
+        # Beside train/ and test/, and beside IDX files, nothing is read.
+        if not isinstance(recipe, TextRecipe) and has_test_part(value):
             continue
         raise OnebitError(
             f"[{where}] {out} would lie within its own data, {data}, and be read with them: give another --out, such as "
