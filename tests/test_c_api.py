@@ -132,7 +132,7 @@ def test_the_examples_say_what_is_wrong(examples, classifier, decoder, tmp_path)
     assert "give a file of 360 bytes (12 x 10 pixels of 3 channels)" in error(
         "classify", classifier, tmp_path / "pixels.raw"
     )
-    assert "is no classifier" in error("classify", decoder, tmp_path / "pixels.raw")
+    assert "is not a classifier" in error("classify", decoder, tmp_path / "pixels.raw")
     assert "usage: generate" in error("generate", decoder, 0)
     assert "token 300 is out of range" in error("generate", decoder, 5, 300)
     assert "no '[SEP]'" in error("generate", classifier, 5)

@@ -45,7 +45,7 @@ int main(int argc, char** argv) {
         return EXIT_FAILURE;
     }
     if (onebit_label_count(model) == 0) {
-        fprintf(stderr, "[%s] is no classifier\n", argv[1]);
+        fprintf(stderr, "[%s] is not a classifier\n", argv[1]);
         goto end;
     }
     pixels = read_pixels(argv[2], onebit_input_size(model));

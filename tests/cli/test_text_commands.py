@@ -188,7 +188,7 @@ def test_errors(packed, run_folder, book, tmp_path, capsys):
     fails(capsys, ["generate", packed, "It was " * 50, "--overflow", "stop"], "the model's context is 32")
     fails(capsys, ["generate", packed, "--json"], "--json needs a PROMPT")
     fails(capsys, ["generate", tmp_path / "none.onebit", "It"], "no such file")
-    fails(capsys, ["classify", packed, book], "is no classifier of images: use generate")
+    fails(capsys, ["classify", packed, book], "is not a classifier of images: use generate")
     fails(capsys, ["evaluate", packed], "give --data")
     fails(capsys, ["evaluate", packed, "--data", tmp_path / "nothing"], "no such file or folder")
     fails(capsys, ["verify", packed, run_folder, "--limit", "0"], "use 1 or more")

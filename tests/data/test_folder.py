@@ -183,3 +183,13 @@ def test_one_class_is_enough_to_test_on(tmp_path):
         load_images(str(tmp_path / "test"))
     with pytest.raises(DataError, match="holds images and no folders: give a folder with one folder of images for"):
         load_test_images(str(tmp_path / "test" / "cat"), task, 0)
+
+
+def test_a_test_part_without_a_training_part_is_not_a_class(tmp_path):
+    fill(tmp_path / "test" / "cat")
+    fill(tmp_path / "test" / "dog")
+    with pytest.raises(DataError, match=r"holds test/ and no train/: put the images to train on into train/CLASS"):
+        load_images(str(tmp_path))
+    fill(tmp_path / "test")
+    with pytest.raises(DataError, match="has one class only, 'test'"):
+        load_images(str(tmp_path))

@@ -155,7 +155,7 @@ def _evaluate_file(args: argparse.Namespace) -> dict[str, Any]:
     if not isinstance(session, ImageSession):
         return _evaluate_text_file(args, session)
     if session.task is None:
-        raise OnebitError(f"[{args.model}] is no classifier of images")
+        raise OnebitError(f"[{args.model}] is not a classifier of images")
     images, part, notes = images_to_measure(args.data, session.task, _record_of(args.model))
     _print_notes(notes)
     start = time.perf_counter()

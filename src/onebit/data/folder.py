@@ -94,6 +94,9 @@ def load_folder(
     """
     found = _class_folders(root)
     if classes is None and len(found) < least_classes:
+        only = next(iter(found.values()))
+        if only.name.lower() in _TEST | _VALIDATION and _folders(only) and not _has_images(only):
+            raise DataError(f"[{root}] holds {only.name}/ and no train/: put the images to train on into train/CLASS")
         raise DataError(f"[{root}] has one class only, {next(iter(found))!r}: a classifier needs at least two")
     if classes is not None and set(found) - set(map(composed, classes)):
         unknown = ", ".join(sorted(set(found) - set(map(composed, classes))))

@@ -72,11 +72,11 @@ class Session:
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """See `ImageSession`."""
-        raise OnebitError("[Session] this model is no network of images: use generate, score or logits")
+        raise OnebitError("[Session] this model is not a network of images: use generate, score or logits")
 
     def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
         """See `ImageSession.classify`."""
-        raise OnebitError("[Session.classify] this model is no classifier of images: use generate, score or logits")
+        raise OnebitError("[Session.classify] this model is not a classifier of images: use generate, score or logits")
 
     def generate(self, prompt: str = "", *args: Any, **options: Any) -> Iterator[str]:
         """See `onebit.runtime.text.TextSession.generate`."""
@@ -198,11 +198,11 @@ class ImageSession(Session):
 
         Raises:
             DataError: an image does not decode.
-            OnebitError: the model is no classifier of images.
+            OnebitError: the model is not a classifier of images.
         """
         if self.task is None:
             raise OnebitError(
-                "[Session.classify] this model is no classifier of images: call the session with its input"
+                "[Session.classify] this model is not a classifier of images: call the session with its input"
             )
         if top < 1:
             raise OnebitError(f"[Session.classify] top={top}: use 1 or more")
