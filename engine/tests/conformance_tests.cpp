@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "check.h"
 #include "json.h"
 #include "onebit/onebit.h"
 #include "program.h"
@@ -190,18 +191,20 @@ int run_file(const std::filesystem::path& path, int& count) {
 
 }  // namespace
 
-int main() {
-    int wrong = 0, count = 0, files = 0;
-    try {
-        for (const auto& entry : std::filesystem::directory_iterator(ONEBIT_CONFORMANCE)) {
-            if (entry.path().extension() != ".json") continue;
-            wrong += run_file(entry.path(), count);
-            ++files;
-        }
-    } catch (const std::exception& error) {
-        std::fprintf(stderr, "%s\n", error.what());
-        return 1;
+// A test for each file.
+int main(int argc, char** argv) {
+    Tests tests;
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(ONEBIT_CONFORMANCE)) {
+        if (entry.path().extension() == ".json") files.push_back(entry.path());
     }
-    std::printf("%d cases of %d files, %d of them wrong\n", count, files, wrong);
-    return wrong == 0 && files > 0 ? 0 : 1;
+    std::sort(files.begin(), files.end());
+    for (const std::filesystem::path& path : files) {
+        tests.add(path.stem().string(), [path] {
+            int count = 0;
+            CHECK(run_file(path, count) == 0);
+            checks += count;
+        });
+    }
+    return files.empty() ? 1 : tests.run(argc, argv);
 }
