@@ -106,6 +106,15 @@ def test_the_example_classifies_as_python_does(examples, classifier, tmp_path):
     np.testing.assert_allclose([p for _, p in printed], [p for _, p in expected], atol=2e-6)
 
 
+def test_the_example_prints_no_label_that_commands_a_terminal(examples, tmp_path):
+    torch.manual_seed(0)
+    labels = ("\x1b[2Jcat", "d\u009bog", "größer\n")
+    pack(conv_classifier(3, 3, (16, 24)), tmp_path / "a.onebit", onebit.ImageTask(labels, (12, 10)))
+    (tmp_path / "pixels.raw").write_bytes(bytes(12 * 10 * 3))
+    lines = run(examples / "classify", tmp_path / "a.onebit", tmp_path / "pixels.raw").decode().split("\n")
+    assert sorted(line.partition(" ")[2] for line in lines[:-1]) == ["?[2Jcat", "d?og", "größer?"]
+
+
 @pytest.mark.parametrize("prompt", ["", "the cat", "and wörter"])
 def test_the_example_writes_as_python_does(examples, decoder, prompt):
     session = onebit.load(decoder)

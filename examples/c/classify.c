@@ -16,6 +16,17 @@ static unsigned char* read_pixels(const char* path, size_t size) {
     return NULL;
 }
 
+/* Prints a text that comes out of a file: what could command a terminal (control characters, also those of two bytes, C2 80 to C2 9F) as a '?'. */
+static void print_text(const char* text) {
+    const unsigned char* at = (const unsigned char*)text;
+    for (; *at != 0; ++at) {
+        int two = at[0] == 0xC2 && at[1] >= 0x80 && at[1] <= 0x9F;
+        putchar(two || *at < 0x20 || *at == 0x7F ? '?' : *at);
+        at += two;
+    }
+    putchar('\n');
+}
+
 /* Prints the labels with their probabilities (the softmax of the logits), the most probable first. Changes the logits. */
 static void print_labels(const onebit_model* model, float* logits, size_t count) {
     float largest = logits[0], sum = 0;
@@ -25,7 +36,8 @@ static void print_labels(const onebit_model* model, float* logits, size_t count)
     for (rank = 0; rank < count; ++rank) {
         size_t best = 0;
         for (i = 1; i < count; ++i) best = logits[i] > logits[best] ? i : best;
-        printf("%.6f %s\n", (double)(logits[best] / sum), onebit_label(model, best));
+        printf("%.6f ", (double)(logits[best] / sum));
+        print_text(onebit_label(model, best));
         logits[best] = -1; /* printed */
     }
 }

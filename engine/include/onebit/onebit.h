@@ -135,7 +135,8 @@ ONEBIT_API size_t onebit_memory_bytes(const onebit_model* model);
 /* How many labels the model has; 0 where it classifies nothing, and for NULL. */
 ONEBIT_API size_t onebit_label_count(const onebit_model* model);
 
-/* The label of an output, UTF-8, owned by the model. NULL where there is none. */
+/* The label of an output, UTF-8, owned by the model. NULL where there is none. It is what the file says: before it reaches a terminal its control
+   characters have to be replaced (examples/c/classify.c does). */
 ONEBIT_API const char* onebit_label(const onebit_model* model, size_t index);
 
 /* Compute a batch of images.
