@@ -1,5 +1,6 @@
 #include "model_text.h"
 
+#include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <stdexcept>
@@ -113,7 +114,7 @@ Json number(double value) {
     Json json;
     json.kind = Json::Kind::number;
     json.number = value;
-    json.is_integer = value == static_cast<double>(static_cast<std::int64_t>(value));
+    json.is_integer = std::trunc(value) == value && std::fabs(value) < 0x1p63;
     return json;
 }
 
