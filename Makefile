@@ -45,7 +45,7 @@ lint: $(VENV)/installed-dev
 engine-test: $(INSTALLED)
 	$(CONFIGURE) -B $(ENGINE_BUILD) -DONEBIT_BUILD_TESTS=ON -DONEBIT_BUILD_PYTHON=OFF -DONEBIT_SANITIZE=$(SANITIZE)
 	$(BIN)/cmake --build $(ENGINE_BUILD)
-	$(BIN)/ctest --test-dir $(ENGINE_BUILD) --output-on-failure
+	$(BIN)/ctest --test-dir $(ENGINE_BUILD) --output-on-failure --parallel 2
 
 engine-test-sanitizers:
 	$(MAKE) engine-test SANITIZE=address,undefined
