@@ -150,7 +150,7 @@ Decoder::Decoder(const std::string& text, const Tensors& tensors, const Options&
     place_values(options.memory_cap);
 }
 
-void Decoder::place_values(std::size_t memory_cap) {
+void Decoder::place_values(std::uint64_t memory_cap) {
     std::vector<const Step*> steps;
     std::vector<bool> read(widths_.size(), false);
     for (const Task& task : tasks_) steps.push_back(&task.step);

@@ -79,7 +79,7 @@ class Decoder {
     };
 
     // Room for all values in one block.
-    void place_values(std::size_t memory_cap);
+    void place_values(std::uint64_t memory_cap);
     std::uint64_t weight_bytes() const;
     WorkingBytes working_bytes() const;
     void check(int sequence) const;

@@ -336,6 +336,8 @@ void test_memory_cap() {
     onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes()});
     const onebit::Decoder decoder(token_program(), of_tokens, {});
     CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.most_bytes() - 1}); }));
+    // The default: more than a pointer of 32 bits can count, and 0 in its lower half.
+    onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = std::uint64_t{4} << 30});
     std::string long_texts = token_program();
     long_texts.replace(long_texts.find("[40]"), 4, "[70000]");
     onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::bf16});

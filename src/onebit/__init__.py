@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 __version__ = "0.1.0"
 
+# As in `typing`, which takes longer to import than all else here.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from onebit import models as models
     from onebit import nn as nn
     from onebit import schemes as schemes
@@ -43,6 +44,8 @@ __all__ = ["__version__", *_WHERE]
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'onebit' has no attribute {name!r}")
+    import importlib
+
     value = (
         getattr(importlib.import_module(_WHERE[name]), name)
         if _WHERE[name]

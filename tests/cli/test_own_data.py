@@ -164,6 +164,20 @@ def test_a_run_finds_its_data_from_any_place_and_takes_no_other(place, tmp_path,
     fails(capsys, words, f"data={place / 'pics'}, and {tmp_path / 'pics'} is another")
 
 
+@pytest.mark.parametrize("command", ["evaluate", "verify"])
+def test_a_folder_of_the_name_of_a_runs_data_set_is_not_taken_for_it(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "digits", "--widths", "4", "--epochs", "1", "--threads", "1", "--quiet", "--out", "a"]) == 0
+    assert main(["pack", "a"]) == 0
+    words = ["evaluate", "a"] if command == "evaluate" else ["verify", "a.onebit", "a"]
+    assert main(words) == 0
+    for part in ("train", "test"):
+        draw(tmp_path / "digits" / part, 0, 2, ("0", "1"))
+    fails(
+        capsys, words, "was trained on the data set digits, and a folder of that name", "goes before it here", "--data"
+    )
+
+
 def test_data_that_were_moved_are_named_and_taken_from_their_new_place(place, tmp_path, monkeypatch, capsys):
     (tmp_path / "old").mkdir()
     shutil.copytree(place / "pics", tmp_path / "old" / "pics")

@@ -179,3 +179,18 @@ def test_a_prompt_is_written_as_it_can_be_read(capfd, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), "utf-8"))
     assert main(["generate", "--max-new-tokens", "1"]) == 0
     assert capfd.readouterr().out.startswith("caf\ufffd")
+
+
+def test_ctrl_c_while_the_command_is_imported(tmp_path):
+    """Nothing is imported before it is caught: here the first import of the command is what it meets."""
+    (tmp_path / "argparse.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    heard = "import signal, runpy; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('onebit', run_name='__main__')"
+    for redirection, error in (("", b"\nonebit: interrupted\n"), ("2>/dev/full", b""), ("2>&-", b"")):
+        result = subprocess.run(
+            ["bash", "-c", f'"$@" {redirection}', "bash", sys.executable, "-c", heard],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert (result.returncode, result.stderr) == (130, error)

@@ -172,7 +172,7 @@ def test_the_attention_of_a_layer_that_is_not_converted_keeps_its_projection():
 
 
 def test_what_is_no_model_is_named():
-    with pytest.raises(ValueError, match=r"\[convert\] int is no PyTorch model: give an nn.Module"):
+    with pytest.raises(ValueError, match=r"\[convert\] int is not a PyTorch model: give an nn.Module"):
         onebit.convert(3)
 
 
@@ -326,3 +326,13 @@ def test_the_biases_of_a_recurrence_are_kept(scheme):
     torch.testing.assert_close(kept[: 12 - own], (b_ih + b_hh)[: 12 - own])
     if own:
         torch.testing.assert_close(torch.cat([kept[8:], part.bias]), torch.cat([b_ih[8:], b_hh[8:]]))
+
+
+@pytest.mark.parametrize("keep", [None, 3, [3], [None], b"first", torch.zeros(2), nn.Linear])
+def test_what_is_kept_is_named_by_texts(keep):
+    model = mlp()
+    with pytest.raises(ValueError, match=r"^\[convert\] keep=.*: use 'first', 'last' and names of layers"):
+        onebit.convert(model, keep=keep)
+    with pytest.raises(ValueError, match=r"^\[convert\] where=.*: give a function of a layer's name and the layer"):
+        onebit.convert(model, where="0")
+    assert onebit.convert(model, keep={"first"}).converted == ("2", "4")

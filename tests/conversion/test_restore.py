@@ -163,3 +163,11 @@ def test_a_learned_threshold_leaves_nothing_behind():
     onebit.to_float(network)
     assert set(network.state_dict()) == {"0.weight", "0.bias"}
     assert not hasattr(network[0], "scheme")
+
+
+@pytest.mark.parametrize("model", [None, 3, nn.Linear, [nn.Linear(2, 2)]])
+def test_what_is_not_a_model_is_refused(model):
+    with pytest.raises(ValueError, match=r"^\[to_float\] \w+ is not a PyTorch model: give an nn.Module"):
+        onebit.to_float(model)
+    with pytest.raises(ValueError, match=r"^\[to_float\] values=tensor\(\[0., 0.\]\): use 'latents' or 'quantized'"):
+        onebit.to_float(nn.Sequential(), values=torch.zeros(2))

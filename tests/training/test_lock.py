@@ -145,3 +145,46 @@ def test_a_file_system_without_locks_is_trained_on_all_the_same(tmp_path, monkey
     monkeypatch.setattr(fcntl, "flock", refuse)
     with hold(tmp_path / "a") as descriptor:
         assert os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling", "loop", "folder", "pipe"])
+def test_a_lock_of_another_program_is_left_alone(tmp_path, kind):
+    out, other = tmp_path / "a", tmp_path / "other"
+    out.mkdir()
+    file = out / LOCK
+    if kind == "file":
+        file.write_text("kept")
+    elif kind == "link":
+        other.write_text("kept")
+        file.symlink_to(other)
+    elif kind == "dangling":
+        file.symlink_to(tmp_path / "gone" / "too")
+    elif kind == "loop":
+        file.symlink_to(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        os.mkfifo(file)
+    with pytest.raises(OnebitError, match=r"\.lock is not a lock of onebit: move it away") as caught, hold(out):
+        pass
+    assert "\n" not in str(caught.value)
+    assert os.path.lexists(file)
+    if kind in ("file", "link"):
+        assert file.read_text() == "kept"
+
+
+def test_a_full_disk_holds_a_lock_without_a_name(tmp_path, monkeypatch):
+    def refuse(*words):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with hold(tmp_path / "a"), pytest.raises(OnebitError, match="is in use by another process"), hold(tmp_path / "a"):
+        pass
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_failure_in_the_body_ends_the_lock(tmp_path):
+    with pytest.raises(ZeroDivisionError), hold(tmp_path / "a"):
+        raise ZeroDivisionError
+    with hold(tmp_path / "a"):
+        pass

@@ -1,5 +1,6 @@
 """Recipes: every shipped one is valid, and every wrong key or value is named in one line."""
 
+import numpy as np
 import pytest
 import yaml
 
@@ -183,3 +184,41 @@ def test_a_flag_is_shortened_too():
         with pytest.raises(RecipeError, match="needs a list of 2 integers") as caught:
             ImageRecipe().override({"image_size": parse_text(text)}, "train")
         assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": "x"},
+        {"epochs": None},
+        {"epochs": 1.5},
+        {"epochs": True},
+        {"data": 3},
+        {"model": None},
+        {"scheme": 3},
+        {"hidden": "x"},
+        {"image_size": [1, 2, 3]},
+        {"batch_size": np.zeros(2)},
+        {"model": np.zeros(3)},
+    ],
+)
+def test_a_recipe_made_in_python_is_checked_as_a_file_is(values):
+    key = next(iter(values))
+    for make in (lambda: ImageRecipe(**values), lambda: ImageRecipe().override(values)):
+        with pytest.raises(RecipeError, match=rf"^(\[recipe\] )?{key}=.*: needs ") as caught:
+            make()
+        assert "\n" not in str(caught.value)
+
+
+def test_lists_and_numbers_of_numpy_are_a_recipes_values():
+    recipe = ImageRecipe(widths=[4, 8], epochs=np.int64(3), learning_rate=np.float32(0.5))
+    assert (recipe.widths, recipe.epochs, recipe.learning_rate) == ((4, 8), 3, 0.5)
+    assert type(recipe.epochs) is int
+    assert ImageRecipe().override({"epochs": np.int64(3), "widths": [4, 8], "learning_rate": 0.5}) == recipe
+
+
+@pytest.mark.parametrize("values", ["x", None, 3, [("epochs", 1)], np.zeros(3)])
+def test_overrides_are_a_mapping(values):
+    for recipe in (ImageRecipe(), TextRecipe()):
+        with pytest.raises(RecipeError, match=r"^\[recipe\] values of type \w+: give a dict of keys"):
+            recipe.override(values)

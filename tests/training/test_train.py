@@ -300,3 +300,27 @@ def test_the_learning_rate_rises_and_falls_as_the_recipe_says(schedule):
 )
 def test_bfloat16_is_chosen_where_it_is_faster(vendor, flags, faster):
     assert _computes_in_bf16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == faster
+
+
+@pytest.mark.parametrize("recipe", [None, "digits", {"epochs": 1}, ImageRecipe, np.zeros(3)])
+def test_a_recipe_that_is_none(recipe, tmp_path):
+    with pytest.raises(OnebitError, match=r"^\[train\] recipe is of type \w+: give an ImageRecipe"):
+        train(recipe, tmp_path / "a", progress=False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *({"devices": value} for value in (1.5, "1", None, True, np.zeros(2))),
+        *({"nodes": value} for value in (1.5, None, np.zeros(2))),
+        *({"checkpoint_steps": value} for value in (1.5, "3", True, np.zeros(2))),
+        *({"strategy": value} for value in (None, np.zeros(3), [])),
+        *({key: value} for key in ("resume", "progress") for value in (np.zeros(3), None, "x")),
+    ],
+)
+def test_arguments_of_other_types(arguments, tmp_path):
+    key = next(iter(arguments))
+    with pytest.raises(OnebitError, match=rf"^\[train\] {key}=.*: use ") as caught:
+        train(ImageRecipe(), tmp_path / "a", **({"progress": False} | arguments))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

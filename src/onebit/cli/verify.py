@@ -70,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         raise OnebitError(f"[verify] --limit {args.limit}: use 1 or more")
     if isinstance(trained.task, ImageTask):
         if args.data is None:
-            check_there(trained.recipe, trained.path)
+            check_there(trained.recipe, trained.known, trained.path)
         images = load_test_images(args.data or trained.recipe.data, trained.task, trained.recipe.seed)
         rows = compare_all(args.file, trained, images.pixels[: args.limit], args.threads)
     else:
@@ -149,7 +149,7 @@ def load_texts(trained: Any, data: str | None, count: int) -> Any:
 
     recipe, context = trained.recipe, trained.model.context
     if data is None:
-        check_there(recipe, trained.path)
+        check_there(recipe, trained.known, trained.path)
         text, _ = load_validation_text(
             recipe.data, trained.task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 from onebit.conversion.composites import check_composite, turn_composite
 from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, form_of, is_transposed_linear, turn_layer
 from onebit.conversion.report import ConversionReport, LayerReport
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, shown
 from onebit.nn.bits import all_finite
 from onebit.schemes import BinaryNormalized, Scheme
 
@@ -47,7 +47,7 @@ def convert(
         The report: each layer with parameters, and why it was not converted. Layers of a kind or with options that have no binary form stay float.
 
     Raises:
-        ValueError: `model` is none, a pattern in `keep` matches nothing, or `scheme` is none.
+        ValueError: `model` is none, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is none.
         OnebitError: a latent would be NaN or infinite; nothing is converted then.
 
     Example:
@@ -56,12 +56,17 @@ def convert(
         ('2',)
     """
     if not isinstance(model, nn.Module):
-        raise ValueError(f"[convert] {type(model).__name__} is no PyTorch model: give an nn.Module")
+        raise ValueError(f"[convert] {type(model).__name__} is not a PyTorch model: give an nn.Module")
     chosen = BinaryNormalized() if scheme is None else scheme
     if not isinstance(chosen, Scheme):
         raise ValueError(f"[convert] scheme={chosen!r}: use one of onebit.schemes, such as BinaryNet()")
+    if where is not None and not callable(where):
+        raise ValueError(f"[convert] where={shown(where)}: give a function of a layer's name and the layer, or None")
+    wishes = (keep,) if isinstance(keep, str) else keep
+    if not isinstance(wishes, Collection) or not all(isinstance(wish, str) for wish in wishes):
+        raise ValueError(f"[convert] keep={shown(keep)}: use 'first', 'last' and names of layers, or () to keep none")
     found = _find(model)
-    _keep(found, (keep,) if isinstance(keep, str) else keep)
+    _keep(found, wishes)
     for layer in found:
         if not layer.reason and where is not None and not where(layer.name, layer.module):
             layer.reason = "where says no"
@@ -115,7 +120,7 @@ def _find(model: nn.Module) -> list[_Found]:
     return found
 
 
-def _keep(found: list[_Found], keep: Sequence[str]) -> None:
+def _keep(found: list[_Found], keep: Collection[str]) -> None:
     layers = [layer for layer in found if layer.kind is not None or isinstance(layer.module, BINARY)]
     for wish in keep:
         if wish in ("first", "last"):

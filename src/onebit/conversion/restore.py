@@ -14,6 +14,7 @@ from onebit.conversion.composites import attention_to_float, recurrence_to_float
 from onebit.conversion.convert import leave_fast_paths
 from onebit.conversion.forms import BINARY, FORMS, TRANSPOSED, Form
 from onebit.conversion.report import ConversionReport, LayerReport
+from onebit.errors import shown
 from onebit.nn import BinaryGRU, BinaryLSTM, BinaryMultiheadAttention
 from onebit.schemes import Scheme
 
@@ -41,7 +42,7 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
         The report: each binary layer, and what it lost.
 
     Raises:
-        ValueError: `values` is neither of the two.
+        ValueError: `model` is none, or `values` is neither of the two.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4))
@@ -49,8 +50,10 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
         >>> type(model[0]).__name__, onebit.to_float(model).converted, type(model[0]).__name__
         ('BinaryLinear', ('0',), 'Linear')
     """
-    if values not in ("latents", "quantized"):
-        raise ValueError(f"[to_float] values={values!r}: use 'latents' or 'quantized'")
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"[to_float] {type(model).__name__} is not a PyTorch model: give an nn.Module")
+    if not isinstance(values, str) or values not in ("latents", "quantized"):
+        raise ValueError(f"[to_float] values={shown(values)}: use 'latents' or 'quantized'")
     layers: list[tuple[str, Any]] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():

@@ -6,13 +6,14 @@ import os
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, shown
 from onebit.training.recipe import Recipe, TextRecipe
 from onebit.training.sharding import ShardedStrategy
 
@@ -39,10 +40,9 @@ class Layout:
 
     def __post_init__(self) -> None:
         for key in ("devices", "nodes"):
-            if getattr(self, key) < 1:
-                raise OnebitError(f"[train] {key}={getattr(self, key)}: use 1 or more")
-        if self.strategy not in get_args(StrategyName):
-            raise OnebitError(f"[train] strategy={self.strategy!r}: use {', '.join(get_args(StrategyName))}")
+            check_count(key, getattr(self, key))
+        if not isinstance(self.strategy, str) or self.strategy not in get_args(StrategyName):
+            raise OnebitError(f"[train] strategy={shown(self.strategy)}: use {', '.join(get_args(StrategyName))}")
         gpus = torch.cuda.device_count()
         if torch.cuda.is_available() and self.devices > gpus:
             raise OnebitError(f"[train] devices={self.devices}: this machine has {gpus} GPUs: use {gpus} or fewer")
@@ -109,6 +109,12 @@ class Layout:
             "strategy": sharded if self.sharded else whole,
             "use_distributed_sampler": False,
         }
+
+
+def check_count(key: str, value: Any) -> None:
+    """Refuse what is not an integer from 1; raises OnebitError."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise OnebitError(f"[train] {key}={shown(value)}: use 1 or more")
 
 
 def _processes_started() -> int | None:

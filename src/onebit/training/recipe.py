@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import yaml
 
 from onebit.errors import RecipeError, shown
@@ -88,6 +89,8 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        for key, hint in get_type_hints(type(self)).items():
+            object.__setattr__(self, key, _fitting(key, getattr(self, key), hint))
         self._at_least(1, "epochs", "batch_size")
         self._at_least(1, "threads", "decay")
         self._at_least(0, "weight_decay", "warmup", "seed", "pull", "bop_threshold")
@@ -128,6 +131,7 @@ class Recipe:
 
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         """The recipe with other values for some keys; raises RecipeError where a key is unknown or a value does not fit."""
+        _check_mapping(values, where)
         hints = get_type_hints(type(self))
         changes = {}
         for key, value in values.items():
@@ -136,12 +140,7 @@ class Recipe:
                 close = difflib.get_close_matches(name, hints, 1)
                 meant = f"; did you mean {close[0]!r}?" if close else f": use one of {', '.join(hints)}"
                 raise RecipeError(f"[{where}] unknown key {shown(key)}{meant}")
-            try:
-                changes[name] = _coerce(value, hints[name])
-            except OverflowError:
-                raise RecipeError(f"[{where}] {key}={shown(value)}: needs a smaller number") from None
-            except (TypeError, ValueError):
-                raise RecipeError(f"[{where}] {key}={shown(value)}: needs {describe_type(hints[name])}") from None
+            changes[name] = value
         try:
             return replace(self, **changes)
         except RecipeError as error:
@@ -219,9 +218,11 @@ class ImageRecipe(Recipe):
         )
 
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
+        _check_mapping(values, where)
         # A recipe of the paper's network is not to stand in the way of another one's.
         given = {str(key).replace("-", "_") for key in values}
-        if values.get("model", self.model) != "classifier":
+        model = values.get("model", self.model)
+        if isinstance(model, str) and model != "classifier":
             values = {k: getattr(Recipe, k) for k in OF_THE_PAPERS_LATENTS if k not in given} | dict(values)
         return super().override(values, where)
 
@@ -417,8 +418,27 @@ def describe_type(hint: Any) -> str:
     return names[hint]
 
 
+def _check_mapping(values: Any, where: str) -> None:
+    if not isinstance(values, Mapping):
+        raise RecipeError(
+            f"[{where}] values of type {type(values).__name__}: give a dict of keys, such as {{'epochs': 10}}"
+        )
+
+
+def _fitting(key: str, value: Any, hint: Any) -> Any:
+    """A key's value as the type `hint`; raises RecipeError."""
+    try:
+        return _coerce(value, hint)
+    except OverflowError:
+        raise RecipeError(f"{key}={shown(value)}: needs a smaller number") from None
+    except (TypeError, ValueError):
+        raise RecipeError(f"{key}={shown(value)}: needs {describe_type(hint)}") from None
+
+
 def _coerce(value: Any, hint: Any) -> Any:
     """`value` as the type `hint`, with no guessing beyond a text that spells a number."""
+    if isinstance(value, np.generic):
+        value = value.item()
     arguments = get_args(hint)
     if get_origin(hint) in (Union, types.UnionType):
         for argument in sorted(arguments, key=lambda a: a is str):  # a list is never meant as a text

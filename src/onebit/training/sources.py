@@ -13,7 +13,7 @@ from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images,
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
-from onebit.training.recipe import Recipe, TextRecipe
+from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
 FILE = "data.json"
@@ -148,7 +148,7 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
     Raises:
         OnebitError: the data are not there, or images have changed, so that those that were trained on cannot be told from the others.
     """
-    check_there(recipe, folder)
+    check_there(recipe, known, folder)
     if known is None:
         place = {key: expand(value) for key, value in _paths(recipe).items() if key in DATA}
         lie = [str(path.absolute()) for path in place.values() if path.exists()]
@@ -169,11 +169,20 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
     return notes
 
 
-def check_there(recipe: Recipe, folder: Path) -> None:
+def check_there(recipe: Recipe, known: dict[str, str | None] | None, folder: Path) -> None:
     """Refuse to look for a run's own data where they are not; raises OnebitError."""
     names = TEXT_NAMES if isinstance(recipe, TextRecipe) else IMAGE_NAMES
     for key, place in _paths(recipe).items():
-        if key in DATA and place not in names and not expand(place).exists():
+        if key not in DATA:
+            continue
+        if isinstance(recipe, ImageRecipe) and known is not None and known.get(key) == f"name {place}":
+            other = folder_of(place)
+            if other is not None:
+                raise OnebitError(
+                    f"[{folder}] was trained on the data set {place}, and a folder of that name, {other.absolute()}, goes before it here: "
+                    "stand in another folder, or give the images with --data PATH"
+                )
+        if place not in names and not expand(place).exists():
             raise OnebitError(
                 f"[{folder}] was trained with {key}={place}, which is not there: give the data with --data PATH"
             )

@@ -24,7 +24,7 @@ from torch import nn
 import onebit
 from onebit.data import ImageSet, load_images
 from onebit.data.text import TextSplits, load_text
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, shown
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.models.decoder import LanguageDecoder
@@ -37,7 +37,7 @@ from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_
 from onebit.training.callbacks import Curves
 from onebit.training.checkpoints import AtomicCheckpoints, Checkpoints, check_checkpoint
 from onebit.training.launch import run_processes
-from onebit.training.layout import Layout, StrategyName
+from onebit.training.layout import Layout, StrategyName, check_count
 from onebit.training.lock import hold, is_empty
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
@@ -76,14 +76,21 @@ def train(
         The finished run with its best network (its last where the recipe sets no validation images aside).
 
     Raises:
-        OnebitError: the folder holds another run or another process trains into it, there is nothing to resume or it does not fit, a checkpoint
-            cannot be written, the loss or a latent became NaN or infinite, the teacher or the run to start from does not fit, there are no such
-            devices, or a process died.
+        OnebitError: an argument is of another type, the folder holds another run or another process trains into it, there is nothing to resume or
+            it does not fit, a checkpoint cannot be written, the loss or a latent became NaN or infinite, the teacher or the run to start from does
+            not fit, there are no such devices, or a process died.
         DataError: the images or the text cannot be used.
         KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
     """
-    if checkpoint_steps is not None and checkpoint_steps < 1:
-        raise OnebitError(f"[train] checkpoint_steps={checkpoint_steps}: use 1 or more")
+    if not isinstance(recipe, Recipe):
+        raise OnebitError(
+            f"[train] recipe is of type {type(recipe).__name__}: give an ImageRecipe, a TextRecipe or what load_recipe returns"
+        )
+    for name, flag in (("resume", resume), ("progress", progress)):
+        if not isinstance(flag, bool):
+            raise OnebitError(f"[train] {name}={shown(flag)}: use True or False")
+    if checkpoint_steps is not None:
+        check_count("checkpoint_steps", checkpoint_steps)
     layout = Layout(devices, nodes, strategy)
     _check_precision(recipe.precision)
     layout.check_recipe(recipe)
