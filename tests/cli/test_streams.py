@@ -194,3 +194,12 @@ def test_ctrl_c_while_the_command_is_imported(tmp_path):
             timeout=60,
         )
         assert (result.returncode, result.stderr) == (130, error)
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2> >(true)"])
+def test_progress_that_cannot_be_written_ends_no_training(tmp_path, redirection):
+    words = ["train", "digits", "--widths", "4", "--epochs", "2", "--threads", "1", "--out", str(tmp_path / "a")]
+    result = shell(words, redirection)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"test images (epoch 2 of 2)" in result.stdout
+    assert (tmp_path / "a" / "result.json").is_file()

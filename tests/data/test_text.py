@@ -399,3 +399,10 @@ def test_too_little_text_for_an_example(tmp_path):
     text = prepared(tmp_path, "a")
     with pytest.raises(DataError, match="too few for one example"):
         Examples(text, 8, "windows", offset=20)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(DataError, match="is a device or pipe: give a text file"):
+            load_text(str(source), 300)

@@ -29,6 +29,29 @@ def prepare() -> None:
             setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115, PTH123
         elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="surrogateescape" if name == "stdin" else "backslashreplace")
+    if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
+        sys.stderr = io.TextIOWrapper(_Notes(), sys.stderr.encoding, "backslashreplace", write_through=True)
+
+
+class _Notes(io.BufferedIOBase):
+    """Standard error, where what cannot be written is lost: no progress on a full disk or to a reader that has gone ends a long training."""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 2
+
+    def isatty(self) -> bool:
+        return os.isatty(2)
+
+    def write(self, content: Any) -> int:
+        rest = memoryview(content).cast("B")
+        size = len(rest)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[os.write(2, rest) :]
+        return size
 
 
 def finish() -> None:

@@ -234,6 +234,8 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
     if not path.exists():
         names = ", ".join(["python", *WIKITEXT])
         raise DataError(f"[{source}] no such file or folder: give one, or one of {names}")
+    if not path.is_file():  # it is read more than once, and may have no other end to wait for
+        raise DataError(f"[{source}] is a device or pipe: give a text file, or a folder of text files")
     documents, notes = _text_files([path], path.parent, source)
     return documents, notes
 
