@@ -179,7 +179,8 @@ def test_without_a_compiler_training_goes_on(tmp_path, compiler, note):
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    notes = [line for line in result.stderr.splitlines() if not line.startswith("epoch ")]
+    # PyTorch adds a warning of its own where CUDA is built in and no GPU is there.
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note: ")]
     assert notes == [f"note: [compile] {note}: training goes on uncompiled"]
     assert load_run(tmp_path / "run").epochs == 1
 
