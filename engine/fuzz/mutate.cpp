@@ -14,13 +14,16 @@ extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, st
 namespace fuzz {
 namespace {
 
-const char* const ops[] = {"add",      "attention", "avg_pool2d", "bit_conv2d", "bit_embedding", "bit_gru",        "bit_linear",
-                           "bit_lstm", "clip",      "conv2d",     "embedding",  "flatten",       "gelu",           "group_normalize",
-                           "gru",      "last",      "linear",     "lstm",       "max_pool2d",    "mean_magnitude", "mean_pool",
-                           "multiply", "normalize", "prelu",      "relu",       "rows",          "scale",          "scale_shift",
-                           "sigmoid",  "silu",      "softmax",    "tanh"};
-const char* const shape_keeping[] = {"relu",     "gelu",      "sigmoid",         "tanh",  "silu", "softmax", "add",
-                                     "multiply", "normalize", "group_normalize", "scale", "clip", "prelu",   "scale_shift"};
+const char* const ops[] = {
+#define OP(name, inputs, programs, check) #name,
+#include "ops.def"
+#undef OP
+};
+const char* const shape_keeping[] = {
+#define UNARY(name, formula) #name,
+#include "kernels/unary.def"
+#undef UNARY
+    "softmax", "add", "multiply", "normalize", "group_normalize", "scale", "clip", "prelu", "scale_shift"};
 const char* const words[] = {"01",  "pm1",  "channel", "example", "token",  "position", "hwc",
                              "chw", "sign", "unit",    "absmax",  "tokens", "bytes",    "words"};
 const char* const attributes[] = {"in_features",

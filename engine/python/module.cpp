@@ -10,9 +10,9 @@
 #include <stdexcept>
 #include <utility>
 
+#include "array_model.h"
 #include "cpu.h"
-#include "decoder.h"
-#include "engine.h"
+#include "token_model.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -68,7 +68,7 @@ nb::list plan(const Runner& runner) {
         entry["step"] = line.step;
         entry["value"] = line.value;
         entry["shape"] = line.shape;
-        entry["how"] = line.how;
+        entry["how"] = line.kernel;
         entry["offset"] = line.offset;
         entry["bytes"] = line.bytes;
         entry["weight_bytes"] = line.weight_bytes;
@@ -113,7 +113,7 @@ Output new_output(const std::vector<std::size_t>& shape) {
     return Output(out, shape.size(), shape.data(), owner);
 }
 
-Output extend(onebit::Decoder& decoder, const std::vector<int>& sequences, const std::vector<std::int64_t>& counts,
+Output extend(onebit::TokenModel& decoder, const std::vector<int>& sequences, const std::vector<std::int64_t>& counts,
               const nb::ndarray<const std::int32_t, nb::ndim<1>, nb::device::cpu, nb::c_contig>& tokens, bool all) {
     std::int64_t sum = 0;
     for (const std::int64_t count : counts) {
@@ -131,7 +131,7 @@ Output extend(onebit::Decoder& decoder, const std::vector<int>& sequences, const
     return out;
 }
 
-Output run(onebit::Engine& engine, const Array& batch) {
+Output run(onebit::ArrayModel& engine, const Array& batch) {
     const onebit::Shape& input = engine.input_shape();
     bool fits = batch.ndim() == input.size() + 1;
     for (std::size_t i = 0; fits && i < input.size(); ++i) fits = static_cast<std::int64_t>(batch.shape(i + 1)) == input[i];
@@ -174,23 +174,23 @@ nb::list isas() {
 NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
-    nb::class_<onebit::Engine> engine(m, "Engine");
+    nb::class_<onebit::ArrayModel> engine(m, "Engine");
     describe(engine);
     engine.def("run", &run, "batch"_a);
-    nb::class_<onebit::Decoder> decoder(m, "Decoder");
+    nb::class_<onebit::TokenModel> decoder(m, "Decoder");
     describe(decoder);
-    decoder.def("open", &onebit::Decoder::open)
-        .def("close", &onebit::Decoder::close, "sequence"_a)
-        .def("length", &onebit::Decoder::length, "sequence"_a)
-        .def("cut", &onebit::Decoder::cut, "sequence"_a, "length"_a)
+    decoder.def("open", &onebit::TokenModel::open)
+        .def("close", &onebit::TokenModel::close, "sequence"_a)
+        .def("length", &onebit::TokenModel::length, "sequence"_a)
+        .def("cut", &onebit::TokenModel::cut, "sequence"_a, "length"_a)
         .def("extend", &extend, "sequences"_a, "counts"_a, "tokens"_a, "all"_a = false)
         .def_prop_ro("cache",
-                     [](const onebit::Decoder& d) {
+                     [](const onebit::TokenModel& d) {
                          for (const auto& [name, value] : cache_names) {
                              if (value == d.cache()) return std::string(name);
                          }
                          return std::string();
                      })
-        .def_prop_ro("context", &onebit::Decoder::context)
-        .def_prop_ro("outputs", &onebit::Decoder::outputs);
+        .def_prop_ro("context", &onebit::TokenModel::context)
+        .def_prop_ro("outputs", &onebit::TokenModel::outputs);
 }

@@ -15,12 +15,12 @@
 #include <sched.h>
 #endif
 
+#include "array_model.h"
 #include "cpu.h"
-#include "decoder.h"
-#include "engine.h"
 #include "model_file.h"
 #include "onebit/onebit.h"
 #include "sampling.h"
+#include "token_model.h"
 #include "vocabulary.h"
 
 namespace {
@@ -139,8 +139,8 @@ onebit::Options read_options(const onebit_options& options) {
 // A model, shared by its handle and its sequences.
 struct Loaded {
     // One of the two runs it.
-    std::unique_ptr<onebit::Engine> engine;
-    std::unique_ptr<onebit::Decoder> decoder;
+    std::unique_ptr<onebit::ArrayModel> engine;
+    std::unique_ptr<onebit::TokenModel> decoder;
     std::vector<std::string> labels;
     onebit::Vocabulary vocabulary;
     std::string description;
@@ -155,9 +155,9 @@ void construct(Loaded& model, const onebit::ModelFile& file, const onebit::Optio
     const onebit::Json* input = program.find("input");
     const bool tokens = input != nullptr && input->find("kind") != nullptr;
     if (tokens) {
-        model.decoder = std::make_unique<onebit::Decoder>(file.program(), file.tensors(), settings);
+        model.decoder = std::make_unique<onebit::TokenModel>(file.program(), file.tensors(), settings);
     } else {
-        model.engine = std::make_unique<onebit::Engine>(file.program(), file.tensors(), settings);
+        model.engine = std::make_unique<onebit::ArrayModel>(file.program(), file.tensors(), settings);
     }
 }
 
@@ -254,7 +254,7 @@ template <class Element>
 onebit_status run(onebit_model* model, const Element* batch, std::size_t batch_size, std::size_t count, float* out, std::size_t out_size) noexcept {
     return guarded([&] {
         need(model, "model");
-        onebit::Engine* engine = model->loaded->engine.get();
+        onebit::ArrayModel* engine = model->loaded->engine.get();
         if (engine == nullptr) fail(ONEBIT_WRONG_KIND, "[onebit] the model takes tokens, not batches: use onebit_sequence_open");
         if (count == 0) return;
         need(batch, "the batch");
@@ -284,7 +284,7 @@ void check_token(const Loaded& model, std::int32_t token) {
 
 // Appends the pending token and `count` more to the decoder. Where that fails the sequence is as it was.
 void extend(onebit_sequence& sequence, const std::int32_t* tokens, std::size_t count) {
-    onebit::Decoder& decoder = *sequence.model->decoder;
+    onebit::TokenModel& decoder = *sequence.model->decoder;
     const std::int64_t before = decoder.length(sequence.number);
     const std::size_t pending = sequence.pending >= 0 ? 1 : 0;
     const auto room = static_cast<std::size_t>(decoder.context() - before);

@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "cpu.h"
-#include "product_layer.h"
+#include "parallel.h"
 
 namespace onebit {
 namespace {
@@ -108,7 +108,7 @@ CountLayer::CountLayer(const Step& step, const Shape& input, const Shape& output
     if (!dense_) {
         height_ = input[0];
         width_ = input[1];
-        out_height_ = output[0];
+        out_height_ = output[0] - output[0] % finish_.pool_height();  // rows that no window of pooling reaches need not be computed
         out_width_ = output[1];
         padded_height_ = height_ + window_.padding[0] + window_.padding[1];
         padded_width_ = width_ + window_.padding[2] + window_.padding[3];
@@ -124,6 +124,7 @@ CountLayer::CountLayer(const Step& step, const Shape& input, const Shape& output
     inner_first_ = divide_up(window_.padding[2], window_.stride[1]);
     inner_end_ = last < 0 ? 0 : std::min(out_width_, last / window_.stride[1] + 1);
     lay_out(step.bits);
+    for (const Step& before : step.before) take_thresholds(before);
 }
 
 void CountLayer::lay_out(const std::uint8_t* bits) {
@@ -168,23 +169,19 @@ void CountLayer::lay_out(const std::uint8_t* bits) {
     }
 }
 
-bool CountLayer::fold(const Step& scale_shift) {
-    if (!signs_ || !least_.empty()) return false;
+bool CountLayer::folds(const Step& step, const Step& scale_shift, std::int64_t channels) {
     const float* scale = scale_shift.weight;
-    // Infinity times 0 is no number: there is no threshold.
-    if (!std::all_of(scale, scale + channels_, [](float s) { return s != 0 && std::isfinite(s); })) return false;
+    // Infinity times 0 is not a number: there is no threshold.
+    return step.input.quantizer == InputLevels::Quantizer::sign &&
+           std::all_of(scale, scale + channels, [](float s) { return s != 0 && std::isfinite(s); });
+}
+
+void CountLayer::take_thresholds(const Step& scale_shift) {
+    const float* scale = scale_shift.weight;
     for (std::int64_t c = 0; c < channels_; ++c) {
         flips_.push_back(scale[c] < 0 ? 0x80000000u : 0);
         least_.push_back(least_with_sign(std::fabs(scale[c]), scale_shift.bias[c]));
     }
-    return true;
-}
-
-bool CountLayer::fuse(const Step& next, const Shape& output) {
-    if (next.op != Op::max_pool2d) return finish_.fuse(next);
-    if (dense_ || !finish_.fuse_pool(next)) return false;
-    out_height_ = output[0] * finish_.pool_height();  // rows that no window reaches need not be computed
-    return true;
 }
 
 std::int64_t CountLayer::rows_of_piece(std::int64_t rows, std::size_t threads) {

@@ -35,18 +35,16 @@ class CountLayer {
   public:
     // Whether a step can be computed so, and is faster than with bytes. `channels`: of its input.
     static bool suits(const Step& step, std::int64_t channels, std::int64_t outputs);
-    // Copies the step's tensors.
+    // Whether a scale_shift that stands before the layer can be folded into it: inputs are signs, and a threshold of each channel says what the signs
+    // of what it gives would be.
+    static bool folds(const Step& step, const Step& scale_shift, std::int64_t channels);
+    // Copies the step's tensors, and those of what was fused into it. `output` is the step's own.
     CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
 
     // Bytes of its copy of the step's tensors.
     static std::uint64_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
 
-    // Take in a scale_shift that stands before the layer, whose input is then the layer's: false where inputs are no signs, or where no threshold of
-    // each channel says what the signs behind it would be.
-    bool fold(const Step& scale_shift);
-    // Fuse a following step; false where that is not possible. `output` is that step's output shape.
-    bool fuse(const Step& next, const Shape& output);
-    // Says what runs of so many rows (1 for an image) will take of the scratch memory. Nothing is fused afterwards.
+    // Says what runs of so many rows (1 for an image) will take of the scratch memory.
     void expect(std::int64_t rows, CountScratch& scratch) const;
     // x to y: an image (`rows` is 1), or rows of a matrix. Returns the range of y.
     Range run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
@@ -65,6 +63,7 @@ class CountLayer {
     // Rows that a thread computes at once where each has rows of its own, else 0.
     static std::int64_t rows_of_piece(std::int64_t rows, std::size_t threads);
     void lay_out(const std::uint8_t* bits);
+    void take_thresholds(const Step& scale_shift);
     Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
     Range run_image(const float* x, float* y, ThreadPool& pool, CountScratch& scratch) const;
     // Pixels of one row to words, and their totals where they are needed.

@@ -4,6 +4,8 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 namespace onebit {
 namespace {
@@ -54,6 +56,7 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
       outputs_(outputs),
       plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * outputs),
       bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits)) {
+    for (const Step& after : step.after) take(after);
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
         if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
@@ -87,25 +90,19 @@ std::string DenseLayer::how() const {
     return layout.name + (layout.most_rows == any_rows ? std::string() : "; panels of bytes beyond " + std::to_string(layout.most_rows) + " rows");
 }
 
-bool DenseLayer::fuse(const Step& next) {
-    if (relu_) return false;
-    if (next.op == Op::relu) {
+void DenseLayer::take(const Step& after) {
+    if (after.op == Op::relu) {
         relu_ = true;
-        return true;
-    }
-    if (norm_ != Epilogue::Norm::none) return false;
-    if (next.op == Op::normalize && next.over_channel) {
+    } else if (after.op == Op::normalize) {
         norm_ = Epilogue::Norm::channel;
-        eps_ = next.eps;
-        return true;
-    }
-    if (next.op == Op::scale_shift) {
+        eps_ = after.eps;
+    } else if (after.op == Op::scale_shift) {
         norm_ = Epilogue::Norm::affine;
-        scale_.assign(next.weight, next.weight + outputs_);
-        shift_.assign(next.bias, next.bias + outputs_);
-        return true;
+        scale_.assign(after.weight, after.weight + outputs_);
+        shift_.assign(after.bias, after.bias + outputs_);
+    } else {
+        throw std::logic_error(std::string("a dense layer's epilogue does not compute ") + op_name(after.op));
     }
-    return false;
 }
 
 DenseLayer::Way DenseLayer::way_of(std::int64_t rows, std::size_t threads) const {

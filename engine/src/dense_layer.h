@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "bit_matrix.h"
+#include "buffer.h"
 #include "kernels/kernels.h"
-#include "product_layer.h"
+#include "levels.h"
+#include "parallel.h"
 #include "program.h"
-#include "thread_pool.h"
 
 namespace onebit {
 
@@ -40,15 +41,12 @@ struct DenseScratch {
 
 class DenseLayer {
   public:
-    // Copies the step's tensors, a binary layer's to `bits`, where the caller has made room for all planes. `quantize`: inputs become whole numbers
-    // (binary layers only).
+    // Copies the step's tensors, and those of what was fused into it, a binary layer's to `bits`, where the caller has made room for all planes.
+    // `quantize`: inputs become whole numbers (binary layers only).
     DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
 
     // Bytes of its copy of the step's tensors, `bits` included.
     static std::uint64_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
-
-    // Fuse a normalisation or ReLU; false where that is not possible.
-    bool fuse(const Step& next);
 
     // Says what runs of so many rows will take of the scratch memory.
     void expect(std::int64_t rows, DenseScratch& scratch) const;
@@ -64,6 +62,8 @@ class DenseLayer {
     std::size_t bytes() const;
 
   private:
+    // A step that was fused into the layer.
+    void take(const Step& after);
     // How rows are computed.
     struct Way {
         bool few;              // by multiply_few, else by multiply_panel

@@ -1,6 +1,8 @@
 #include "finish.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <type_traits>
 
 namespace onebit {
@@ -15,37 +17,25 @@ Finish::Finish(const Step& step, std::int64_t outputs) : planes_(step.planes), o
     } else if (step.bits == nullptr && step.bias != nullptr) {
         bias_.assign(step.bias, step.bias + outputs);
     }
+    for (const Step& after : step.after) take(after);
 }
 
-bool Finish::fuse(const Step& next) {
-    if (finished_) return false;
-    if (next.op == Op::normalize && next.over_channel && norm_ == Epilogue::Norm::none && !relu_) {
+void Finish::take(const Step& after) {
+    if (after.op == Op::normalize) {
         norm_ = Epilogue::Norm::channel;
-        eps_ = next.eps;
-        return true;
-    }
-    if (next.op == Op::scale_shift && norm_ == Epilogue::Norm::none && !relu_) {
+        eps_ = after.eps;
+    } else if (after.op == Op::scale_shift) {
         norm_ = Epilogue::Norm::affine;
-        scale_.assign(next.weight, next.weight + outputs_);
-        shift_.assign(next.bias, next.bias + outputs_);
-        return true;
-    }
-    if (next.op == Op::relu && !relu_) {
+        scale_.assign(after.weight, after.weight + outputs_);
+        shift_.assign(after.bias, after.bias + outputs_);
+    } else if (after.op == Op::relu) {
         relu_ = true;
-        return true;
+    } else if (after.op == Op::max_pool2d) {
+        pool_height_ = after.window.kernel[0];
+        pool_width_ = after.window.kernel[1];
+    } else {
+        throw std::logic_error(std::string("an epilogue does not compute ") + op_name(after.op));
     }
-    return false;
-}
-
-bool Finish::fuse_pool(const Step& next) {
-    const Window& w = next.window;
-    const bool plain =
-        w.kernel[0] == w.stride[0] && w.kernel[1] == w.stride[1] && std::all_of(w.padding, w.padding + 4, [](auto p) { return p == 0; });
-    if (finished_ || next.op != Op::max_pool2d || !plain) return false;
-    pool_height_ = w.kernel[0];
-    pool_width_ = w.kernel[1];
-    finished_ = true;
-    return true;
 }
 
 Epilogue Finish::epilogue() const {

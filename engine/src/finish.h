@@ -13,13 +13,8 @@ namespace onebit {
 
 class Finish {
   public:
-    // Copies the step's bias.
+    // Copies the step's bias, and what was fused into it.
     Finish(const Step& step, std::int64_t outputs);
-
-    // Take a following step in; false where that is not possible.
-    bool fuse(const Step& next);
-    // The same of max-pooling whose windows lie side by side; nothing can follow it.
-    bool fuse_pool(const Step& next);
 
     std::int64_t pool_height() const { return pool_height_; }
     std::int64_t pool_width() const { return pool_width_; }
@@ -34,11 +29,11 @@ class Finish {
     std::size_t bytes() const { return sizeof(float) * (bias_.size() + scale_.size() + shift_.size()); }
 
   private:
+    void take(const Step& after);
     std::int64_t columns_at_once() const { return (15 + pool_width_) / pool_width_; }  // of windows: 16 positions or more
 
     std::vector<int> planes_;
     std::int64_t outputs_;
-    bool finished_ = false;  // nothing more can be fused
     Epilogue::Norm norm_ = Epilogue::Norm::none;
     bool relu_ = false;
     float eps_ = 0;

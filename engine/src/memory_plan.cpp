@@ -6,6 +6,8 @@
 #include <numeric>
 #include <stdexcept>
 
+#include "index.h"
+
 namespace onebit {
 namespace {
 
@@ -21,16 +23,13 @@ struct Life {
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<std::int64_t>& sizes, int output) {
-    const auto at = [](int index) { return static_cast<std::size_t>(index); };
+MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, int output) {
     std::vector<Life> lives(sizes.size());
     lives[0] = {0, 0};  // the input
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const auto now = static_cast<std::int64_t>(i);
-        lives[at(steps[i]->output)] = {now, now};
-        for (const int input : steps[i]->inputs) {
-            if (input >= 0) lives[at(input)].last = now;
-        }
+        lives[at(steps[i].output)] = {now, now};
+        for (const int input : steps[i].inputs) lives[at(input)].last = now;
     }
     lives[at(output)].last = static_cast<std::int64_t>(steps.size());
 

@@ -15,9 +15,15 @@ struct MemoryPlan {
     std::int64_t bytes = 0;             // of the block
 };
 
+// A step's values: those that it reads, and the one that it makes.
+struct Uses {
+    const std::vector<int>& inputs;
+    int output;
+};
+
 // `steps` in the order in which they run, `sizes` of each value in bytes. A value's memory is free again after the last step that reads it; the
 // output keeps its.
-MemoryPlan plan_memory(const std::vector<const Step*>& steps, const std::vector<std::int64_t>& sizes, int output);
+MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, int output);
 
 // Throws std::invalid_argument where weights, activations and working memory need more than `cap` bytes.
 void check_memory(std::uint64_t bytes, std::uint64_t cap);
@@ -27,7 +33,7 @@ struct PlanLine {
     std::string step;   // "bit_linear + normalize"
     std::string value;  // the name of its result
     Shape shape;
-    std::string how;                     // kernel and layout; empty for plain loops
+    std::string kernel;                  // with the layout of its weights; empty for plain loops
     std::int64_t offset = 0, bytes = 0;  // of the result in the block of activations
     std::int64_t weight_bytes = 0;
 };

@@ -9,8 +9,6 @@
 namespace onebit {
 namespace {
 
-// Work (multiply-accumulates, or elements times 8) below which waking threads costs more than it gives.
-constexpr std::int64_t serial_work = 40'000;
 // Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
 constexpr std::int64_t chunk_sums = 48 * 1024;
 
@@ -19,14 +17,6 @@ int round_up(std::int64_t n, int to) {
 }
 
 }  // namespace
-
-void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
-    if (work < serial_work) {
-        for (std::int64_t i = 0; i < count; ++i) body(i, 0);
-    } else {
-        pool.parallel_for(count, body);
-    }
-}
 
 WorkingBytes Scratch::working_bytes() const {
     WorkingBytes sum;
@@ -82,6 +72,7 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     } else {
         images_ = elements(input) / channels_;
     }
+    out_height_ -= out_height_ % finish_.pool_height();  // rows that no window of pooling reaches need not be computed
     padded_height_ = height_ + window_.padding[0] + window_.padding[1];
     padded_width_ = width_ + window_.padding[2] + window_.padding[3];
 
@@ -143,11 +134,8 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     }
 }
 
-bool ProductLayer::fuse(const Step& next, const Shape& output) {
-    if (next.op != Op::max_pool2d) return finish_.fuse(next);
-    if (images_ != 1 || next.window.kernel[0] * out_width_ * plane_outputs_ > 4 * chunk_sums || !finish_.fuse_pool(next)) return false;
-    out_height_ = output[0] * finish_.pool_height();  // rows that no window reaches need not be computed
-    return true;
+bool ProductLayer::can_pool(const Window& window, std::int64_t width, std::int64_t outputs) {
+    return window.kernel[0] * width * outputs <= 4 * chunk_sums;
 }
 
 float ProductLayer::weight(std::int64_t output, std::int64_t input) const {

@@ -1,7 +1,6 @@
 // A convolution or a dense layer, binary or float, with the steps fused behind it: normalisation, ReLU, max-pooling.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,8 +10,8 @@
 #include "finish.h"
 #include "kernels/kernels.h"
 #include "levels.h"
+#include "parallel.h"
 #include "program.h"
-#include "thread_pool.h"
 
 namespace onebit {
 
@@ -36,26 +35,18 @@ struct Scratch {
     WorkingBytes working_bytes() const;
 };
 
-// Calls of a kernel after which a long loop checks whether to go on: checking costs little beside so many, and so many take a part of a second at
-// most.
-constexpr std::int64_t calls_of_check = 16;
-
-// Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
-// 8) to be worth waking them.
-void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);
-
 class ProductLayer {
   public:
-    // Copies the step's tensors. `quantize`: inputs become whole numbers (binary layers only). `budget`: bytes that may still be spent on keeping
-    // expanded weights; what is spent is taken off.
+    // Copies the step's tensors, and those of what was fused into it. `output` is the step's own. `quantize`: inputs become whole numbers (binary
+    // layers only). `budget`: bytes that may still be spent on keeping expanded weights; what is spent is taken off.
     ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
     // Bytes of its copy of the step's tensors, at most, without what `budget` may be spent on.
     static std::uint64_t weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
 
-    // Fuse a following step; false where that is not possible. `output` is that step's output shape.
-    bool fuse(const Step& next, const Shape& output);
-    // Says what runs will take of the scratch memory. Nothing is fused afterwards.
+    // Whether max-pooling of windows that lie side by side may be fused: sums of so many outputs, of rows so wide, wait for it.
+    static bool can_pool(const Window& window, std::int64_t width, std::int64_t outputs);
+    // Says what runs will take of the scratch memory.
     void expect(Scratch& scratch) const;
 
     // x of the input's shape to y of the (last fused) output's shape. `known`: x's range where its maker has told it, or null. Returns y's,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <iterator>
 #include <stdexcept>
 #include <string_view>
 
@@ -11,51 +12,28 @@
 namespace onebit {
 namespace {
 
-const std::map<std::string, Op>& op_names() {
-    static const std::map<std::string, Op> names = {
-        {"add", Op::add},
-        {"attention", Op::attention},
-        {"avg_pool2d", Op::avg_pool2d},
-        {"bit_conv2d", Op::bit_conv2d},
-        {"bit_embedding", Op::bit_embedding},
-        {"bit_gru", Op::bit_gru},
-        {"bit_linear", Op::bit_linear},
-        {"bit_lstm", Op::bit_lstm},
-        {"clip", Op::clip},
-        {"conv2d", Op::conv2d},
-        {"embedding", Op::embedding},
-        {"flatten", Op::flatten},
-        {"gelu", Op::gelu},
-        {"group_normalize", Op::group_normalize},
-        {"gru", Op::gru},
-        {"last", Op::last},
-        {"linear", Op::linear},
-        {"lstm", Op::lstm},
-        {"max_pool2d", Op::max_pool2d},
-        {"mean_magnitude", Op::mean_magnitude},
-        {"mean_pool", Op::mean_pool},
-        {"multiply", Op::multiply},
-        {"normalize", Op::normalize},
-        {"prelu", Op::prelu},
-        {"relu", Op::relu},
-        {"rows", Op::rows},
-        {"scale", Op::scale},
-        {"scale_shift", Op::scale_shift},
-        {"sigmoid", Op::sigmoid},
-        {"silu", Op::silu},
-        {"softmax", Op::softmax},
-        {"tanh", Op::tanh},
-    };
-    return names;
+struct OpRow {
+    const char* name;
+    int inputs;
+    PlacedIn placed_in;
+};
+constexpr OpRow op_rows[] = {
+#define OP(name, inputs, programs, check) {#name, inputs, PlacedIn::programs},
+#include "ops.def"
+#undef OP
+};
+
+const OpRow& row_of(Op op) {
+    return op_rows[static_cast<std::size_t>(op)];
 }
 
-std::size_t input_count(Op op) {
-    switch (op) {
-        case Op::attention: return 3;
-        case Op::add:
-        case Op::multiply: return 2;
-        default: return 1;
-    }
+const std::map<std::string, Op>& op_names() {
+    static const std::map<std::string, Op> names = [] {
+        std::map<std::string, Op> all;
+        for (std::size_t i = 0; i < std::size(op_rows); ++i) all.emplace(op_rows[i].name, static_cast<Op>(i));
+        return all;
+    }();
+    return names;
 }
 
 [[noreturn]] void wrong(const std::string& message) {
@@ -63,11 +41,9 @@ std::size_t input_count(Op op) {
 }
 
 const char* needed(Json::Kind kind) {
-    switch (kind) {
-        case Json::Kind::object: return " needs an object; the file is damaged";
-        case Json::Kind::list: return " needs a list; the file is damaged";
-        default: return " needs a text; the file is damaged";
-    }
+    return kind == Json::Kind::object ? " needs an object; the file is damaged"
+           : kind == Json::Kind::list ? " needs a list; the file is damaged"
+                                      : " needs a text; the file is damaged";
 }
 
 const Json& typed(const Json& value, Json::Kind kind, const std::string& where) {
@@ -128,20 +104,21 @@ struct RawStep {
 }  // namespace
 
 const char* op_name(Op op) {
-    for (const auto& [name, known] : op_names()) {
-        if (known == op) return name.c_str();
-    }
-    return "";
+    return row_of(op).name;
+}
+
+PlacedIn placed_in(Op op) {
+    return row_of(op).placed_in;
+}
+
+std::string known_ops() {
+    std::string known;
+    for (const auto& [name, op] : op_names()) known += (known.empty() ? "" : ", ") + name;
+    return known;
 }
 
 std::int64_t gates_of(Op op) {
-    switch (op) {
-        case Op::bit_lstm:
-        case Op::lstm: return 4;
-        case Op::bit_gru:
-        case Op::gru: return 3;
-        default: return 0;
-    }
+    return op == Op::bit_lstm || op == Op::lstm ? 4 : op == Op::bit_gru || op == Op::gru ? 3 : 0;
 }
 
 std::int64_t elements(const Shape& shape) {
@@ -191,9 +168,8 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         std::string where = "step " + std::to_string(program.steps.size());
         const auto op = op_names().find(raw.op);
         if (op == op_names().end()) {
-            std::string known;
-            for (const auto& [name, same] : op_names()) known += (known.empty() ? "" : ", ") + name;
-            throw std::invalid_argument("[" + where + "] unknown op " + excerpt(raw.op) + ": this version knows " + known + "; use a newer onebit");
+            throw std::invalid_argument("[" + where + "] unknown op " + excerpt(raw.op) + ": this version knows " + known_ops() +
+                                        "; use a newer onebit");
         }
         where += " (" + raw.op + ")";
         const auto fail = [&](const std::string& message) { throw std::invalid_argument("[" + where + "] " + message); };
@@ -204,13 +180,12 @@ Program read_program(const std::string& text, const Tensors& tensors) {
         }
         step.output = static_cast<int>(program.shapes.size());
         if (!named.emplace(raw.output, step.output).second) fail("makes the value " + excerpt(raw.output) + " a second time");
-        if (raw.inputs.size() != input_count(step.op)) {
-            fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(input_count(step.op)));
-        }
+        const auto wanted = static_cast<std::size_t>(row_of(step.op).inputs);
+        if (raw.inputs.size() != wanted) fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(wanted));
         for (std::size_t i = 0; i < raw.inputs.size(); ++i) step.inputs[i] = named.at(raw.inputs[i]);
         const auto shape_of = [&](int value) { return value < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(value)]; };
-        Shape made = check_step(step, {where, raw.attributes, raw.tensors, tensors}, *shape_of(step.inputs[0]), shape_of(step.inputs[1]),
-                                shape_of(step.inputs[2]), program.tokens);
+        Shape made = check_step(step, {where, raw.attributes, raw.tensors, tensors},
+                                {*shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), program.tokens});
         check_shape(made, where);
         program.names.push_back(raw.output);
         program.shapes.push_back(std::move(made));

@@ -24,39 +24,13 @@ struct TensorView {
 using Tensors = std::map<std::string, TensorView>;
 
 enum class Op {
-    add,
-    attention,
-    avg_pool2d,
-    bit_conv2d,
-    bit_embedding,
-    bit_gru,
-    bit_linear,
-    bit_lstm,
-    clip,
-    conv2d,
-    embedding,
-    flatten,
-    gelu,
-    group_normalize,
-    gru,
-    last,
-    linear,
-    lstm,
-    max_pool2d,
-    mean_magnitude,
-    mean_pool,
-    multiply,
-    normalize,
-    prelu,
-    relu,
-    rows,
-    scale,
-    scale_shift,
-    sigmoid,
-    silu,
-    softmax,
-    tanh,
+#define OP(name, inputs, programs, check) name,
+#include "ops.def"
+#undef OP
 };
+
+// Which programs an op may stand in: any, only those over arrays or over tokens, or those over tokens with the tokens themselves as its input.
+enum class PlacedIn { any, arrays, tokens, tokens_themselves };
 
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
 struct Window {
@@ -102,6 +76,8 @@ struct Step {
     const std::uint8_t* bias_bits = nullptr;
     const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu; the scale of a binary recurrence
     const float* bias = nullptr;    // of float layers; the shift of scale_shift and of recurrences
+    // Steps that fuse.h took in: a scale_shift before a layer of signs, and what its epilogue computes.
+    std::vector<Step> before, after;
 };
 
 // Values are numbered in the order in which they are made; value 0 is the input.
@@ -114,6 +90,9 @@ struct Program {
 };
 
 const char* op_name(Op op);
+PlacedIn placed_in(Op op);
+// All names in their order, as messages list them.
+std::string known_ops();
 // Of a recurrence, 4 or 3; else 0.
 std::int64_t gates_of(Op op);
 

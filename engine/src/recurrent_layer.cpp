@@ -4,11 +4,6 @@
 
 namespace onebit {
 
-void States::reserve(std::int64_t tokens) {
-    const auto size = static_cast<std::size_t>((tokens + 1) * size_);
-    if (size > numbers_.size()) numbers_.resize(size, 0.0f);
-}
-
 RecurrentLayer::RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits)
     : kernels_(kernels),
       cells_(gates_of(step.op) == 4),

@@ -21,22 +21,6 @@ struct RecurrentScratch {
     WorkingBytes working_bytes() const;
 };
 
-// What a recurrence has made of one sequence: its state behind each token, so that a sequence may be cut anywhere, as one with keys and values may.
-class States {
-  public:
-    explicit States(std::int64_t size) : size_(size) {}
-
-    // Room for so many tokens; what is there stays.
-    void reserve(std::int64_t tokens);
-    // The state behind the token at a position for which there is room; at -1 the state before all tokens, which is 0.
-    float* at(std::int64_t position) { return numbers_.data() + static_cast<std::size_t>((position + 1) * size_); }
-    std::size_t bytes() const { return numbers_.capacity() * sizeof(float); }
-
-  private:
-    std::int64_t size_;
-    std::vector<float> numbers_;
-};
-
 class RecurrentLayer {
   public:
     // Time steps of one sequence, one after the other. A stride is in numbers, from a step to the next: of states 0 where only the last is wanted, of

@@ -44,101 +44,126 @@ class StepReader {
         if (!extra.empty()) fail("has what this op does not take: " + extra);
     }
 
-    // `x`, `y`, `z` are the shapes of its inputs, `tokens` says that the program is one over tokens.
-    Shape read(Step& step, const Shape& x, const Shape* y, const Shape* z, bool tokens) {
-        check_kind(step, x, tokens);
-        switch (step.op) {
-            case Op::add:
-                if (x != *y) fail("its inputs have shapes " + spelled(x) + " and " + spelled(*y) + ": needs equal ones");
-                return x;
-            case Op::attention:
-                if (x != *y || x != *z) {
-                    fail("its inputs have shapes " + spelled(x) + ", " + spelled(*y) + " and " + spelled(*z) + ": needs equal ones");
-                }
-                step.heads = size("heads");
-                if (x.back() % step.heads != 0) {
-                    fail("heads=" + std::to_string(step.heads) + " does not divide its " + std::to_string(x.back()) + " features");
-                }
-                return x;
-            case Op::bit_embedding:
-            case Op::embedding: return embedding(step, x);
-            case Op::bit_linear:
-            case Op::linear: return dense(step, x);
-            case Op::bit_conv2d:
-            case Op::conv2d: return convolution(step, x);
-            case Op::flatten:
-                step.channels_first = choice("order", "hwc", "chw") == "chw";
-                if (step.channels_first && x.size() != 3) {
-                    fail("order='chw' but its input has shape " + spelled(x) + ": needs (height, width, channels)");
-                }
-                return {elements(x)};
-            case Op::clip:
-                step.low = finite("low");
-                step.high = finite("high");
-                if (!(step.low < step.high)) fail("low=" + std::to_string(step.low) + " is not below high=" + std::to_string(step.high));
-                return x;
-            case Op::group_normalize:
-                step.groups = size("groups");
-                step.eps = above_zero("eps");
-                if (x.size() > 3) wrong_input(x, "(height, width, channels), (rows, features) or (features)");
-                if (x.back() % step.groups != 0) {
-                    fail("groups=" + std::to_string(step.groups) + " does not divide its " + std::to_string(x.back()) + " channels");
-                }
-                return x;
-            case Op::bit_gru:
-            case Op::bit_lstm:
-            case Op::gru:
-            case Op::lstm: return recurrence(step, x, tokens);
-            case Op::last:
-                if (x.size() != 2) wrong_input(x, "(time, channels)");
-                return {x[1]};
-            case Op::mean_magnitude: return mean_magnitude(step, x);
-            case Op::multiply: {
-                Shape one = x;
-                one.back() = 1;
-                if (*y != x && *y != one) {
-                    fail("its inputs have shapes " + spelled(x) + " and " + spelled(*y) + ": needs equal ones, or 1 as the second's last axis");
-                }
-                return x;
-            }
-            case Op::prelu: step.weight = floats("slope", {x.back()}, false); return x;
-            case Op::rows: image(x); return {x[0], x[1] * x[2]};
-            case Op::avg_pool2d:
-            case Op::max_pool2d: {
-                image(x);
-                if (step.op == Op::avg_pool2d) step.counts_padding = boolean("count_include_pad");
-                window(step.window, x, false);
-                const Window& w = step.window;
-                if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
-                    fail("padding must be smaller than kernel_size");
-                }
-                return {side(w, x, 0), side(w, x, 1), x[2]};
-            }
-            case Op::mean_pool:
-                if (x.size() != 2 && x.size() != 3) wrong_input(x, "(height, width, channels) or (time, channels)");
-                return {x.back()};
-            case Op::normalize: {
-                step.over_channel = choice("over", "channel", "example") == "channel";
-                if (tokens && !step.over_channel) fail("over='example' would mix tokens: use 'channel'");
-                step.eps = above_zero("eps");
-                return x;
-            }
-            case Op::scale: step.factor = above_zero("factor"); return x;
-            case Op::scale_shift:
-                step.weight = floats("scale", {x.back()}, false);
-                step.bias = floats("shift", {x.back()}, false);
-                return x;
-            case Op::gelu:
-            case Op::relu:
-            case Op::sigmoid:
-            case Op::silu:
-            case Op::softmax:
-            case Op::tanh: return x;
-        }
-        fail("unknown op");
+    Shape read(Step& step, const Inputs& inputs) {
+        check_place(placed_in(step.op), inputs);
+        return (this->*check_of(step.op))(step, inputs);
     }
 
   private:
+    using Check = Shape (StepReader::*)(Step&, const Inputs&);
+    static Check check_of(Op op) {
+#define OP(name, inputs, programs, check) &StepReader::check,
+        static constexpr Check checks[] = {
+#include "ops.def"
+        };
+#undef OP
+        return checks[static_cast<std::size_t>(op)];
+    }
+
+    Shape same_shape(Step&, const Inputs& in) { return in.x; }
+
+    Shape add(Step&, const Inputs& in) {
+        if (in.x != *in.y) fail("its inputs have shapes " + spelled(in.x) + " and " + spelled(*in.y) + ": needs equal ones");
+        return in.x;
+    }
+
+    Shape attention(Step& step, const Inputs& in) {
+        const Shape& x = in.x;
+        if (x != *in.y || x != *in.z) {
+            fail("its inputs have shapes " + spelled(x) + ", " + spelled(*in.y) + " and " + spelled(*in.z) + ": needs equal ones");
+        }
+        step.heads = size("heads");
+        if (x.back() % step.heads != 0) {
+            fail("heads=" + std::to_string(step.heads) + " does not divide its " + std::to_string(x.back()) + " features");
+        }
+        return x;
+    }
+
+    Shape flatten(Step& step, const Inputs& in) {
+        step.channels_first = choice("order", "hwc", "chw") == "chw";
+        if (step.channels_first && in.x.size() != 3) {
+            fail("order='chw' but its input has shape " + spelled(in.x) + ": needs (height, width, channels)");
+        }
+        return {elements(in.x)};
+    }
+
+    Shape clip(Step& step, const Inputs& in) {
+        step.low = finite("low");
+        step.high = finite("high");
+        if (!(step.low < step.high)) fail("low=" + std::to_string(step.low) + " is not below high=" + std::to_string(step.high));
+        return in.x;
+    }
+
+    Shape group_normalize(Step& step, const Inputs& in) {
+        const Shape& x = in.x;
+        step.groups = size("groups");
+        step.eps = above_zero("eps");
+        if (x.size() > 3) wrong_input(x, "(height, width, channels), (rows, features) or (features)");
+        if (x.back() % step.groups != 0) {
+            fail("groups=" + std::to_string(step.groups) + " does not divide its " + std::to_string(x.back()) + " channels");
+        }
+        return x;
+    }
+
+    Shape last(Step&, const Inputs& in) {
+        if (in.x.size() != 2) wrong_input(in.x, "(time, channels)");
+        return {in.x[1]};
+    }
+
+    Shape multiply(Step&, const Inputs& in) {
+        Shape one = in.x;
+        one.back() = 1;
+        if (*in.y != in.x && *in.y != one) {
+            fail("its inputs have shapes " + spelled(in.x) + " and " + spelled(*in.y) + ": needs equal ones, or 1 as the second's last axis");
+        }
+        return in.x;
+    }
+
+    Shape prelu(Step& step, const Inputs& in) {
+        step.weight = floats("slope", {in.x.back()}, false);
+        return in.x;
+    }
+
+    Shape rows(Step&, const Inputs& in) {
+        image(in.x);
+        return {in.x[0], in.x[1] * in.x[2]};
+    }
+
+    Shape pool(Step& step, const Inputs& in) {
+        const Shape& x = in.x;
+        image(x);
+        if (step.op == Op::avg_pool2d) step.counts_padding = boolean("count_include_pad");
+        window(step.window, x, false);
+        const Window& w = step.window;
+        if (std::max(w.padding[0], w.padding[1]) >= w.kernel[0] || std::max(w.padding[2], w.padding[3]) >= w.kernel[1]) {
+            fail("padding must be smaller than kernel_size");
+        }
+        return {side(w, x, 0), side(w, x, 1), x[2]};
+    }
+
+    Shape mean_pool(Step&, const Inputs& in) {
+        if (in.x.size() != 2 && in.x.size() != 3) wrong_input(in.x, "(height, width, channels) or (time, channels)");
+        return {in.x.back()};
+    }
+
+    Shape normalize(Step& step, const Inputs& in) {
+        step.over_channel = choice("over", "channel", "example") == "channel";
+        if (in.tokens && !step.over_channel) fail("over='example' would mix tokens: use 'channel'");
+        step.eps = above_zero("eps");
+        return in.x;
+    }
+
+    Shape scale(Step& step, const Inputs& in) {
+        step.factor = above_zero("factor");
+        return in.x;
+    }
+
+    Shape scale_shift(Step& step, const Inputs& in) {
+        step.weight = floats("scale", {in.x.back()}, false);
+        step.bias = floats("shift", {in.x.back()}, false);
+        return in.x;
+    }
+
     bool has(const std::string& name) const { return attributes_.object.contains(name); }
 
     const Json& attribute(const std::string& name) {
@@ -207,42 +232,14 @@ class StepReader {
         return value.text;
     }
 
-    // Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a token to
-    // embed.
-    void check_kind(const Step& step, const Shape& x, bool tokens) const {
-        switch (step.op) {
-            case Op::bit_embedding:
-            case Op::embedding:
-                if (!tokens || x.size() != 1) fail("its input is not the program's tokens");
-                return;
-            case Op::attention:
-                if (!tokens) fail("the program's input is not tokens");
-                break;
-            case Op::add:
-            case Op::bit_gru:
-            case Op::bit_linear:
-            case Op::bit_lstm:
-            case Op::clip:
-            case Op::gelu:
-            case Op::group_normalize:
-            case Op::gru:
-            case Op::linear:
-            case Op::lstm:
-            case Op::mean_magnitude:
-            case Op::multiply:
-            case Op::normalize:
-            case Op::prelu:
-            case Op::relu:
-            case Op::scale:
-            case Op::scale_shift:
-            case Op::sigmoid:
-            case Op::silu:
-            case Op::softmax:
-            case Op::tanh: break;
-            default:
-                if (tokens) fail("has no meaning for tokens");
+    void check_place(PlacedIn place, const Inputs& in) const {
+        if (place == PlacedIn::tokens_themselves) {
+            if (!in.tokens || in.x.size() != 1) fail("its input is not the program's tokens");
+            return;
         }
-        if (tokens && x.size() != 2) fail("its input is tokens: embed them first");
+        if (place == PlacedIn::tokens && !in.tokens) fail("the program's input is not tokens");
+        if (place == PlacedIn::arrays && in.tokens) fail("has no meaning for tokens");
+        if (in.tokens && in.x.size() != 2) fail("its input is tokens: embed them first");
     }
 
     const TensorView* tensor(const char* role, bool is_float, const Shape& shape, bool optional) {
@@ -304,7 +301,8 @@ class StepReader {
         return free / w.stride[axis] + 1;
     }
 
-    Shape dense(Step& step, const Shape& x) {
+    Shape dense(Step& step, const Inputs& inputs) {
+        const Shape& x = inputs.x;
         const std::int64_t in = size("in_features"), out = size("out_features");
         if (x.back() != in) fail("in_features=" + std::to_string(in) + " but its input has shape " + spelled(x));
         if (step.op == Op::bit_linear) {
@@ -318,7 +316,8 @@ class StepReader {
         return y;
     }
 
-    Shape mean_magnitude(Step& step, const Shape& x) {
+    Shape mean_magnitude(Step& step, const Inputs& inputs) {
+        const Shape& x = inputs.x;
         for (const char* name : {"kernel_size", "stride", "padding", "dilation"}) step.windowed |= has(name);
         Shape y = x;
         y.back() = 1;
@@ -328,7 +327,8 @@ class StepReader {
         return {side(step.window, x, 0), side(step.window, x, 1), 1};
     }
 
-    Shape recurrence(Step& step, const Shape& x, bool tokens) {
+    Shape recurrence(Step& step, const Inputs& inputs) {
+        const Shape& x = inputs.x;
         step.hidden = size("hidden");
         const std::int64_t outputs = gates_of(step.op) * step.hidden;
         if (x.size() != 2 || x[1] != outputs) {
@@ -336,7 +336,7 @@ class StepReader {
                  ")");
         }
         if (has("reverse")) step.reverse = boolean("reverse");
-        if (step.reverse && tokens) fail("reverse=true would read tokens that are still to come: leave it out");
+        if (step.reverse && inputs.tokens) fail("reverse=true would read tokens that are still to come: leave it out");
         if (step.op == Op::bit_gru || step.op == Op::bit_lstm) {
             if (has("eps")) step.eps = above_zero("eps");
             binary(step, outputs, step.hidden);
@@ -349,7 +349,8 @@ class StepReader {
         return {x[0], step.hidden};
     }
 
-    Shape embedding(Step& step, const Shape& x) {
+    Shape embedding(Step& step, const Inputs& inputs) {
+        const Shape& x = inputs.x;
         step.rows = size("rows");
         const std::int64_t features = size("features");
         step.of_position = choice("of", "token", "position") == "position";
@@ -366,7 +367,8 @@ class StepReader {
         return {x[0], features};
     }
 
-    Shape convolution(Step& step, const Shape& x) {
+    Shape convolution(Step& step, const Inputs& inputs) {
+        const Shape& x = inputs.x;
         const std::int64_t in = size("in_channels"), out = size("out_channels"), groups = size("groups");
         if (x.size() != 3 || x[2] != in) {
             fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
@@ -451,9 +453,9 @@ class StepReader {
 
 }  // namespace
 
-Shape check_step(Step& step, const StepSource& source, const Shape& x, const Shape* y, const Shape* z, bool tokens) {
+Shape check_step(Step& step, const StepSource& source, const Inputs& inputs) {
     StepReader reader(source);
-    Shape shape = reader.read(step, x, y, z, tokens);
+    Shape shape = reader.read(step, inputs);
     reader.finish();
     return shape;
 }

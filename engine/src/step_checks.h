@@ -20,9 +20,16 @@ struct StepSource {
     const Tensors& tensors;
 };
 
-// Fills in a step whose op and inputs are known; returns its output's shape. `x`, `y`, `z` are the shapes of its inputs, `tokens` says that the
-// program is one over tokens. Throws std::invalid_argument with a message for users.
-Shape check_step(Step& step, const StepSource& source, const Shape& x, const Shape* y, const Shape* z, bool tokens);
+// Shapes of a step's inputs; of those that its op does not take, null. `tokens`: the program is one over tokens.
+struct Inputs {
+    const Shape& x;
+    const Shape* y;
+    const Shape* z;
+    bool tokens;
+};
+
+// Fills in a step whose op and inputs are known; returns its output's shape. Throws std::invalid_argument with a message for users.
+Shape check_step(Step& step, const StepSource& source, const Inputs& inputs);
 
 // Throws std::invalid_argument where a value would have too many elements.
 void check_shape(const Shape& shape, const std::string& where);

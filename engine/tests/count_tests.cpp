@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "array_model.h"
 #include "check.h"
 #include "cpu.h"
-#include "engine.h"
 #include "kernel_tests.h"
 
 namespace {
@@ -147,13 +147,13 @@ void test_count_layers() {
                       R"(},"tensors":{"weight":"w"}},{"op":"max_pool2d","inputs":["a"],"output":"y","attributes":{"kernel_size":[1,)" + n(pool) +
                       R"(],"stride":[1,)" + n(pool) + R"(],"padding":[0,0,0,0]}}],"output":"y"})";
         }
-        onebit::Engine reference(program, tensors, {.isa = "scalar"});
+        onebit::ArrayModel reference(program, tensors, {.isa = "scalar"});
         std::vector<float> x(static_cast<std::size_t>(onebit::elements(reference.input_shape())));
         for (auto& v : x) v = pick(0, 9) == 0 ? std::nanf("") : pick_float();
         std::vector<float> expected(static_cast<std::size_t>(onebit::elements(reference.output_shape()))), y(expected.size());
         reference.run(x.data(), 1, expected.data());
         for (const int threads : {1, 3}) {
-            onebit::Engine engine(program, tensors, {.threads = threads, .isa = ""});
+            onebit::ArrayModel engine(program, tensors, {.threads = threads, .isa = ""});
             engine.run(x.data(), 1, y.data());
             CHECK(std::memcmp(y.data(), expected.data(), y.size() * sizeof(float)) == 0);
         }

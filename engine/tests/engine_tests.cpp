@@ -12,12 +12,12 @@
 #include <thread>
 #include <vector>
 
+#include "array_model.h"
 #include "check.h"
 #include "cpu.h"
-#include "decoder.h"
-#include "engine.h"
 #include "json.h"
 #include "kernel_tests.h"
+#include "token_model.h"
 
 namespace {
 
@@ -77,15 +77,19 @@ void test_choice() {
 void test_memory_plan() {
     for (int round = 0; round < 300; ++round) {
         const int count = pick(1, 30);
-        std::vector<onebit::Step> steps(static_cast<std::size_t>(count));
+        struct Made {
+            std::vector<int> inputs;
+            int output;
+        };
+        std::vector<Made> steps(static_cast<std::size_t>(count));
         std::vector<std::int64_t> sizes = {pick(0, 4000)};
         for (int i = 0; i < count; ++i) {
-            for (int k = pick(1, 3) - 1; k >= 0; --k) steps[static_cast<std::size_t>(i)].inputs[k] = pick(0, i);
+            for (int k = pick(1, 3); k > 0; --k) steps[static_cast<std::size_t>(i)].inputs.push_back(pick(0, i));
             steps[static_cast<std::size_t>(i)].output = i + 1;
             sizes.push_back(pick(0, 4000));
         }
-        std::vector<const onebit::Step*> order;
-        for (const auto& step : steps) order.push_back(&step);
+        std::vector<onebit::Uses> order;
+        for (const Made& step : steps) order.push_back({step.inputs, step.output});
         const onebit::MemoryPlan plan = onebit::plan_memory(order, sizes, count);
         std::vector<int> last(sizes.size(), 0);
         std::int64_t all = 0;
@@ -142,12 +146,12 @@ void test_engine_in_threads() {
         bits[i] = i % 8 < 3 ? static_cast<std::uint8_t>(pick(0, 255)) : static_cast<std::uint8_t>(i % 8 == 3 ? pick(0, 7) : 0);
     const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
-        onebit::Engine reference(small_program(), tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
+        onebit::ArrayModel reference(small_program(), tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
         std::vector<std::uint8_t> image(12 * 12 * 3);
         for (auto& v : image) v = static_cast<std::uint8_t>(pick(0, 255));
         std::vector<float> expected(20);
         reference.run(image.data(), 1, expected.data());
-        onebit::Engine engine(small_program(), tensors, {.precision = precision, .threads = 3, .isa = "", .pin = true});
+        onebit::ArrayModel engine(small_program(), tensors, {.precision = precision, .threads = 3, .isa = "", .pin = true});
         std::vector<std::thread> threads;
         std::vector<std::vector<float>> results(4, std::vector<float>(20));
         for (auto& result : results) {
@@ -228,8 +232,8 @@ onebit::Tensors sequence_tensors(const RecurrentTensors& tensors) {
 void test_sequences() {
     const RecurrentTensors tensors;
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
-        onebit::Engine reference(sequence_program(), sequence_tensors(tensors), {.precision = precision, .isa = "scalar"});
-        onebit::Engine engine(sequence_program(), sequence_tensors(tensors), {.precision = precision, .threads = 3, .isa = ""});
+        onebit::ArrayModel reference(sequence_program(), sequence_tensors(tensors), {.precision = precision, .isa = "scalar"});
+        onebit::ArrayModel engine(sequence_program(), sequence_tensors(tensors), {.precision = precision, .threads = 3, .isa = ""});
         for (int round = 0; round < 5; ++round) {
             std::vector<float> images(3 * 7 * 5 * 4), expected(3 * 5), y(3 * 5), alone(5);
             for (float& v : images) v = pick_float();
@@ -277,11 +281,11 @@ void test_image_convolutions() {
                                     (pooled ? pooling : "") + R"(],"output":")" + (pooled ? "b" : "a") + R"("})";
         std::vector<float> image(static_cast<std::size_t>(height * width * channels));
         for (auto& v : image) v = round % 3 == 0 ? std::fabs(pick_float()) : pick_float();
-        onebit::Engine reference(program, tensors, {.isa = "scalar"});
+        onebit::ArrayModel reference(program, tensors, {.isa = "scalar"});
         std::vector<float> expected(static_cast<std::size_t>(onebit::elements(reference.output_shape())));
         reference.run(image.data(), 1, expected.data());
         for (const int threads : {1, 3}) {
-            onebit::Engine engine(program, tensors, {.threads = threads, .isa = ""});
+            onebit::ArrayModel engine(program, tensors, {.threads = threads, .isa = ""});
             std::vector<float> y(expected.size());
             for (int again = 0; again < 2; ++again) {
                 engine.run(image.data(), 1, y.data());
@@ -296,9 +300,9 @@ void test_decoder_in_threads(const std::string& program, const onebit::Tensors& 
     for (auto& token : text) token = pick(0, 8);
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
         std::vector<float> expected(40 * 9);
-        onebit::Decoder reference(program, tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
+        onebit::TokenModel reference(program, tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
         reference.extend({reference.open()}, {40}, text.data(), true, expected.data());
-        onebit::Decoder decoder(program, tensors, {.precision = precision, .threads = 3, .isa = ""});
+        onebit::TokenModel decoder(program, tensors, {.precision = precision, .threads = 3, .isa = ""});
         std::vector<std::thread> threads;
         std::vector<std::vector<float>> results(4, std::vector<float>(40 * 9));
         for (auto& result : results) {
@@ -330,19 +334,19 @@ void test_memory_cap() {
         }
         return false;
     };
-    const onebit::Engine engine(small_program(), tensors, {});
+    const onebit::ArrayModel engine(small_program(), tensors, {});
     CHECK(engine.most_bytes() > engine.arena_bytes() && engine.arena_bytes() > 12 * 12 * 3 * 4);
-    CHECK(refuses([&] { onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes() - 1}); }));
-    onebit::Engine(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes()});
-    const onebit::Decoder decoder(token_program(), of_tokens, {});
-    CHECK(refuses([&] { onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.most_bytes() - 1}); }));
+    CHECK(refuses([&] { onebit::ArrayModel(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes() - 1}); }));
+    onebit::ArrayModel(small_program(), tensors, {.isa = "", .memory_cap = engine.most_bytes()});
+    const onebit::TokenModel decoder(token_program(), of_tokens, {});
+    CHECK(refuses([&] { onebit::TokenModel(token_program(), of_tokens, {.isa = "", .memory_cap = decoder.most_bytes() - 1}); }));
     // The default: more than a pointer of 32 bits can count, and 0 in its lower half.
-    onebit::Decoder(token_program(), of_tokens, {.isa = "", .memory_cap = std::uint64_t{4} << 30});
+    onebit::TokenModel(token_program(), of_tokens, {.isa = "", .memory_cap = std::uint64_t{4} << 30});
     std::string long_texts = token_program();
     long_texts.replace(long_texts.find("[40]"), 4, "[70000]");
-    onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::bf16});
+    onebit::TokenModel(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::bf16});
     try {
-        onebit::Decoder(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::int8});
+        onebit::TokenModel(long_texts, of_tokens, {.isa = "", .cache = onebit::CacheNumbers::int8});
         CHECK(false);
     } catch (const std::invalid_argument& error) {
         CHECK(std::string(error.what()).find("up to 65536 tokens") != std::string::npos);

@@ -11,9 +11,9 @@
 #include <thread>
 #include <vector>
 
+#include "array_model.h"
 #include "check.h"
-#include "decoder.h"
-#include "engine.h"
+#include "token_model.h"
 
 namespace {
 
@@ -70,9 +70,9 @@ void test_failed_runs_leave_no_pointer() {
     for (const auto& [program, tensors] : cases) {
         for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
             std::vector<float> expected(outputs), y(outputs);
-            onebit::Engine(program, tensors, {.precision = precision, .isa = ""}).run(example.data(), 1, expected.data());
+            onebit::ArrayModel(program, tensors, {.precision = precision, .isa = ""}).run(example.data(), 1, expected.data());
             for (long n = 0;; ++n) {
-                onebit::Engine engine(program, tensors, {.precision = precision, .isa = ""});
+                onebit::ArrayModel engine(program, tensors, {.precision = precision, .isa = ""});
                 auto first = std::make_unique<std::vector<float>>(size, 5.0f);
                 auto out = std::make_unique<std::vector<float>>(outputs);
                 allocations_left.store(n);
@@ -105,7 +105,7 @@ void test_failed_runs_leave_no_pointer() {
 void test_tensors_may_be_freed() {
     auto bits = std::make_unique<std::vector<std::uint8_t>>(some_bits());
     const std::string program = convolution("bit_conv2d", R"(,"values":"01")");
-    onebit::Engine engine(program, {{"w", {bits->data(), false, {20, 40}}}}, {});
+    onebit::ArrayModel engine(program, {{"w", {bits->data(), false, {20, 40}}}}, {});
     std::vector<float> x(6 * 6 * 32, 1.0f), before(6 * 6 * 20), after(before.size());
     engine.run(x.data(), 1, before.data());
     bits.reset();
@@ -147,7 +147,7 @@ void test_interruption() {
     std::vector<float> batch(size * most), out(60 * most), expected(60), y(60);
     for (std::int64_t i = 0; i < size; ++i) batch[static_cast<std::size_t>(i)] = pick_float();
     for (const int threads : {1, 3}) {
-        onebit::Engine engine(program, tensors, {.threads = threads, .isa = ""});
+        onebit::ArrayModel engine(program, tensors, {.threads = threads, .isa = ""});
         engine.run(batch.data(), 1, expected.data());
         for (int round = 0; round < 2; ++round) {
             bool ended = false;
@@ -194,10 +194,10 @@ void test_failed_prompts_append_nothing() {
     std::vector<std::int32_t> text(600);
     for (auto& token : text) token = pick(0, 8);
     std::vector<float> expected(8), y(8), first(8);
-    onebit::Decoder reference(program, tensors, {});
+    onebit::TokenModel reference(program, tensors, {});
     reference.extend({reference.open()}, {600}, text.data(), false, expected.data());
     for (long n = 0;; ++n) {
-        onebit::Decoder decoder(program, tensors, {});
+        onebit::TokenModel decoder(program, tensors, {});
         const int sequence = decoder.open();
         decoder.extend({sequence}, {3}, text.data(), false, first.data());
         allocations_left.store(n);

@@ -26,15 +26,13 @@ void test_rows(const onebit::Kernels& fast) {
             for (std::size_t i = 0; i < size; ++i) CHECK(identical(a[i], b[i]));
         };
         plain.normalize(x.data(), n, 1e-5f, b.data()), fast.normalize(x.data(), n, 1e-5f, a.data()), same();
-        plain.relu(x.data(), n, b.data()), fast.relu(x.data(), n, a.data()), same();
+#define UNARY(name, formula) plain.name(x.data(), n, b.data()), fast.name(x.data(), n, a.data()), same();
+#include "kernels/unary.def"
+#undef UNARY
         plain.add(x.data(), other.data(), n, b.data()), fast.add(x.data(), other.data(), n, a.data()), same();
         plain.multiply(x.data(), other.data(), n, b.data()), fast.multiply(x.data(), other.data(), n, a.data()), same();
         plain.clip(x.data(), n, -1, 2, b.data()), fast.clip(x.data(), n, -1, 2, a.data()), same();
         plain.prelu(x.data(), 1, n, other.data(), b.data()), fast.prelu(x.data(), 1, n, other.data(), a.data()), same();
-        plain.sigmoid(x.data(), n, b.data()), fast.sigmoid(x.data(), n, a.data()), same();
-        plain.tanh(x.data(), n, b.data()), fast.tanh(x.data(), n, a.data()), same();
-        plain.silu(x.data(), n, b.data()), fast.silu(x.data(), n, a.data()), same();
-        plain.gelu(x.data(), n, b.data()), fast.gelu(x.data(), n, a.data()), same();
         plain.softmax(x.data(), n, b.data()), fast.softmax(x.data(), n, a.data()), same();
         CHECK(identical(fast.mean_magnitude(x.data(), n), plain.mean_magnitude(x.data(), n)));
         plain.scale_shift(x.data(), 1, n, scale.data(), shift.data(), b.data()),

@@ -106,6 +106,9 @@ struct Epilogue {
     const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
 };
 
+// y[i] = f(x[i])
+using UnaryKernel = void (*)(const float* x, std::ptrdiff_t n, float* y);
+
 struct Kernels {
     const char* name;
     const char* text;
@@ -176,11 +179,10 @@ struct Kernels {
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
     void (*scale_shift)(const float* x, std::ptrdiff_t rows, int channels, const float* scale, const float* shift, float* y);
     void (*scale)(const float* x, std::ptrdiff_t n, float factor, float* y);
-    void (*relu)(const float* x, std::ptrdiff_t n, float* y);
-    void (*gelu)(const float* x, std::ptrdiff_t n, float* y);
-    void (*sigmoid)(const float* x, std::ptrdiff_t n, float* y);  // y may be x, of tanh too
-    void (*tanh)(const float* x, std::ptrdiff_t n, float* y);
-    void (*silu)(const float* x, std::ptrdiff_t n, float* y);
+    // Functions of a single number; y may be x.
+#define UNARY(name, formula) UnaryKernel name;
+#include "unary.def"
+#undef UNARY
     void (*clip)(const float* x, std::ptrdiff_t n, float low, float high, float* y);  // NaN stays NaN
     void (*prelu)(const float* x, std::ptrdiff_t rows, int channels, const float* slope, float* y);
     float (*mean_magnitude)(const float* x, std::ptrdiff_t n);

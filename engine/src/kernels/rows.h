@@ -164,10 +164,6 @@ void row_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor;
 }
 
-void row_relu(const float* x, std::ptrdiff_t n, float* y) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] < 0 ? 0.0f : x[i];  // NaN stays NaN
-}
-
 void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * factor;
 }
@@ -218,10 +214,6 @@ inline float gelu_of(float x) {
     return 0.5f * x * (1.0f + (x < 0 ? -erf : erf));
 }
 
-void row_gelu(const float* x, std::ptrdiff_t n, float* y) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = gelu_of(x[i]);
-}
-
 // e^x / (1 + e^x) for negative x: 1 / (1 + e^-x) would be 0 where e^-x is infinite and e^x is not 0 yet.
 inline float sigmoid_of(float x) {
     const float power = exponential(-std::fabs(x));
@@ -236,17 +228,16 @@ inline float tanh_of(float x) {
     return size < 0.625f ? small : x < 0 ? -large : large;
 }
 
-void row_sigmoid(const float* x, std::ptrdiff_t n, float* y) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = sigmoid_of(x[i]);
-}
-
-void row_tanh(const float* x, std::ptrdiff_t n, float* y) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = tanh_of(x[i]);
-}
-
-void row_silu(const float* x, std::ptrdiff_t n, float* y) {
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * sigmoid_of(x[i]);
-}
+// A loop for each function of a single number.
+#define UNARY(name, formula)                                         \
+    void row_##name(const float* from, std::ptrdiff_t n, float* y) { \
+        for (std::ptrdiff_t i = 0; i < n; ++i) {                     \
+            const float x = from[i];                                 \
+            y[i] = formula;                                          \
+        }                                                            \
+    }
+#include "unary.def"
+#undef UNARY
 
 void row_clip(const float* x, std::ptrdiff_t n, float low, float high, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) {

@@ -29,11 +29,9 @@ constexpr Kernels shared_kernels() {
     k.normalize = row_normalize;
     k.scale_shift = rows_scale_shift;
     k.scale = row_scale;
-    k.relu = row_relu;
-    k.gelu = row_gelu;
-    k.sigmoid = row_sigmoid;
-    k.tanh = row_tanh;
-    k.silu = row_silu;
+#define UNARY(name, formula) k.name = row_##name;
+#include "unary.def"
+#undef UNARY
     k.clip = row_clip;
     k.prelu = rows_prelu;
     k.mean_magnitude = row_mean_magnitude;

@@ -1,0 +1,45 @@
+// A model whose input is an array: an image, or a sequence of vectors. One example after the other.
+#pragma once
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "executor.h"
+
+namespace onebit {
+
+class ArrayModel {
+  public:
+    // Copies what it needs of the tensors. Throws std::invalid_argument for a program that does not fit docs/program.md, an unknown or
+    // unsupported instruction set, or more memory than the options allow.
+    ArrayModel(const std::string& program, const Tensors& tensors, const Options& options);
+
+    const Shape& input_shape() const { return executor_.shape(0); }
+    const Shape& output_shape() const { return executor_.shape(executor_.output()); }
+    const Kernels& kernels() const { return executor_.kernels(); }
+    int threads() const { return executor_.pool().threads(); }
+    Precision precision() const { return executor_.precision(); }
+    // Weights in the engine's layout, activations and working memory.
+    std::size_t memory_bytes() const { return executor_.memory_bytes(); }
+    // What that will be at most, and what single steps take for themselves: it was compared with the cap at load.
+    std::uint64_t most_bytes() const { return executor_.most_bytes(); }
+    std::size_t arena_bytes() const { return executor_.arena_bytes(); }
+    // What runs, in its order.
+    std::vector<PlanLine> plan() const { return executor_.plan(); }
+
+    // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
+    // calls take turns. What `ask` throws ends the computation; the model can be used again.
+    void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {});
+    void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {});
+
+  private:
+    // `given`: the example, or null where it was copied to its place.
+    void run_example(const float* given, float* out);
+
+    Executor executor_;
+    std::timed_mutex mutex_;
+};
+
+}  // namespace onebit

@@ -1,0 +1,173 @@
+#include <vector>
+
+#include "index.h"
+#include "ops/families.h"
+#include "parallel.h"
+
+namespace onebit {
+namespace {
+
+// Of nodes with a constant for each channel.
+struct Channels {
+    explicit Channels(const Shape& shape) : count(shape.back()) {}
+
+    TensorBytes tensor_bytes(int vectors) const { return {static_cast<std::uint64_t>(vectors * count) * sizeof(float), 0}; }
+
+    std::int64_t count;
+};
+
+class Unary : public Node {
+  public:
+    Unary(const NodeSource& source, UnaryKernel f) : Node(source.step), f_(f), width_(source.input().back()) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, in[0].rows * width_, 1,
+                      [&](std::int64_t first, std::int64_t count) { f_(in[0].data + first, count, out.data + first); });
+    }
+
+  private:
+    UnaryKernel f_;
+    std::int64_t width_;
+};
+
+class Scale : public Node {
+  public:
+    explicit Scale(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), factor_(source.step.factor) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, in[0].rows * width_, 1,
+                      [&](std::int64_t first, std::int64_t count) { kernels_.scale(in[0].data + first, count, factor_, out.data + first); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_;
+    float factor_;
+};
+
+class Clip : public Node {
+  public:
+    explicit Clip(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), low_(source.step.low), high_(source.step.high) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, in[0].rows * width_, 1,
+                      [&](std::int64_t first, std::int64_t count) { kernels_.clip(in[0].data + first, count, low_, high_, out.data + first); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_;
+    float low_, high_;
+};
+
+class Prelu : public Node {
+  public:
+    explicit Prelu(const NodeSource& source) : Node(source.step), kernels_(source.kernels), channels_(source.input()), source_(source.step.weight) {}
+
+    TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(1); }
+    void load(Loading&) override { slope_.assign(source_, source_ + channels_.count), source_ = nullptr; }
+    std::uint64_t weight_bytes() const override { return sizeof(float) * slope_.size(); }
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        const std::int64_t width = channels_.count;
+        parallel_rows(context.pool, in[0].rows, width, [&](std::int64_t r, std::int64_t count) {
+            kernels_.prelu(in[0].data + r * width, count, static_cast<int>(width), slope_.data(), out.data + r * width);
+        });
+    }
+
+  private:
+    const Kernels& kernels_;
+    Channels channels_;
+    const float* source_;
+    std::vector<float> slope_;
+};
+
+class ScaleShift : public Node {
+  public:
+    explicit ScaleShift(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), channels_(source.input()), of_scale_(source.step.weight), of_shift_(source.step.bias) {}
+
+    TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(2); }
+    void load(Loading&) override {
+        scale_.assign(of_scale_, of_scale_ + channels_.count);
+        shift_.assign(of_shift_, of_shift_ + channels_.count);
+        of_scale_ = of_shift_ = nullptr;
+    }
+    std::uint64_t weight_bytes() const override { return sizeof(float) * (scale_.size() + shift_.size()); }
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        const std::int64_t width = channels_.count;
+        parallel_rows(context.pool, in[0].rows, width, [&](std::int64_t r, std::int64_t count) {
+            kernels_.scale_shift(in[0].data + r * width, count, static_cast<int>(width), scale_.data(), shift_.data(), out.data + r * width);
+        });
+    }
+
+  private:
+    const Kernels& kernels_;
+    Channels channels_;
+    const float *of_scale_, *of_shift_;
+    std::vector<float> scale_, shift_;
+};
+
+class Add : public Node {
+  public:
+    explicit Add(const NodeSource& source) : Node(source.step), kernels_(source.kernels), width_(source.input().back()) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, in[0].rows * width_, 1,
+                      [&](std::int64_t first, std::int64_t count) { kernels_.add(in[0].data + first, in[1].data + first, count, out.data + first); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_;
+};
+
+// By a value of the same shape, or by one number for each row.
+class Multiply : public Node {
+  public:
+    explicit Multiply(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), same_shape_(source.input(1) == source.input()) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        const float *x = in[0].data, *factors = in[1].data;
+        parallel_rows(context.pool, in[0].rows, width_, [&](std::int64_t first, std::int64_t count) {
+            const std::int64_t offset = first * width_;
+            if (same_shape_) return kernels_.multiply(x + offset, factors + offset, count * width_, out.data + offset);
+            for (std::int64_t r = first; r < first + count; ++r) kernels_.scale(x + r * width_, width_, factors[r], out.data + r * width_);
+        });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_;
+    bool same_shape_;
+};
+
+}  // namespace
+
+std::unique_ptr<Node> make_unary(const NodeSource& source, UnaryKernel kernel) {
+    return std::make_unique<Unary>(source, kernel);
+}
+std::unique_ptr<Node> make_scale(const NodeSource& source) {
+    return std::make_unique<Scale>(source);
+}
+std::unique_ptr<Node> make_clip(const NodeSource& source) {
+    return std::make_unique<Clip>(source);
+}
+std::unique_ptr<Node> make_prelu(const NodeSource& source) {
+    return std::make_unique<Prelu>(source);
+}
+std::unique_ptr<Node> make_scale_shift(const NodeSource& source) {
+    return std::make_unique<ScaleShift>(source);
+}
+std::unique_ptr<Node> make_add(const NodeSource& source) {
+    return std::make_unique<Add>(source);
+}
+std::unique_ptr<Node> make_multiply(const NodeSource& source) {
+    return std::make_unique<Multiply>(source);
+}
+
+}  // namespace onebit

@@ -1,0 +1,42 @@
+// The families of nodes, a file each.
+#pragma once
+
+#include "ops/make_node.h"
+
+namespace onebit {
+
+// layers.cpp: products with weights, by whichever layer computes them fastest.
+std::unique_ptr<Node> make_layer(const NodeSource& source);
+// recurrence.cpp: LSTM and GRU, float and binary.
+std::unique_ptr<Node> make_recurrence(const NodeSource& source);
+// attention.cpp
+std::unique_ptr<Node> make_attention(const NodeSource& source);
+// embedding.cpp: of tokens or of their positions, by floats or by bits.
+std::unique_ptr<Node> make_embedding(const NodeSource& source);
+
+// elementwise.cpp: each number for itself, with constants or with another value.
+std::unique_ptr<Node> make_unary(const NodeSource& source, UnaryKernel kernel);
+std::unique_ptr<Node> make_scale(const NodeSource& source);
+std::unique_ptr<Node> make_clip(const NodeSource& source);
+std::unique_ptr<Node> make_prelu(const NodeSource& source);
+std::unique_ptr<Node> make_scale_shift(const NodeSource& source);
+std::unique_ptr<Node> make_add(const NodeSource& source);
+std::unique_ptr<Node> make_multiply(const NodeSource& source);
+
+// normalize.cpp: over rows, groups of channels, or a whole example.
+std::unique_ptr<Node> make_normalize(const NodeSource& source);
+std::unique_ptr<Node> make_group_normalize(const NodeSource& source);
+std::unique_ptr<Node> make_softmax(const NodeSource& source);
+
+// pooling.cpp: windows of an image, and means.
+std::unique_ptr<Node> make_max_pool(const NodeSource& source);
+std::unique_ptr<Node> make_average_pool(const NodeSource& source);
+std::unique_ptr<Node> make_mean_pool(const NodeSource& source);
+std::unique_ptr<Node> make_mean_magnitude(const NodeSource& source);
+
+// reshape.cpp: the same numbers in another shape or order.
+std::unique_ptr<Node> make_flatten(const NodeSource& source);
+std::unique_ptr<Node> make_rows(const NodeSource& source);
+std::unique_ptr<Node> make_last(const NodeSource& source);
+
+}  // namespace onebit

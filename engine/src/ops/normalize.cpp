@@ -1,0 +1,75 @@
+#include "image_ops.h"
+#include "ops/families.h"
+#include "parallel.h"
+
+namespace onebit {
+namespace {
+
+// f(x, y) for each run of `length` numbers.
+template <class Function>
+void each_run(const RunContext& context, const In& in, std::int64_t width, std::int64_t length, float* y, const Function& f) {
+    parallel_rows(context.pool, in.rows * width / length, length, [&](std::int64_t first, std::int64_t count) {
+        for (std::int64_t i = first * length; i < (first + count) * length; i += length) f(in.data + i, y + i);
+    });
+}
+
+// Zero mean and unit deviation of each run of `length` numbers.
+class Normalize : public Node {
+  public:
+    Normalize(const NodeSource& source, std::int64_t length)
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), length_(length), eps_(source.step.eps) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        each_run(context, in[0], width_, length_, out.data, [&](const float* x, float* y) { kernels_.normalize(x, length_, eps_, y); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_, length_;
+    float eps_;
+};
+
+// Groups of channels over all positions of an image.
+class ImageGroupNormalize : public Node {
+  public:
+    explicit ImageGroupNormalize(const NodeSource& source)
+        : Node(source.step), width_(source.input().back()), groups_(source.step.groups), eps_(source.step.eps) {}
+
+    std::uint64_t passing_bytes() const override { return static_cast<std::uint64_t>(width_) * 2 * (sizeof(double) + sizeof(float)); }
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        group_normalize(groups_, eps_, in[0].data, in[0].rows, width_, out.data, context.pool);
+    }
+
+  private:
+    std::int64_t width_, groups_;
+    float eps_;
+};
+
+class Softmax : public Node {
+  public:
+    explicit Softmax(const NodeSource& source) : Node(source.step), kernels_(source.kernels), width_(source.input().back()) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        each_run(context, in[0], width_, width_, out.data, [&](const float* x, float* y) { kernels_.softmax(x, width_, y); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_;
+};
+
+}  // namespace
+
+std::unique_ptr<Node> make_normalize(const NodeSource& source) {
+    return std::make_unique<Normalize>(source, source.step.over_channel ? source.input().back() : elements(source.input()));
+}
+std::unique_ptr<Node> make_group_normalize(const NodeSource& source) {
+    if (source.input().size() == 3) return std::make_unique<ImageGroupNormalize>(source);
+    return std::make_unique<Normalize>(source, source.input().back() / source.step.groups);
+}
+std::unique_ptr<Node> make_softmax(const NodeSource& source) {
+    return std::make_unique<Softmax>(source);
+}
+
+}  // namespace onebit

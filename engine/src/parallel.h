@@ -1,0 +1,34 @@
+// Loops over the threads of a pool, where there is enough work to wake them.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <functional>
+
+#include "thread_pool.h"
+
+namespace onebit {
+
+// Calls of a kernel after which a long loop checks whether to go on: checking costs little beside so many, and so many take a part of a second at
+// most.
+constexpr std::int64_t calls_of_check = 16;
+
+// Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
+// 8) to be worth waking them.
+void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);
+
+// Numbers that one task of a loop over rows takes: a few microseconds' work.
+constexpr std::int64_t numbers_at_once = std::int64_t{1} << 14;
+
+// Call body(first, count) for all of some rows of `width` numbers, so many at a time that threads share them and Ctrl-C is heard between them.
+template <class Body>
+void parallel_rows(ThreadPool& pool, std::int64_t rows, std::int64_t width, const Body& body) {
+    const std::int64_t some = std::max<std::int64_t>(1, numbers_at_once / width), pieces = (rows + some - 1) / some;
+    if (pieces == 1) return body(std::int64_t{0}, rows);
+    parallel(pool, rows * width * 8, pieces, [&](std::int64_t i, int thread) {
+        pool.check(thread);
+        body(i * some, std::min(some, rows - i * some));
+    });
+}
+
+}  // namespace onebit
