@@ -1,4 +1,4 @@
-"""The packed model: a list of steps over named values, and its tensors. docs/program.md defines every op in words and formulas."""
+"""The packed model: a list of steps over named values, and its tensors. `onebit.ops` has what a step may be."""
 
 from __future__ import annotations
 
@@ -8,39 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from onebit.errors import FormatError
-from onebit.op_checks import (
-    EMBEDDING_OPS,
-    INPUT_COUNTS,
-    MAX_AXIS,
-    MAX_VALUE_ELEMENTS,
-    OPS,
-    RECURRENT_OPS,
-    TOKEN_OPS,
-    Reader,
-    Shape,
-    Tensors,
-    row_bytes,
-)
+from onebit.ops import OPS
+from onebit.ops.bit_rows import pack_rows, row_bytes, unpack_rows
+from onebit.ops.declared import MAX_AXIS, Shape
+from onebit.ops.op import StepReader, Tensors
+from onebit.ops.windows import MAX_VALUE_ELEMENTS
 from onebit.strict_json import excerpt, parse
 
-__all__ = ["Program", "Shape", "Step", "Tensors", "pack_rows", "row_bytes", "unpack_rows"]
-
-
-def pack_rows(bits: NDArray[Any]) -> NDArray[np.uint8]:
-    """Pack a matrix of bits, (rows, n) of bool or 0 and 1, to uint8 (rows, row_bytes(n)), little-endian within a byte."""
-    rows, n = bits.shape
-    packed = np.zeros((rows, row_bytes(n)), dtype=np.uint8)
-    packed[:, : -(-n // 8)] = np.packbits(bits.astype(bool, copy=False), axis=1, bitorder="little")
-    return packed
-
-
-def unpack_rows(packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
-    """The inverse of `pack_rows`: uint8 (rows, n) of 0 and 1."""
-    return np.unpackbits(packed, axis=1, count=n, bitorder="little")
+__all__ = ["OPS", "Program", "Shape", "Step", "Tensors", "pack_rows", "row_bytes", "unpack_rows"]
 
 
 @dataclass(frozen=True)
@@ -141,32 +117,13 @@ class Program:
                 raise FormatError(f"[{where}] uses the value {excerpt(name)} before any step makes it")
         if step.output in shapes:
             raise FormatError(f"[{where}] makes the value {excerpt(step.output)} a second time")
-        count = INPUT_COUNTS.get(step.op, 1)
-        if len(step.inputs) != count:
-            raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {count}")
-        reader = Reader(where, step.attributes, step.tensors, tensors)
-        self._check_kind(reader, step, shapes[step.inputs[0]])
-        shape = OPS[step.op](reader, *(shapes[name] for name in step.inputs))
-        reader.finish()
+        op = OPS[step.op]
+        if len(step.inputs) != op.inputs:
+            raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {op.inputs}")
+        reader = StepReader(where, op, step.attributes, step.tensors, tensors)
+        shape = op.check(reader, [shapes[name] for name in step.inputs], self.tokens)
         _check_size(shape, where)
         return shape
-
-    def _check_kind(self, reader: Reader, step: Step, x: Shape) -> None:
-        """Only what treats each token by itself, attention and what runs forwards in time have a place in a program over tokens; only there is a
-        token to embed."""
-        if step.op in EMBEDDING_OPS:
-            if not self.tokens or len(x) != 1:
-                raise reader.fail("its input is not the program's tokens")
-        elif step.op == "attention" and not self.tokens:
-            raise reader.fail("the program's input is not tokens")
-        elif self.tokens and step.op not in TOKEN_OPS:
-            raise reader.fail("has no meaning for tokens")
-        elif self.tokens and len(x) != 2:
-            raise reader.fail("its input is tokens: embed them first")
-        elif self.tokens and step.op == "normalize" and step.attributes.get("over") == "example":
-            raise reader.fail("over='example' would mix tokens: use 'channel'")
-        elif self.tokens and step.op in RECURRENT_OPS and step.attributes.get("reverse") is True:
-            raise reader.fail("reverse=true would read tokens that are still to come: leave it out")
 
 
 def _step(item: Any, where: str) -> Step:

@@ -15,8 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from onebit.program import RECURRENT_OPS, Program, Step
-from onebit.runtime import reference
+from onebit.ops import OPS
+from onebit.ops.attention import round_to_bfloat16
+from onebit.ops.bit_rows import read_rows
+from onebit.ops.conv import convolve
+from onebit.ops.quantize import quantize, quantize_input
+from onebit.ops.recurrence import Recurrence
+from onebit.ops.windows import windows
+from onebit.program import Program, Step
 
 U = 2.0**-24  # half a unit in the last place, relative
 TINY = 2.0**-148  # the same of numbers so small that float32 has fewer digits
@@ -175,11 +181,11 @@ class _Levels:
 
 
 def quantized(v: Value, axes: tuple[int, ...], kind: Mapping[str, Any] | None) -> _Levels:
-    q, scale = reference.quantize(v.x, axes) if kind is None else reference.quantize_input(v.x, axes, kind)
+    q, scale = quantize(v.x, axes) if kind is None else quantize_input(v.x, axes, kind)
     low, high = _outwards(v)
     none = np.zeros(scale.shape, bool)
     if kind is not None and kind["quantizer"] != "absmax":
-        ends = [reference.quantize_input(end, axes, kind)[0] for end in (low, high)]
+        ends = [quantize_input(end, axes, kind)[0] for end in (low, high)]
         return _Levels(q, scale, np.maximum(ends[1] - q, q - ends[0]) * scale.astype(np.float64), none, none)
     unknown = np.isinf(v.error).any(axes, keepdims=True)
     nothing = ~np.isfinite(v.x).all(axes, keepdims=True) & ~unknown
@@ -211,10 +217,10 @@ def _weights(step: Step, tensors: Mapping[str, Any], shape: tuple[int, ...]) -> 
     """What the bits of a layer weigh, float64; what the planes of a weight weigh together; the bias."""
     a = step.attributes
     planes = np.array(a.get("planes", [1]), np.float64)
-    bits = reference._read_bits(tensors["weight"], math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
+    bits = read_rows(tensors["weight"], math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
     bias = np.zeros(shape[0], np.float32)
     if "bias" in tensors:
-        bias = reference._read_bits(tensors["bias"], shape[0], a["values"])[0].astype(np.float32)
+        bias = read_rows(tensors["bias"], shape[0], a["values"])[0].astype(np.float32)
     return (
         np.tensordot(planes, bits.astype(np.float64), 1),
         np.tensordot(planes, np.abs(bits).astype(np.float64), 1),
@@ -231,7 +237,7 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
         shape = (a["out_features"], a["in_features"])
 
     def apply(x: Any, w: Any) -> Any:
-        return reference._convolve(x, w, a) if convolution else x @ w.T
+        return convolve(x, w, a) if convolution else x @ w.T
 
     bits = step.op.startswith("bit_")
     if bits:
@@ -277,8 +283,8 @@ def _scale_shift(v: Value, scale: Any, shift: Any) -> Value:
 def _pooled(step: Step, v: Value) -> Value:
     a = step.attributes
     if step.op == "max_pool2d":
-        error = reference._windows(a, v.error, 0.0).max((-2, -1))
-        return _closed(reference._max_pool2d(a, {}, v.x), error)
+        error = windows(a, v.error, 0.0).max((-2, -1))
+        return _closed(_computed(step, v.x), error)
     x, e = _finite(v)
     if step.op == "mean_magnitude":
         n = min(x.shape[-1], MOST_IN_TURN) + 8
@@ -286,11 +292,11 @@ def _pooled(step: Step, v: Value) -> Value:
         error = e.mean(-1, keepdims=True) + n * U * means + TINY
         if "kernel_size" not in a:
             return _closed(means, error + _rounding(means))
-        y = reference._windows(a, means, 0).mean((-2, -1))
-        return _closed(y, reference._windows(a, error, 0).mean((-2, -1)) + _rounding(y))
-    counts = reference._windows(a, np.full_like(x[:1], 1), 1 if a["count_include_pad"] else 0).sum((-2, -1))
+        y = windows(a, means, 0).mean((-2, -1))
+        return _closed(y, windows(a, error, 0).mean((-2, -1)) + _rounding(y))
+    counts = windows(a, np.full_like(x[:1], 1), 1 if a["count_include_pad"] else 0).sum((-2, -1))
     n = math.prod(a["kernel_size"]) + 4
-    y, size, off = (reference._windows(a, z, 0).sum((-2, -1)) / counts for z in (x, np.abs(x), e))
+    y, size, off = (windows(a, z, 0).sum((-2, -1)) / counts for z in (x, np.abs(x), e))
     return _closed(y, off + n * U * size + _rounding(y))
 
 
@@ -338,8 +344,8 @@ def _kept(v: Value, heads: int, precision: str, cache: str | None) -> Value:
         parts = v.x.reshape(*v.x.shape[:-1], heads, -1)
         most = (np.abs(parts) + v.error.reshape(parts.shape)).max(-1, keepdims=True)
         return Value(v.x, v.error + np.broadcast_to(most / 127 * 0.51, parts.shape).reshape(v.x.shape))
-    y = reference.round_to_bfloat16(v.x)
-    low, high = (reference.round_to_bfloat16(end).astype(np.float64) for end in _outwards(v))
+    y = round_to_bfloat16(v.x)
+    low, high = (round_to_bfloat16(end).astype(np.float64) for end in _outwards(v))
     return _closed(y, np.where(v.error > 0, np.maximum(high - y, y - low), 0))
 
 
@@ -380,10 +386,14 @@ def _attention(heads: int, q: Value, k: Value, v: Value, precision: str, cache: 
     return _closed(y, off)
 
 
+def _computed(step: Step, x: Any, tensors: Mapping[str, Any] | None = None) -> Any:
+    """What the reference makes of a value, in an op whose numerics are one."""
+    return OPS[step.op].run(step.attributes, tensors or {}, "float32", x)
+
+
 def _moved(step: Step, v: Value) -> Value:
     """Ops that only put numbers elsewhere, or choose some."""
-    op = reference._OPS[step.op]
-    return Value(op(step.attributes, {}, v.x), op(step.attributes, {}, v.error))
+    return Value(_computed(step, v.x), _computed(step, v.error))
 
 
 def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision: str, cache: str | None) -> Value:
@@ -401,12 +411,12 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return _scale_shift(v, tensors["scale"], tensors["shift"])
         case "relu" | "clip":
             # After either the order of roundings is as before.
-            y = reference._OPS[step.op](a, tensors, v.x)
+            y = _computed(step, v.x, tensors)
             return Value(y, v.error)
         case "scale":
             return _promised(v.x * np.float32(a["factor"]), v.error * a["factor"])
         case "prelu":
-            y = reference._OPS["prelu"](a, tensors, v.x)
+            y = _computed(step, v.x, tensors)
             return _promised(y, np.where(v.error > 0, v.error * np.maximum(np.abs(tensors["slope"]), 1), 0))
         case "normalize":
             return _normalized(v, (v.x.ndim - 1,) if a["over"] == "channel" else tuple(range(1, v.x.ndim)), a["eps"])
@@ -429,7 +439,7 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             axes = tuple(range(1, x.ndim - 1))
             y = x.mean(axes)
             return _closed(y, e.mean(axes) + 1e-12 * np.abs(x).mean(axes) + _rounding(y))
-        case op if op in RECURRENT_OPS:
+        case op if isinstance(OPS[op], Recurrence):
             return _recurrence(step, tensors, v, precision)
         case _:
             return _moved(step, v)
@@ -447,7 +457,7 @@ def run(
         for step in program.steps:
             named = {role: tensors[name] for role, name in step.tensors.items()}
             if step.op in ("embedding", "bit_embedding"):
-                values[step.output] = exactly(reference._OPS[step.op](step.attributes, named, batch))
+                values[step.output] = exactly(_computed(step, batch, named))
             else:
                 values[step.output] = _one(step, named, [values[name] for name in step.inputs], precision, cache)
     return values

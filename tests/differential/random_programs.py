@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onebit.op_checks import QUANTIZERS
+from onebit.ops.quantize import QUANTIZERS
 from onebit.program import Program, Shape, Step, pack_rows
 
 # Remainders of every width that kernels have: registers, words of bits, units of outputs.

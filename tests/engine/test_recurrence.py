@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from onebit._engine import Decoder, Engine, isas
 from onebit.errors import FormatError
+from onebit.ops import OPS
 from onebit.program import Program, Step, pack_rows
 from onebit.runtime import reference
-from onebit.runtime.recurrence import recur
 
 ISAS = [isa["name"] for isa in isas() if isa["supported"]]
 LEVELS = [
@@ -61,10 +61,11 @@ def expected_behind(made, step, tensors, x, precision):
     A number that lies between two levels may be rounded to either, and everything after it then differs: so each step is judged by itself.
     """
     named = {role: tensors[name] for role, name in step.tensors.items()}
-    product = reference.recurrent_product(step, named, precision)
+    op = OPS[step.op]
+    product = op.product(step.attributes, named, precision)
     reverse = step.attributes.get("reverse", False)
     states = iter([np.zeros_like(made[:, 0]), *np.moveaxis(made[:, ::-1] if reverse else made, 1, 0)])
-    return recur(step.op, x, lambda h: product(next(states)), reverse)
+    return op.cell.recur(x, lambda h: product(next(states)), reverse)
 
 
 @pytest.mark.parametrize("isa", ISAS)

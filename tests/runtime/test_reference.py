@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from onebit.ops.quantize import quantize, quantize_input
 from onebit.program import Program, Step, pack_rows
 from onebit.runtime import reference
 
@@ -124,9 +125,9 @@ def test_what_is_no_number_has_its_level():
         "unit": ({"quantizer": "unit", "bits": 2}, [0, 3, 0, 0, 2]),
     }
     for kind, expected in levels.values():
-        assert reference.quantize_input(x, (1,), kind)[0].tolist() == [expected]
-    assert np.isnan(reference.quantize_input(x, (1,), {"quantizer": "absmax", "bits": 8})[1]).all()
-    small, scale = reference.quantize_input(np.full((1, 2), 1e-6, np.float32), (1,), {"quantizer": "absmax", "bits": 8})
+        assert quantize_input(x, (1,), kind)[0].tolist() == [expected]
+    assert np.isnan(quantize_input(x, (1,), {"quantizer": "absmax", "bits": 8})[1]).all()
+    small, scale = quantize_input(np.full((1, 2), 1e-6, np.float32), (1,), {"quantizer": "absmax", "bits": 8})
     assert small.tolist() == [[13, 13]]
     assert scale.item() == np.float32(1e-5) / np.float32(127)
 
@@ -153,18 +154,18 @@ def test_dense_int8_is_exact_on_the_levels(values):
 
 
 def test_levels_of_what_is_never_negative_are_0_to_255():
-    q, scale = reference.quantize(np.array([[0.0, 1.0, 2.0, 255.0]], np.float32), (1,))
+    q, scale = quantize(np.array([[0.0, 1.0, 2.0, 255.0]], np.float32), (1,))
     assert q.tolist() == [[0, 1, 2, 255]]
     assert scale.item() == 1
 
 
 def test_halves_round_to_even_and_signs_are_kept():
-    q, _ = reference.quantize(np.array([[0.5, 1.5, -2.5, -127.0]], np.float32), (1,))
+    q, _ = quantize(np.array([[0.5, 1.5, -2.5, -127.0]], np.float32), (1,))
     assert q.tolist() == [[0, 2, -2, -127]]
 
 
 def test_each_row_has_its_scale_and_zeros_stay_zeros():
-    q, scale = reference.quantize(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), (1,))
+    q, scale = quantize(np.array([[0.0, 0.0], [1.0, -2.0]], np.float32), (1,))
     assert q.tolist() == [[0, 0], [64, -127]]
     assert scale[0] == 1
 

@@ -70,9 +70,12 @@ def run(args: argparse.Namespace) -> int:
 def describe_file(path: Path) -> dict[str, Any]:
     """Everything that `info` tells of a file, as plain values."""
     from onebit.fileformat import FORMAT_VERSION, load_model
+    from onebit.ops import OPS
 
     model = load_model(path)
-    bits = sum(_bits(step.op, step.attributes, "bias" in step.tensors) for step in model.program.steps)
+    bits = sum(
+        OPS[step.op].bits(step.attributes, step.tensors, model.shapes[step.inputs[0]]) for step in model.program.steps
+    )
     floats = sum(tensor.size for tensor in model.tensors.values() if tensor.dtype.kind == "f")
     return {
         "file": str(path),
@@ -135,23 +138,6 @@ def _print_plan(plan: dict[str, Any]) -> None:
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[:4], widths, strict=False))
         print(f"    {numbers}  {row[4].ljust(widths[4])}  {row[5]}".rstrip())
     print(f"  block of activations {plan['arena_bytes']:,} bytes, weights {plan['weight_bytes']:,} bytes")
-
-
-def _bits(op: str, attributes: Any, has_bias: bool) -> int:
-    """The one-bit parameters of a step."""
-    if op == "bit_linear":
-        outputs, inputs = attributes["out_features"], attributes["in_features"]
-    elif op == "bit_conv2d":
-        height, width = attributes["kernel_size"]
-        outputs, inputs = attributes["out_channels"], height * width * attributes["in_channels"] // attributes["groups"]
-    elif op == "bit_embedding":
-        return int(attributes["features"] * (attributes["rows"] + has_bias))
-    elif op in ("bit_lstm", "bit_gru"):
-        inputs = attributes["hidden"]
-        outputs = (4 if op == "bit_lstm" else 3) * inputs  # gates
-    else:
-        return 0
-    return int(outputs * (inputs * len(attributes.get("planes", [1])) + has_bias))
 
 
 def _print_file(result: dict[str, Any]) -> None:

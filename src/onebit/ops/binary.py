@@ -1,0 +1,67 @@
+"""What the binary layers share: the attributes that say what bits and inputs count, the limits of their sums, and the product."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.ops.bit_rows import read_rows
+from onebit.ops.declared import Choice, Planes, Quantizer, Shape
+from onebit.ops.op import Array, Attributes, Precision, StepReader, Tensors
+from onebit.ops.quantize import largest_level, quantize, quantize_input
+
+# An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
+MAX_ROW = 1 << 22
+# The sums of a binary layer whose inputs are whole numbers are 32-bit integers.
+MAX_SUM = (1 << 31) - 1
+VALUES = Choice("values", ("01", "pm1"))
+PRODUCT = (VALUES, Planes("planes", optional=True), Quantizer("input", optional=True))
+
+
+def planes_of(attributes: Attributes) -> list[int]:
+    """What the planes of a layer's weight count; [1] where the step does not say."""
+    return list(attributes.get("planes", [1]))
+
+
+def check_sums(step: StepReader, inputs: int) -> None:
+    """Refuse a layer whose every output sums over so many inputs that the sums might not fit their integers."""
+    if inputs > MAX_ROW:
+        raise step.fail(f"has rows of {inputs} weights: needs at most {MAX_ROW}")
+    step["values"]  # checked where it is read: before the planes are
+    planes, level = planes_of(step), largest_level(step.get("input"))
+    if ("planes" in step or "input" in step) and inputs * sum(planes) * level > MAX_SUM:
+        raise step.fail(f"its sums over {inputs} inputs do not fit 32 bits: use fewer bits or smaller planes")
+
+
+def product(
+    a: Attributes,
+    t: Tensors,
+    precision: Precision,
+    x: Array,
+    shape: Shape,
+    axes: tuple[int, ...],
+    apply: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]],
+) -> Array:
+    """The sums of a binary layer with its bias.
+
+    Args:
+        a, t: attributes and tensors of the step.
+        precision: ``"int8"`` quantises x, ``"float32"`` does so only where the step has an `input`.
+        x: the inputs.
+        shape: of the weight, outputs first.
+        axes: those of x that have one scale together.
+        apply: from x and the weight to the sums.
+    """
+    planes = planes_of(a)
+    bits = read_rows(t["weight"], math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
+    weight = np.tensordot(np.array(planes, np.int32), bits, 1)  # (outputs, ...): int32
+    bias = read_rows(t["bias"], shape[0], a["values"])[0] if "bias" in t else np.zeros(shape[0], np.int32)
+    if precision == "float32" and "input" not in a:
+        return (apply(x, weight.astype(np.float32)) + bias).astype(np.float32)
+    q, scale = quantize_input(x, axes, a["input"]) if "input" in a else quantize(x, axes)
+    sums = apply(q, weight)  # exact: int32
+    return (scale * sums.astype(np.float32) + bias.astype(np.float32)).astype(np.float32)

@@ -1,0 +1,34 @@
+"""Matrices of bits as a file holds them: each row padded to whole words of 64 bits, little-endian within a byte."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROW_ALIGNMENT_BITS = 64
+
+
+def row_bytes(bits: int) -> int:
+    """The bytes that a row of `bits` bits takes: padded to a multiple of 64 bits."""
+    return -(-bits // ROW_ALIGNMENT_BITS) * (ROW_ALIGNMENT_BITS // 8)
+
+
+def pack_rows(bits: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pack a matrix of bits, (rows, n) of bool or 0 and 1, to uint8 (rows, row_bytes(n)), little-endian within a byte."""
+    rows, n = bits.shape
+    packed = np.zeros((rows, row_bytes(n)), dtype=np.uint8)
+    packed[:, : -(-n // 8)] = np.packbits(bits.astype(bool, copy=False), axis=1, bitorder="little")
+    return packed
+
+
+def unpack_rows(packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
+    """The inverse of `pack_rows`: uint8 (rows, n) of 0 and 1."""
+    return np.unpackbits(packed, axis=1, count=n, bitorder="little")
+
+
+def read_rows(packed: NDArray[np.uint8], n: int, values: str) -> NDArray[np.int32]:
+    """What packed bits count, int32 (rows, n): 0 and 1 where `values` is "01", -1 and 1 where it is "pm1"."""
+    bits = unpack_rows(packed, n).astype(np.int32)
+    return bits if values == "01" else 2 * bits - 1

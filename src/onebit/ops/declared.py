@@ -1,0 +1,204 @@
+"""What an op declares: its attributes with their limits, its tensors with their types and shapes."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from onebit.ops.bit_rows import row_bytes
+from onebit.ops.quantize import QUANTIZERS
+
+Shape = tuple[int, ...]
+# The lengths of a step's axes, by the names that docs/program.md gives them.
+Sizes = Mapping[str, int]
+
+# No axis, attribute or value of a sensible model is larger; the cap keeps every product of two far from 64 bits.
+MAX_AXIS = 1 << 24
+MAX_PLANES = 8
+MAX_PLANES_SUM = 255
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Attribute(ABC):
+    """An attribute of an op.
+
+    Args:
+        name: in the program.
+        optional: a step may leave it out.
+    """
+
+    name: str
+    optional: bool = field(default=False, kw_only=True)
+
+    @abstractmethod
+    def fault(self, value: Any) -> str:
+        """What is needed instead of a value, a plain one of JSON; empty where the value is right."""
+
+
+@dataclass(frozen=True)
+class Integer(Attribute):
+    """An integer from 1 to 2^24."""
+
+    def fault(self, value: Any) -> str:
+        return "" if _is_size(value, 1) else f"needs an integer from 1 to {MAX_AXIS}"
+
+
+@dataclass(frozen=True)
+class Integers(Attribute):
+    """A list of integers from `least` to 2^24, one for each of the `places`."""
+
+    places: tuple[str, ...]
+    least: int = 1
+
+    def fault(self, value: Any) -> str:
+        whole = isinstance(value, list) and all(_is_size(v, self.least) for v in value)
+        if whole and len(value) == len(self.places):
+            return ""
+        return f"needs a list of {len(self.places)} integers from {self.least} to {MAX_AXIS}"
+
+
+@dataclass(frozen=True)
+class Number(Attribute):
+    """A finite number of float32; above 0 where `positive`."""
+
+    positive: bool = False
+
+    def fault(self, value: Any) -> str:
+        if not self.positive:
+            return "" if _fits_float32(value) else "needs a finite number"
+        # Engines compute in float32, in which a number that is too small is 0.
+        right = _fits_float32(value) and np.float32(float(value)) > 0
+        return "" if right else "needs a finite number above 0"
+
+
+@dataclass(frozen=True)
+class Boolean(Attribute):
+    """True or false."""
+
+    def fault(self, value: Any) -> str:
+        return "" if type(value) is bool else "use true or false"
+
+
+@dataclass(frozen=True)
+class Choice(Attribute):
+    """One of a few words."""
+
+    allowed: tuple[str, ...]
+
+    def fault(self, value: Any) -> str:
+        right = isinstance(value, str) and value in self.allowed
+        return "" if right else f"use {' or '.join(map(repr, self.allowed))}"
+
+
+@dataclass(frozen=True)
+class Planes(Attribute):
+    """What each plane of a binary layer's weight counts: 1 to 8 integers from 1 whose sum is at most 255."""
+
+    def fault(self, value: Any) -> str:
+        whole = isinstance(value, list) and all(type(c) is int and c >= 1 for c in value)
+        if whole and 1 <= len(value) <= MAX_PLANES and sum(value) <= MAX_PLANES_SUM:
+            return ""
+        return f"needs 1 to {MAX_PLANES} integers from 1 whose sum is at most {MAX_PLANES_SUM}"
+
+
+@dataclass(frozen=True)
+class Quantizer(Attribute):
+    """What the inputs of a binary layer are quantised to: a quantizer, and its bits where it has a choice of them."""
+
+    def fault(self, value: Any) -> str:
+        if not isinstance(value, dict) or value.get("quantizer") not in list(QUANTIZERS):
+            return f"needs a quantizer, one of {', '.join(map(repr, QUANTIZERS))}"
+        widths = QUANTIZERS[value["quantizer"]]
+        taken = {"quantizer", "bits"} if widths else {"quantizer"}
+        if set(value) != taken:
+            return f"{value['quantizer']!r} takes {' and '.join(sorted(taken))}"
+        if widths and (type(value["bits"]) is not int or value["bits"] not in widths):
+            return f"its bits are one of {', '.join(map(str, widths))}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Tensor(ABC):
+    """A tensor of an op.
+
+    Args:
+        role: its name in a step.
+        axes: names of sizes; "1" is 1.
+        optional: a step may leave it out.
+    """
+
+    role: str
+    axes: tuple[str, ...]
+    optional: bool = field(default=False, kw_only=True)
+
+    @property
+    @abstractmethod
+    def dtype(self) -> type[np.generic]:
+        """Of the array in the file."""
+
+    @abstractmethod
+    def shape(self, sizes: Sizes) -> Shape:
+        """Of the array in the file."""
+
+    def lengths(self, sizes: Sizes) -> Shape:
+        """How many parameters lie along each axis."""
+        return tuple(1 if axis == "1" else sizes[axis] for axis in self.axes)
+
+    def parameters(self, sizes: Sizes) -> int:
+        """How many parameters the tensor holds."""
+        return math.prod(self.lengths(sizes))
+
+    def nbytes(self, sizes: Sizes) -> int:
+        """How many bytes the tensor takes in a file."""
+        return math.prod(self.shape(sizes)) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Floats(Tensor):
+    """A tensor of float32."""
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        return np.float32
+
+    def shape(self, sizes: Sizes) -> Shape:
+        return self.lengths(sizes)
+
+
+@dataclass(frozen=True)
+class Bits(Tensor):
+    """A matrix of bits, uint8 in padded rows; with the rows of one plane after those of the other where `planes`."""
+
+    planes: bool = False
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        return np.uint8
+
+    def lengths(self, sizes: Sizes) -> Shape:
+        rows, n = super().lengths(sizes)
+        return (sizes["planes"] * rows if self.planes else rows), n
+
+    def shape(self, sizes: Sizes) -> Shape:
+        rows, n = self.lengths(sizes)
+        return rows, row_bytes(n)
+
+
+def _is_size(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value <= MAX_AXIS
+
+
+def _fits_float32(value: Any) -> bool:
+    if type(value) not in (int, float):
+        return False
+    try:
+        # As float64, in which an engine reads it; false for NaN.
+        return -FLOAT32_MAX <= float(value) <= FLOAT32_MAX
+    except OverflowError:
+        return False

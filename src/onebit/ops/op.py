@@ -1,0 +1,187 @@
+"""An op of a program: what it declares, how a step of it is checked, and what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import FormatError
+from onebit.ops.declared import Attribute, Bits, Shape, Sizes, Tensor
+from onebit.strict_json import excerpt
+
+Array = NDArray[np.float32]
+Attributes = Mapping[str, Any]
+Tensors = Mapping[str, NDArray[Any]]
+Precision = Literal["int8", "float32"]
+
+
+class Programs(Enum):
+    """What programs an op may stand in."""
+
+    ANY = "any"
+    ARRAYS = "arrays"  # it would mix tokens
+    TOKENS = "tokens"  # its input has a row for each token
+    TOKEN_IDS = "token ids"  # its input is the tokens themselves
+
+
+class StepReader(Mapping[str, Any]):
+    """The attributes of a step, each checked where it is read, and the step's tensors."""
+
+    def __init__(self, where: str, op: Op, attributes: Attributes, roles: Mapping[str, str], tensors: Tensors) -> None:
+        self.where = where
+        self.given = attributes
+        self._declared: dict[str, Attribute] = {attribute.name: attribute for attribute in op.attributes}
+        self._declared_tensors = op.tensors
+        self._roles = roles
+        self._tensors = tensors
+
+    def fail(self, message: str) -> FormatError:
+        return FormatError(f"[{self.where}] {message}")
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.given:
+            raise self.fail(f"lacks the attribute {name!r}")
+        fault = self._declared[name].fault(self.given[name])
+        if fault:
+            raise self.fail(f"{name}={excerpt(self.given[name])}: {fault}")
+        return self.given[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.given
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.given)
+
+    def __len__(self) -> int:
+        return len(self.given)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return default if name not in self.given else self[name]
+
+    def check_attributes(self) -> None:
+        """Read every attribute that is declared."""
+        for attribute in self._declared.values():
+            if attribute.name in self or not attribute.optional:
+                self[attribute.name]
+
+    def check_tensors(self, sizes: Sizes) -> None:
+        """Compare every tensor that is declared with the one in the file."""
+        for tensor in self._declared_tensors:
+            if tensor.role in self._roles:
+                self._check_tensor(tensor, sizes)
+            elif not tensor.optional:
+                raise self.fail(f"lacks its tensor {tensor.role!r}")
+
+    def _check_tensor(self, tensor: Tensor, sizes: Sizes) -> None:
+        name = self._roles[tensor.role]
+        if name not in self._tensors:
+            raise self.fail(f"its tensor {excerpt(name)} is not in the file")
+        found, shape = self._tensors[name], tensor.shape(sizes)
+        if found.dtype != tensor.dtype:
+            raise self.fail(f"tensor {excerpt(name)} is {found.dtype}: needs {np.dtype(tensor.dtype)}")
+        if found.shape != shape:
+            raise self.fail(f"tensor {excerpt(name)} has shape {found.shape}: needs {shape}")
+        if isinstance(tensor, Bits):
+            n = tensor.lengths(sizes)[1]
+            tail = found[:, n // 8 :]
+            # Kernels read whole words: a stray bit beyond a row's end would be counted as a weight.
+            if tail.size and (np.any(tail[:, 0] >> (n % 8)) or np.any(tail[:, 1:])):
+                raise self.fail(f"tensor {excerpt(name)} has bits set beyond its {n} columns; the file is damaged")
+
+    def refuse_unknown(self) -> None:
+        """What a later version adds must not be passed over: the numbers would be wrong without a word."""
+        roles = {tensor.role for tensor in self._declared_tensors}
+        extra = [name for name in self.given if name not in self._declared]
+        extra += [f"tensor {role}" for role in self._roles if role not in roles]
+        if extra:
+            raise self.fail(f"has what this op does not take: {', '.join(excerpt(name) for name in sorted(extra))}")
+
+
+class Op:
+    """One op of docs/program.md. A subclass declares what it takes, and says what it computes.
+
+    name: in the program.
+    inputs: how many values it takes.
+    programs: those that it may stand in.
+    attributes, tensors: what a step of it has, each with its limits.
+    """
+
+    name: str
+    inputs: int = 1
+    programs: Programs = Programs.ANY
+    attributes: tuple[Attribute, ...] = ()
+    tensors: tuple[Tensor, ...] = ()
+
+    def shape(self, step: StepReader, *inputs: Any) -> Shape:
+        """The shape of the output from those of the inputs, without the batch axis; that of the first where an op does not say.
+
+        Raises:
+            FormatError: the inputs do not fit the attributes, or each other.
+        """
+        return tuple(inputs[0])
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        """The lengths of the axes of its tensors, by the names that `tensors` gives them; `x` is the shape of the first input."""
+        return {}
+
+    def run(self, attributes: Attributes, tensors: Tensors, precision: Precision, *inputs: Any) -> Array:
+        """The output from the inputs, each (n, *shape); `tensors` by their roles."""
+        raise NotImplementedError(self.name)
+
+    def mixes_tokens(self, attributes: Attributes) -> str:
+        """What is wrong with attributes, not yet checked, in a program over tokens; empty where nothing is."""
+        return ""
+
+    def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool) -> Shape:
+        """Check a step whose number of inputs is right, and give the shape of its output.
+
+        Raises:
+            FormatError: the op has no place in such a program; a shape, an attribute or a tensor does not fit.
+        """
+        self._check_place(step, inputs[0], tokens)
+        shape = self.shape(step, *inputs)
+        step.check_attributes()
+        step.check_tensors(self.sizes(step, inputs[0]))
+        step.refuse_unknown()
+        return shape
+
+    def _check_place(self, step: StepReader, x: Shape, tokens: bool) -> None:
+        if self.programs is Programs.TOKEN_IDS:
+            if not tokens or len(x) != 1:
+                raise step.fail("its input is not the program's tokens")
+        elif not tokens:
+            if self.programs is Programs.TOKENS:
+                raise step.fail("the program's input is not tokens")
+        elif self.programs is Programs.ARRAYS:
+            raise step.fail("has no meaning for tokens")
+        elif len(x) != 2:
+            raise step.fail("its input is tokens: embed them first")
+        elif fault := self.mixes_tokens(step.given):
+            raise step.fail(fault)
+
+    def bits(self, attributes: Attributes, roles: Collection[str], x: Shape) -> int:
+        """The one-bit parameters of a step that has tensors of such roles and a first input of shape `x`."""
+        sizes = self.sizes(attributes, x)
+        return sum(t.parameters(sizes) for t in self.tensors if isinstance(t, Bits) and t.role in roles)
+
+    def nbytes(self, sizes: Sizes, roles: Collection[str] | None = None) -> int:
+        """The bytes in a file of the tensors of such roles, None for all that a step must have, where their axes have such sizes."""
+        chosen = (t for t in self.tensors if (not t.optional if roles is None else t.role in roles))
+        return sum(t.nbytes(sizes) for t in chosen)
+
+
+def channels_of(step: StepReader, x: Shape) -> int:
+    """The length of the last axis of an input."""
+    if not x:
+        raise step.fail("its input has no axes")
+    return x[-1]
+
+
+def need_image(step: StepReader, x: Shape) -> None:
+    """Refuse an input that is not an image."""
+    if len(x) != 3:
+        raise step.fail(f"its input has shape {x}: needs (height, width, channels)")
