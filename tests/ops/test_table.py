@@ -1,0 +1,68 @@
+"""docs/program.md says of each op what its class declares: name, inputs, programs, attributes and tensors, cell by cell."""
+
+from pathlib import Path
+
+from onebit.ops import OPS
+from onebit.ops.declared import Bits, Boolean, Choice, Floats, Integer, Integers, Number, Planes, Quantizer
+
+PAGE = Path(__file__).parents[2] / "docs" / "program.md"
+
+
+def attribute_text(attribute):
+    """As the page writes an attribute."""
+    name = f"`{attribute.name}`"
+    match attribute:
+        case Integer():
+            return name
+        case Integers():
+            return f"{name} [{', '.join(attribute.places)}]"
+        case Number():
+            return f"{name}: float > 0" if attribute.positive else f"{name}: float"
+        case Boolean():
+            return f"{name}: boolean"
+        case Choice():
+            return f"{name}: " + " or ".join(f'`"{word}"`' for word in attribute.allowed)
+        case Planes():
+            return f"{name}: list"
+        case Quantizer():
+            return f"{name}: object"
+    raise TypeError(attribute)
+
+
+def attributes_cell(op):
+    required, optional = (
+        ", ".join(attribute_text(a) for a in op.attributes if a.optional is choice) for choice in (False, True)
+    )
+    return "; ".join(part for part in (required, optional and f"optional {optional}") if part)
+
+
+def tensor_text(tensor):
+    match tensor:
+        case Bits():
+            kind = f"bits ({'planes * ' if tensor.planes else ''}{' x '.join(tensor.axes)})"
+        case Floats():
+            kind = f"float32 ({', '.join(tensor.axes)})"
+        case _:
+            raise TypeError(tensor)
+    return f"`{tensor.role}`: {kind}" + (", optional" if tensor.optional else "")
+
+
+def cells(op):
+    tensors = "; ".join(map(tensor_text, op.tensors))
+    return [f"`{op.name}`", str(op.inputs), op.programs.value, attributes_cell(op), tensors]
+
+
+def table():
+    """The rows of the table of ops, each as its cells."""
+    lines = PAGE.read_text().split("\n## Ops\n")[1].split("\n## ")[0].splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    assert rows[0] == ["op", "inputs", "programs", "attributes", "tensors", "output"]
+    return rows[2:]
+
+
+def test_the_table_of_ops_is_what_the_ops_declare():
+    found = {row[0]: row for row in table()}
+    assert len(found) == len(table()) == len(OPS)
+    for name, op in OPS.items():
+        assert found[f"`{name}`"][:5] == cells(op)
+        assert found[f"`{name}`"][5]
