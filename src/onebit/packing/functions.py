@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.packing.activations import ACTIVATIONS
+
 if TYPE_CHECKING:
     from onebit.packing.trace import Builder
 
@@ -49,7 +51,7 @@ class Size:
     axis: int | None = None
 
 
-def _plain(op: str) -> Callable[..., Value]:
+def _activation(op: str) -> Callable[..., Value]:
     """A function of one tensor that is an op."""
 
     def make(b: Builder, input: Value, inplace: bool = False) -> Value:
@@ -260,38 +262,34 @@ def _layer_norm(
     return Value(b.layer(b.unique(), layer, input.name))
 
 
-# By what a graph calls: functions by themselves, methods by their names.
-FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((operator.add, operator.iadd, torch.add, "add", "add_"), _add),
-    **dict.fromkeys((operator.sub, operator.isub, torch.sub, "sub"), _subtract),
-    **dict.fromkeys((operator.mul, operator.imul, torch.mul, "mul", "mul_"), _multiply),
-    **dict.fromkeys((operator.truediv, torch.div, "div"), _divide),
-    **dict.fromkeys((torch.relu, F.relu, "relu", "relu_"), _plain("relu")),
-    **dict.fromkeys((torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_"), _plain("sigmoid")),
-    **dict.fromkeys((torch.tanh, F.tanh, "tanh", "tanh_"), _plain("tanh")),
-    F.silu: _plain("silu"),
-    F.gelu: _gelu,
-    F.relu6: lambda b, input, inplace=False: _clamp(b, input, 0, 6),
-    F.hardtanh: _hardtanh,
-    F.hardsigmoid: lambda b, input, inplace=False: _layer(b, nn.Hardsigmoid(), input),
-    F.hardswish: lambda b, input, inplace=False: _layer(b, nn.Hardswish(), input),
-    F.leaky_relu: _leaky_relu,
-    **dict.fromkeys((torch.clamp, "clamp", "clamp_", torch.clip, "clip"), _clamp),
-    **dict.fromkeys((torch.flatten, "flatten"), _flatten),
-    **dict.fromkeys(("view", "reshape", torch.reshape), _view),
-    "size": _size,
-    getattr: _getattr,
-    operator.getitem: _item,
-    **dict.fromkeys((torch.mean, "mean"), _mean),
-    **dict.fromkeys((torch.softmax, F.softmax, "softmax"), _softmax),
-    F.avg_pool2d: _avg_pool2d,
-    **dict.fromkeys((F.max_pool2d, torch.max_pool2d), _max_pool2d),
-    **dict.fromkeys((F.adaptive_avg_pool2d,), _adaptive_avg_pool2d),
-    **dict.fromkeys((F.dropout, torch.dropout), _dropout),
-    F.layer_norm: _layer_norm,
-    **dict.fromkeys(("contiguous", "float", "clone"), _same),
-}
-KNOWN = (
-    "add, sub, mul, div, relu, relu6, silu, gelu, sigmoid, tanh, hardtanh, hardswish, hardsigmoid, leaky_relu, clamp, softmax(1), "
-    "flatten(1), mean((2, 3)), max_pool2d, avg_pool2d, adaptive_avg_pool2d(1), layer_norm, dropout"
+# Each function: the word for it in an error, empty where an error has no need of it; what becomes of it; and what a graph calls, functions by
+# themselves and methods by their names.
+_TABLE: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
+    ("add", _add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+    ("sub", _subtract, (operator.sub, operator.isub, torch.sub, "sub")),
+    ("mul", _multiply, (operator.mul, operator.imul, torch.mul, "mul", "mul_")),
+    ("div", _divide, (operator.truediv, torch.div, "div")),
+    *((activation.op, _activation(activation.op), activation.functions) for activation in ACTIVATIONS),
+    ("gelu", _gelu, (F.gelu,)),
+    ("relu6", lambda b, input, inplace=False: _clamp(b, input, 0, 6), (F.relu6,)),
+    ("hardtanh", _hardtanh, (F.hardtanh,)),
+    ("hardsigmoid", lambda b, input, inplace=False: _layer(b, nn.Hardsigmoid(), input), (F.hardsigmoid,)),
+    ("hardswish", lambda b, input, inplace=False: _layer(b, nn.Hardswish(), input), (F.hardswish,)),
+    ("leaky_relu", _leaky_relu, (F.leaky_relu,)),
+    ("clamp", _clamp, (torch.clamp, "clamp", "clamp_", torch.clip, "clip")),
+    ("softmax(1)", _softmax, (torch.softmax, F.softmax, "softmax")),
+    ("flatten(1)", _flatten, (torch.flatten, "flatten")),
+    ("", _view, ("view", "reshape", torch.reshape)),
+    ("", _size, ("size",)),
+    ("", _getattr, (getattr,)),
+    ("", _item, (operator.getitem,)),
+    ("mean((2, 3))", _mean, (torch.mean, "mean")),
+    ("max_pool2d", _max_pool2d, (F.max_pool2d, torch.max_pool2d)),
+    ("avg_pool2d", _avg_pool2d, (F.avg_pool2d,)),
+    ("adaptive_avg_pool2d(1)", _adaptive_avg_pool2d, (F.adaptive_avg_pool2d,)),
+    ("layer_norm", _layer_norm, (F.layer_norm,)),
+    ("dropout", _dropout, (F.dropout, torch.dropout)),
+    ("", _same, ("contiguous", "float", "clone")),
 )
+FUNCTIONS: dict[Any, Callable[..., Any]] = {call: make for _, make, calls in _TABLE for call in calls}
+KNOWN = ", ".join(word for word, _, _ in _TABLE if word)

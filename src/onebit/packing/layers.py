@@ -24,6 +24,7 @@ from onebit.nn import (
     RPReLU,
     TokenPositionEmbedding,
 )
+from onebit.packing.activations import ACTIVATIONS
 
 if TYPE_CHECKING:
     from onebit.packing.trace import Builder
@@ -462,13 +463,10 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.LSTM: _float_recurrent,
     nn.GRU: _float_recurrent,
     ImageRows: lambda b, name, layer, x: b.step("rows", [x]),
-    nn.ReLU: lambda b, name, layer, x: b.step("relu", [x]),
+    **{activation.layer: activation.pack_layer for activation in ACTIVATIONS},
     nn.Hardtanh: _clip,  # and ReLU6
     nn.PReLU: _prelu,
     RPReLU: _rprelu,
-    nn.Sigmoid: lambda b, name, layer, x: b.step("sigmoid", [x]),
-    nn.Tanh: lambda b, name, layer, x: b.step("tanh", [x]),
-    nn.SiLU: lambda b, name, layer, x: b.step("silu", [x]),
     nn.AvgPool2d: _avg_pool,
     nn.GroupNorm: _group_norm,
     nn.Hardsigmoid: _hard_sigmoid,

@@ -1,0 +1,40 @@
+"""Activations that are ops by themselves: what PyTorch calls each, as a layer and as a function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+if TYPE_CHECKING:
+    from onebit.packing.trace import Builder
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One op of the same formula.
+
+    Args:
+        op: its name in a program.
+        layer: the type of the layer.
+        functions: what a graph calls: functions by themselves, methods by their names.
+    """
+
+    op: str
+    layer: type[nn.Module]
+    functions: tuple[Any, ...]
+
+    def pack_layer(self, b: Builder, name: str, layer: nn.Module, x: str) -> str:
+        """Append the step of a layer; returns the name of its output."""
+        return b.step(self.op, [x])
+
+
+ACTIVATIONS = (
+    Activation("relu", nn.ReLU, (torch.relu, F.relu, "relu", "relu_")),
+    Activation("sigmoid", nn.Sigmoid, (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_")),
+    Activation("silu", nn.SiLU, (F.silu,)),
+    Activation("tanh", nn.Tanh, (torch.tanh, F.tanh, "tanh", "tanh_")),
+)
