@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebit.errors import OnebitError
-from onebit.nn import BinaryConvTranspose2d, BinaryEmbedding, BinaryRecurrence, BinaryTransposedLinear, RPReLU
+from onebit.layer_bytes import ends_with_scale_shift, packed_bytes, starts_with_scale_shift
+from onebit.nn import BinaryRecurrence, BinaryTransposedLinear
 from onebit.nn.wrapped import unwrapped
 from onebit.printable import printable
-from onebit.program import row_bytes
 from onebit.schemes import Scheme
 from onebit.tables import lay_out
 
@@ -189,7 +189,7 @@ def summary(
         scheme = getattr(module, "scheme", None)
         planes = len(scheme.weights.planes) if isinstance(scheme, Scheme) else 0
         folded = run is not None and module in run.folded
-        packed = _packed_bytes(module, [key for key, _ in fresh], folded)
+        packed = packed_bytes(module, [key for key, _ in fresh], folded)
         row = replace(row, bits=planes or 32, packed_bytes=packed)
         if run is not None:
             macs = run.macs.get(module, 0)
@@ -222,72 +222,6 @@ def _row(layer: LayerSummary) -> tuple[str, ...]:
         number(layer.float_macs),
         "" if layer.output_shape is None else " x ".join(map(str, layer.output_shape)),
     )
-
-
-def _packed_bytes(module: Any, fresh: Sequence[str], folded: bool) -> int:
-    """The bytes of a layer's tensors in a file.
-
-    Args:
-        module: the layer.
-        fresh: the names of its parameters that no layer before has.
-        folded: the scale and shift that it begins with take the place of those before it.
-    """
-    scheme = getattr(module, "scheme", None)
-    if not isinstance(scheme, Scheme):
-        floats = sum(getattr(module, key).numel() for key in fresh)
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            floats = 0 if folded else 2 * module.num_features
-        elif isinstance(module, RPReLU):
-            floats = (3 if folded else 5) * module.slope.numel()  # each shift is stored with a scale
-        return 4 * floats
-    weight, outputs = module.weight, _outputs(module)
-    bits = 0
-    if "weight" in fresh:
-        # A table of an embedding is stored by its rows, all else by its outputs.
-        rows = len(weight) if isinstance(module, BinaryEmbedding) else outputs
-        bits = len(scheme.weights.planes) * rows * row_bytes(weight.numel() // rows)
-    if "bias" in fresh and scheme.bias == "bits":
-        bits += row_bytes(outputs)
-    if isinstance(module, BinaryRecurrence):
-        return bits + 8 * outputs  # a scale and a shift of its sums, whatever the scheme
-    first, last = _pairs(module)
-    floats = 2 * outputs * (first + last)
-    if module.threshold is not None and not folded:
-        floats += 2 * module.threshold.numel()
-    return bits + 4 * floats
-
-
-def _outputs(module: Any) -> int:
-    axis = 1 if isinstance(module, (BinaryEmbedding, BinaryTransposedLinear, BinaryConvTranspose2d)) else 0
-    return int(module.weight.shape[axis])
-
-
-def _pairs(module: Any) -> tuple[bool, bool]:
-    """Whether a scale and a shift stand in front of the multiplication with the inputs' magnitudes, and whether behind it."""
-    scheme: Scheme = module.scheme
-    with torch.no_grad():
-        tiny = scheme.weights(torch.ones(1, 1), 0, False).scale is not None
-    scale = tiny or module.gain is not None
-    statistics = module.normalize is not None and module.normalize.over == "batch"
-    shift = statistics or (module.bias is not None and scheme.bias == "float")
-    return (scale, shift) if scheme.input_scale else (False, scale or shift)
-
-
-def _starts_with_pair(module: Any) -> bool:
-    return isinstance(module, (nn.modules.batchnorm._BatchNorm, RPReLU)) or (
-        getattr(module, "threshold", None) is not None and not module.scheme.input_normalize
-    )
-
-
-def _ends_with_pair(module: Any) -> bool:
-    if isinstance(module, (nn.modules.batchnorm._BatchNorm, RPReLU)):
-        return True
-    if not isinstance(getattr(module, "scheme", None), Scheme) or not hasattr(module, "weight"):
-        return False
-    if isinstance(module, BinaryRecurrence):
-        return False
-    plain = module.normalize is None or module.normalize.over == "batch"
-    return plain and _pairs(module)[1]
 
 
 def _dense_macs(layer: Any, inputs: tuple[Tensor, ...], y: Tensor) -> int:
@@ -404,9 +338,9 @@ def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn
             if isinstance(module, kinds):
                 result.macs[module] = result.macs.get(module, 0) + count(module, args, y)
         result.shapes[module] = tuple(y.shape)
-        if id(args[0]) in made and _starts_with_pair(module):
+        if id(args[0]) in made and starts_with_scale_shift(module):
             result.folded.add(module)
-        if _ends_with_pair(module):
+        if ends_with_scale_shift(module):
             made[id(y)] = y
 
     handles = [module.register_forward_hook(look) for _, module in layers]
