@@ -1,5 +1,4 @@
-// What each op of a program takes: its attributes, tensors and shapes, each checked. src/onebit/op_checks.py is its twin, in the same order and
-// words.
+// What each op of a program takes: its attributes, tensors and shapes, each checked. src/onebit/ops/ is its twin, in the same words.
 #pragma once
 
 #include <cstdint>

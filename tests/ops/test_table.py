@@ -1,11 +1,14 @@
-"""docs/program.md says of each op what its class declares: name, inputs, programs, attributes and tensors, cell by cell."""
+"""docs/program.md says of each op what its class declares: name, inputs, programs, attributes and tensors, cell by cell; and the engine's list has
+the same ops."""
 
+import re
 from pathlib import Path
 
 from onebit.ops import OPS
 from onebit.ops.declared import Bits, Boolean, Choice, Floats, Integer, Integers, Number, Planes, Quantizer
 
-PAGE = Path(__file__).parents[2] / "docs" / "program.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "program.md"
 
 
 def attribute_text(attribute):
@@ -66,3 +69,12 @@ def test_the_table_of_ops_is_what_the_ops_declare():
     for name, op in OPS.items():
         assert found[f"`{name}`"][:5] == cells(op)
         assert found[f"`{name}`"][5]
+
+
+def test_the_engine_has_the_same_ops():
+    text, unary = ((ROOT / "engine/src" / name).read_text() for name in ("ops.def", "kernels/unary.def"))
+    rows = re.findall(r"^OP\((\w+), (\d), (\w+), \w+\)$", text, re.M)
+    assert len(rows) == len(re.findall(r"^OP\(", text, re.M))
+    engine = {name: (int(inputs), programs) for name, inputs, programs in rows}
+    engine |= dict.fromkeys(re.findall(r"^UNARY\((\w+),", unary, re.M), (1, "any"))
+    assert engine == {name: (op.inputs, op.programs.value.replace(" ", "_")) for name, op in OPS.items()}

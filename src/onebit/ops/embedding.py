@@ -17,7 +17,7 @@ class Embedding(Op):
     """y[t] = w[token t], or w[t] of the position t, from 0."""
 
     name = "embedding"
-    programs = Programs.TOKEN_IDS
+    programs = Programs.TOKENS_THEMSELVES
     attributes: tuple[Attribute, ...] = (Integer("rows"), Integer("features"), Choice("of", ("token", "position")))
     tensors: tuple[Tensor, ...] = (Floats("weight", ("rows", "features")),)
 

@@ -25,7 +25,7 @@ class Programs(Enum):
     ANY = "any"
     ARRAYS = "arrays"  # it would mix tokens
     TOKENS = "tokens"  # its input has a row for each token
-    TOKEN_IDS = "token ids"  # its input is the tokens themselves
+    TOKENS_THEMSELVES = "tokens themselves"
 
 
 class StepReader(Mapping[str, Any]):
@@ -150,7 +150,7 @@ class Op:
         return shape
 
     def _check_place(self, step: StepReader, x: Shape, tokens: bool) -> None:
-        if self.programs is Programs.TOKEN_IDS:
+        if self.programs is Programs.TOKENS_THEMSELVES:
             if not tokens or len(x) != 1:
                 raise step.fail("its input is not the program's tokens")
         elif not tokens:
