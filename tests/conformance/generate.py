@@ -175,6 +175,7 @@ OPS = {
     "normalize": op([4, 3], {"over": "channel", "eps": 0.1}, needs={"over": [choice("channel", "example")], "eps": [positive()]}),
     "prelu": op([4], {}, {"slope": f32(4)}),
     "relu": op([4]),
+    "relu_squared": op([4]),
     "rows": op([4, 3, 2]),
     "scale": op([4], {"factor": 2}, needs={"factor": [positive()]}),
     "scale_shift": op([4], {}, {"scale": f32(4), "shift": f32(4)}),

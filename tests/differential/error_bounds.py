@@ -413,6 +413,9 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             # After either the order of roundings is as before.
             y = _computed(step, v.x, tensors)
             return Value(y, v.error)
+        case "relu_squared":
+            positive = Value(np.maximum(v.x, 0), v.error)
+            return multiply(positive, positive)
         case "scale":
             return _promised(v.x * np.float32(a["factor"]), v.error * a["factor"])
         case "prelu":

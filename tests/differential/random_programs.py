@@ -24,7 +24,7 @@ MOST_ELEMENTS = 6_000
 INPUTS = [None, *({"quantizer": name} for name, widths in QUANTIZERS.items() if not widths)]
 INPUTS += [{"quantizer": name, "bits": k} for name, widths in QUANTIZERS.items() for k in widths]
 # What elementwise ops may be put anywhere.
-ELEMENTWISE = ("clip", "gelu", "prelu", "relu", "scale", "scale_shift", "sigmoid", "silu", "softmax", "tanh", "normalize",
+ELEMENTWISE = ("clip", "gelu", "prelu", "relu", "relu_squared", "scale", "scale_shift", "sigmoid", "silu", "softmax", "tanh", "normalize",
                "group_normalize", "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
 
 

@@ -346,7 +346,7 @@ IMAGE = rng.standard_normal((3, 6, 5, 4)).astype(np.float32)
         ("avg_pool2d", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 1], "count_include_pad": False}),
         ("mean_magnitude", {"kernel_size": [3, 2], "stride": [2, 1], "padding": [1, 2, 0, 3], "dilation": [2, 1]}),
         ("mean_magnitude", {}), ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("clip", {"low": -0.5, "high": 0.75}), ("rows", {}),
-        ("group_normalize", {"groups": 1, "eps": 1e-5}), ("group_normalize", {"groups": 2, "eps": 1e-3}),
+        ("relu_squared", {}), ("group_normalize", {"groups": 1, "eps": 1e-5}), ("group_normalize", {"groups": 2, "eps": 1e-3}),
     ],
 )  # fmt: skip
 def test_single_ops(isa, op, attributes):

@@ -220,7 +220,7 @@ def words(count):
 
 
 @pytest.mark.parametrize("scheme", [None, BitNet158(), BinaryWeightNetwork(), XnorNet(), ReActNet()])
-@pytest.mark.parametrize("activation", ["gelu", "gelu_new"])
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "relu2"])
 def test_gpt2(scheme, activation, tmp_path):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

@@ -211,10 +211,11 @@ def test_ops_on_images(op, attributes, expected):
     np.testing.assert_allclose(run(op, IMAGE, attributes), last(expected), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("op", ["sigmoid", "tanh", "silu"])
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "silu", "relu_squared"])
 def test_smooth_activations(op):
     x = np.concatenate([np.linspace(-20, 20, 801), np.logspace(-8, 0, 50)]).astype(np.float32)[None]
-    expected = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu}[op](torch.tensor(x))
+    functions = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "silu": F.silu, "relu_squared": lambda x: F.relu(x) ** 2}
+    expected = functions[op](torch.tensor(x))
     np.testing.assert_allclose(run(op, x), expected, rtol=1e-6, atol=1e-12)
 
 

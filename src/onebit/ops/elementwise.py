@@ -129,6 +129,7 @@ class Multiply(Op):
 OPS: tuple[Op, ...] = (
     Function("gelu", _gelu),
     Function("relu", lambda x: np.maximum(x, np.float32(0))),
+    Function("relu_squared", lambda x: np.square(np.maximum(x, np.float32(0)))),
     Function("sigmoid", sigmoid),
     Function("silu", lambda x: x * sigmoid(x)),
     Function("softmax", softmax),

@@ -1,4 +1,4 @@
-"""Activations that are ops by themselves: what PyTorch calls each, as a layer and as a function."""
+"""Activations that are ops by themselves: what each is called as a layer, of PyTorch and of other libraries, and as a function."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ class Activation:
 
     Args:
         op: its name in a program.
-        layer: the type of the layer.
+        layers: PyTorch's.
         functions: what a graph calls: functions by themselves, methods by their names.
+        foreign: the names of other libraries' layers.
     """
 
     op: str
-    layer: type[nn.Module]
-    functions: tuple[Any, ...]
+    layers: tuple[type[nn.Module], ...] = ()
+    functions: tuple[Any, ...] = ()
+    foreign: tuple[str, ...] = ()
 
     def pack_layer(self, b: Builder, name: str, layer: nn.Module, x: str) -> str:
         """Append the step of a layer; returns the name of its output."""
@@ -33,8 +35,9 @@ class Activation:
 
 
 ACTIVATIONS = (
-    Activation("relu", nn.ReLU, (torch.relu, F.relu, "relu", "relu_")),
-    Activation("sigmoid", nn.Sigmoid, (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_")),
-    Activation("silu", nn.SiLU, (F.silu,)),
-    Activation("tanh", nn.Tanh, (torch.tanh, F.tanh, "tanh", "tanh_")),
+    Activation("relu", (nn.ReLU,), (torch.relu, F.relu, "relu", "relu_")),
+    Activation("relu_squared", foreign=("ReLUSquaredActivation",)),
+    Activation("sigmoid", (nn.Sigmoid,), (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_")),
+    Activation("silu", (nn.SiLU,), (F.silu,)),
+    Activation("tanh", (nn.Tanh,), (torch.tanh, F.tanh, "tanh", "tanh_")),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from onebit.nn import BinaryMultiheadAttention
+from onebit.packing.activations import ACTIVATIONS
 from onebit.packing.layers import embedding, transposed_parts
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ FOREIGN: dict[str, Callable[..., str]] = {
     "GELUTanh": _gelu_of("tanh"),
     "PytorchGELUTanh": _gelu_of("tanh"),
     "GPT2LMHeadModel": _gpt2,
+    **{name: activation.pack_layer for activation in ACTIVATIONS for name in activation.foreign},
 }
 
 

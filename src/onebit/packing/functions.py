@@ -269,7 +269,7 @@ _TABLE: tuple[tuple[str, Callable[..., Any], tuple[Any, ...]], ...] = (
     ("sub", _subtract, (operator.sub, operator.isub, torch.sub, "sub")),
     ("mul", _multiply, (operator.mul, operator.imul, torch.mul, "mul", "mul_")),
     ("div", _divide, (operator.truediv, torch.div, "div")),
-    *((activation.op, _activation(activation.op), activation.functions) for activation in ACTIVATIONS),
+    *((made.op, _activation(made.op), made.functions) for made in ACTIVATIONS if made.functions),
     ("gelu", _gelu, (F.gelu,)),
     ("relu6", lambda b, input, inplace=False: _clamp(b, input, 0, 6), (F.relu6,)),
     ("hardtanh", _hardtanh, (F.hardtanh,)),

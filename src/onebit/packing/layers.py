@@ -463,7 +463,7 @@ LAYERS: dict[type[nn.Module], Callable[..., str]] = {
     nn.LSTM: _float_recurrent,
     nn.GRU: _float_recurrent,
     ImageRows: lambda b, name, layer, x: b.step("rows", [x]),
-    **{activation.layer: activation.pack_layer for activation in ACTIVATIONS},
+    **{layer: activation.pack_layer for activation in ACTIVATIONS for layer in activation.layers},
     nn.Hardtanh: _clip,  # and ReLU6
     nn.PReLU: _prelu,
     RPReLU: _rprelu,
