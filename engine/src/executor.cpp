@@ -91,6 +91,10 @@ void Executor::place(std::uint64_t more) {
     arena_ = Block(at(placed_.bytes));
 }
 
+float* Executor::place_of(int index, const Call& call) const {
+    return index == output() && call.taken != nullptr ? call.taken : value(index);
+}
+
 void Executor::run(std::size_t first, std::size_t end, const Call& call) {
     constexpr std::size_t most_inputs = 3;
     const auto rows = static_cast<std::int64_t>(call.tokens.size());
@@ -102,11 +106,11 @@ void Executor::run(std::size_t first, std::size_t end, const Call& call) {
         for (std::size_t k = 0; k < inputs.size(); ++k) {
             const int index = inputs[k];
             const std::optional<Range>& range = ranges_[at(index)];
-            in[k].data = index == 0 && call.given != nullptr ? call.given : value(index);
+            in[k].data = index == 0 && call.given != nullptr ? call.given : place_of(index, call);
             in[k].rows = tokens() ? rows : elements(shape(index)) / shape(index).back();
             in[k].range = range ? &*range : nullptr;
         }
-        Out out{node.output() == output() && call.taken != nullptr ? call.taken : value(node.output()), std::nullopt};
+        Out out{place_of(node.output(), call), std::nullopt};
         node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, pool_, workspace_});
         ranges_[at(node.output())] = out.range;
     }

@@ -68,6 +68,8 @@ class Executor {
     void make_nodes(CacheNumbers cache, std::uint64_t memory_cap);
     void share_prepared_inputs();
     std::int64_t rows_of(int value, std::size_t node) const;
+    // A value's place in a call: the output's is the caller's where it gave one, for those that read it too.
+    float* place_of(int index, const Call& call) const;
     std::uint64_t weight_bytes() const;
 
     const Kernels& kernels_;

@@ -15,6 +15,7 @@
 #include "array_model.h"
 #include "check.h"
 #include "cpu.h"
+#include "executor.h"
 #include "json.h"
 #include "kernel_tests.h"
 #include "token_model.h"
@@ -114,6 +115,21 @@ void test_memory_plan() {
             }
         }
     }
+}
+
+// The caller takes the output where it lies; a later step that reads it must find it there.
+void test_output_is_read() {
+    const std::string text = R"({"input":{"name":"x","shape":[3]},"steps":[
+        {"op":"relu","inputs":["x"],"output":"y","attributes":{}},
+        {"op":"scale","inputs":["y"],"output":"z","attributes":{"factor":2}}],"output":"y"})";
+    onebit::Executor executor(onebit::read_program(text, {}), {.isa = ""}, onebit::CacheNumbers::float32);
+    executor.place(0);
+    const float x[] = {-1, 2, 3};
+    float y[3];
+    executor.run(0, executor.size(), {x, y, {}});
+    const float* z = executor.value(2);
+    CHECK(y[0] == 0 && y[1] == 2 && y[2] == 3);
+    CHECK(z[0] == 0 && z[1] == 4 && z[2] == 6);
 }
 
 void test_thread_pool() {
@@ -387,6 +403,7 @@ int main(int argc, char** argv) {
     tests.add("features", test_features);
     tests.add("choice of a set", test_choice);
     tests.add("memory plan", test_memory_plan);
+    tests.add("output that a later step reads", test_output_is_read);
     tests.add("thread pool", test_thread_pool);
     tests.add("memory cap", test_memory_cap);
     tests.add("engine in threads", test_engine_in_threads);
