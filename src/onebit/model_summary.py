@@ -174,7 +174,8 @@ def summary(
         OnebitError: `input_size` is no size, or the model does not run on such an input.
 
     Example:
-        >>> print(onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)))
+        >>> onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)).total.parameters
+        5106722
     """
     model = unwrapped(model)
     layers = [(name, module) for name, module in model.named_modules() if any(True for _ in _own(module))]

@@ -80,6 +80,8 @@ class Together(torch.optim.Optimizer):
         optimizers: the parts; the groups of parameters stand in their order.
 
     Example:
+        >>> from onebit.schemes import BinaryNet
+        >>> model = onebit.models.mlp(10, hidden=(8, 8), scheme=BinaryNet())
         >>> bits, rest = bits_and_rest(model)
         >>> optimizer = Together([torch.optim.Adam(rest, lr=1e-3), Bop(bits)])
     """

@@ -118,7 +118,7 @@ class Tokenizer:
         task: the vocabulary and how it is used.
 
     Example:
-        >>> tokenizer = Tokenizer(task)
+        >>> tokenizer = Tokenizer(train_vocabulary(["one bit"], 300))
         >>> tokenizer.decode(tokenizer.encode("one bit"))
         'one bit'
     """

@@ -90,6 +90,7 @@ def sequence_classifier(
         ValueError: a size is not above 0, or the cell is unknown.
 
     Example:
+        >>> from onebit.schemes import BinaryNormalized
         >>> sequence_classifier(28, image=True, scheme=BinaryNormalized())(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
 
@@ -138,6 +139,7 @@ def language_lstm(
         ValueError: a size is not above 0, or the cell is unknown.
 
     Example:
+        >>> from onebit.schemes import BinaryNormalized
         >>> language_lstm(1000, scheme=BinaryNormalized())(torch.zeros(2, 7, dtype=torch.long)).shape
         torch.Size([2, 7, 1000])
 

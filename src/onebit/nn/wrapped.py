@@ -30,6 +30,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         OnebitError: it is not an nn.Module, or each device holds a part of the parameters only (FSDP).
 
     Example:
+        >>> network = nn.Linear(2, 2)
         >>> unwrapped(torch.nn.DataParallel(network)) is network
         True
     """

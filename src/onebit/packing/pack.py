@@ -111,6 +111,8 @@ def pack(
     Example:
         >>> task = onebit.ImageTask(labels=("cat", "dog"), image_size=(32, 32))
         >>> print(onebit.pack(onebit.models.conv_classifier(num_classes=2), "pets.onebit", task))
+        pets.onebit: 5,106,722 parameters, all of them one bit each
+        ...
     """
     if training is not None:
         DataRecord.from_json(training)

@@ -253,8 +253,9 @@ def load(
     Example:
         >>> session = onebit.load("digits.onebit")
         >>> session.classify(["three.png"], top=1)
-        [[('3', 0.98)]]
-        >>> print("".join(onebit.load("books").generate("It was")))
+        [[('...', 0...)]]
+        >>> "".join(onebit.load("books").generate("It was", temperature=0, max_new_tokens=3))
+        '...'
     """
     model = load_model(find(path))
     if model.task["kind"] == "text-generation":

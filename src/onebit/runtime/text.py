@@ -137,8 +137,10 @@ class TextSession(Session):
             DataError: the prompt is longer than the context and may not be cut.
 
         Example:
-            >>> for piece in session.generate("Once upon", max_new_tokens=50):
-            ...     print(piece, end="", flush=True)
+            >>> pieces = onebit.load("books").generate("Once upon", max_new_tokens=50)
+            >>> next(pieces)
+            '...'
+            >>> text = "".join(pieces)
         """
         prompt = _valid(prompt, "generate")
         pieces = self.generate_pieces(

@@ -1,0 +1,93 @@
+"""Python in the pages and in the docstrings runs, in a folder that has the files which they name."""
+
+import doctest
+import importlib
+import pkgutil
+import shutil
+
+import numpy as np
+import pages
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import onebit
+from onebit import pretrained
+from onebit.models import conv_classifier
+
+BLOCKS = [(page, block) for page in pages.PAGES for block in pages.blocks(page) if block.language == "python"]
+
+# Blocks by a text in them, and docstrings by name, that are not run, and why.
+ONLY_COMPILED = {"GPT2LMHeadModel": "makes a model of 124 million parameters"}
+NOT_RUN = {"onebit.scoring.run.score": "starts Ray"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The packed files, pictures and texts that pages and docstrings name."""
+    root = tmp_path_factory.mktemp("docs")
+    (root / "runs").mkdir()
+    torch.manual_seed(0)
+    for name, labels in (("runs/images", ("cat", "dog")), ("digits", tuple("0123456789"))):
+        onebit.pack(network(len(labels)), root / f"{name}.onebit", onebit.ImageTask(labels=labels, image_size=(16, 16)))
+    shutil.copy(pretrained.find("books"), root / "runs" / "tiny.onebit")
+    for name in ("photo.jpg", "three.png"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(root / name)
+    return root
+
+
+def network(classes: int = 2) -> nn.Module:
+    return conv_classifier(num_classes=classes, widths=(8, 8), hidden=(8,))
+
+
+def what_readers_have() -> dict[str, object]:
+    """A model, a way to train it, pixels."""
+    return {
+        "MyNetwork": network,
+        "model": network(),
+        "train": lambda model: None,
+        "pixels": np.zeros((1, 16, 16, 3), np.uint8),
+        "torch": torch,
+    }
+
+
+@pytest.mark.parametrize(("page", "block"), BLOCKS, ids=lambda x: getattr(x, "name", getattr(x, "line", None)))
+def test_blocks_run(page, block, folder, monkeypatch):
+    code = compile("\n" * block.line + block.text, pages.name_of(page), "exec")
+    if any(text in block.text for text in ONLY_COMPILED):
+        return
+    monkeypatch.chdir(folder)
+    exec(code, what_readers_have())
+
+
+def test_what_is_only_compiled_is_there():
+    for text in ONLY_COMPILED:
+        assert any(text in block.text for _, block in BLOCKS)
+
+
+def examples() -> list[doctest.DocTest]:
+    found = []
+    for module in pkgutil.walk_packages(onebit.__path__, "onebit."):
+        if module.name.rpartition(".")[2] not in ("__main__", "_engine"):
+            found += doctest.DocTestFinder().find(importlib.import_module(module.name))
+    return [example for example in found if example.examples]
+
+
+EXAMPLES = examples()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_docstrings_run(example, folder, monkeypatch):
+    if example.name in NOT_RUN:
+        pytest.skip(NOT_RUN[example.name])
+    monkeypatch.chdir(folder)
+    example.globs.update(onebit=onebit, torch=torch, nn=nn)
+    failures: list[str] = []
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    doctest.DocTestRunner(optionflags=flags).run(example, out=failures.append)
+    assert not failures, "".join(failures)
+
+
+def test_there_are_examples():
+    assert {"onebit.runtime.session.load", "onebit.nn.linear.BinaryLinear", *NOT_RUN} <= {e.name for e in EXAMPLES}
