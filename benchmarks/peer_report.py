@@ -70,7 +70,7 @@ def markdown(run: dict[str, Any]) -> str:
         f"- command: `{run['command']}`",
         f"- time: {run['started']}; load of the machine at the start {machine['load'][0]:.2f}",
         "",
-        f"Medians of interleaved runs. *x* is the time over that of {OURS}: \"2.6\" means that {OURS} is 2.6 times as fast. *ps/MAC* is the "
+        f'Medians of interleaved runs. *x* is the time over that of {OURS}: "2.6" means that {OURS} is 2.6 times as fast. *ps/MAC* is the '
         "time of a multiply-accumulate.",
         "",
     ]
