@@ -1,8 +1,11 @@
-"""The README stays a front door: short, few numbers, short sentences."""
+"""The README stays a front door: short, few numbers. The pages next to it say who wrote what, and how to change it."""
 
 import re
 
 import pages
+import yaml
+
+import onebit
 
 
 def test_it_is_short():
@@ -26,3 +29,15 @@ def test_it_shows_what_a_visitor_needs_first():
 
 def test_its_commands_for_a_fresh_machine_are_those_of_the_makefile():
     assert {"make demo", "make test"} <= {line.split("#")[0].strip() for line in pages.shell_lines(pages.README)}
+
+
+def test_contributing_fits_two_pages():
+    text = (pages.ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 110
+    assert len(text.split()) <= 1000
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper():
+    citation = yaml.safe_load((pages.ROOT / "CITATION.cff").read_text("utf-8"))
+    assert str(citation["version"]) == onebit.__version__
+    assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2509.07025"
