@@ -50,6 +50,12 @@ BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
     return {memory_ + (done * units_ + steps * tile + (unit - tile)) * unit_step_bytes, step_stride, tile + width, steps};
 }
 
+BitMatrix::Stream BitMatrix::stream(std::int64_t unit, std::int64_t step) const {
+    const std::int64_t chunk_steps = kernels_->layout.chunk_steps, passed = step % chunk_steps;
+    const Place at = place(step / chunk_steps, unit);
+    return {at.bits + passed * at.step_stride, at.step_stride, at.steps - passed};
+}
+
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                          std::int64_t sums_stride) const {
     const BitLayout& layout = kernels_->layout;

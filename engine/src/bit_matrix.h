@@ -35,6 +35,14 @@ class BitMatrix {
     void expand(std::int64_t first_block, int blocks, std::int8_t* panel) const;
     void expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const;
 
+    // A unit's steps from `step` on to the end of their chunk, at one distance from each other.
+    struct Stream {
+        const std::uint8_t* bits;
+        std::ptrdiff_t step_stride;
+        std::int64_t steps;
+    };
+    Stream stream(std::int64_t unit, std::int64_t step) const;
+
   private:
     // Where a unit's first step of a chunk lies, and the distance from there to its next.
     struct Place {

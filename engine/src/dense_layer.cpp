@@ -27,6 +27,7 @@ WorkingBytes DenseScratch::working_bytes() const {
     sum += sums8.working_bytes();
     sum += sums.working_bytes();
     sum += rows.working_bytes();
+    sum += tiles.working_bytes();
     for (const Thread& thread : threads) {
         sum += thread.prepared.working_bytes();
         sum += thread.panel8.working_bytes();
@@ -41,7 +42,8 @@ std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, st
         const std::int64_t padded = (outputs + panel_outputs - 1) / panel_outputs * panel_outputs;
         return static_cast<std::uint64_t>(padded * inputs + outputs) * sizeof(float);
     }
-    const auto numbers = static_cast<std::uint64_t>(plane_outputs + kernels.layout.unit_outputs + outputs);  // offsets of sums, and a bias
+    // Offsets of sums, twice where there are tiles, and a bias.
+    const auto numbers = static_cast<std::uint64_t>(plane_outputs + kernels.layout.unit_outputs + outputs + (kernels.tiles != nullptr ? outputs : 0));
     return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 
@@ -80,6 +82,7 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
     offset_sums_.resize(static_cast<std::size_t>(bits_.padded_outputs()));
     bits_.multiply(0, bits_.units(), prepared.data(), 1, offset_sums_.data(), bits_.padded_outputs());
     for (std::int32_t& sum : offset_sums_) sum *= signed_shift;
+    if (kernels_.tiles != nullptr) tiles_.emplace(kernels_, bits_, step, inputs_, outputs_, offset_sums_.data());
 }
 
 std::string DenseLayer::how() const {
@@ -87,7 +90,9 @@ std::string DenseLayer::how() const {
     if (!quantize_)
         return kernels_.product_bits_float == nullptr ? "bits expanded to floats" : "masked additions of floats; panels of floats for many rows";
     const BitLayout& layout = kernels_.layout;
-    return layout.name + (layout.most_rows == any_rows ? std::string() : "; panels of bytes beyond " + std::to_string(layout.most_rows) + " rows");
+    if (layout.most_rows == any_rows) return layout.name;
+    return layout.name + (tiles_ ? std::string("; tiles") : std::string("; panels")) + " of bytes beyond " + std::to_string(layout.most_rows) +
+           " rows";
 }
 
 void DenseLayer::take(const Step& after) {
@@ -126,6 +131,7 @@ void DenseLayer::each_buffer(std::int64_t rows, bool again, DenseScratch& scratc
         return;
     }
     const Way way = way_of(rows, scratch.threads.size());
+    if (tiles_ && !way.few) return tiles_->each_buffer(rows, again, static_cast<std::int64_t>(scratch.threads.size()), scratch.tiles, f);
     f(scratch.sums8, lines * sums_stride());
     // What was prepared for a layer of the same input stays.
     if (!again) {
@@ -166,6 +172,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     }
     const Way way = way_of(rows, scratch.threads.size());
     const bool few = way.few;
+    if (tiles_ && !few) return tiles_->run(x, rows, again, e, y, pool, scratch.tiles);
     const std::int64_t at_once = way.at_once;
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     const std::int64_t prepared_bytes = bits_.prepared_bytes();
@@ -346,7 +353,7 @@ std::int64_t DenseLayer::sums_stride() const {
 }
 
 std::size_t DenseLayer::bytes() const {
-    return bits_.bytes() + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
+    return bits_.bytes() + (tiles_ ? tiles_->bytes() : 0) + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
            sizeof(std::int32_t) * offset_sums_.size();
 }
 

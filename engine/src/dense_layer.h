@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "levels.h"
 #include "parallel.h"
 #include "program.h"
+#include "tile_layer.h"
 
 namespace onebit {
 
@@ -35,6 +37,7 @@ struct DenseScratch {
         Buffer<float> panel;
     };
     std::vector<Thread> threads;
+    TileScratch tiles;
 
     WorkingBytes working_bytes() const;
 };
@@ -96,9 +99,10 @@ class DenseLayer {
     InputLevels levels_;
     std::int64_t digits_;  // bytes of a level
     std::int64_t inputs_, outputs_;
-    std::int64_t plane_outputs_;  // outputs of all planes: rows of weights
-    BitMatrix bits_;              // of binary layers
-    std::vector<float> weights_;  // of float layers: panels of 64 outputs
+    std::int64_t plane_outputs_;      // outputs of all planes: rows of weights
+    BitMatrix bits_;                  // of binary layers
+    std::optional<TileLayer> tiles_;  // takes many rows where the set has tiles
+    std::vector<float> weights_;      // of float layers: panels of 64 outputs
     std::vector<float> bias_;
     std::vector<std::int32_t> offset_sums_;  // 128 * ones of each row of weights
     Epilogue::Norm norm_ = Epilogue::Norm::none;

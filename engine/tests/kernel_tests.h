@@ -13,6 +13,8 @@ void add_kernel_tests(Tests& tests);
 void add_row_tests(Tests& tests);
 // Every way in which a set counts bits that this CPU has, against the scalar one; and layers that count, with threads and without.
 void add_count_tests(Tests& tests);
+// Dense layers of many rows, each set's against the scalar one's, and the product by tiles on the emulation.
+void add_tile_tests(Tests& tests);
 
 // A test for each instruction set; those that this CPU lacks are listed as skipped.
 template <class Test>

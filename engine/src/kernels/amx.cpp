@@ -1,5 +1,7 @@
-// AMX's 8-bit tiles; everything but the product with many rows is AVX-512's, and so is the table, in avx512.cpp.
+// AMX's 8-bit tiles; everything but the products with many rows is AVX-512's, and so is the table, in avx512.cpp.
+#include "amx_gemm.h"
 #include "amx_product.h"
+#include "avx512_expand.h"
 
 namespace onebit {
 namespace {
@@ -22,10 +24,24 @@ struct HardwareTiles {
     static void store(void* to, std::ptrdiff_t stride) {
         asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(tile) : "memory");
     }
+    // `once`: what is read once need not stay in the first-level cache.
+    template <int tile, bool once>
+    static void load_levels(const void* from, std::ptrdiff_t stride) {
+        if constexpr (once) {
+            asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" : : "r"(from), "r"(stride), "i"(tile) : "memory");
+        } else {
+            load<tile>(from, stride);
+        }
+    }
     // sums += unsigned inputs * signed weights
     template <int sums, int inputs, int weights>
     static void multiply() {
         asm volatile("tdpbusd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(inputs), "i"(weights));
+    }
+    // sums += signed inputs * signed weights
+    template <int sums, int inputs, int weights>
+    static void multiply_signed() {
+        asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(sums), "i"(inputs), "i"(weights));
     }
 };
 
@@ -35,5 +51,8 @@ void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments
                       std::ptrdiff_t out_stride) {
     product_tiles<HardwareTiles>(rows, count, segments, panel, blocks, out, out_stride);
 }
+
+constinit const TileKernels amx_tiles = {begin_tiles<HardwareTiles>, HardwareTiles::release, multiply_by_tiles<HardwareTiles, UnitBits>,
+                                         expand_for_tiles<UnitBits>};
 
 }  // namespace onebit

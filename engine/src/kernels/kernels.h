@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "counts.h"
+#include "tiles.h"
 
 namespace onebit {
 
@@ -147,6 +148,9 @@ struct Kernels {
     // the signs that the bits say. Null where a set expands instead.
     void (*product_bits_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
                                bool add, float* out);
+
+    // Products of many rows with bits in tile registers; the layout is then 16 inputs of 32 outputs. Null where a set has none.
+    const TileKernels* tiles;
 
     // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
     // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.

@@ -16,6 +16,7 @@
 #include <arm_neon.h>
 #endif
 
+#include "four_weights.h"
 #include "kernels.h"
 
 namespace onebit {
@@ -369,16 +370,6 @@ void row_quantize(const float* x, std::ptrdiff_t n, float inverse, float low, fl
         v = v > high ? high : v;
         q[i] = static_cast<std::uint8_t>(static_cast<std::int32_t>(v) + shift);
     }
-}
-
-// The four bytes of four bits, least significant first.
-inline std::uint32_t four_weights(unsigned nibble, bool plus_minus) {
-    std::uint32_t word = 0;
-    for (int i = 0; i < 4; ++i) {
-        const std::uint32_t set = nibble >> i & 1u;
-        word |= (plus_minus ? (set ? 0x01u : 0xFFu) : set) << (8 * i);
-    }
-    return word;
 }
 
 void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length, bool plus_minus,

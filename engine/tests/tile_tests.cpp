@@ -1,0 +1,205 @@
+// Dense layers of many rows: each instruction set's against the scalar one's, to the last bit, and the product by tiles on an emulation of them.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "check.h"
+#include "cpu.h"
+#include "dense_layer.h"
+#include "emulated_tiles.h"
+#include "kernel_tests.h"
+#include "tile_layer.h"
+
+namespace {
+
+using onebit::DenseLayer;
+using onebit::InputLevels;
+
+// A layer's step with what it points to.
+struct RandomStep {
+    onebit::Step step, norm;
+    std::int64_t inputs, outputs;
+    std::vector<std::uint8_t> bits, bias;
+    std::vector<float> scale, shift;
+
+    RandomStep(std::int64_t layer_inputs, std::int64_t layer_outputs) : inputs(layer_inputs), outputs(layer_outputs) {
+        const std::vector<int> planes[] = {{1}, {1}, {1, 2}, {4, 2, 1}, {3}};
+        const InputLevels levels[] = {{},
+                                      {},
+                                      {InputLevels::Quantizer::sign, 1},
+                                      {InputLevels::Quantizer::unit, 8},
+                                      {InputLevels::Quantizer::absmax, 8},
+                                      {InputLevels::Quantizer::absmax, 16},
+                                      {InputLevels::Quantizer::unit, 2}};
+        step.op = onebit::Op::bit_linear;
+        step.planes = planes[pick(0, 4)];
+        step.input = levels[pick(0, 6)];
+        step.plus_minus = pick(0, 1) == 1;
+        const auto row_bytes = onebit::row_bytes(inputs), plane_outputs = static_cast<std::int64_t>(step.planes.size()) * outputs;
+        bits.assign(static_cast<std::size_t>(row_bytes * plane_outputs + onebit::slack_bytes), 0);
+        for (std::int64_t i = 0; i < plane_outputs * inputs; ++i) {
+            if (pick(0, 1) == 1)
+                bits[static_cast<std::size_t>(i / inputs * row_bytes + i % inputs / 8)] |= static_cast<std::uint8_t>(1 << i % inputs % 8);
+        }
+        bias.resize(static_cast<std::size_t>(outputs / 8 + 1));
+        for (auto& byte : bias) byte = static_cast<std::uint8_t>(pick(0, 255));
+        step.bits = bits.data();
+        step.bias_bits = pick(0, 1) == 1 ? bias.data() : nullptr;
+        for (std::int64_t o = 0; o < outputs; ++o) scale.push_back(pick_float()), shift.push_back(pick_float());
+        norm.op = pick(0, 1) == 1 ? onebit::Op::normalize : onebit::Op::scale_shift;
+        norm.over_channel = true;
+        norm.eps = 1e-5f;
+        norm.weight = scale.data();
+        norm.bias = shift.data();
+    }
+
+    // With nothing fused, with a normalisation, or with that and ReLU.
+    onebit::Step with(int fused) const {
+        onebit::Step all = step, relu;
+        relu.op = onebit::Op::relu;
+        if (fused > 0) all.after.push_back(norm);
+        if (fused > 1) all.after.push_back(relu);
+        return all;
+    }
+
+    // Rows with numbers below 0 and without, and one in a while that no scale fits.
+    std::vector<float> rows(std::int64_t count) const {
+        std::vector<float> x(static_cast<std::size_t>(count * inputs));
+        for (std::int64_t r = 0; r < count; ++r) {
+            const bool positive = pick(0, 1) == 1;
+            for (std::int64_t i = 0; i < inputs; ++i) {
+                const float v = pick_float();
+                x[static_cast<std::size_t>(r * inputs + i)] = positive ? std::fabs(v) : v;
+            }
+            if (pick(0, 20) == 0) x[static_cast<std::size_t>(r * inputs)] = std::nanf("");
+        }
+        return x;
+    }
+};
+
+// One layer and what it runs with.
+class Runner {
+  public:
+    Runner(const RandomStep& from, const onebit::Kernels& kernels, int threads, int fused)
+        : memory_(onebit::BitMatrix::bytes(from.inputs, static_cast<std::int64_t>(from.step.planes.size()) * from.outputs, kernels)),
+          layer_(from.with(fused), from.inputs, from.outputs, true, kernels, memory_.data()),
+          outputs_(from.outputs),
+          pool_(threads) {
+        scratch_.threads.resize(static_cast<std::size_t>(threads));
+    }
+    // Behind the results lie numbers that nobody may write.
+    std::vector<float> run(const std::vector<float>& x, std::int64_t rows, bool again) {
+        std::vector<float> y(static_cast<std::size_t>(rows * outputs_ + 40), 7.0f);
+        layer_.expect(rows, scratch_);
+        layer_.run(x.data(), rows, again, y.data(), pool_, scratch_);
+        const onebit::WorkingBytes working = scratch_.working_bytes();
+        CHECK(again || working.now <= working.most);
+        for (std::size_t i = y.size() - 40; i < y.size(); ++i) CHECK(y[i] == 7.0f);
+        return y;
+    }
+
+  private:
+    std::vector<std::uint8_t> memory_;
+    DenseLayer layer_;
+    std::int64_t outputs_;
+    onebit::ThreadPool pool_;
+    onebit::DenseScratch scratch_;
+};
+
+void test_dense_rows(const onebit::Kernels& fast) {
+    // All numbers of rows up to 40, and some beyond; inputs that fill no tile, one and several chunks; outputs that fill no unit.
+    for (int round = 0; round < 60; ++round) {
+        const std::int64_t rows = round < 40 ? round + 1 : pick(41, 200);
+        const std::int64_t inputs = round % 10 == 9 ? pick(1025, 2300) : pick(1, 200), outputs = inputs > 1000 ? pick(1, 40) : pick(1, 140);
+        const RandomStep step(inputs, outputs);
+        const int fused = pick(0, 2), threads = pick(1, 3);
+        Runner plain(step, onebit::scalar_kernels, 1, fused), tested(step, fast, threads, fused);
+        const std::vector<float> x = step.rows(rows), expected = plain.run(x, rows, false);
+        for (const bool again : {false, true}) {
+            const std::vector<float> y = tested.run(x, rows, again);
+            CHECK(std::equal(y.begin(), y.end(), expected.begin(), identical));
+        }
+        CHECK(EmulatedTiles::released());
+    }
+}
+
+// However a product is cut into chunks of inputs and blocks of rows, sums are those of plain loops.
+void test_plans(const onebit::Kernels& kernels) {
+    for (int round = 0; round < 40; ++round) {
+        const std::int64_t inputs = pick(1, 900), outputs = pick(1, 100), rows = pick(1, 150);
+        RandomStep step(inputs, outputs);
+        step.step.planes = {1};
+        step.step.input = {InputLevels::Quantizer::unit, 8};
+        const auto row_bytes = onebit::row_bytes(inputs);
+        std::vector<std::uint8_t> memory(onebit::BitMatrix::bytes(inputs, outputs, kernels));
+        const onebit::BitMatrix bits(kernels, step.bits.data(), inputs, outputs, memory.data());
+        const auto weight = [&](std::int64_t o, std::int64_t i) {
+            const bool set = (step.bits[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1) != 0;
+            return set ? 1 : step.step.plus_minus ? -1 : 0;
+        };
+        std::vector<std::int32_t> offsets(static_cast<std::size_t>(bits.padded_outputs()), 0);
+        for (std::int64_t o = 0; o < outputs; ++o) {
+            for (std::int64_t i = 0; i < inputs; ++i) offsets[static_cast<std::size_t>(o)] += weight(o, i) == 1 ? onebit::signed_shift : 0;
+        }
+        const onebit::TilePlan plan{pick(1, 5), pick(0, 1) == 1, pick(1, 60) * 1024, 32 * pick(1, 3)};
+        const onebit::TileLayer layer(kernels, bits, step.step, inputs, outputs, offsets.data(), plan);
+        // Levels from 0 to 255 are their own numbers.
+        std::vector<float> x(static_cast<std::size_t>(rows * inputs)), y(static_cast<std::size_t>(rows * outputs)),
+            bias(static_cast<std::size_t>(outputs));
+        for (auto& v : x) v = static_cast<float>(pick(0, 255)) / 255.0f;
+        onebit::Epilogue e;
+        e.bias = bias.data();
+        const int threads = pick(1, 3);
+        onebit::ThreadPool pool(threads);
+        onebit::TileScratch scratch;
+        layer.each_buffer(rows, false, threads, scratch, onebit::reserve_buffer);
+        layer.run(x.data(), rows, false, e, y.data(), pool, scratch);
+        for (std::int64_t r = 0; r < rows; ++r) {
+            for (std::int64_t o = 0; o < outputs; ++o) {
+                std::int32_t sum = 0;
+                for (std::int64_t i = 0; i < inputs; ++i) {
+                    sum += weight(o, i) * static_cast<std::int32_t>(std::nearbyint(x[static_cast<std::size_t>(r * inputs + i)] * 255.0f));
+                }
+                CHECK(y[static_cast<std::size_t>(r * outputs + o)] == 1.0f / 255.0f * static_cast<float>(sum));
+            }
+        }
+    }
+}
+
+// The bits' way to bytes is AVX-512's, which more machines have than tiles.
+void test_expansion(const onebit::TileKernels& fast) {
+    for (int round = 0; round < 200; ++round) {
+        const int steps = pick(0, 9);
+        const std::ptrdiff_t stride = 64 * pick(1, 3);
+        std::vector<std::uint8_t> bits(static_cast<std::size_t>(10 * stride));
+        for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
+        std::vector<std::int8_t> panel(static_cast<std::size_t>(10 * onebit::tile_bit_panel_bytes), 99), expected(panel);
+        onebit::TileExpansion e{bits.data(), stride, steps, round % 2 == 1, panel.data()};
+        fast.expand(e);
+        e.panel = expected.data();
+        emulated_tile_kernels.expand(e);
+        CHECK(panel == expected);
+    }
+}
+
+}  // namespace
+
+void add_tile_tests(Tests& tests) {
+    add_for_each_set(tests, "dense rows", test_dense_rows);
+    tests.add("amx_emulated: dense rows", [] { test_dense_rows(emulated_amx()); });
+    tests.add("amx_emulated: plans", [] { test_plans(emulated_amx()); });
+#if defined(ONEBIT_X86)
+    if (onebit::supported(onebit::amx_kernels)) {
+        tests.add("amx: plans", [] { test_plans(onebit::amx_kernels); });
+    } else {
+        tests.skip("amx: plans", "not supported by this CPU");
+    }
+    if (onebit::supported(onebit::avx512_kernels)) {
+        tests.add("amx: expansion", [] { test_expansion(onebit::amx_tiles); });
+    } else {
+        tests.skip("amx: expansion", "not supported by this CPU");
+    }
+#endif
+}
