@@ -33,16 +33,24 @@ class Expanding {
   public:
     Expanding(const BitMatrix& bits, bool plus_minus) : bits_(bits), plus_minus_(plus_minus) {}
 
-    // Steps of bits that do not exist are zeros.
-    void begin(std::int64_t unit, std::int64_t first_step, std::int64_t steps, std::int8_t* panel) {
+    void look_at(std::int64_t unit, std::int64_t first_step, std::int64_t steps) {
         unit_ = unit;
         step_ = first_step * tile_bit_steps;
         end_ = std::min(bits_.steps(), step_ + steps * tile_bit_steps);
+    }
+    // Steps of bits that do not exist are zeros.
+    void begin(std::int64_t unit, std::int64_t first_step, std::int64_t steps, std::int8_t* panel) {
+        look_at(unit, first_step, steps);
         panel_ = panel;
         const std::int64_t missing = steps * tile_bit_steps - (end_ - step_);
         std::memset(panel + (end_ - step_) * tile_bit_panel_bytes, 0, static_cast<std::size_t>(missing * tile_bit_panel_bytes));
     }
     std::int64_t left() const { return end_ - step_; }
+    // Bits of one unit lie in jumps that the processor does not foresee.
+    void prefetch(std::int64_t most) {
+        const TileExpansion part = take(most);
+        for (int s = 0; s < part.steps; ++s) __builtin_prefetch(part.bits + s * part.step_stride, 0, 2);
+    }
     // At most so many steps of bits: fewer where a chunk of their layout ends.
     TileExpansion take(std::int64_t most) {
         TileExpansion e;
@@ -180,9 +188,9 @@ void TileLayer::multiply_block(const Share& block, const Sums& sums, ThreadPool&
     std::int8_t* panels = scratch.panels.data() + block.thread * 2 * panel_bytes();
     std::int32_t* partial = scratch.partial.data() + block.thread * partial_sums();
     const auto steps_of = [&](std::int64_t chunk) { return std::min(chunk_steps_, steps_ - chunk * chunk_steps_); };
-    Expanding next(bits_, plus_minus_);
-    const auto begin = [&](std::int64_t i) {
-        next.begin(block.first_unit + i / chunks, i % chunks * chunk_steps_, steps_of(i % chunks), panels + i % 2 * panel_bytes());
+    Expanding next(bits_, plus_minus_), later(bits_, plus_minus_);
+    const auto begin = [&](std::int64_t i, Expanding& expanding) {
+        expanding.begin(block.first_unit + i / chunks, i % chunks * chunk_steps_, steps_of(i % chunks), panels + i % 2 * panel_bytes());
     };
     const auto expand = [&](std::int64_t steps) {
         while (steps > 0 && next.left() > 0) {
@@ -191,15 +199,17 @@ void TileLayer::multiply_block(const Share& block, const Sums& sums, ThreadPool&
             steps -= part.steps;
         }
     };
-    begin(0);
+    begin(0, next);
     expand(next.left());
     for (std::int64_t i = 0; i < all; ++i) {
         const std::int64_t chunk = i % chunks, output = (block.first_unit + i / chunks) * tile_step_outputs;
         const bool last = chunk + 1 == chunks;
         if (chunk == 0) pool.check(block.thread);
-        if (i + 1 < all) begin(i + 1);
+        if (i + 1 < all) begin(i + 1, next);
+        if (i + 2 < all) later.look_at(block.first_unit + (i + 2) / chunks, (i + 2) % chunks * chunk_steps_, steps_of((i + 2) % chunks));
         for (std::int64_t p = 0; p < pairs; ++p) {
             const std::int64_t line = block.first_line + p * pair_rows, share = divide_up(next.left(), pairs - p);
+            later.prefetch(divide_up(later.left(), pairs - p));
             const auto valid = std::min(pair_rows, block.end_line - line), outputs = std::min<std::int64_t>(tile_step_outputs, sums.outputs - output);
             TileTask t;
             t.levels = place(line, scratch) + chunk * chunk_steps_ * tile_bytes;

@@ -119,6 +119,31 @@ void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, i
     }
 }
 
+// NaN passes the smallest number by and is the largest magnitude.
+void range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative) {
+    constexpr int chains = 4;
+    __m512i largest[chains];
+    __m512 smallest[chains];
+    for (int c = 0; c < chains; ++c) largest[c] = _mm512_setzero_si512(), smallest[c] = _mm512_setzero_ps();
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    const auto include = [&](int c, const __m512& v) {
+        largest[c] = _mm512_max_epu32(largest[c], _mm512_and_si512(_mm512_castps_si512(v), magnitude));
+        smallest[c] = _mm512_min_ps(v, smallest[c]);  // the second operand where the first is NaN
+    };
+    std::ptrdiff_t i = 0;
+    for (; i + 16 * chains <= n; i += 16 * chains) {
+#pragma GCC unroll 4
+        for (int c = 0; c < chains; ++c) include(c, _mm512_loadu_ps(x + i + 16 * c));
+    }
+    for (; i < n; i += 16) {
+        const auto here = static_cast<__mmask16>(n - i < 16 ? (1u << (n - i)) - 1u : 0xFFFFu);
+        include(0, _mm512_maskz_loadu_ps(here, x + i));
+    }
+    for (int c = 1; c < chains; ++c) largest[0] = _mm512_max_epu32(largest[0], largest[c]), smallest[0] = _mm512_min_ps(smallest[0], smallest[c]);
+    *largest_bits = _mm512_reduce_max_epu32(largest[0]);
+    *negative = _mm512_cmp_ps_mask(smallest[0], _mm512_setzero_ps(), _CMP_LT_OQ) != 0;
+}
+
 // Clipping to whole numbers and rounding may change places.
 void quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
     const __m512 factor = _mm512_set1_ps(inverse), least = _mm512_set1_ps(low), most = _mm512_set1_ps(high);
@@ -410,6 +435,7 @@ constexpr Kernels avx512_table() {
     k.product_image = product_image;
     k.finish_int8 = finish_int8;
     k.finish_rows_int8 = finish_rows_int8;
+    k.range = range;
     k.quantize = quantize;
     k.attend_int8 = attend_int8;
     return k;
