@@ -1,10 +1,13 @@
 """The engine's kernels beside the machine's own limits, in one run: how much of what reading and multiplying allow is reached.
 
     python benchmarks/kernels.py [--threads 1 2] [--isa avx2 avx512] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
+    python benchmarks/kernels.py --tiles [--threads 1 2] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
     python benchmarks/kernels.py --callgrind [--build FOLDER] [--out FOLDER]
 
-Builds `engine_benchmarks` with CMake and runs it; writes OUT/kernels.json, OUT/kernels.md and OUT/kernels.png. With --callgrind it counts the
-instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md. docs/kernels.md tells how to read them.
+Builds `engine_benchmarks` with CMake and runs it; writes OUT/kernels.json, OUT/kernels.md and OUT/kernels.png. With --tiles it measures the parts
+of a layer of 256 rows by AMX's tiles, and the layer cut in several ways, and writes OUT/tiles.json and OUT/tiles.md: all but the layer needs AVX-512
+only. With --callgrind it counts the instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md. docs/kernels.md
+tells how to read them.
 """
 
 from __future__ import annotations
@@ -282,6 +285,25 @@ def instruction_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def tile_table(results: dict[str, Any]) -> str:
+    """The parts of a layer by tiles as Markdown."""
+    lines = [heading(results["machine"]), "", f"    {results['command']}", "", "4096 x 4096, 256 rows.", ""]
+    lines += [
+        "| threads | part | microseconds | GB/s | GMAC/s | of the peak |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in results["measurements"]:
+        part = row["part"]
+        if "chunk_steps" in row:
+            past = " past the first-level cache" if row["stream_levels"] else ""
+            part += f": {64 * row['chunk_steps']} inputs a chunk, levels{past}, {row['most_rows']} rows a block"
+        found = f"{100 * row['share_of_peak']:.0f} %" if "share_of_peak" in row else ""
+        lines.append(
+            f"| {row['threads']} | {part} | {row['microseconds']:.1f} | {row.get('gb_per_s', '')} | {row.get('gmac_per_s', '')} | {found} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
@@ -290,6 +312,7 @@ def main() -> None:
     parser.add_argument("--build", type=Path, help="a build folder, kept; default a temporary one")
     parser.add_argument("--jobs", type=int, default=1, help="compilers at once")
     parser.add_argument("--out", type=Path, default=Path("runs/kernels"))
+    parser.add_argument("--tiles", action="store_true", help="measure the parts of a layer by tiles")
     parser.add_argument("--callgrind", action="store_true", help="count instructions instead of measuring time")
     arguments = parser.parse_args()
 
@@ -302,6 +325,14 @@ def main() -> None:
         if arguments.callgrind:
             results |= {"command": command + " --callgrind", "instructions": count_instructions(program, isas)}
             name, text = "instructions", instruction_table(results)
+        elif arguments.tiles:
+            words = ["--tiles", "--threads", ",".join(map(str, arguments.threads)), "--seconds", str(arguments.seconds)]
+            rows = [row for row in lines_of([str(program), *words]) if row["kind"] == "tiles"]
+            results |= {
+                "command": f"{command} --tiles --threads {' '.join(map(str, arguments.threads))}",
+                "measurements": rows,
+            }
+            name, text = "tiles", tile_table(results)
         else:
             threads = list(dict.fromkeys(arguments.threads))
             words = ["--threads", ",".join(map(str, threads)), "--seconds", str(arguments.seconds)]
@@ -315,7 +346,7 @@ def main() -> None:
             name, text = "kernels", table(results)
     (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (arguments.out / f"{name}.md").write_text(text)
-    if not arguments.callgrind:
+    if name == "kernels":
         draw(results, arguments.out / "kernels.png")
     print(text)
 

@@ -1,12 +1,10 @@
 // Measures the kernels of dense layers beside what the machine can do at most, in one run; prints a line of JSON for each measurement.
 // docs/kernels.md tells how to read them.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -18,19 +16,23 @@
 #include "cpu.h"
 #include "dense_layer.h"
 #include "instructions.h"
+#include "jobs.h"
 #include "limits.h"
+#include "tiles.h"
 
 namespace {
 
 using onebit::BitMatrix;
 using onebit::DenseLayer;
+using onebit::format;
+using onebit::Job;
 using onebit::Kernels;
+using onebit::measure;
 using onebit::Pages;
 using onebit::ThreadPool;
 
 constexpr std::size_t mega = 1000 * 1000;
 constexpr std::size_t cold_bytes = 600 * mega;  // more than caches hold
-constexpr int least_samples = 5;
 
 struct Case {
     const char* where;  // the weights are
@@ -55,45 +57,6 @@ struct Options {
     std::vector<int> cases;  // numbers of those that are run; all where there is none
 };
 
-// What takes turns with the others of its case; `before` runs untimed: it wakes the threads and fills the caches.
-struct Job {
-    std::string text;  // JSON of what is measured
-    double products, bytes;
-    std::function<void()> before, timed;
-    bool is_limit = false, is_peak = false;
-    const Kernels* kernels = nullptr;
-    std::vector<double> seconds = {};
-    double spent = 0;
-
-    double median() const {
-        std::vector<double> sorted = seconds;
-        std::sort(sorted.begin(), sorted.end());
-        return sorted[sorted.size() / 2];
-    }
-};
-
-double now() {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-// In rounds, so that the machine's moods hit all alike.
-void measure(std::vector<Job>& jobs, double seconds) {
-    for (bool more = true; more;) {
-        more = false;
-        for (Job& job : jobs) {
-            if (job.seconds.size() >= least_samples && job.spent >= seconds) continue;
-            more = true;
-            const double begin = now();
-            job.before();
-            const double start = now();
-            job.timed();
-            const double end = now();
-            job.seconds.push_back(end - start);
-            job.spent += end - begin;
-        }
-    }
-}
-
 // Layers that are run one after the other, and begun again at the end.
 class Layers {
   public:
@@ -101,24 +64,22 @@ class Layers {
         std::mt19937 generator(1);
         std::vector<std::uint8_t> bits(static_cast<std::size_t>(c.outputs * onebit::row_bytes(c.inputs) + onebit::slack_bytes));
         for (auto& byte : bits) byte = static_cast<std::uint8_t>(generator());
-        onebit::Step step, norm;
+        onebit::Step step;
         step.op = onebit::Op::bit_linear;
         step.bits = step.bias_bits = bits.data();
-        norm.op = onebit::Op::normalize;
-        norm.eps = 1e-5f;
         const std::size_t before = onebit::huge_bytes();
         // One block for all, as a decoder has it.
         const std::size_t bytes = onebit::BitMatrix::bytes(c.inputs, c.outputs, kernels);
         memory_ = onebit::Block(bytes * c.layers(), true);
         for (std::size_t i = 0; i < c.layers(); ++i) {
             layers_.push_back(std::make_unique<DenseLayer>(step, c.inputs, c.outputs, true, kernels, memory_.data() + i * bytes));
-            layers_.back()->fuse(norm);
         }
         const auto found = static_cast<double>(onebit::huge_bytes()) - static_cast<double>(before);
         huge_share_ = std::clamp(found / static_cast<double>(c.layer_bytes() * c.layers()), 0.0, 1.0);
-        x_.resize(static_cast<std::size_t>(c.rows * c.inputs));
-        for (auto& value : x_) value = std::normal_distribution<float>()(generator);
-        y_.resize(static_cast<std::size_t>(c.rows * c.outputs));
+        const auto count = static_cast<std::size_t>(c.rows * c.inputs);
+        x_.reserve(count);
+        for (std::size_t i = 0; i < count; ++i) x_.data()[i] = std::normal_distribution<float>()(generator);
+        y_.reserve(static_cast<std::size_t>(c.rows * c.outputs));
         rows_ = c.rows;
     }
 
@@ -136,7 +97,7 @@ class Layers {
     onebit::Block memory_;
     std::vector<std::unique_ptr<DenseLayer>> layers_;
     onebit::DenseScratch scratch_;
-    std::vector<float> x_, y_;
+    onebit::Buffer<float> x_, y_;  // at lines of the cache, as values of a program are
     std::int64_t rows_ = 0;
     std::size_t next_ = 0;
     double huge_share_ = 0;
@@ -184,12 +145,6 @@ struct Cycle {
         return from;
     }
 };
-
-std::string format(const char* pattern, auto... values) {
-    char text[512];
-    std::snprintf(text, sizeof text, pattern, values...);
-    return text;
-}
 
 // Lines of the limits, then of what was measured beside them.
 void print(const Case& c, int threads, const std::vector<Job>& jobs) {
@@ -258,16 +213,19 @@ std::string describe(const Kernels& kernels, const char* part, double huge_share
 // The product with a panel alone, of so many rows as a layer takes at once; all stays in the second-level cache.
 Job panel_job(const Case& c, const Kernels& kernels, ThreadPool& pool) {
     constexpr int width = onebit::max_blocks * onebit::block_outputs;
+    // Lines of the cache begin where registers do, as a layer's memory has it.
     struct Memory {
-        std::vector<std::int8_t> panel;
-        std::vector<std::vector<std::uint8_t>> x;
-        std::vector<std::vector<std::int32_t>> sums;
+        onebit::Buffer<std::int8_t> panel;
+        std::vector<onebit::Buffer<std::uint8_t>> x;
+        std::vector<onebit::Buffer<std::int32_t>> sums;
     };
     const auto memory = std::make_shared<Memory>();
     const auto inputs = static_cast<std::size_t>(c.inputs), rows = static_cast<std::size_t>(kernels.rows_at_once);
-    memory->panel.assign(inputs * width, 1);
-    memory->x.assign(static_cast<std::size_t>(pool.threads()), std::vector<std::uint8_t>(rows * inputs + onebit::slack_bytes, 3));
-    memory->sums.assign(static_cast<std::size_t>(pool.threads()), std::vector<std::int32_t>(rows * width));
+    std::memset(memory->panel.reserve(inputs * width), 1, inputs * width);
+    memory->x.resize(static_cast<std::size_t>(pool.threads()));
+    memory->sums.resize(static_cast<std::size_t>(pool.threads()));
+    for (auto& x : memory->x) std::memset(x.reserve(rows * inputs + onebit::slack_bytes), 3, rows * inputs + onebit::slack_bytes);
+    for (auto& sums : memory->sums) sums.reserve(rows * width);
     const int times = 8;
     const auto multiply = [&kernels, &pool, memory, inputs, rows] {
         pool.parallel_for(pool.threads(), [&](std::int64_t index, int) {
@@ -400,6 +358,7 @@ int run_work(const std::string& name, const Kernels& kernels, int times, bool si
 
 constexpr const char* usage =
     "usage: engine_benchmarks [--threads N,N...] [--isa NAME,NAME...] [--seconds S] [--cases NUMBER,NUMBER...]\n"
+    "       engine_benchmarks --tiles [--threads N,N...] [--seconds S]\n"
     "       engine_benchmarks --list\n"
     "       engine_benchmarks --work KERNEL --isa NAME --times N [--single-steps]\n";
 
@@ -419,15 +378,15 @@ int run(int argc, char** argv) {
     Options options;
     std::string work;
     int times = 1;
-    bool single_steps = false, list = false;
+    bool single_steps = false, list = false, tiles = false;
     for (int i = 1; i < argc; ++i) {
         const std::string word = argv[i];
         if (word == "--single-steps") {
             single_steps = true;
             continue;
         }
-        if (word == "--list") {
-            list = true;
+        if (word == "--list" || word == "--tiles") {
+            (word == "--list" ? list : tiles) = true;
             continue;
         }
         if (i + 1 == argc) throw std::invalid_argument(usage);
@@ -463,6 +422,10 @@ int run(int argc, char** argv) {
             std::printf(R"({"kind": "kernel", "kernel": "%s"})"
                         "\n",
                         onebit::all_work[i].kernel);
+        return 0;
+    }
+    if (tiles) {
+        for (const int threads : options.threads) onebit::run_tiles(threads, options.seconds);
         return 0;
     }
     // The largest layers' last piece may end behind the working set.
