@@ -74,6 +74,7 @@ void with_panel(void (*product)(const Input* const*, int, const Segments&, const
 }
 
 void product_int8(const Kernels& k, int times) {
+    const TilesInUse in_use(k.tiles);
     with_panel(k.product_int8, times);
 }
 

@@ -234,6 +234,7 @@ Job panel_job(const Case& c, const Kernels& kernels, ThreadPool& pool) {
             for (std::size_t r = 0; r < rows; ++r) from[r] = memory->x[own].data() + r * inputs;
             const std::ptrdiff_t no_offset = 0;
             const onebit::Segments segments{&no_offset, 1, static_cast<int>(inputs)};
+            const onebit::TilesInUse in_use(kernels.tiles);
             for (int i = 0; i < times; ++i) {
                 kernels.product_int8(from, static_cast<int>(rows), segments, memory->panel.data(), onebit::max_blocks, memory->sums[own].data(),
                                      width);

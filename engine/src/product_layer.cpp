@@ -258,10 +258,15 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
     Epilogue e = finish_.epilogue();
+    // Lines in equal parts.
+    const bool by_lines = kernels_.tiles != nullptr && out_width_ >= tile_least_line;
+    const std::int64_t parts = by_lines ? (out_width_ + kernels_.rows_at_once - 1) / kernels_.rows_at_once : 0;
+    const std::int64_t at_once = by_lines ? (out_width_ + parts - 1) / parts : kernels_.rows_at_once;
     // A negative scale says that the levels were shifted (see run).
     if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
+        const TilesInUse in_use(kernels_.tiles);
         Scratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
         const std::int64_t first_unit = chunk * per_chunk, end_unit = std::min(units, first_unit + per_chunk);
         const std::int64_t first = first_unit * unit_positions, end = end_unit * unit_positions;
@@ -279,9 +284,10 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
                     const Input* rows[max_rows];
                     int count = 0;
                     std::int64_t oy = p / out_width_, ox = p % out_width_;
-                    for (; count < kernels_.rows_at_once && p + count < end; ++count) {
+                    bool ends = false;
+                    for (; count < at_once && p + count < end && !ends; ++count) {
                         rows[count] = from + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
-                        if (++ox == out_width_) ox = 0, ++oy;
+                        if (++ox == out_width_) ox = 0, ++oy, ends = by_lines;
                     }
                     Sum* out = to + (p - first) * sum_stride + part.first;
                     if constexpr (std::is_same_v<Sum, float>) {

@@ -16,18 +16,6 @@ constexpr std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
 }
 
-// Also where a computation is interrupted.
-class TilesInUse {
-  public:
-    explicit TilesInUse(const TileKernels& tiles) : tiles_(tiles) { tiles_.begin(); }
-    ~TilesInUse() { tiles_.end(); }
-    TilesInUse(const TilesInUse&) = delete;
-    TilesInUse& operator=(const TilesInUse&) = delete;
-
-  private:
-    const TileKernels& tiles_;
-};
-
 // The weights of one unit and chunk as they become bytes, some steps of bits at a time.
 class Expanding {
   public:
@@ -174,7 +162,8 @@ void TileLayer::quantize_row(const float* x, std::int64_t r, std::uint8_t* line,
 
 void TileLayer::multiply(const Share& share, const Sums& sums, ThreadPool& pool, TileScratch& scratch) const {
     if (share.first_unit == share.end_unit) return;
-    const TilesInUse in_use(*kernels_.tiles);
+    const TilesInUse in_use(kernels_.tiles);
+    kernels_.tiles->begin();
     Share block = share;
     for (; block.first_line < share.end_line; block.first_line = block.end_line) {
         block.end_line = std::min(share.end_line, block.first_line + block_lines());

@@ -119,10 +119,9 @@ class PlainBits {
 void emulated_product(const std::uint8_t* const* rows, int count, const onebit::Segments& segments, const std::int8_t* panel, int blocks,
                       std::int32_t* out, std::ptrdiff_t out_stride) {
     onebit::product_tiles<EmulatedTiles>(rows, count, segments, panel, blocks, out, out_stride);
-    if (!EmulatedTiles::released()) throw std::logic_error("emulated tiles: left in use");
 }
 
-constexpr onebit::TileKernels emulated_tile_kernels = {onebit::begin_tiles<EmulatedTiles>, EmulatedTiles::release,
+constexpr onebit::TileKernels emulated_tile_kernels = {onebit::begin_tiles<EmulatedTiles>, onebit::release_tiles<EmulatedTiles>,
                                                        onebit::multiply_by_tiles<EmulatedTiles, PlainBits>, onebit::expand_for_tiles<PlainBits>};
 
 // As amx_kernels, on what every machine has.

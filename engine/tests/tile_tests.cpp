@@ -10,6 +10,7 @@
 #include "dense_layer.h"
 #include "emulated_tiles.h"
 #include "kernel_tests.h"
+#include "product_layer.h"
 #include "tile_layer.h"
 
 namespace {
@@ -168,6 +169,46 @@ void test_plans(const onebit::Kernels& kernels) {
     }
 }
 
+// Convolutions whose lines are shorter and longer than what a product takes, with groups, strides and dilations.
+void test_convolutions(const onebit::Kernels& fast) {
+    for (int round = 0; round < 40; ++round) {
+        onebit::Step step;
+        step.op = onebit::Op::bit_conv2d;
+        step.plus_minus = pick(0, 1) == 1;
+        step.window.groups = pick(1, 2);
+        onebit::Window& w = step.window;
+        const std::int64_t channels = w.groups * pick(1, 40), outputs = w.groups * pick(1, 70), out_height = pick(1, 4);
+        const std::int64_t out_width = round % 3 == 0 ? pick(1, 11) : pick(12, 70);
+        for (int axis = 0; axis < 2; ++axis) w.kernel[axis] = pick(1, 3), w.stride[axis] = pick(1, 2), w.dilation[axis] = pick(1, 2);
+        std::int64_t size[2] = {out_height, out_width};
+        for (int axis = 0; axis < 2; ++axis) {
+            w.padding[2 * axis] = w.padding[2 * axis + 1] = w.kernel[axis] > 1 ? 1 : 0;
+            size[axis] = (size[axis] - 1) * w.stride[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1 - 2 * w.padding[2 * axis];
+        }
+        if (size[0] < 1 || size[1] < 1) continue;
+        const auto row_bytes = onebit::row_bytes(w.kernel[0] * w.kernel[1] * channels / w.groups);
+        std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * outputs));
+        for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
+        step.bits = bits.data();
+        std::vector<float> x(static_cast<std::size_t>(size[0] * size[1] * channels));
+        for (auto& v : x) v = round % 2 == 0 ? pick_float() : std::fabs(pick_float());
+        const int threads = pick(1, 3);
+        onebit::ThreadPool pool(threads);
+        std::vector<float> results[2];
+        for (const onebit::Kernels* kernels : {&onebit::scalar_kernels, &fast}) {
+            std::size_t budget = round % 4 == 0 ? 0 : 1000000;
+            const onebit::ProductLayer layer(step, {size[0], size[1], channels}, {out_height, out_width, outputs}, true, *kernels, budget);
+            onebit::Scratch scratch;
+            scratch.threads.resize(static_cast<std::size_t>(threads));
+            std::vector<float>& y = results[kernels == &fast ? 1 : 0];
+            y.resize(static_cast<std::size_t>(out_height * out_width * outputs));
+            layer.run(x.data(), nullptr, y.data(), pool, scratch);
+        }
+        CHECK(std::equal(results[0].begin(), results[0].end(), results[1].begin(), identical));
+        CHECK(EmulatedTiles::released());
+    }
+}
+
 // The bits' way to bytes is AVX-512's, which more machines have than tiles.
 void test_expansion(const onebit::TileKernels& fast) {
     for (int round = 0; round < 200; ++round) {
@@ -189,6 +230,8 @@ void test_expansion(const onebit::TileKernels& fast) {
 void add_tile_tests(Tests& tests) {
     add_for_each_set(tests, "dense rows", test_dense_rows);
     tests.add("amx_emulated: dense rows", [] { test_dense_rows(emulated_amx()); });
+    add_for_each_set(tests, "convolutions", test_convolutions);
+    tests.add("amx_emulated: convolutions", [] { test_convolutions(emulated_amx()); });
     tests.add("amx_emulated: plans", [] { test_plans(emulated_amx()); });
 #if defined(ONEBIT_X86)
     if (onebit::supported(onebit::amx_kernels)) {

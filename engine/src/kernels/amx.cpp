@@ -52,7 +52,7 @@ void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments
     product_tiles<HardwareTiles>(rows, count, segments, panel, blocks, out, out_stride);
 }
 
-constinit const TileKernels amx_tiles = {begin_tiles<HardwareTiles>, HardwareTiles::release, multiply_by_tiles<HardwareTiles, UnitBits>,
+constinit const TileKernels amx_tiles = {begin_tiles<HardwareTiles>, release_tiles<HardwareTiles>, multiply_by_tiles<HardwareTiles, UnitBits>,
                                          expand_for_tiles<UnitBits>};
 
 }  // namespace onebit

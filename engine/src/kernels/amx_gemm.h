@@ -17,7 +17,7 @@ void begin_tiles() {
         config.rows[tile] = tile_step_rows;
         config.row_bytes[tile] = tile_row_bytes;
     }
-    Tiles::configure(config);
+    configure_tiles<Tiles>(config);
 }
 
 // Four tiles of sums (0 to 3: two of outputs for each of rows), two of levels (4, 5) and two of weights (6, 7): one load for each product, which is

@@ -26,6 +26,23 @@ constexpr int tile_rows = 16;
 constexpr int tile_row_bytes = 64;
 constexpr int tile_row_groups = tile_row_bytes / int8_group;
 
+// The configuration that a thread has loaded: loading it again would cost as much as some products. Of palette 0 where it has none.
+template <class Tiles>
+thread_local TileConfig configured = {};
+
+template <class Tiles>
+void configure_tiles(const TileConfig& config) {
+    if (std::memcmp(&configured<Tiles>, &config, sizeof config) == 0) return;
+    Tiles::configure(config);
+    configured<Tiles> = config;
+}
+
+template <class Tiles>
+void release_tiles() {
+    Tiles::release();
+    configured<Tiles> = {};
+}
+
 // f<0>(), f<1>(), ...: an instruction names its tiles by constants.
 template <int n, class Function>
 void for_each(const Function& f) {
@@ -130,7 +147,7 @@ void multiply_tiles(const TileOfRows* tiles, const Segments& s, const Steps& ste
     });
 }
 
-template <class Tiles, int row_tiles, int block_tiles>
+template <class Tiles, int row_tiles>
 void configure(const TileOfRows* tiles, const Steps& steps) {
     constexpr int inputs = 4, weights = inputs + row_tiles;
     TileConfig config = {};
@@ -140,13 +157,14 @@ void configure(const TileOfRows* tiles, const Steps& steps) {
         config.row_bytes[tile] = static_cast<std::uint16_t>(row_bytes);
     };
     for (int t = 0; t < row_tiles; ++t) {
-        for (int b = 0; b < block_tiles; ++b) shape(2 * t + b, tiles[t].count, tile_row_bytes);
+        for (int b = 0; b < 4 / row_tiles; ++b) shape(2 * t + b, tiles[t].count, tile_row_bytes);
         shape(inputs + t, tiles[t].count, steps.groups * int8_group);
     }
     for (int tile = weights; tile < 8; ++tile) shape(tile, steps.groups, tile_row_bytes);
-    Tiles::configure(config);
+    configure_tiles<Tiles>(config);
 }
 
+// The tiles stay in use: TileKernels says who releases them.
 template <class Tiles>
 void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s, const std::int8_t* panel, int blocks, std::int32_t* out,
                    std::ptrdiff_t out_stride) {
@@ -154,7 +172,7 @@ void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s
     const Steps steps(s.length / int8_group);
     if (count > tile_rows) {
         const TileOfRows tiles[] = {{rows, tile_rows}, {rows + tile_rows, count - tile_rows}};
-        configure<Tiles, 2, 2>(tiles, steps);
+        configure<Tiles, 2>(tiles, steps);
         int b = 0;
         for (; b + 2 <= blocks; b += 2) {
             multiply_tiles<Tiles, 2, 2>(tiles, s, steps, panel + b * tile_row_bytes, blocks, out + b * block_outputs, out_stride);
@@ -163,7 +181,7 @@ void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s
         if (b < blocks) multiply_tiles<Tiles, 2, 1>(tiles, s, steps, panel + b * tile_row_bytes, blocks, out + b * block_outputs, out_stride);
     } else {
         const TileOfRows tiles(rows, count);
-        configure<Tiles, 1, 4>(&tiles, steps);
+        configure<Tiles, 1>(&tiles, steps);
         switch (blocks) {
             case 1: multiply_tiles<Tiles, 1, 1>(&tiles, s, steps, panel, blocks, out, out_stride); break;
             case 2: multiply_tiles<Tiles, 1, 2>(&tiles, s, steps, panel, blocks, out, out_stride); break;
@@ -171,8 +189,6 @@ void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s
             default: multiply_tiles<Tiles, 1, 4>(&tiles, s, steps, panel, blocks, out, out_stride); break;
         }
     }
-    // A thread that keeps tiles in use makes each switch to another thread save 8 KiB more.
-    Tiles::release();
 }
 
 }  // namespace

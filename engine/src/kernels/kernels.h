@@ -122,7 +122,7 @@ struct Kernels {
     // `raw_length` bits is padded with zeros to `length`. Rows from `rows` on are zero.
     void (*expand_int8)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length,
                         bool plus_minus, std::int8_t* panel);
-    // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact.
+    // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact. Whoever calls it holds a TilesInUse.
     void (*product_int8)(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks,
                          std::int32_t* out, std::ptrdiff_t out_stride);
     // The same in float: the panel holds one input after another, for each 16 * blocks outputs.

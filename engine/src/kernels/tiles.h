@@ -45,13 +45,31 @@ struct TileTask {
     TileExpansion next;
 };
 
+// Rows at one distance are loaded from where they lie, so a convolution's product ends where a line of its output ends, if that leaves at least so
+// many rows: fewer would wait for the loads of their weights.
+constexpr int tile_least_line = 12;
+
 struct TileKernels {
-    // A thread calls `begin` before its first product and `end` after its last: one that keeps tiles in use makes each switch to another thread save
-    // 8 KiB more.
+    // A thread calls `begin` before its first call of `multiply`, and `end` after its last or after its last product_int8: a thread that keeps tiles
+    // in use makes each switch to another one save 8 KiB more.
     void (*begin)();
     void (*end)();
     void (*multiply)(const TileTask& task);
     void (*expand)(const TileExpansion& expansion);
+};
+
+// Ends the use of tiles, also where a computation is interrupted. Null: there are none.
+class TilesInUse {
+  public:
+    explicit TilesInUse(const TileKernels* tiles) : tiles_(tiles) {}
+    ~TilesInUse() {
+        if (tiles_ != nullptr) tiles_->end();
+    }
+    TilesInUse(const TilesInUse&) = delete;
+    TilesInUse& operator=(const TilesInUse&) = delete;
+
+  private:
+    const TileKernels* tiles_;
 };
 
 #if defined(ONEBIT_X86)
