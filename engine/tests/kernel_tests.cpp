@@ -134,7 +134,8 @@ void test_bits(const onebit::Kernels& fast) {
                     rows[static_cast<std::size_t>(o * row_bytes + i / 8)] |= static_cast<std::uint8_t>(1 << (i % 8));
             }
         }
-        std::vector<std::uint8_t> tile(static_cast<std::size_t>(count * steps * onebit::unit_step_bytes), 0);
+        // Where all outputs of a unit have rows, what is laid out fills it.
+        std::vector<std::uint8_t> tile(static_cast<std::size_t>(count * steps * onebit::unit_step_bytes), 99);
         const std::ptrdiff_t stride = std::ptrdiff_t{count} * onebit::unit_step_bytes;
         for (int u = 0; u < count; ++u) {
             fast.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,

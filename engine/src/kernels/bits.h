@@ -10,36 +10,41 @@
 namespace onebit {
 namespace {
 
-// Each output has `width` bits of its inputs side by side: what look-ups in tables take.
-template <int width>
+// Each output has `width` bits of its inputs side by side: what look-ups in tables take. A step holds the first `width` inputs of all outputs of the
+// unit, then, where they do not fill it, the next ones. In `parts` above 1 the outputs are divided, and those at the same place of each part lie side
+// by side.
+template <int width, int outputs = 512 / width, int parts = 1>
 struct Columns {
-    static constexpr int step_inputs = width, unit_outputs = 512 / width;
+    static constexpr int step_inputs = 512 / outputs, unit_outputs = outputs;
+
+    static constexpr int column_of(int output) { return output % (outputs / parts) * parts + output / (outputs / parts); }
 
     static void lay_out(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
                         std::ptrdiff_t step_stride) {
-        constexpr int bytes = width / 8;
-        const std::int64_t steps = (inputs + width - 1) / width;
-        // Some steps of all outputs at a time, so that what is written stays in the cache until it is whole.
+        constexpr int bytes = width / 8, rounds = step_inputs / width;
+        const std::int64_t columns = (inputs + step_inputs - 1) / step_inputs * rounds;
+        // Some columns of all outputs at a time, so that what is written stays in the cache until it is whole.
         constexpr std::int64_t some = 64;
-        for (std::int64_t first = 0; first < steps; first += some) {
-            const std::int64_t end = first + some < steps ? first + some : steps;
+        for (std::int64_t first = 0; first < columns; first += some) {
+            const std::int64_t end = first + some < columns ? first + some : columns;
             for (int o = 0; o < rows; ++o) {
                 const std::uint8_t* row = bits + o * row_bytes;
-                std::uint8_t* to = unit + first * step_stride + o * bytes;
-                std::int64_t s = first;
+                const auto place = [&](std::int64_t c) { return unit + c / rounds * step_stride + (c % rounds * outputs + column_of(o)) * bytes; };
+                std::int64_t c = first;
                 // Rows are padded to whole words of 64 bits.
-                for (; s + 8 / bytes <= end; s += 8 / bytes) {
+                for (; c + 8 / bytes <= end; c += 8 / bytes) {
                     std::uint64_t word;
-                    std::memcpy(&word, row + s * bytes, 8);
-                    for (int i = 0; i < 8 / bytes; ++i, word >>= width, to += step_stride) std::memcpy(to, &word, bytes);
+                    std::memcpy(&word, row + c * bytes, 8);
+                    for (int i = 0; i < 8 / bytes; ++i, word >>= width) std::memcpy(place(c + i), &word, bytes);
                 }
-                for (; s < end; ++s, to += step_stride) std::memcpy(to, row + s * bytes, bytes);
+                for (; c < end; ++c) std::memcpy(place(c), row + c * bytes, bytes);
             }
         }
     }
 
     static unsigned four_inputs(const std::uint8_t* step, int output, int group) {
-        return step[output * (width / 8) + group / 2] >> (group % 2 * 4) & 15u;
+        constexpr int groups = width / 4;
+        return step[(group / groups * outputs + column_of(output)) * (width / 8) + group % groups / 2] >> (group % 2 * 4) & 15u;
     }
 };
 

@@ -130,7 +130,7 @@ struct Kernels {
                           std::ptrdiff_t out_stride);
 
     BitLayout layout;
-    // `rows` outputs' rows of bits into a unit of zeros whose steps lie `step_stride` bytes apart.
+    // `rows` outputs' rows of bits into a unit whose steps lie `step_stride` bytes apart; where it has more outputs than that, a unit of zeros.
     void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
                     std::ptrdiff_t step_stride);
     // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
