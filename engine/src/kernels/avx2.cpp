@@ -2,6 +2,7 @@
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
+#include "avx2_finish.h"
 #include "avx2_look_ups.h"
 #include "table.h"
 
@@ -105,6 +106,7 @@ constexpr Kernels table() {
     k.least_image_gain = 3;
     k.prepare_pixels = prepare_pixels;
     k.product_image = product_image;
+    k.finish_rows_int8 = finish_rows_int8;
     return k;
 }
 

@@ -332,9 +332,12 @@ void rows_pool(const float* x, std::ptrdiff_t row_stride, int height, int width,
         int i = 0;
         for (; i + register_lanes <= channels; i += register_lanes) {
             Lanes most = load_lanes(x + i);
-            for (int p = 1; p < height * width; ++p) {
-                const Lanes v = load_lanes(x + p / width * row_stride + p % width * channels + i);
-                most = ((v > most) | (v != v)) ? v : most;
+            const float* row = x + i;
+            for (int h = 0; h < height; ++h, row += row_stride) {
+                for (int w = 0; w < width; ++w) {
+                    const Lanes v = load_lanes(row + w * channels);
+                    most = ((v > most) | (v != v)) ? v : most;
+                }
             }
             store_lanes(most, y + i);
         }
