@@ -1,11 +1,14 @@
 """Whole models side by side in one run: the engine, PyTorch, ONNX Runtime, OpenVINO and llama.cpp on the same shapes.
 
     pip install torch onnx onnxscript onnxruntime openvino nncf gguf llama-cpp-python matplotlib
-    python benchmarks/peers.py --out runs/peers [--threads 1 2] [--only cnn decoder dense] [--repeats 5]
+    python benchmarks/peers.py --out runs/peers [--threads 1 2] [--only cnn decoder dense] [--repeats 5] [--isa avx2]
 
 The peers are no dependencies of onebit: who cannot be imported, or fails, is listed as absent with the reason. Writes peers.json, peers.md
 (tables) and peers.png into the folder, after each workload, and peers.log with what the libraries print. docs/benchmarks.md says what is
 measured and how to read it.
+
+--isa avx2 compares on a machine with more what one with AVX2 alone would run: onebit, PyTorch and OpenVINO are told so by their environment.
+ONNX Runtime and llama.cpp take what the processor has: their tables say so.
 """
 
 from __future__ import annotations
@@ -44,6 +47,19 @@ PACKAGES = (
     "llama-cpp-python",
     "numpy",
 )
+# What keeps libraries from using more of a processor. oneDNN, which PyTorch and OpenVINO compute with, has two names; FBGEMM is PyTorch's int8.
+ISA_ENVIRONMENT = {
+    "avx2": {
+        "ONEBIT_ISA": "avx2",
+        "ATEN_CPU_CAPABILITY": "avx2",
+        "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
+        "DNNL_MAX_CPU_ISA": "AVX2",
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    }
+}
+# Who has no such switch.
+UNRESTRICTED = ("ONNX Runtime", "llama.cpp")
 
 
 def versions() -> dict[str, str]:
@@ -106,7 +122,10 @@ def measure(
             run["absent"].append(what | {"threads": threads, "reason": failures[index]})
             print(f"{threads} threads, {competitor.name}: absent, {failures[index]}", flush=True)
             continue
-        run["about"].setdefault(competitor.name, peers[index].about)
+        about = peers[index].about
+        if run["isa"] and competitor.engine in UNRESTRICTED:
+            about += f", not restricted to {run['isa']}"
+        run["about"].setdefault(competitor.name, about)
         for job in peers[index].jobs:
             values = times[job, index]
             ms = statistics.median(values)
@@ -131,7 +150,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--repeats", type=int, default=5, help="rounds; two runs count in each")
+    parser.add_argument("--isa", choices=sorted(ISA_ENVIRONMENT), help="restrict all who can be restricted to it")
     arguments = parser.parse_args()
+    os.environ.update(ISA_ENVIRONMENT.get(arguments.isa, {}))
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not all(1 <= threads <= processors for threads in arguments.threads):
         parser.error(f"--threads {arguments.threads}: use 1 to {processors}, the processors that this process may use")
@@ -155,6 +176,7 @@ def main() -> None:
         },
         "versions": versions(),
         "multiply_accumulates": {name: of for name, of in counts.items() if name.split()[0] in arguments.only},
+        "isa": arguments.isa,
         "results": [],
         "absent": [],
         "about": {},

@@ -14,6 +14,8 @@ constexpr std::int64_t strip_prepared = 640 << 10;
 // Pixels around a strip are prepared twice, so that it must not be too narrow.
 constexpr std::int64_t least_strip = 16;
 constexpr std::int64_t line_floats = 16;
+// Bytes that a call of a product may read of what is prepared: half of a first-level cache.
+constexpr std::int64_t call_prepared = 16 << 10;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
@@ -48,6 +50,13 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
         const std::int64_t fit = (strip_prepared / prepared - reach(1)) / window.stride[1] + 1;
         const std::int64_t strips = divide_up(out_width, std::max(fit, least_strip));
         strip_width_ = divide_up(out_width, strips);
+    }
+
+    // What is prepared for a call should leave a first-level cache room for the rest.
+    const std::int64_t call_groups = std::min(groups, divide_up(std::min<std::int64_t>(steps_, image_steps), window.kernel[1]));
+    while (positions_ + image_positions <= kernels.most_image_positions &&
+           call_groups * pixels_of(positions_ + image_positions) * layout.prepared_bytes <= call_prepared) {
+        positions_ += image_positions;
     }
 
     // The rows of bits with their steps in the order of the products.
@@ -143,7 +152,7 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
         }
     }
 
-    const std::int64_t positions = end - first, calls = divide_up(positions, image_positions), stride = sum_stride();
+    const std::int64_t positions = end - first, calls = divide_up(positions, positions_), stride = sum_stride();
     // What of the next row lies in the image.
     const float* next = nullptr;
     std::int64_t coming = 0;

@@ -74,6 +74,7 @@ class BitConvolution {
     std::int64_t channels_, outputs_;
     std::int64_t steps_, units_, blocks_;
     std::int64_t strip_width_;
+    std::int64_t positions_ = image_positions;  // of a call
     // Tiles of up to image_units units by a block of up to image_steps steps, in the order in which a position needs them. A step is 16 inputs of one
     // tap; a row of the kernel goes first through the taps, which share inputs, then through the channels.
     Buffer<std::uint8_t> bits_;

@@ -186,8 +186,9 @@ void test_image_products(const onebit::Kernels& fast) {
     if (fast.product_image == nullptr) return;
     const onebit::BitLayout& layout = fast.layout;
     for (int round = 0; round < 400; ++round) {
-        const int positions = round % onebit::image_positions + 1, units = pick(1, onebit::image_units), steps = pick(1, onebit::image_steps);
-        const int pixels = pick(20, 40), stride = pick(1, 2), outputs = units * layout.unit_outputs, gap = pick(0, 20), channels = 16 * pick(1, 3);
+        const int positions = round % fast.most_image_positions + 1, units = pick(1, onebit::image_units), steps = pick(1, onebit::image_steps);
+        const int stride = pick(1, 2), pixels = pick(20, 40) + positions * stride, outputs = units * layout.unit_outputs, gap = pick(0, 20),
+                  channels = 16 * pick(1, 3);
         const int inputs = steps * layout.step_inputs, group = pick(0, channels / 16 - 1);
         const auto row_bytes = onebit::row_bytes(inputs);
         std::vector<std::uint8_t> rows(static_cast<std::size_t>(row_bytes * outputs), 0);

@@ -251,7 +251,7 @@ template <int positions, int units>
     }
 }
 
-// As many positions at once as leave registers.
+// As many positions at once as leave registers; what is left of pairs of units in two parts, where one would have one position.
 template <int units>
 void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                        int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
@@ -259,7 +259,7 @@ void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, con
     expand_indices<units>(tile, step_stride, steps, indices);
     constexpr int most = 6 / units;
     while (positions > 0) {
-        const int here = positions >= most ? most : positions;
+        const int here = positions == most + 1 ? most - 1 : positions < most ? positions : most;
         const auto run = [&](auto count) {
             look_up_image<decltype(count)::value, units>(indices, prepared, position_stride, offsets, steps, first, out, out_stride);
         };

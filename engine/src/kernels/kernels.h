@@ -65,7 +65,8 @@ struct BitLayout {
     std::int64_t most_rows;    // up to which it is faster than a panel is; any_rows where it always is
 };
 
-// What a product of an image with bits takes at most in one call: positions of a row of the output, units of outputs, and steps.
+// What a product of an image with bits takes in one call: positions of a row of the output, so many that they share registers, and at most so many
+// units of outputs and steps.
 constexpr int image_positions = 6;
 constexpr int image_units = 2;
 constexpr int image_steps = 16;
@@ -155,6 +156,8 @@ struct Kernels {
     // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
     // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
     std::int64_t least_image_gain;
+    // Positions that a product takes in one call at most: more than image_positions where what it makes of the bits serves them all.
+    int most_image_positions;
     // A step's inputs of some pixels that lie `stride` apart.
     void (*prepare_pixels)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
     // out[p][o] = (or += unless it is the first) sum over steps of the bits of `units` units, whose steps lie `step_stride` bytes apart, times what
