@@ -14,7 +14,7 @@ constexpr std::int64_t strip_prepared = 640 << 10;
 // Pixels around a strip are prepared twice, so that it must not be too narrow.
 constexpr std::int64_t least_strip = 16;
 constexpr std::int64_t line_floats = 16;
-// Bytes that a call of a product may read of what is prepared: half of a first-level cache.
+// Bytes that a call of a product may read of what is prepared: they leave a first-level cache room for bits and sums.
 constexpr std::int64_t call_prepared = 16 << 10;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {

@@ -92,6 +92,10 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const f
 void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                                   std::int64_t sums_stride) const {
     const BitLayout& layout = kernels_->layout;
+    // What is prepared of so many rows and steps leaves a first-level cache room for bits and sums.
+    constexpr std::int64_t prepared_at_once = 24 << 10;
+    const std::int64_t fit = prepared_at_once / (image_steps * layout.prepared_bytes) / image_positions * image_positions;
+    const std::int64_t at_once = std::clamp<std::int64_t>(fit, image_positions, kernels_->most_image_positions);
     std::int32_t offsets[image_steps];
     for (int s = 0; s < image_steps; ++s) offsets[s] = s * layout.prepared_bytes;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
@@ -100,8 +104,8 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
             const auto here = static_cast<int>(std::min<std::int64_t>(image_steps, steps - step));
             const std::uint8_t* of_steps = prepared + (chunk * layout.chunk_steps + step) * layout.prepared_bytes;
             // What is prepared of some rows stays in the first-level cache while the bits of all units pass.
-            for (std::int64_t r = 0; r < rows; r += image_positions) {
-                const auto count = static_cast<int>(std::min<std::int64_t>(image_positions, rows - r));
+            for (std::int64_t r = 0; r < rows; r += at_once) {
+                const auto count = static_cast<int>(std::min(at_once, rows - r));
                 for (std::int64_t unit = first_unit; unit < end_unit;) {
                     const Place at = place(chunk, unit);
                     const auto units = static_cast<int>(std::min<std::int64_t>({image_units, at.tile_end - unit, end_unit - unit}));

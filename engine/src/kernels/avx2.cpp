@@ -2,6 +2,7 @@
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
+#include "avx2_attention.h"
 #include "avx2_finish.h"
 #include "avx2_look_ups.h"
 #include "table.h"
@@ -108,6 +109,7 @@ constexpr Kernels table() {
     k.prepare_pixels = prepare_pixels;
     k.product_image = product_image;
     k.finish_rows_int8 = finish_rows_int8;
+    k.attend_int8 = attend_int8;
     return k;
 }
 
