@@ -23,39 +23,50 @@ std::int64_t divide_up(std::int64_t n, std::int64_t by) {
 
 }  // namespace
 
+BitConvolution::Inputs::Inputs(const Window& window, std::int64_t channels, const BitLayout& layout)
+    : runs(channels % layout.step_inputs != 0), taps(runs ? 1 : window.kernel[1]), length(runs ? window.kernel[1] * channels : channels) {
+    groups = divide_up(length, layout.step_inputs);
+}
+
 bool BitConvolution::suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
-    if (kernels.least_image_gain == never || window.groups != 1 || channels % kernels.layout.step_inputs != 0) return false;
+    if (kernels.least_image_gain == never || window.groups != 1) return false;
+    const BitLayout& layout = kernels.layout;
+    const Inputs inputs(window, channels, layout);
     const std::int64_t taps = window.kernel[0] * window.kernel[1];
-    const std::int64_t gain = divide_up(outputs, block_outputs) - divide_up(outputs, kernels.layout.unit_outputs);
-    const std::int64_t strides = window.stride[0] * window.stride[1];
     // Kernels that reach far across an image would need more prepared rows than a cache holds.
     const std::int64_t rows = (window.kernel[0] - 1) * window.dilation[0] + 1;
-    const std::int64_t pixels = (least_strip - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1;
-    if (rows * pixels > 4 * most_prepared / (channels / kernels.layout.step_inputs * kernels.layout.prepared_bytes)) return false;
-    return taps * channels <= kernels.layout.most_inputs && taps * gain >= kernels.least_image_gain * strides;
+    const std::int64_t pixels = inputs.runs ? least_strip : (least_strip - 1) * window.stride[1] + (window.kernel[1] - 1) * window.dilation[1] + 1;
+    if (rows * pixels > 4 * most_prepared / (inputs.groups * layout.prepared_bytes)) return false;
+    if (window.kernel[0] * inputs.taps * inputs.groups * layout.step_inputs > layout.most_inputs) return false;
+    const std::int64_t blocks = divide_up(outputs, block_outputs), units = divide_up(outputs, layout.unit_outputs);
+    if (!inputs.runs) return taps * (blocks - units) >= kernels.least_image_gain * window.stride[0] * window.stride[1];
+    // Panels fill groups of 4, steps have more to fill, and a run serves one position of each row of the output that it comes to.
+    if (kernels.least_run_gain == never || window.dilation[1] != 1) return false;
+    const std::int64_t panel = divide_up(inputs.length, int8_group) * int8_group, padded = inputs.groups * layout.step_inputs;
+    return window.kernel[0] * (panel * blocks - padded * units) >= kernels.least_run_gain * window.stride[0] * padded;
 }
 
 BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
                                std::int64_t out_width, const Kernels& kernels)
-    : kernels_(kernels), window_(window), plus_minus_(plus_minus), channels_(channels), outputs_(outputs) {
+    : kernels_(kernels), window_(window), inputs_(window, channels, kernels.layout), plus_minus_(plus_minus), channels_(channels), outputs_(outputs) {
     const BitLayout& layout = kernels.layout;
-    const std::int64_t taps = window.kernel[0] * window.kernel[1], groups = channels / layout.step_inputs;
-    steps_ = taps * groups;
+    const std::int64_t taps = window.kernel[0] * window.kernel[1];
+    steps_ = window.kernel[0] * inputs_.taps * inputs_.groups;
     units_ = divide_up(outputs, layout.unit_outputs);
     blocks_ = divide_up(steps_, image_steps);
 
-    const std::int64_t prepared = reach(0) * groups * layout.prepared_bytes;  // of a column of pixels
+    const std::int64_t prepared = reach(0) * inputs_.groups * layout.prepared_bytes;  // of a column
     strip_width_ = out_width;
-    if (prepared * pixels_of(out_width) > most_prepared) {
-        const std::int64_t fit = (strip_prepared / prepared - reach(1)) / window.stride[1] + 1;
+    if (prepared * columns_of(out_width) > most_prepared) {
+        const std::int64_t most = strip_prepared / prepared, fit = inputs_.runs ? most : (most - reach(1)) / window.stride[1] + 1;
         const std::int64_t strips = divide_up(out_width, std::max(fit, least_strip));
         strip_width_ = divide_up(out_width, strips);
     }
 
     // What is prepared for a call should leave a first-level cache room for the rest.
-    const std::int64_t call_groups = std::min(groups, divide_up(std::min<std::int64_t>(steps_, image_steps), window.kernel[1]));
+    const std::int64_t call_groups = divide_up(std::min<std::int64_t>(steps_, image_steps), inputs_.taps);
     while (positions_ + image_positions <= kernels.most_image_positions &&
-           call_groups * pixels_of(positions_ + image_positions) * layout.prepared_bytes <= call_prepared) {
+           call_groups * columns_of(positions_ + image_positions) * layout.prepared_bytes <= call_prepared) {
         positions_ += image_positions;
     }
 
@@ -64,15 +75,9 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
     std::vector<std::uint8_t> ordered(static_cast<std::size_t>(outputs * row));
     for (std::int64_t o = 0; o < outputs; ++o) {
         std::uint8_t* to = ordered.data() + o * row;
+        order_row(bits + o * stored, to);
         std::int64_t ones = 0;
-        for (std::int64_t r = 0; r < window.kernel[0]; ++r) {
-            for (std::int64_t g = 0; g < groups; ++g) {
-                for (std::int64_t c = 0; c < window.kernel[1]; ++c, to += step_bytes) {
-                    std::memcpy(to, bits + o * stored + ((r * window.kernel[1] + c) * groups + g) * step_bytes, static_cast<std::size_t>(step_bytes));
-                    for (std::int64_t i = 0; i < step_bytes; ++i) ones += std::popcount(to[i]);
-                }
-            }
-        }
+        for (std::int64_t i = 0; i < row; ++i) ones += std::popcount(to[i]);
         offset_sums_.push_back(static_cast<std::int32_t>(-signed_shift * (plus_minus ? 2 * ones - taps * channels : ones)));
     }
     const std::size_t size = weight_bytes(window, channels, outputs, kernels);
@@ -93,6 +98,24 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
     }
 }
 
+void BitConvolution::order_row(const std::uint8_t* bits, std::uint8_t* to) const {
+    const std::int64_t step_bytes = kernels_.layout.step_inputs / 8;
+    for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
+        if (inputs_.runs) {
+            for (std::int64_t i = 0, bit = r * inputs_.length; i < inputs_.length; ++i, ++bit) {
+                to[i / 8] = static_cast<std::uint8_t>(to[i / 8] | (bits[bit / 8] >> (bit % 8) & 1) << (i % 8));
+            }
+            to += inputs_.groups * step_bytes;
+            continue;
+        }
+        for (std::int64_t g = 0; g < inputs_.groups; ++g) {
+            for (std::int64_t c = 0; c < inputs_.taps; ++c, to += step_bytes) {
+                std::memcpy(to, bits + ((r * inputs_.taps + c) * inputs_.groups + g) * step_bytes, static_cast<std::size_t>(step_bytes));
+            }
+        }
+    }
+}
+
 WorkingBytes BitConvolution::Rows::working_bytes() const {
     WorkingBytes sum = levels.working_bytes();
     sum += prepared.working_bytes();
@@ -102,11 +125,13 @@ WorkingBytes BitConvolution::Rows::working_bytes() const {
 }
 
 std::uint64_t BitConvolution::weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
-    const std::int64_t steps = window.kernel[0] * window.kernel[1] * (channels / kernels.layout.step_inputs);
+    const Inputs inputs(window, channels, kernels.layout);
+    const std::int64_t steps = window.kernel[0] * inputs.taps * inputs.groups;
     return static_cast<std::uint64_t>(divide_up(outputs, kernels.layout.unit_outputs) * steps * unit_step_bytes);
 }
 
-void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const {
+void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t positions, Rows& rows) const {
+    const std::int64_t pixels = pixels_of(positions), columns = columns_of(positions);
     std::uint8_t* levels = rows.levels.data();
     const std::int64_t y = row - window_.padding[0], left = first_pixel - window_.padding[2];
     // The part of the row that lies in the image.
@@ -117,42 +142,43 @@ void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, 
         kernels_.quantize(image.x + (y * image.width + left + begin) * channels_, (end - begin) * channels_, image.inverse, image.low, image.high,
                           image.shift, levels + begin * channels_);
     }
-    std::memset(levels + end * channels_, image.shift, static_cast<std::size_t>((pixels - end) * channels_));
+    // The last step of a run reads beyond it; its bits there are 0.
+    std::memset(levels + end * channels_, image.shift, static_cast<std::size_t>((pixels - end) * channels_ + slack_bytes));
 
-    const std::int64_t slot = row % reach(0), groups = channels_ / kernels_.layout.step_inputs;
-    std::uint8_t* prepared = rows.prepared.data() + slot * groups * pixels * kernels_.layout.prepared_bytes;
+    const std::int64_t slot = row % reach(0), stride = inputs_.runs ? window_.stride[1] * channels_ : channels_;
+    std::uint8_t* prepared = rows.prepared.data() + slot * inputs_.groups * columns * kernels_.layout.prepared_bytes;
     const auto* x = reinterpret_cast<const std::int8_t*>(levels);
     // The same channels of neighbouring pixels lie side by side: a step of some positions is a few kilobytes in one place.
-    for (std::int64_t g = 0; g < groups; ++g, prepared += pixels * kernels_.layout.prepared_bytes) {
-        kernels_.prepare_pixels(x + g * kernels_.layout.step_inputs, channels_, pixels, prepared);
+    for (std::int64_t g = 0; g < inputs_.groups; ++g, prepared += columns * kernels_.layout.prepared_bytes) {
+        kernels_.prepare_pixels(x + g * kernels_.layout.step_inputs, stride, columns, prepared);
     }
     if (plus_minus_) {
-        std::int32_t* totals = rows.totals.data() + slot * pixels;
-        for (std::int64_t p = 0; p < pixels; ++p, x += channels_) {
+        std::int32_t* totals = rows.totals.data() + slot * columns;
+        for (std::int64_t p = 0; p < columns; ++p, x += stride) {
             totals[p] = 0;
-            for (std::int64_t c = 0; c < channels_; ++c) totals[p] += x[c];
+            for (std::int64_t c = 0; c < inputs_.length; ++c) totals[p] += x[c];
         }
     }
 }
 
 void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows,
                                  std::int32_t* sums) const {
-    const std::int64_t pixels = pixels_of(end - first), top = row * window_.stride[0], bytes = kernels_.layout.prepared_bytes;
-    for (std::int64_t y = std::max(rows.next, top); y < top + reach(0); ++y) prepare_row(image, y, first * window_.stride[1], pixels, rows);
+    const std::int64_t positions = end - first, columns = columns_of(positions), position_bytes = column_step() * kernels_.layout.prepared_bytes;
+    const std::int64_t top = row * window_.stride[0], bytes = kernels_.layout.prepared_bytes;
+    for (std::int64_t y = std::max(rows.next, top); y < top + reach(0); ++y) prepare_row(image, y, first * window_.stride[1], positions, rows);
     rows.next = top + reach(0);
 
     std::int32_t* offset = rows.offsets.data();
-    const std::int64_t groups = channels_ / kernels_.layout.step_inputs;
     for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
         const std::int64_t slot = (top + r * window_.dilation[0]) % reach(0);
-        for (std::int64_t g = 0; g < groups; ++g) {
-            for (std::int64_t c = 0; c < window_.kernel[1]; ++c) {
-                *offset++ = static_cast<std::int32_t>(((slot * groups + g) * pixels + c * window_.dilation[1]) * bytes);
+        for (std::int64_t g = 0; g < inputs_.groups; ++g) {
+            for (std::int64_t c = 0; c < inputs_.taps; ++c) {
+                *offset++ = static_cast<std::int32_t>(((slot * inputs_.groups + g) * columns + c * window_.dilation[1]) * bytes);
             }
         }
     }
 
-    const std::int64_t positions = end - first, calls = divide_up(positions, positions_), stride = sum_stride();
+    const std::int64_t calls = divide_up(positions, positions_), stride = sum_stride();
     // What of the next row lies in the image.
     const float* next = nullptr;
     std::int64_t coming = 0;
@@ -160,7 +186,7 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
         const std::int64_t left = first * window_.stride[1] - window_.padding[2];
         const std::int64_t x = std::clamp<std::int64_t>(left, 0, image.width);
         next = image.x + (y * image.width + x) * channels_;
-        coming = (std::clamp<std::int64_t>(left + pixels, x, image.width) - x) * channels_;
+        coming = (std::clamp<std::int64_t>(left + pixels_of(positions), x, image.width) - x) * channels_;
     }
     for (std::int64_t call = 0; call < calls; ++call) {
         const std::int64_t from = positions * call / calls;
@@ -168,15 +194,15 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
         // The next row's floats come from far away: they are asked for while this row is computed.
         for (std::int64_t i = coming * call / calls; i < coming * (call + 1) / calls; i += line_floats) __builtin_prefetch(next + i, 0, 2);
         const std::uint8_t* tile = bits_.data();
-        const std::uint8_t* prepared = rows.prepared.data() + from * window_.stride[1] * bytes;
+        const std::uint8_t* prepared = rows.prepared.data() + from * position_bytes;
         // All outputs of some steps, then the next steps: what is prepared of these positions passes the first-level cache once.
         for (std::int64_t block = 0; block < blocks_; ++block) {
             const std::int64_t step = first_step(block);
             const auto steps = static_cast<int>(first_step(block + 1) - step);
             for (std::int64_t unit = 0; unit < units_; unit += image_units) {
                 const auto units = static_cast<int>(std::min<std::int64_t>(image_units, units_ - unit));
-                kernels_.product_image(tile, units * unit_step_bytes, units, prepared, window_.stride[1] * bytes, count, rows.offsets.data() + step,
-                                       steps, block == 0, sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
+                kernels_.product_image(tile, units * unit_step_bytes, units, prepared, position_bytes, count, rows.offsets.data() + step, steps,
+                                       block == 0, sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
                 tile += std::int64_t{units} * steps * unit_step_bytes;
             }
         }
@@ -186,13 +212,13 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
 
 // sum (2b - 1) q
 void BitConvolution::subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const {
-    const std::int64_t pixels = pixels_of(positions);
+    const std::int64_t columns = columns_of(positions);
     for (std::int64_t p = 0; p < positions; ++p, sums += sum_stride()) {
         std::int32_t total = 0;
         for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
             const std::int64_t slot = (row * window_.stride[0] + r * window_.dilation[0]) % reach(0);
-            const std::int32_t* totals = rows.totals.data() + slot * pixels + p * window_.stride[1];
-            for (std::int64_t c = 0; c < window_.kernel[1]; ++c) total += totals[c * window_.dilation[1]];
+            const std::int32_t* totals = rows.totals.data() + slot * columns + p * column_step();
+            for (std::int64_t c = 0; c < inputs_.taps; ++c) total += totals[c * window_.dilation[1]];
         }
         for (std::int64_t o = 0; o < outputs_; ++o) sums[o] = 2 * sums[o] - total;
     }

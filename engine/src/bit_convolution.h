@@ -44,11 +44,11 @@ class BitConvolution {
     // Calls f(buffer, size) for each buffer of a thread.
     template <class Function>
     void each_buffer(std::int64_t strip, Rows& rows, const Function& f) const {
-        const std::int64_t pixels = pixels_of(strip);
-        f(rows.levels, pixels * channels_);
-        f(rows.prepared, reach(0) * pixels * (channels_ / kernels_.layout.step_inputs) * kernels_.layout.prepared_bytes);
+        const std::int64_t columns = columns_of(strip);
+        f(rows.levels, pixels_of(strip) * channels_ + slack_bytes);
+        f(rows.prepared, reach(0) * columns * inputs_.groups * kernels_.layout.prepared_bytes);
         f(rows.offsets, steps_);
-        if (plus_minus_) f(rows.totals, reach(0) * pixels);
+        if (plus_minus_) f(rows.totals, reach(0) * columns);
     }
 
     // An image is computed in strips of so many columns of the output, so narrow that their rows stay in the cache.
@@ -62,14 +62,30 @@ class BitConvolution {
     std::size_t bytes() const { return bits_.bytes() + sizeof(std::int32_t) * offset_sums_.size(); }
 
   private:
-    void prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t pixels, Rows& rows) const;
+    // What is prepared of a row of an image: a pixel's channels, which all taps of a row of the kernel share, or, where channels do not fill steps,
+    // all that a row of the kernel reads at a position, as one run.
+    struct Inputs {
+        Inputs(const Window& window, std::int64_t channels, const BitLayout& layout);
+        bool runs;
+        std::int64_t taps;    // of a row of the kernel, which read the same tables at other places
+        std::int64_t length;  // inputs of a tap, or of a run
+        std::int64_t groups;  // steps that they fill
+    };
+
+    // A row of weights with its steps in the order of the products, to bytes of 0.
+    void order_row(const std::uint8_t* bits, std::uint8_t* to) const;
+    void prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t positions, Rows& rows) const;
     void subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const;
+    // Pixels that some positions of a row reach; what is prepared for them, a pixel or a run each; and from a position to the next.
     std::int64_t pixels_of(std::int64_t positions) const { return (positions - 1) * window_.stride[1] + reach(1); }
+    std::int64_t columns_of(std::int64_t positions) const { return inputs_.runs ? positions : pixels_of(positions); }
+    std::int64_t column_step() const { return inputs_.runs ? 1 : window_.stride[1]; }
     std::int64_t first_step(std::int64_t block) const { return steps_ * block / blocks_; }
     std::int64_t reach(int axis) const { return (window_.kernel[axis] - 1) * window_.dilation[axis] + 1; }
 
     const Kernels& kernels_;
     Window window_;
+    Inputs inputs_;
     bool plus_minus_;
     std::int64_t channels_, outputs_;
     std::int64_t steps_, units_, blocks_;

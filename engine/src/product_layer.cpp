@@ -412,6 +412,7 @@ std::size_t ProductLayer::bytes() const {
 }
 
 std::string ProductLayer::how() const {
+    if (by_bits_) return kernels_.layout.name;
     const std::string panels = std::to_string(parts_.size()) + " panels of " + (quantize_ ? "bytes" : "floats");
     return panels + (kept_.empty() && kept8_.empty() ? ", expanded in each run" : "");
 }

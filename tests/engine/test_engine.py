@@ -136,6 +136,31 @@ def test_integer_sums_are_exact(isa, values, inputs):
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("values", ["01", "pm1"])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "kernel", "stride", "padding"),
+    [
+        (3, 32, (5, 5), (1, 1), (2, 2, 2, 2)),  # a row of the kernel is 15 inputs
+        (3, 70, (7, 7), (2, 2), (3, 2, 3, 2)),  # 21 inputs, at every second pixel
+        (1, 40, (3, 16), (1, 3), (1, 1, 0, 7)),  # 16 inputs, which fill a step
+        (24, 64, (3, 3), (1, 1), (1, 1, 1, 1)),
+        (32, 33, (3, 3), (2, 1), (0, 1, 1, 0)),  # channels that fill steps, and rows of more positions than a call takes
+        (40, 50, (2, 3), (1, 2), (0, 0, 1, 1)),
+    ],
+)
+def test_sums_of_convolutions_are_exact_for_any_channels(isa, values, channels, outputs, kernel, stride, padding):
+    # As for dense layers: levels are small integers and the scale is 1.
+    program, tensors = convolution(
+        (9, 61, channels), channels, outputs, list(kernel), list(stride), list(padding), [1, 1], 1, values, False, ()
+    )
+    for low, high in ((-127, 127), (0, 255)):
+        x = rng.integers(low, high + 1, (1, 9, 61, channels)).astype(np.float32)
+        x[0, 0, 0, 0] = low or high
+        found, expected = both(program, tensors, x, "int8", isa)
+        assert np.array_equal(found, np.rint(expected))
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("precision", ["int8", "float32"])
 def test_a_large_image_with_several_threads(isa, precision):
     program, tensors = convolution(

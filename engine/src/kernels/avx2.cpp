@@ -104,7 +104,7 @@ constexpr Kernels table() {
     k.product_float = product_float;
     k.prepare_bits = prepare_bits;
     k.product_bits = product_bits;
-    k.least_image_gain = 2;
+    k.least_image_gain = k.least_run_gain = 2;
     k.most_image_positions = 4 * image_positions;
     k.prepare_pixels = prepare_pixels;
     k.product_image = product_image;

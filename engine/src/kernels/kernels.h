@@ -156,6 +156,8 @@ struct Kernels {
     // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
     // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
     std::int64_t least_image_gain;
+    // The same where channels do not fill steps, and what a row of the kernel reads at a position is prepared for that position.
+    std::int64_t least_run_gain;
     // Positions that a product takes in one call at most: more than image_positions where what it makes of the bits serves them all.
     int most_image_positions;
     // A step's inputs of some pixels that lie `stride` apart.

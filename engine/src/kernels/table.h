@@ -19,7 +19,7 @@ constexpr Kernels shared_kernels() {
     k.lay_out = Layout::lay_out;
     k.expand_bits_int8 = expand_bits_int8<Layout>;
     k.expand_bits_float = expand_bits_float<Layout>;
-    k.least_image_gain = never;
+    k.least_image_gain = k.least_run_gain = never;
     k.most_image_positions = image_positions;
     k.finish_int8 = row_finish_int8;
     k.finish_float = row_finish_float;
