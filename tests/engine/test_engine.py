@@ -144,7 +144,13 @@ def test_integer_sums_are_exact(isa, values, inputs):
         (3, 70, (7, 7), (2, 2), (3, 2, 3, 2)),  # 21 inputs, at every second pixel
         (1, 40, (3, 16), (1, 3), (1, 1, 0, 7)),  # 16 inputs, which fill a step
         (24, 64, (3, 3), (1, 1), (1, 1, 1, 1)),
-        (32, 33, (3, 3), (2, 1), (0, 1, 1, 0)),  # channels that fill steps, and rows of more positions than a call takes
+        (
+            32,
+            33,
+            (3, 3),
+            (2, 1),
+            (0, 1, 1, 0),
+        ),  # channels that fill steps, and rows of more positions than a call takes
         (40, 50, (2, 3), (1, 2), (0, 0, 1, 1)),
     ],
 )
