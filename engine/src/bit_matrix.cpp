@@ -7,6 +7,9 @@
 namespace onebit {
 namespace {
 
+// As far ahead as products ask for bits themselves.
+constexpr std::ptrdiff_t fetched_bytes = 12288;
+
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
 }
@@ -18,15 +21,19 @@ std::uint64_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const 
                                       unit_step_bytes);
 }
 
-BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory)
+BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts)
     : kernels_(&kernels),
       inputs_(inputs),
       steps_(divide_up(inputs, kernels.layout.step_inputs)),
       units_(divide_up(outputs, kernels.layout.unit_outputs)),
       chunks_(divide_up(steps_, kernels.layout.chunk_steps)),
       memory_(memory) {
-    if (rows == nullptr) return;
     const BitLayout& layout = kernels.layout;
+    // A panel's outputs lie in one part.
+    const std::int64_t panel = std::max(1, max_blocks * block_outputs / layout.unit_outputs), panels = divide_up(units_, panel);
+    const std::int64_t shares = std::clamp<std::int64_t>(parts, 1, panels);
+    for (std::int64_t part = 1; part <= shares; ++part) parts_.push_back(std::min(units_, panels * part / shares * panel));
+    if (rows == nullptr) return;
     const std::int64_t stored = row_bytes(inputs), chunk_inputs = layout.chunk_steps * layout.step_inputs;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         const std::int64_t here = std::min(chunk_inputs, inputs - chunk * chunk_inputs);
@@ -44,10 +51,20 @@ BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int6
 
 BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
     const BitLayout& layout = kernels_->layout;
+    const auto part = std::upper_bound(parts_.begin(), parts_.end(), unit) - 1;
+    const std::int64_t first = part[0], units = part[1] - first;
     const std::int64_t done = chunk * layout.chunk_steps, steps = std::min(layout.chunk_steps, steps_ - done);
-    const std::int64_t tile = unit / layout.tile_units * layout.tile_units, width = std::min<std::int64_t>(layout.tile_units, units_ - tile);
+    const std::int64_t tile = (unit - first) / layout.tile_units * layout.tile_units, width = std::min<std::int64_t>(layout.tile_units, units - tile);
     const auto step_stride = static_cast<std::ptrdiff_t>(width * unit_step_bytes);
-    return {memory_ + (done * units_ + steps * tile + (unit - tile)) * unit_step_bytes, step_stride, tile + width, steps};
+    return {memory_ + (first * steps_ + done * units + steps * tile + (unit - first - tile)) * unit_step_bytes, step_stride, first + tile + width,
+            steps};
+}
+
+void BitMatrix::fetch(std::int64_t part) const {
+    const std::int64_t first = first_unit(part), end = first_unit(part + 1);
+    const std::uint8_t* bits = memory_ + first * steps_ * unit_step_bytes;
+    const std::ptrdiff_t size = std::min(fetched_bytes, static_cast<std::ptrdiff_t>((end - first) * steps_ * unit_step_bytes));
+    for (std::ptrdiff_t i = 0; i < size; i += unit_step_bytes) __builtin_prefetch(bits + i, 0, 2);
 }
 
 BitMatrix::Stream BitMatrix::stream(std::int64_t unit, std::int64_t step) const {
@@ -114,7 +131,8 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
                         const Place next = place(chunk, at.tile_end);
                         const std::int64_t bytes = here * next.step_stride,
                                            part = bytes * units / std::max<std::int64_t>(1, at.step_stride / unit_step_bytes);
-                        const std::uint8_t* from = next.bits + step * next.step_stride + part * ((unit % layout.tile_units) / image_units);
+                        const std::uint8_t* from =
+                            next.bits + step * next.step_stride + part * ((unit - at.tile_end + at.step_stride / unit_step_bytes) / image_units);
                         for (std::int64_t i = 0; i < part; i += 64) __builtin_prefetch(from + i, 0, 2);
                     }
                     kernels_->product_image(at.bits + step * at.step_stride, at.step_stride, units, of_steps + r * prepared_bytes(), prepared_bytes(),
@@ -130,7 +148,8 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
 template <class Expand>
 void BitMatrix::expand_chunks(std::int64_t first_block, const Expand& expand) const {
     const BitLayout& layout = kernels_->layout;
-    const std::int64_t tile_unit = first_block * block_outputs / layout.unit_outputs / layout.tile_units * layout.tile_units;
+    const std::int64_t unit = first_block * block_outputs / layout.unit_outputs, part = *(std::upper_bound(parts_.begin(), parts_.end(), unit) - 1);
+    const std::int64_t tile_unit = part + (unit - part) / layout.tile_units * layout.tile_units;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         const Place at = place(chunk, tile_unit);
         expand(at, static_cast<int>(first_block - tile_unit * layout.unit_outputs / block_outputs), chunk * layout.chunk_steps * layout.step_inputs);

@@ -3,23 +3,31 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/kernels.h"
 
 namespace onebit {
 
-// Memory is [chunk of steps][tile of units][step of the chunk][unit of the tile][64 bytes]; BitLayout says how large each is.
+// Memory is [part][chunk of steps][tile of units][step of the chunk][unit of the tile][64 bytes]; BitLayout says how large the inner ones are. There
+// are as many parts as threads that share a row's outputs, so that what each of them reads is one stream, too.
 class BitMatrix {
   public:
     static std::uint64_t bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     BitMatrix() = default;
-    // Lays rows of bits (outputs, row_bytes(inputs)) out in `memory`, which the caller keeps. Null rows: the memory is as it is, to measure with.
-    BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory);
+    // Lays rows of bits (outputs, row_bytes(inputs)) out in `memory`, which the caller keeps, in `parts` parts or fewer. Null rows: the memory is as
+    // it is, to measure with.
+    BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts = 1);
 
     bool empty() const { return memory_ == nullptr; }
     std::int64_t steps() const { return steps_; }
     std::int64_t units() const { return units_; }
+    std::int64_t parts() const { return static_cast<std::int64_t>(parts_.size()) - 1; }
+    // The part's first unit; of the number of parts, the number of units.
+    std::int64_t first_unit(std::int64_t part) const { return parts_[static_cast<std::size_t>(part)]; }
+    // Asks for the first bits of a part, which nothing has announced to the processor.
+    void fetch(std::int64_t part) const;
     // Inputs with those that fill the last step, and outputs with those that fill the last unit.
     std::int64_t padded_inputs() const { return steps_ * kernels_->layout.step_inputs; }
     std::int64_t padded_outputs() const { return units_ * kernels_->layout.unit_outputs; }
@@ -48,7 +56,7 @@ class BitMatrix {
     struct Place {
         std::uint8_t* bits;
         std::ptrdiff_t step_stride;
-        std::int64_t tile_end;  // the first unit behind the tile
+        std::int64_t tile_end;  // the first unit after the tile
         std::int64_t steps;     // of the chunk
     };
     Place place(std::int64_t chunk, std::int64_t unit) const;
@@ -60,6 +68,7 @@ class BitMatrix {
 
     const Kernels* kernels_ = nullptr;
     std::int64_t inputs_ = 0, steps_ = 0, units_ = 0, chunks_ = 0;
+    std::vector<std::int64_t> parts_{0};
     std::uint8_t* memory_ = nullptr;
 };
 

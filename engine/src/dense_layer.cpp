@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "trace.h"
+
 namespace onebit {
 namespace {
 
@@ -18,6 +20,9 @@ constexpr int panel_outputs = panel_blocks * block_outputs;
 constexpr std::int64_t prepared_at_once = std::int64_t{400} << 10;
 // With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
 constexpr std::int64_t least_rows_of_a_thread = 32;
+// Up to so many rows each thread prepares all of them for itself: to make a row's tables takes no longer than to fetch them from the cache of another
+// core, and nobody waits.
+constexpr std::int64_t most_rows_alone = 4;
 
 }  // namespace
 
@@ -29,6 +34,8 @@ WorkingBytes DenseScratch::working_bytes() const {
     sum += rows.working_bytes();
     sum += tiles.working_bytes();
     for (const Thread& thread : threads) {
+        sum += thread.levels.working_bytes();
+        sum += thread.rows.working_bytes();
         sum += thread.prepared.working_bytes();
         sum += thread.panel8.working_bytes();
         sum += thread.panel.working_bytes();
@@ -47,7 +54,8 @@ std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, st
     return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 
-DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits)
+DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
+                       int threads)
     : kernels_(kernels),
       quantize_(quantize),
       plus_minus_(step.plus_minus),
@@ -57,7 +65,7 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
       inputs_(inputs),
       outputs_(outputs),
       plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * outputs),
-      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits)) {
+      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)) {
     for (const Step& after : step.after) take(after);
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bits == nullptr) {
@@ -113,8 +121,11 @@ void DenseLayer::take(const Step& after) {
 DenseLayer::Way DenseLayer::way_of(std::int64_t rows, std::size_t threads) const {
     const BitLayout& layout = kernels_.layout;
     const auto count = static_cast<std::int64_t>(threads);
-    Way way{rows * digits_ <= layout.most_rows && inputs_ <= layout.most_inputs, 0};
-    if (rows < least_rows_of_a_thread * count) return way;
+    Way way{rows * digits_ <= layout.most_rows && inputs_ <= layout.most_inputs, 0, false};
+    if (rows < least_rows_of_a_thread * count) {
+        way.alone = way.few && rows <= most_rows_alone;
+        return way;
+    }
     way.at_once = way.few ? std::clamp<std::int64_t>(prepared_at_once / bits_.prepared_bytes() / image_positions, 1, 10) * image_positions
                           : (rows + count - 1) / count;
     return way;
@@ -134,12 +145,17 @@ void DenseLayer::each_buffer(std::int64_t rows, bool again, DenseScratch& scratc
     if (tiles_ && !way.few) return tiles_->each_buffer(rows, again, static_cast<std::int64_t>(scratch.threads.size()), scratch.tiles, f);
     f(scratch.sums8, lines * sums_stride());
     // What was prepared for a layer of the same input stays.
-    if (!again) {
+    if (!again && !way.alone) {
         f(scratch.rows, lines);
         f(scratch.levels, lines * length + slack_bytes);
         if (way.few && way.at_once == 0) f(scratch.prepared, lines * bits_.prepared_bytes());
     }
     for (DenseScratch::Thread& thread : scratch.threads) {
+        if (!again && way.alone) {
+            f(thread.rows, lines);
+            f(thread.levels, lines * length + slack_bytes);
+            f(thread.prepared, lines * bits_.prepared_bytes());
+        }
         if (!way.few) f(thread.panel8, length * panel_outputs);
         if (way.few && way.at_once > 0) f(thread.prepared, way.at_once * digits_ * bits_.prepared_bytes());
     }
@@ -158,7 +174,6 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     e.bias = bias_.data();
     e.scale = scale_.data();
     e.shift = shift_.data();
-    const std::int64_t lines = rows * digits_;
     // Memory is taken here, before threads begin.
     each_buffer(rows, again, scratch, reserve_buffer);
     if (!quantize_) {
@@ -171,53 +186,106 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
         return;
     }
     const Way way = way_of(rows, scratch.threads.size());
-    const bool few = way.few;
-    if (tiles_ && !few) return tiles_->run(x, rows, again, e, y, pool, scratch.tiles);
-    const std::int64_t at_once = way.at_once;
-    const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
-    const std::int64_t prepared_bytes = bits_.prepared_bytes();
-    const std::int64_t work = lines * plane_outputs_ * inputs_;
-    if (at_once > 0) {
-        const std::int64_t pieces = (rows + at_once - 1) / at_once;
-        parallel(pool, work, pieces, [&](std::int64_t piece, int thread) {
-            const std::int64_t first = piece * at_once, end = std::min(rows, first + at_once);
-            const std::int64_t first_line = first * digits_, end_line = end * digits_;
-            for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, few, scratch);
-            if (few) {
-                std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
-                for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, scratch);
-                bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
-            }
-            for (std::int64_t p = 0; p < panels && !few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
-            for (std::int64_t r = first; r < end; ++r) finish_row(r, few, e, y, scratch);
-        });
-        return;
-    }
-    if (!again) {
-        parallel(pool, lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
-            quantize_row(x, r, few, scratch);
-            for (std::int64_t i = r * digits_; i < (r + 1) * digits_ && few; ++i) {
-                prepare_line(i, scratch.prepared.data() + i * prepared_bytes, scratch);
-            }
-        });
-    }
-    if (few) {
-        multiply_few(lines, pool, scratch);
-    } else {
-        parallel(pool, work, panels, [&](std::int64_t p, int thread) { multiply_panel(p, 0, lines, thread, pool, scratch); });
-    }
-    parallel(pool, lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, few, e, y, scratch); });
+    if (tiles_ && !way.few) return tiles_->run(x, rows, again, e, y, pool, scratch.tiles);
+    if (way.at_once > 0) return run_rows(x, rows, again, way, e, y, pool, scratch);
+    run_outputs(x, rows, again, way, e, y, pool, scratch);
 }
 
-void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
+void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+                          DenseScratch& scratch) const {
+    const std::int64_t stride = sums_stride(), prepared_bytes = bits_.prepared_bytes();
+    const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
+    // As many pieces for each thread, and equal ones, so that all end together.
+    const auto threads = static_cast<std::int64_t>(scratch.threads.size());
+    const std::int64_t group = way.few ? image_positions : kernels_.rows_at_once, groups = (rows + group - 1) / group;
+    const std::int64_t most = way.few ? way.at_once / group : groups, least_pieces = (groups + most - 1) / most;
+    const std::int64_t pieces = (least_pieces + threads - 1) / threads * threads;
+    const Lines lines{scratch.levels.data(), scratch.rows.data()};
+    parallel(pool, rows * digits_ * plane_outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
+        const std::int64_t first = std::min(rows, groups * piece / pieces * group);
+        const std::int64_t end = std::min(rows, groups * (piece + 1) / pieces * group);
+        const std::int64_t first_line = first * digits_, end_line = end * digits_;
+        for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, way.few, lines);
+        if (way.few) {
+            std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
+            for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, lines);
+            const trace::Span span("product");
+            bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
+        }
+        for (std::int64_t p = 0; p < panels && !way.few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
+        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, lines, y, scratch);
+    });
+}
+
+void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+                             DenseScratch& scratch) const {
+    const std::int64_t all_lines = rows * digits_;
+    Lines lines{scratch.levels.data(), scratch.rows.data()};
+    if (!again) ++scratch.input;
+    if (!again && !way.alone) {
+        parallel(pool, all_lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
+            quantize_row(x, r, way.few, lines);
+            for (std::int64_t i = r * digits_; i < (r + 1) * digits_ && way.few; ++i) {
+                prepare_line(i, scratch.prepared.data() + i * bits_.prepared_bytes(), lines);
+            }
+        });
+    }
+    if (way.few) {
+        multiply_few(x, rows, way.alone ? nullptr : scratch.prepared.data(), pool, scratch);
+    } else {
+        parallel(pool, all_lines * plane_outputs_ * inputs_, (plane_outputs_ + panel_outputs - 1) / panel_outputs,
+                 [&](std::int64_t p, int thread) { multiply_panel(p, 0, all_lines, thread, pool, scratch); });
+    }
+    // The caller's thread always has a part of the outputs, for which it has prepared the rows.
+    if (way.alone) lines = {scratch.threads[0].levels.data(), scratch.threads[0].rows.data()};
+    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, lines, y, scratch); });
+}
+
+void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const {
+    const std::int64_t lines = rows * digits_;
+    const auto multiply = [&](std::int64_t first, std::int64_t end, int thread) {
+        const std::uint8_t* tables = prepared;
+        if (tables == nullptr) {
+            DenseScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+            const Lines its{own.levels.data(), own.rows.data()};
+            for (std::int64_t r = 0; r < rows && own.input != scratch.input; ++r) quantize_row(x, r, true, its);
+            for (std::int64_t i = 0; i < lines && own.input != scratch.input; ++i) {
+                prepare_line(i, own.prepared.data() + i * bits_.prepared_bytes(), its);
+            }
+            own.input = scratch.input;
+            tables = own.prepared.data();
+        }
+        const trace::Span span("product");
+        bits_.multiply(first, end, tables, lines, scratch.sums8.data(), sums_stride());
+    };
+    if (!worth_dividing(lines)) return multiply(0, bits_.units(), 0);
+    if (bits_.parts() > 1) {
+        return pool.parallel_for(bits_.parts(), [&](std::int64_t part, int thread) {
+            // While the row is prepared its first bits are on their way.
+            bits_.fetch(part);
+            multiply(bits_.first_unit(part), bits_.first_unit(part + 1), thread);
+        });
+    }
+    const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
+    pool.parallel_for(
+        pieces, [&](std::int64_t piece, int thread) { multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, thread); });
+}
+
+bool DenseLayer::worth_dividing(std::int64_t lines) const {
+    // Reading bits is so fast that waking a thread pays later than elsewhere.
+    return lines * plane_outputs_ * inputs_ / 8 >= serial_work;
+}
+
+void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Lines& lines) const {
+    const trace::Span span("quantise");
     const std::int64_t stride = bits_.padded_inputs();
     const float* from = x + r * inputs_;
     Range range;
     if (needs_range(levels_)) kernels_.range(from, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(levels_, range);
-    std::uint8_t* first = scratch.levels.data() + r * digits_ * stride;
+    std::uint8_t* first = lines.levels + r * digits_ * stride;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
+        DenseScratch::Row& row = lines.rows[r * digits_ + d];
         std::uint8_t* to = first + d * stride;
         row.scale = q.scale;
         row.finite = q.finite;
@@ -236,20 +304,20 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
     }
     if (!plus_minus_) return;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
+        DenseScratch::Row& row = lines.rows[r * digits_ + d];
         const std::uint8_t* to = first + d * stride;
         const int shift = shift_of(row.is_signed);
         for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
     }
 }
 
-void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const {
-    const std::uint8_t* levels = scratch.levels.data() + line * bits_.padded_inputs();
+void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const {
+    const trace::Span span("tables");
+    const std::uint8_t* levels = lines.levels + line * bits_.padded_inputs();
     kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
-void DenseLayer::settle(std::int64_t line, bool few, DenseScratch& scratch) const {
-    const DenseScratch::Row& row = scratch.rows.data()[line];
+void DenseLayer::settle(std::int64_t line, bool few, const DenseScratch::Row& row, DenseScratch& scratch) const {
     std::int32_t* sums = scratch.sums8.data() + line * sums_stride();
     // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
     if (few != row.is_signed) {
@@ -261,15 +329,16 @@ void DenseLayer::settle(std::int64_t line, bool few, DenseScratch& scratch) cons
     for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
 }
 
-void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* y, DenseScratch& scratch) const {
-    const DenseScratch::Row& row = scratch.rows.data()[r * digits_];
+void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, const Lines& lines, float* y, DenseScratch& scratch) const {
+    const trace::Span span("finish");
+    const DenseScratch::Row& row = lines.rows[r * digits_];
     std::int32_t* sums = scratch.sums8.data() + r * digits_ * sums_stride();
     float* to = y + r * outputs_;
     if (!row.finite) {
         std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
         return;
     }
-    for (std::int64_t d = 0; d < digits_; ++d) settle(r * digits_ + d, few, scratch);
+    for (std::int64_t d = 0; d < digits_; ++d) settle(r * digits_ + d, few, lines.rows[r * digits_ + d], scratch);
     for (std::int64_t o = 0; o < plane_outputs_ && digits_ == 2; ++o) {
         // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
         const auto upper = static_cast<std::uint32_t>(sums[sums_stride() + o]) * 256u;
@@ -277,15 +346,6 @@ void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, float* 
     }
     combine_planes(planes_, outputs_, sums);
     kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
-}
-
-void DenseLayer::multiply_few(std::int64_t lines, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
-    // Reading bits is so fast that waking a thread pays later than elsewhere.
-    parallel(pool, lines * plane_outputs_ * inputs_ / 8, pieces, [&](std::int64_t piece, int) {
-        bits_.multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, scratch.prepared.data(), lines, scratch.sums8.data(),
-                       sums_stride());
-    });
 }
 
 int DenseLayer::blocks_of(std::int64_t p) const {

@@ -31,8 +31,12 @@ struct DenseScratch {
         std::int32_t total = 0;  // of the levels
     };
     Buffer<Row> rows;
+    std::uint64_t input = 0;  // counts the inputs of layers of which each thread prepares its own
     struct Thread {
+        Buffer<std::uint8_t> levels;
+        Buffer<Row> rows;
         Buffer<std::uint8_t> prepared;
+        std::uint64_t input = 0;  // what stands in them
         Buffer<std::int8_t> panel8;
         Buffer<float> panel;
     };
@@ -45,8 +49,9 @@ struct DenseScratch {
 class DenseLayer {
   public:
     // Copies the step's tensors, and those of what was fused into it, a binary layer's to `bits`, where the caller has made room for all planes.
-    // `quantize`: inputs become whole numbers (binary layers only).
-    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits);
+    // `quantize`: inputs become whole numbers (binary layers only). `threads`: as many as will run it, for which its bits are laid out.
+    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
+               int threads = 1);
 
     // Bytes of its copy of the step's tensors, `bits` included.
     static std::uint64_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
@@ -69,26 +74,39 @@ class DenseLayer {
     void take(const Step& after);
     // How rows are computed.
     struct Way {
-        bool few;              // by multiply_few, else by multiply_panel
-        std::int64_t at_once;  // rows that a thread takes from their floats to their floats; 0: threads divide the outputs instead
+        bool few;              // by look-ups of bits, else by multiply_panel
+        std::int64_t at_once;  // rows that a thread takes from their floats to their floats at most; 0: threads divide the outputs instead
+        bool alone;            // each thread prepares the rows for itself
+    };
+    // Rows of levels and what is known of them: all threads', or a thread's own.
+    struct Lines {
+        std::uint8_t* levels;
+        DenseScratch::Row* rows;
     };
     Way way_of(std::int64_t rows, std::size_t threads) const;
     // Calls f(buffer, size) for each buffer that a run takes.
     template <class Function>
     void each_buffer(std::int64_t rows, bool again, DenseScratch& scratch, const Function& f) const;
-    // `few`: the row goes to multiply_few, else to multiply_panel.
-    void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
-    void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, float* y, DenseScratch& scratch) const;
-    void multiply_few(std::int64_t lines, ThreadPool& pool, DenseScratch& scratch) const;
+    void run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+                  DenseScratch& scratch) const;
+    void run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+                     DenseScratch& scratch) const;
+    // `few`: the row goes to look-ups, else to multiply_panel.
+    void quantize_row(const float* x, std::int64_t row, bool few, const Lines& lines) const;
+    void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, const Lines& lines, float* y, DenseScratch& scratch) const;
+    // Each thread's part of the outputs; what the threads prepare is `prepared`, or where that is null each prepares all for itself.
+    void multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
     // The sums of a row of digits without what shifts added to them.
-    void settle(std::int64_t line, bool few, DenseScratch& scratch) const;
+    void settle(std::int64_t line, bool few, const DenseScratch::Row& row, DenseScratch& scratch) const;
     // A line is a row of digits: rows, or twice as many.
-    void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
+    void prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const;
     // Lines from `line` to `end` with a panel of outputs.
     void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;
     // Whether so many rows of floats pass through the bits.
     bool adds_floats(std::int64_t rows) const;
+    // Whether threads divide the outputs of so many rows.
+    bool worth_dividing(std::int64_t lines) const;
     int blocks_of(std::int64_t panel) const;
     std::int64_t sums_stride() const;  // from a row's sums to the next's
 

@@ -7,6 +7,7 @@
 #include "fuse.h"
 #include "index.h"
 #include "ops/make_node.h"
+#include "trace.h"
 
 namespace onebit {
 namespace {
@@ -40,7 +41,7 @@ void Executor::make_nodes(CacheNumbers cache, std::uint64_t memory_cap) {
     // Some layouts take many times the bytes of the file.
     check_memory(sum.all, memory_cap);
     weights_ = Block(static_cast<std::size_t>(sum.bits), true);
-    Loading loading{weights_.data(), kept_panels_bytes};
+    Loading loading{weights_.data(), kept_panels_bytes, pool_.threads()};
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->load(loading);
         if (nodes_[i]->new_memory() == nullptr) continue;
@@ -100,6 +101,7 @@ void Executor::run(std::size_t first, std::size_t end, const Call& call) {
     const auto rows = static_cast<std::int64_t>(call.tokens.size());
     for (std::size_t i = first; i < end; ++i) {
         Node& node = *nodes_[i];
+        const trace::Span span(trace::enabled ? trace::keep(node.name()) : nullptr);
         pool_.check(0);
         In in[most_inputs] = {};
         const std::vector<int>& inputs = node.inputs();

@@ -1,5 +1,6 @@
 #include "thread_pool.h"
 
+#include <algorithm>
 #include <utility>
 
 #if defined(__linux__)
@@ -57,6 +58,7 @@ ThreadPool::ThreadPool(int threads, bool pin) {
 }
 
 void ThreadPool::start(int threads, bool pin) {
+    if (threads > 1) seats_ = std::make_unique<Seat[]>(static_cast<std::size_t>(threads - 1));
     for (int i = 1; i < threads; ++i) {
         workers_.emplace_back([this, i] { work(i); });
         if (pin) pin_thread(workers_.back(), i);
@@ -70,9 +72,9 @@ ThreadPool::~ThreadPool() {
 void ThreadPool::stop() {
     {
         const std::lock_guard lock(mutex_);
-        stop_.store(true);
+        round_.stop.store(true);
     }
-    wake_.notify_all();
+    for (std::size_t i = 0; i < workers_.size(); ++i) seats_[i].wake.notify_one();
     for (std::thread& worker : workers_) worker.join();
 }
 
@@ -84,21 +86,57 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
         }
         return;
     }
-    body_ = &body;
-    count_ = count;
+    round_.body = &body;
+    round_.count = count;
     next_.store(0, std::memory_order_relaxed);
-    round_.fetch_add(1);
-    if (sleeping_.load() > 0) {
-        // Taking the lock means that a worker that is about to sleep either has looked at the round after it changed, or hears the call.
+    const auto wanted = static_cast<std::uint64_t>(std::min<std::int64_t>(count, threads()));
+    begin(wanted);
+    take(0);
+    finish(round_.word.load(std::memory_order_relaxed), count);
+    if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+void ThreadPool::begin(std::uint64_t wanted) {
+    const std::uint64_t before = round_.word.load(std::memory_order_relaxed);
+    // Either a worker that is about to sleep sees this, or its sleep is seen here.
+    round_.word.store((before / seats + 1) * seats + wanted);
+    if (sleeping_.load() == 0) return;
+    for (std::size_t i = 0; i + 1 < wanted; ++i) {
+        if (!seats_[i].sleeps.load()) continue;
+        // Taking the lock means that the worker hears the call, or has not looked yet.
         {
             const std::lock_guard lock(mutex_);
         }
-        wake_.notify_all();
+        seats_[i].wake.notify_one();
     }
-    take(0);
-    round_.fetch_add(1);
+}
+
+// A worker that has not come yet is waited for by nobody: what would be its share the caller does.
+void ThreadPool::finish(std::uint64_t word, std::int64_t count) {
+    const std::size_t wanted = word % seats;
+    const bool own_index = count <= threads();
+    for (std::size_t i = 0; i + 1 < wanted; ++i) {
+        Seat& seat = seats_[i];
+        // Who comes has claimed the round long before it is done with it, so that mostly its second line is all that is read.
+        for (int turns = 0; seat.came && turns < 16 && seat.done.load(std::memory_order_acquire) != word; ++turns) relax();
+        if (seat.done.load(std::memory_order_acquire) == word) continue;
+        std::uint64_t claimed = seat.claimed.load(std::memory_order_relaxed);
+        seat.came = claimed == word || !seat.claimed.compare_exchange_strong(claimed, word, std::memory_order_acq_rel);
+        if (seat.came) continue;
+        seat.done.store(word, std::memory_order_relaxed);
+        if (own_index) {
+            keep_error([&] {
+                if (!failed_.load(std::memory_order_relaxed)) (*round_.body)(static_cast<std::int64_t>(i) + 1, 0);
+                check(0);
+            });
+        }
+    }
+    for (std::size_t i = 0; i + 1 < wanted; ++i) wait_for(seats_[i], word);
+}
+
+void ThreadPool::wait_for(Seat& seat, std::uint64_t word) {
     // After a short spin the core is given away: the worker that is waited for may need it.
-    for (int turns = 0; active_.load() != 0; ++turns) {
+    for (int turns = 0; seat.done.load(std::memory_order_acquire) != word; ++turns) {
         if (turns < 2000) {
             relax();
         } else {
@@ -106,8 +144,6 @@ void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::
             if (ask_ != nullptr && !failed_.load(std::memory_order_relaxed)) keep_error([&] { ask_now_and_then(); });
         }
     }
-    body_ = nullptr;
-    if (failed_.exchange(false)) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
 template <class Function>
@@ -115,7 +151,7 @@ void ThreadPool::keep_error(const Function& f) noexcept {
     try {
         f();
     } catch (...) {
-        next_.store(count_, std::memory_order_relaxed);
+        next_.store(round_.count, std::memory_order_relaxed);
         const std::lock_guard lock(mutex_);
         if (!error_) error_ = std::current_exception();
         failed_.store(true);
@@ -124,11 +160,24 @@ void ThreadPool::keep_error(const Function& f) noexcept {
 
 void ThreadPool::take(int thread) noexcept {
     keep_error([&] {
-        for (std::int64_t i; (i = next_.fetch_add(1, std::memory_order_relaxed)) < count_;) {
-            (*body_)(i, thread);
+        if (round_.count > threads()) return take_some(thread);
+        if (!failed_.load(std::memory_order_relaxed)) (*round_.body)(thread, thread);
+        check(thread);
+    });
+}
+
+void ThreadPool::take_some(int thread) {
+    const std::int64_t count = round_.count, parts = 4 * std::int64_t{threads()};
+    for (std::int64_t i = next_.load(std::memory_order_relaxed); i < count;) {
+        // Many while there are many, so that threads seldom meet; single ones in the end, so that they end together.
+        const std::int64_t some = std::max<std::int64_t>(1, (count - i) / parts);
+        if (!next_.compare_exchange_weak(i, i + some, std::memory_order_relaxed)) continue;
+        for (const std::int64_t end = i + some; i < end; ++i) {
+            (*round_.body)(i, thread);
             check(thread);
         }
-    });
+        i = next_.load(std::memory_order_relaxed);
+    }
 }
 
 void ThreadPool::ask_now_and_then() {
@@ -156,30 +205,39 @@ std::unique_lock<std::timed_mutex> take_turn(std::timed_mutex& mutex, const Ask&
 }
 
 void ThreadPool::work(int thread) {
+    Seat& seat = seats_[static_cast<std::size_t>(thread - 1)];
     std::uint64_t seen = 0;
     const auto waiting = [&] {
-        const std::uint64_t round = round_.load();
-        return (round % 2 == 1 && round != seen) || stop_.load();
+        const std::uint64_t word = round_.word.load();
+        return (word != seen && word % seats > static_cast<std::uint64_t>(thread)) || round_.stop.load(std::memory_order_relaxed);
     };
     while (true) {
-        const auto end = std::chrono::steady_clock::now() + spin;
-        while (!waiting() && std::chrono::steady_clock::now() < end) {
+        // The next round mostly begins at once: the clock is looked at when it does not.
+        std::chrono::steady_clock::time_point end{};
+        while (!waiting()) {
             for (int i = 0; i < looks && !waiting(); ++i) relax();
+            const auto now = std::chrono::steady_clock::now();
+            if (end == std::chrono::steady_clock::time_point{}) end = now + spin;
+            if (now >= end) break;
         }
         if (!waiting()) {
             std::unique_lock lock(mutex_);
+            seat.sleeps.store(true);
             sleeping_.fetch_add(1);
-            wake_.wait(lock, waiting);
+            seat.wake.wait(lock, waiting);
             sleeping_.fetch_sub(1);
+            seat.sleeps.store(false);
         }
-        if (stop_.load()) return;
-        active_.fetch_add(1);
-        const std::uint64_t round = round_.load();
-        if (round % 2 == 1) {
-            seen = round;
-            take(thread);
-        }
-        active_.fetch_sub(1);
+        if (round_.stop.load()) return;
+        // The caller may be done with this round, or with others that came after it: then they are closed, and their words stand in `claimed`.
+        const std::uint64_t word = round_.word.load();
+        seen = word;
+        std::uint64_t claimed = seat.claimed.load(std::memory_order_relaxed);
+        if (word % seats <= static_cast<std::uint64_t>(thread) || claimed / seats >= word / seats) continue;
+        if (!seat.claimed.compare_exchange_strong(claimed, word, std::memory_order_acq_rel)) continue;
+        // From here on the round is not over before this thread says so.
+        take(thread);
+        seat.done.store(word, std::memory_order_release);
     }
 }
 

@@ -179,14 +179,17 @@ std::int64_t TokenModel::run_rows(std::span<const Row> rows, float* out) {
         for (const std::int64_t place : places) to = std::copy_n(executor_.value(kept.value) + place * width, width, to);
     }
     const auto count = static_cast<std::int64_t>(wanted.size());
+    // Logits of a whole text are tens of megabytes: the node that makes them writes them where they are wanted.
+    const bool in_place = executor_.remembering() < executor_.size() && executor_.node(executor_.size() - 1).output() == executor_.output();
     for (std::int64_t first = 0; first < count; first += most_wanted_rows) {
         const std::int64_t some = std::min(most_wanted_rows, count - first);
         for (const Kept& kept : kept_) {
             const std::int64_t width = executor_.shape(kept.value).back();
             std::copy_n(kept.rows.data() + first * width, some * width, executor_.value(kept.value));
         }
-        executor_.run(executor_.remembering(), executor_.size(), {nullptr, nullptr, {wanted.data() + first, at(some)}});
-        out = std::copy_n(executor_.value(executor_.output()), some * outputs(), out);
+        executor_.run(executor_.remembering(), executor_.size(), {nullptr, in_place ? out : nullptr, {wanted.data() + first, at(some)}});
+        if (!in_place) std::copy_n(executor_.value(executor_.output()), some * outputs(), out);
+        out += some * outputs();
     }
     return count;
 }

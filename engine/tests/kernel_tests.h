@@ -15,6 +15,8 @@ void add_row_tests(Tests& tests);
 void add_count_tests(Tests& tests);
 // Dense layers of many rows, each set's against the scalar one's, and the product by tiles on the emulation.
 void add_tile_tests(Tests& tests);
+// The pool of threads, and dense layers that they divide.
+void add_thread_tests(Tests& tests);
 
 // A test for each instruction set; those that this CPU lacks are listed as skipped.
 template <class Test>

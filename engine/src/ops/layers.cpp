@@ -32,7 +32,7 @@ class DenseNode : public LayerNode {
 
     TensorBytes tensor_bytes() const override { return {DenseLayer::weight_bytes(step_, input_.back(), output_.back(), kernels_), bits_bytes()}; }
     void load(Loading& loading) override {
-        layer_.emplace(step_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits);
+        layer_.emplace(step_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
         loading.bits += bits_bytes();
         step_ = {};
     }

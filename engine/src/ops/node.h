@@ -81,6 +81,7 @@ struct TensorBytes {
 struct Loading {
     std::uint8_t* bits;  // in the block that they share: the rest of it
     std::size_t panels;  // bytes that may still be spent on keeping expanded weights
+    int threads;         // that will run the nodes
 };
 
 class Node {

@@ -1,0 +1,124 @@
+// The pool's rounds, and dense layers whose outputs threads divide.
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <thread>
+#include <vector>
+
+#include "check.h"
+#include "dense_layer.h"
+#include "kernel_tests.h"
+#include "thread_pool.h"
+
+namespace {
+
+// Rounds of all sizes, one right after the other, now and then with a pause in which workers fall asleep: each index runs once, and none after the
+// round's end.
+void test_rounds() {
+    for (const int threads : {2, 3, 7}) {
+        onebit::ThreadPool pool(threads);
+        std::vector<std::atomic<int>> runs(64);
+        for (int round = 0; round < 4000; ++round) {
+            const int count = round % 3 == 0 ? pick(1, threads) : pick(1, 64);
+            for (auto& run : runs) run.store(0, std::memory_order_relaxed);
+            pool.parallel_for(count, [&](std::int64_t i, int thread) {
+                if (thread >= 0 && thread < threads) runs[static_cast<std::size_t>(i)].fetch_add(1, std::memory_order_relaxed);
+            });
+            for (int i = 0; i < 64; ++i) CHECK(runs[static_cast<std::size_t>(i)].load(std::memory_order_relaxed) == (i < count ? 1 : 0));
+            if (round % 500 == 0) std::this_thread::sleep_for(std::chrono::microseconds(900));
+        }
+    }
+}
+
+// What any thread's body throws reaches the caller, and the next round is as good as any.
+void test_failing_rounds() {
+    onebit::ThreadPool pool(3);
+    for (int round = 0; round < 600; ++round) {
+        const int count = pick(2, 40), bad = pick(0, count - 1);
+        bool thrown = false;
+        try {
+            pool.parallel_for(count, [&](std::int64_t i, int) {
+                if (i == bad) throw std::runtime_error("bad");
+            });
+        } catch (const std::runtime_error&) {
+            thrown = true;
+        }
+        CHECK(thrown);
+        std::atomic<int> runs{0};
+        pool.parallel_for(count, [&](std::int64_t, int) { runs.fetch_add(1, std::memory_order_relaxed); });
+        CHECK(runs.load() == count);
+    }
+}
+
+struct Layer {
+    std::int64_t inputs, outputs;
+    std::vector<std::uint8_t> rows, memory;
+    std::unique_ptr<onebit::DenseLayer> layer;
+
+    Layer(std::int64_t in, std::int64_t out, const std::vector<int>& planes, const onebit::Kernels& kernels, int threads) : inputs(in), outputs(out) {
+        onebit::Step step;
+        step.op = onebit::Op::bit_linear;
+        step.planes = planes;
+        step.plus_minus = outputs % 2 == 0;
+        const auto plane_outputs = static_cast<std::int64_t>(planes.size()) * outputs;
+        rows.resize(static_cast<std::size_t>(plane_outputs * onebit::row_bytes(inputs)));
+        std::uint32_t state = 7;
+        for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::uint8_t>((state = state * 1664525u + 1013904223u) >> 24);
+        // Bits beyond a row's last input are 0.
+        for (std::int64_t o = 0; o < plane_outputs && inputs % 8 != 0; ++o) {
+            rows[static_cast<std::size_t>((o + 1) * onebit::row_bytes(inputs) - 1)] &= static_cast<std::uint8_t>((1 << inputs % 8) - 1);
+        }
+        step.bits = rows.data();
+        memory.resize(static_cast<std::size_t>(onebit::BitMatrix::bytes(inputs, plane_outputs, kernels)) + 64);
+        std::uint8_t* line = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
+        layer = std::make_unique<onebit::DenseLayer>(step, inputs, outputs, true, kernels, line, threads);
+    }
+
+    std::vector<float> run(const std::vector<float>& x, std::int64_t count, onebit::ThreadPool& pool, onebit::DenseScratch& scratch) const {
+        std::vector<float> y(static_cast<std::size_t>(count * outputs));
+        layer->run(x.data(), count, false, y.data(), pool, scratch);
+        // The same input again, as another layer of the same one would have it.
+        std::vector<float> again(y.size());
+        layer->run(x.data(), count, true, again.data(), pool, scratch);
+        for (std::size_t i = 0; i < y.size(); ++i) CHECK(identical(y[i], again[i]));
+        return y;
+    }
+};
+
+// However many threads divide a layer, and however many rows it has, the results are those of one thread, to the bit.
+void test_divided_layers(const onebit::Kernels& kernels) {
+    struct Case {
+        std::int64_t inputs, outputs;
+        std::vector<int> planes;
+    };
+    const Case cases[] = {{768, 768, {1}}, {700, 521, {1}}, {1030, 1290, {1}}, {800, 300, {2, 1}}, {70, 30, {1}}};
+    for (const Case& c : cases) {
+        const Layer alone(c.inputs, c.outputs, c.planes, kernels, 1);
+        onebit::ThreadPool one(1);
+        onebit::DenseScratch its;
+        its.threads.resize(1);
+        for (const int threads : {2, 3, 5}) {
+            const Layer divided(c.inputs, c.outputs, c.planes, kernels, threads);
+            onebit::ThreadPool pool(threads);
+            onebit::DenseScratch scratch;
+            scratch.threads.resize(static_cast<std::size_t>(threads));
+            for (const std::int64_t count : {1, 2, 4, 5, 70, 200}) {
+                if (count > 5 && kernels.layout.most_rows != onebit::any_rows && kernels.needs == 0) continue;  // scalar takes long
+                std::vector<float> x(static_cast<std::size_t>(count * c.inputs));
+                for (float& v : x) v = pick_float();
+                const std::vector<float> expected = alone.run(x, count, one, its), found = divided.run(x, count, pool, scratch);
+                for (std::size_t i = 0; i < expected.size(); ++i) CHECK(identical(expected[i], found[i]));
+            }
+        }
+    }
+}
+
+}  // namespace
+
+void add_thread_tests(Tests& tests) {
+    tests.add("rounds of threads", test_rounds);
+    tests.add("rounds that fail", test_failing_rounds);
+    add_for_each_set(tests, "divided layers", test_divided_layers);
+}
