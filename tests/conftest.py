@@ -1,5 +1,6 @@
 """What tests of several rooms share."""
 
+import os
 import signal
 import sys
 
@@ -8,6 +9,9 @@ import pytest
 # A shell starts what it puts into the background with Ctrl-C ignored, and its children inherit that; tests of Ctrl-C need it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Tests neither write into the user's cache folder nor depend on what was measured.
+os.environ.setdefault("ONEBIT_CALIBRATION", "off")
 
 
 @pytest.fixture(scope="module")

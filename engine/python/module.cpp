@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "array_model.h"
+#include "calibration.h"
 #include "cpu.h"
 #include "token_model.h"
 
@@ -169,11 +170,24 @@ nb::list isas() {
     return found;
 }
 
+// What was chosen by measuring for a set.
+nb::dict calibration(const std::string& isa) {
+    const onebit::Calibration found = onebit::calibrate(onebit::choose_kernels(isa));
+    nb::dict entry;
+    entry["most_rows"] = found.ways.most_rows == onebit::any_rows ? nb::object(nb::none()) : nb::cast(found.ways.most_rows);
+    entry["least_image_gain"] = found.ways.least_image_gain == onebit::never ? nb::object(nb::none()) : nb::cast(found.ways.least_image_gain);
+    entry["least_divided"] = found.ways.least_divided;
+    entry["source"] = found.source;
+    entry["file"] = found.file;
+    return entry;
+}
+
 }  // namespace
 
 NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
+    m.def("calibration", &calibration, "isa"_a, "Which ways a set takes on this machine, and where that is known from.");
     nb::class_<onebit::ArrayModel> engine(m, "Engine");
     describe(engine);
     engine.def("run", &run, "batch"_a);

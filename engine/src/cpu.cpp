@@ -86,6 +86,22 @@ std::uint32_t cpu_features() {
     return found;
 }
 
+std::string cpu_model() {
+    std::string model;
+#if defined(ONEBIT_X86)
+    unsigned a, b, c, d;
+    if (__get_cpuid(0, &a, &b, &c, &d) != 0) {
+        for (const unsigned word : {b, d, c}) model.append(reinterpret_cast<const char*>(&word), sizeof word);
+    }
+    // Family, model and stepping in one number.
+    if (__get_cpuid(1, &a, &b, &c, &d) != 0) model.append(" ").append(std::to_string(a));
+    if (__get_cpuid(0x80000006, &a, &b, &c, &d) != 0) model.append(", ").append(std::to_string(c >> 16)).append(" KB of second-level cache");
+#elif defined(ONEBIT_ARM) && defined(__linux__)
+    model = "capabilities " + std::to_string(getauxval(AT_HWCAP));
+#endif
+    return model;
+}
+
 std::vector<std::string> feature_names(std::uint32_t features) {
     static const char* const names[] = {"avx2",        "fma",  "avx512f", "avx512bw", "avx512dq", "avx512vl",
                                         "avx512_vnni", "neon", "dotprod", "amx_tile", "amx_int8", "avx512_vpopcntdq"};

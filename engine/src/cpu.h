@@ -11,6 +11,8 @@ namespace onebit {
 // The features of this CPU that the operating system lets programs use.
 std::uint32_t cpu_features();
 std::vector<std::string> feature_names(std::uint32_t features);
+// The processor's maker, model and second-level cache, as far as they can be asked: what distinguishes one of the same features from another.
+std::string cpu_model();
 bool supported(const Kernels& kernels);
 // Those of a set's products of bits with bits that this CPU runs fastest.
 const CountKernels& choose_counts(const Kernels& kernels);

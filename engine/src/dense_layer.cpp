@@ -272,8 +272,7 @@ void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint
 }
 
 bool DenseLayer::worth_dividing(std::int64_t lines) const {
-    // Reading bits is so fast that waking a thread pays later than elsewhere.
-    return lines * plane_outputs_ * inputs_ / 8 >= serial_work;
+    return lines * plane_outputs_ * inputs_ >= kernels_.least_divided;
 }
 
 void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Lines& lines) const {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "calibration.h"
 #include "cpu.h"
 #include "fuse.h"
 #include "index.h"
@@ -18,7 +19,7 @@ constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
 }  // namespace
 
 Executor::Executor(Program program, const Options& options, CacheNumbers cache)
-    : kernels_(choose_kernels(options.isa)),
+    : kernels_(calibrated(choose_kernels(options.isa))),
       precision_(options.precision),
       memory_cap_(options.memory_cap),
       program_(fuse(std::move(program))),

@@ -13,9 +13,6 @@ namespace onebit {
 // most.
 constexpr std::int64_t calls_of_check = 16;
 
-// Work (multiply-accumulates, or elements times 8) below which waking threads costs more than it gives.
-constexpr std::int64_t serial_work = 40'000;
-
 // Call body(index, thread) for each index below `count`, by several threads where there is enough work (multiply-accumulates, or elements times
 // 8) to be worth waking them.
 void parallel(ThreadPool& pool, std::int64_t work, std::int64_t count, const std::function<void(std::int64_t, int)>& body);

@@ -18,6 +18,9 @@ void add_tile_tests(Tests& tests);
 // The pool of threads, and dense layers that they divide.
 void add_thread_tests(Tests& tests);
 
+// Which way is chosen, where it is kept, and that all ways give the same bits.
+void add_calibration_tests(Tests& tests);
+
 // A test for each instruction set; those that this CPU lacks are listed as skipped.
 template <class Test>
 void add_for_each_set(Tests& tests, const char* what, Test test) {

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 def isas() -> list[dict[str, Any]]:
     """The instruction sets of this build, the best last: name, text, needs, supported."""
 
+def calibration(isa: str) -> dict[str, Any]:
+    """Which ways a set takes on this machine: most_rows and least_image_gain (None: no limit, never), least_divided, source, file."""
+
 class _Runner:
     def __init__(
         self,

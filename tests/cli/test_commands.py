@@ -124,11 +124,34 @@ def test_info(packed, capsys):
     assert result["bit_parameters"] == sum(p.numel() for p in model.parameters())
     assert result["file_bytes"] == packed.stat().st_size
     assert sum(isa["used"] for isa in result["engine"]) == 1
+    assert result["calibration"]["source"].endswith("ONEBIT_CALIBRATION=off")
     assert any(step["step"].startswith("bit_conv2d") for step in result["plan"]["steps"])
     assert main(["info", str(packed)]) == 0
     assert "left, right" in capsys.readouterr().out
     assert main(["info", str(packed), "--engine"]) == 0
-    assert "block of activations" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "block of activations" in output
+    assert "ONEBIT_CALIBRATION=off" in output
+
+
+def test_info_tells_which_ways_were_measured_and_where_they_are_kept(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("ONEBIT_CALIBRATION")
+    monkeypatch.setenv("ONEBIT_CACHE", str(tmp_path / "cache"))
+    assert main(["info", "--engine"]) == 0
+    output = capsys.readouterr().out
+    (kept,) = (tmp_path / "cache").iterdir()
+    assert f"measured now: {kept}" in output
+    assert (
+        "measured earlier"
+        in subprocess.run(
+            [sys.executable, "-m", "onebit", "info", "--engine"], capture_output=True, text=True, check=True
+        ).stdout
+    )
+    monkeypatch.setenv("ONEBIT_CACHE", str(kept))
+    assert main(["info", "--engine"]) == 0
+    assert "cannot be written" in capsys.readouterr().out
+    monkeypatch.setenv("ONEBIT_CALIBRATION", "guess")
+    fails(capsys, ["info", "--engine"], "ONEBIT_CALIBRATION=guess")
 
 
 def test_pack_prints_what_became_of_every_byte(run_folder, tmp_path, capsys):

@@ -145,6 +145,9 @@ struct Kernels {
     void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
                               float* panel);
 
+    // Products of a row with bits from which on threads divide them: a microsecond's work.
+    std::int64_t least_divided;
+
     // The same with float inputs, of which `inputs` stand at x, one added after the other as product_float does: those whose bit is set, or all with
     // the signs that the bits say. Null where a set expands instead.
     void (*product_bits_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,

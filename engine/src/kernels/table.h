@@ -21,6 +21,7 @@ constexpr Kernels shared_kernels() {
     k.expand_bits_float = expand_bits_float<Layout>;
     k.least_image_gain = k.least_run_gain = never;
     k.most_image_positions = image_positions;
+    k.least_divided = 320'000;
     k.finish_int8 = row_finish_int8;
     k.finish_float = row_finish_float;
     k.finish_rows_int8 = rows_finish_int8;

@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
         result |= describe_file(args.file)
     if args.engine:
         result["engine"] = describe_engine()
+        result["calibration"] = describe_calibration(result["engine"])
         if args.file is not None:
             result["plan"] = describe_plan(args.file)
     if args.json:
@@ -62,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
     for isa in result.get("engine", []):
         state = "runs here" if isa["used"] else "supported" if isa["supported"] else "not supported by this CPU"
         print(f"{isa['name']:<8} {state:<26} {isa['text']} (needs {', '.join(isa['needs']) or 'nothing'})")
+    if "calibration" in result:
+        _print_calibration(result["calibration"])
     if "plan" in result:
         _print_plan(result["plan"])
     return 0
@@ -112,6 +115,17 @@ def describe_engine() -> list[dict[str, Any]]:
     return [isa | {"used": isa["name"] == used} for isa in reversed(isas())]
 
 
+def describe_calibration(isas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Which of several ways to the same results the set that runs here takes, and where that is known from."""
+    from onebit._engine import calibration
+    from onebit.errors import OnebitError
+
+    try:
+        return calibration(next(isa["name"] for isa in isas if isa["used"]))
+    except ValueError as error:
+        raise OnebitError(str(error)) from None
+
+
 def describe_plan(path: Path) -> dict[str, Any]:
     """How the engine runs a file: its steps with their kernels and memory, and what they take in all."""
     from onebit.runtime import load
@@ -124,6 +138,17 @@ def describe_plan(path: Path) -> dict[str, Any]:
         "arena_bytes": session.arena_bytes,
         "weight_bytes": sum(step["weight_bytes"] for step in steps),
     }
+
+
+def _print_calibration(found: dict[str, Any]) -> None:
+    rows, gain = found["most_rows"], found["least_image_gain"]
+    dense = (
+        "any number of rows" if rows is None else f"up to {rows:,} rows, more by panels of bytes" if rows else "no row"
+    )
+    images = "by panels of bytes" if gain is None else f"by look-ups from a gain of {gain} on"
+    print(f"ways     {found['source']}{printable(': ' + found['file']) if found['file'] else ''}")
+    print(f"         dense layers look bits up for {dense}; convolutions {images};")
+    print(f"         threads divide layers from {found['least_divided']:,} products on")
 
 
 def _print_plan(plan: dict[str, Any]) -> None:

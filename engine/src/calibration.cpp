@@ -1,0 +1,292 @@
+#include "calibration.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <sstream>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "bit_matrix.h"
+#include "buffer.h"
+#include "cpu.h"
+#include "program.h"
+
+namespace onebit {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A way that is not the table's own has to be faster by so much: noise must not choose.
+constexpr double clearly = 1.1;
+// Outputs for which a layer prepares its inputs, where nothing else is known.
+constexpr double usual_outputs = 1024;
+// Threads divide what takes a single one so many nanoseconds: a round of the pool costs about 150, and as much again to move the sums.
+constexpr double worth_dividing = 1000;
+// What is measured: a piece of a layer that stays in the second-level cache.
+constexpr std::int64_t inputs = 512, outputs = 256, rows = 24;
+constexpr int repeats = 7;
+constexpr std::string_view first_line = "onebit calibration 1";
+
+std::uint64_t hash(std::string_view text) {
+    std::uint64_t sum = 14695981039346656037u;  // FNV-1a
+    for (const char c : text) sum = (sum ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    return sum;
+}
+
+std::string hexadecimal(std::uint64_t number) {
+    std::array<char, 17> digits{};
+    std::snprintf(digits.data(), digits.size(), "%016llx", static_cast<unsigned long long>(number));
+    return digits.data();
+}
+
+// The fastest of some runs, in nanoseconds: whatever else the machine does only adds to it.
+template <class Work>
+double fastest(const Work& work) {
+    double least = 0;
+    for (int i = 0; i <= repeats; ++i) {
+        const auto begin = std::chrono::steady_clock::now();
+        work();
+        const double took = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
+        // The first one only wakes caches.
+        if (i == 1 || (i > 1 && took < least)) least = took;
+    }
+    return least;
+}
+
+std::string contents(const Kernels& kernels, const Ways& ways) {
+    std::ostringstream out;
+    out << first_line << "\nengine " ONEBIT_VERSION "\nset " << kernels.name << "\nmachine " << machine() << "\nmost_rows " << ways.most_rows
+        << "\nleast_image_gain " << ways.least_image_gain << "\nleast_divided " << ways.least_divided << "\n";
+    return out.str();
+}
+
+// Where no look-up is possible none is chosen, whatever is asked for.
+Ways forced(const Kernels& kernels, bool look_up) {
+    Ways ways = ways_of(kernels);
+    ways.most_rows = look_up ? any_rows : 0;
+    ways.least_image_gain = look_up && kernels.product_image != nullptr ? 1 : never;
+    return ways;
+}
+
+Calibration kept_or_measured(const Kernels& kernels, bool again) {
+    // The specification is not to be fast.
+    if (kernels.needs == 0) return {ways_of(kernels), "the set's own: it is not measured", ""};
+    const std::string folder = cache_folder(), file = folder.empty() ? "" : calibration_file(folder, kernels);
+    if (!again && !file.empty()) {
+        if (const auto ways = read_ways(file, kernels)) return {*ways, "measured earlier", file};
+    }
+    std::error_code error;
+    const bool damaged = !again && !file.empty() && fs::exists(file, error);
+    const Ways ways = choose_ways(kernels, measure(kernels));
+    if (file.empty()) return {ways, "measured now, and not kept: there is no home folder", ""};
+    if (!write_ways(file, kernels, ways)) return {ways, "measured now, and not kept: " + folder + " cannot be written", ""};
+    return {ways, damaged ? "measured now: what was kept was damaged or of another machine" : "measured now", file};
+}
+
+}  // namespace
+
+Ways ways_of(const Kernels& kernels) {
+    return {kernels.layout.most_rows, kernels.least_image_gain, kernels.least_divided};
+}
+
+Ways choose_ways(const Kernels& kernels, const Timings& t) {
+    Ways ways = ways_of(kernels);
+    for (const double time : {t.look_up, t.panel, t.expand, t.prepare, t.one_row}) {
+        if (!(time > 0) || !std::isfinite(time)) return ways;
+    }
+    // Of many rows: each saves by a panel what look-ups take longer, and all together pay for expanding it.
+    const double looked_up = t.look_up + t.prepare / usual_outputs, saved = looked_up - t.panel;
+    if (kernels.tiles != nullptr) {
+        // Layers of many rows have a driver of tiles of their own, which is faster than the panel that was measured.
+    } else if (looked_up > clearly * t.panel) {
+        ways.most_rows = std::max<std::int64_t>(4, static_cast<std::int64_t>(std::min(1e6, std::ceil(t.expand / saved))));
+    } else if (looked_up * clearly < t.panel) {
+        ways.most_rows = any_rows;
+    }
+    // Of an image: what each tap and each 16 outputs save of a panel's product must pay for the tables. A unit of outputs counts half of its blocks
+    // (bit_convolution.cpp, `suits`).
+    if (kernels.product_image != nullptr && t.prepare_at > 0) {
+        const double gain = 2 * block_outputs * (t.panel - t.look_up);
+        ways.least_image_gain = t.panel > clearly * t.look_up
+                                    ? std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(1e6, std::round(t.prepare_at / gain))))
+                                    : never;
+    }
+    ways.least_divided = static_cast<std::int64_t>(std::clamp(worth_dividing / t.one_row, 1e4, 1e7));
+    return ways;
+}
+
+Timings measure(const Kernels& kernels) {
+    const std::int64_t stored = row_bytes(inputs);
+    std::vector<std::uint8_t> bits(static_cast<std::size_t>(outputs * stored));
+    for (std::size_t i = 0; i < bits.size(); ++i) bits[i] = static_cast<std::uint8_t>(i * 2654435761u >> 13);
+    const auto room = [](std::int64_t bytes) { return static_cast<std::size_t>(bytes + slack_bytes); };
+    Buffer<std::uint8_t> memory, levels, prepared;
+    Buffer<std::int8_t> panel;
+    Buffer<std::int32_t> sums;
+    const BitMatrix matrix(kernels, bits.data(), inputs, outputs,
+                           memory.reserve(room(static_cast<std::int64_t>(BitMatrix::bytes(inputs, outputs, kernels)))));
+    const std::int64_t length = matrix.padded_inputs(), stride = matrix.padded_outputs(), of_row = matrix.prepared_bytes();
+    levels.reserve(room(rows * length));
+    for (std::int64_t i = 0; i < rows * length; ++i) levels.data()[i] = static_cast<std::uint8_t>(i * 97 % 251);
+    prepared.reserve(room(rows * of_row));
+    panel.reserve(room(length * stride));
+    sums.reserve(static_cast<std::size_t>(rows * stride));
+    const auto* x = reinterpret_cast<const std::int8_t*>(levels.data());
+
+    Timings t{};
+    constexpr double products = static_cast<double>(inputs * outputs);
+    t.prepare = fastest([&] {
+                    for (std::int64_t r = 0; r < rows; ++r) kernels.prepare_bits(x + r * length, matrix.steps(), prepared.data() + r * of_row);
+                }) /
+                static_cast<double>(rows * inputs);
+    t.look_up = fastest([&] { matrix.multiply(0, matrix.units(), prepared.data(), rows, sums.data(), stride); }) / (products * rows);
+    t.one_row = fastest([&] { matrix.multiply(0, matrix.units(), prepared.data(), 1, sums.data(), stride); }) / products;
+    constexpr std::int64_t of_panel = max_blocks * block_outputs;
+    t.expand = fastest([&] {
+                   for (std::int64_t o = 0; o < outputs; o += of_panel) {
+                       matrix.expand(o / block_outputs, max_blocks, panel.data() + o * length);
+                   }
+               }) /
+               products;
+    const std::ptrdiff_t no_offset = 0;
+    const Segments segments{&no_offset, 1, static_cast<int>(length)};
+    t.panel = fastest([&] {
+                  const TilesInUse in_use(kernels.tiles);
+                  for (std::int64_t o = 0; o < outputs; o += of_panel) {
+                      for (std::int64_t r = 0; r < rows; r += kernels.rows_at_once) {
+                          const std::uint8_t* from[max_rows];
+                          const auto count = static_cast<int>(std::min<std::int64_t>(kernels.rows_at_once, rows - r));
+                          for (int i = 0; i < count; ++i) from[i] = levels.data() + (r + i) * length;
+                          kernels.product_int8(from, count, segments, panel.data() + o * length, max_blocks, sums.data() + r * stride + o, stride);
+                      }
+                  }
+              }) /
+              (products * rows);
+    if (kernels.product_image != nullptr) {
+        t.prepare_at = fastest([&] {
+                           for (std::int64_t step = 0; step < matrix.steps(); ++step) {
+                               kernels.prepare_pixels(x + step * kernels.layout.step_inputs, length, rows,
+                                                      prepared.data() + step * rows * kernels.layout.prepared_bytes);
+                           }
+                       }) /
+                       static_cast<double>(rows * inputs);
+    }
+    return t;
+}
+
+std::string cache_folder() {
+    const auto named = [](const char* name) {
+        const char* value = std::getenv(name);
+        return std::string(value == nullptr ? "" : value);
+    };
+    const std::string home = named("HOME");
+    if (std::string folder = named("ONEBIT_CACHE"); !folder.empty()) {
+        if (folder[0] != '~' || (folder.size() > 1 && folder[1] != '/')) return folder;
+        return home.empty() ? "" : folder.replace(0, 1, home);
+    }
+    if (const std::string folder = named("XDG_CACHE_HOME"); !folder.empty()) return folder + "/onebit";
+    return home.empty() ? "" : home + "/.cache/onebit";
+}
+
+std::string machine() {
+    std::string text = cpu_model() + "; features " + std::to_string(cpu_features());
+    // One line, whatever a processor calls itself.
+    for (char& c : text) c = c >= ' ' && c <= '~' ? c : '?';
+    return text;
+}
+
+std::string calibration_file(const std::string& folder, const Kernels& kernels) {
+    return folder + "/calibration-" + kernels.name + "-" + hexadecimal(hash(machine())) + ".txt";
+}
+
+std::optional<Ways> read_ways(const std::string& file, const Kernels& kernels) {
+    std::error_code error;
+    if (!fs::is_regular_file(file, error)) return std::nullopt;
+    std::ifstream in(file, std::ios::binary);
+    std::array<char, 2048> text{};
+    in.read(text.data(), text.size() - 1);
+    const std::string all(text.data(), static_cast<std::size_t>(in.gcount()));
+    // The last line is a sum over the others; the file must be, to the byte, what would be written.
+    Ways ways{};
+    const std::size_t numbers = all.find("most_rows "), sum = all.rfind("sum ");
+    if (numbers == std::string::npos || sum == std::string::npos || sum < numbers) return std::nullopt;
+    std::istringstream words(all.substr(numbers, sum - numbers));
+    std::string word;
+    words >> word >> ways.most_rows >> word >> ways.least_image_gain >> word >> ways.least_divided;
+    const std::string expected = contents(kernels, ways);
+    if (!words || all != expected + "sum " + hexadecimal(hash(expected)) + "\n") return std::nullopt;
+    const bool in_range = ways.most_rows >= 0 && ways.most_rows <= any_rows && ways.least_image_gain >= 1 && ways.least_divided >= 0;
+    // A set without a product of images cannot have been given one.
+    const bool possible = ways.least_image_gain == never || kernels.product_image != nullptr;
+    return in_range && possible ? std::optional(ways) : std::nullopt;
+}
+
+bool write_ways(const std::string& file, const Kernels& kernels, const Ways& ways) {
+    std::error_code error;
+    const fs::path to(file);
+    fs::create_directories(to.parent_path(), error);
+    // A name of its own for each writer: whoever renames last has written the same.
+    std::random_device random;
+    const std::string part = file + "." + hexadecimal(std::uint64_t{random()} << 32 | random()) + ".part";
+    {
+        std::ofstream out(part, std::ios::binary);
+        const std::string text = contents(kernels, ways);
+        out << text << "sum " << hexadecimal(hash(text)) << "\n";
+        out.close();
+        if (!out) {
+            fs::remove(part, error);
+            return false;
+        }
+    }
+    fs::rename(part, to, error);
+    if (!error) return true;
+    fs::remove(part, error);
+    return false;
+}
+
+Calibration calibrate(const Kernels& kernels) {
+    const char* set = std::getenv("ONEBIT_CALIBRATION");
+    const std::string word = set == nullptr ? "" : set;
+    if (word == "off") return {ways_of(kernels), "the set's own: ONEBIT_CALIBRATION=off", ""};
+    if (word == "lookups" || word == "panels") return {forced(kernels, word == "lookups"), "ONEBIT_CALIBRATION=" + word, ""};
+    if (!word.empty() && word != "again") {
+        throw std::invalid_argument("[engine] ONEBIT_CALIBRATION=" + word.substr(0, 40) + ": use again, off, lookups or panels, or leave it unset");
+    }
+    static std::mutex mutex;
+    static std::map<std::pair<const Kernels*, std::string>, Calibration> done;
+    const std::lock_guard lock(mutex);
+    const auto key = std::make_pair(&kernels, word + " " + cache_folder());
+    const auto found = done.find(key);
+    if (found != done.end()) return found->second;
+    return done[key] = kept_or_measured(kernels, word == "again");
+}
+
+const Kernels& calibrated(const Kernels& kernels) {
+    const Ways ways = calibrate(kernels).ways;
+    if (ways == ways_of(kernels)) return kernels;
+    static std::mutex mutex;
+    static std::vector<std::pair<const Kernels*, std::unique_ptr<const Kernels>>> tables;
+    const std::lock_guard lock(mutex);
+    for (const auto& [from, table] : tables) {
+        if (from == &kernels && ways_of(*table) == ways) return *table;
+    }
+    Kernels table = kernels;
+    table.layout.most_rows = ways.most_rows;
+    table.least_image_gain = ways.least_image_gain;
+    table.least_divided = ways.least_divided;
+    tables.emplace_back(&kernels, std::make_unique<const Kernels>(table));
+    return *tables.back().second;
+}
+
+}  // namespace onebit
