@@ -86,7 +86,7 @@ void attend(const Kernels& k, CacheNumbers numbers, int times) {
     AttentionCache cache(numbers, 1, features, tokens);
     cache.reserve(tokens);
     const auto q = some_numbers<float>(features);
-    for (int t = 0; t < tokens; ++t) cache.put(k, t, q.data(), q.data());
+    for (int t = 0; t < tokens; ++t) cache.put(k, 0, t, q.data(), q.data());
     std::vector<float> scores(tokens), y(features);
     Attended a{};
     a.rows = 1;

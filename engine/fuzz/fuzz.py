@@ -63,7 +63,7 @@ def build(compiler: str) -> None:
         configure.append("-DCMAKE_CXX_COMPILER_LAUNCHER=ccache")
     subprocess.run([str(part) for part in configure], check=True, stdout=subprocess.DEVNULL)
     subprocess.run([tool("cmake"), "--build", str(ENGINE), "--target", "fuzz_load"], check=True)
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "ONEBIT_CALIBRATION": "off"}
     shutil.rmtree(BUILD / "seeds", ignore_errors=True)
     subprocess.run([sys.executable, ROOT / "engine/fuzz/corpus.py", BUILD / "seeds"], check=True, env=environment)
 
@@ -79,7 +79,7 @@ class Job:
             TARGET, BUILD / "corpus", BUILD / "seeds", f"-dict={BUILD / 'words.dict'}", f"-artifact_prefix={BUILD}/findings/", f"-runs={units}",
             f"-max_total_time={seconds}", f"-seed={seed}", "-print_final_stats=1", "-reload=30", *LIMITS,
         ]  # fmt: skip
-        environment = os.environ | {"ASAN_OPTIONS": SEARCH}
+        environment = os.environ | {"ASAN_OPTIONS": SEARCH, "ONEBIT_CALIBRATION": "off"}
         self.process = subprocess.Popen(
             [str(part) for part in command],
             stdout=subprocess.PIPE,

@@ -91,13 +91,13 @@ void AttentionCache::put_head(const Kernels& kernels, std::int64_t head, std::in
     }
 }
 
-void AttentionCache::put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values) {
-    for (std::int64_t head = 0; head < heads_; ++head, keys += features_, values += features_) {
-        switch (numbers_) {
-            case CacheNumbers::float32: put_head<float>(kernels, head, position, keys, values); break;
-            case CacheNumbers::bf16: put_head<std::uint16_t>(kernels, head, position, keys, values); break;
-            case CacheNumbers::int8: put_head<std::int8_t>(kernels, head, position, keys, values); break;
-        }
+void AttentionCache::put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values) {
+    keys += head * features_;
+    values += head * features_;
+    switch (numbers_) {
+        case CacheNumbers::float32: return put_head<float>(kernels, head, position, keys, values);
+        case CacheNumbers::bf16: return put_head<std::uint16_t>(kernels, head, position, keys, values);
+        case CacheNumbers::int8: return put_head<std::int8_t>(kernels, head, position, keys, values);
     }
 }
 

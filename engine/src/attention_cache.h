@@ -17,8 +17,9 @@ class AttentionCache {
 
     // Room for so many tokens; what is there stays.
     void reserve(std::int64_t tokens);
-    // Keep the keys and values (heads, features) of the token at a position for which there is room.
-    void put(const Kernels& kernels, std::int64_t position, const float* keys, const float* values);
+    // Keep the keys and values (heads, features) of the token at a position for which there is room: those of one head. Heads have memory of their
+    // own, so that several threads may keep one each.
+    void put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values);
     // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
     // Bytes that a block of tokens takes, which is what the first token does.

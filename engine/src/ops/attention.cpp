@@ -42,8 +42,20 @@ class AttentionNode : public Node {
     std::uint64_t memory_bytes() const override { return empty_.block_bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        keep(in[1].data, in[2].data, context);
-        attend(in[0].data, out.data, context);
+        const auto rows = context.tokens;
+        std::int64_t longest = 0;
+        // From the last on, so that a prompt's cache grows once.
+        for (std::size_t r = rows.size(); r-- > 0;) {
+            longest = std::max(longest, rows[r].position + 1);
+            cache_of(rows[r]).reserve(rows[r].position + 1);
+        }
+        const std::vector<Group> groups = groups_of(context);
+        const std::int64_t of_thread = scores_of(longest);
+        const Work work{in[0].data, in[1].data, in[2].data, out.data, context.workspace.scores.reserve(at(of_thread * context.pool.threads())),
+                        of_thread};
+        if (groups.size() == rows.size()) return write(groups, work, context);
+        keep_all(work, context);
+        attend_all(groups, work, context);
     }
 
   private:
@@ -54,13 +66,48 @@ class AttentionNode : public Node {
 
     AttentionCache& cache_of(const Row& row) const { return static_cast<CachedTokens&>(memory_of(row)).cache; }
 
-    void keep(const float* keys, const float* values, const RunContext& context) const {
-        const auto rows = context.tokens;
-        // From the last on, so that a prompt's cache grows once.
-        for (std::size_t r = rows.size(); r-- > 0;) cache_of(rows[r]).reserve(rows[r].position + 1);
-        const auto count = static_cast<std::int64_t>(rows.size());
-        parallel(context.pool, count * width_ * 16, count,
-                 [&](std::int64_t r, int) { cache_of(rows[at(r)]).put(kernels_, rows[at(r)].position, keys + r * width_, values + r * width_); });
+    struct Work {
+        const float *q, *keys, *values;
+        float *y, *scores;
+        std::int64_t of_thread;  // scores
+    };
+
+    void keep(const Row& row, std::int64_t r, std::int64_t head, const Work& work) const {
+        cache_of(row).put(kernels_, head, row.position, work.keys + r * width_, work.values + r * width_);
+    }
+
+    void attend(const Row& first, const Group& group, std::int64_t head, int thread, const Work& work) const {
+        const std::int64_t offset = group.first * width_ + head * (width_ / heads_);
+        Attended a{};
+        a.rows = group.queries;
+        a.tokens = first.position + 1;
+        a.row_stride = width_;
+        a.score_stride = work.of_thread / most_queries;
+        cache_of(first).attend(kernels_, head, a, work.q + offset, work.scores + work.of_thread * thread, work.y + offset);
+    }
+
+    // A token of each of some sequences: a head needs nothing but its own keys and values, so that all is one round, in which a thread has the same
+    // heads as for the last token.
+    void write(const std::vector<Group>& groups, const Work& work, const RunContext& context) const {
+        const auto units = static_cast<std::int64_t>(groups.size()) * heads_, pieces = std::min<std::int64_t>(context.pool.threads(), units);
+        std::int64_t products = 0;
+        // Kernels take whole blocks of tokens.
+        for (const Row& row : context.tokens) products += 2 * width_ * ((row.position / token_block + 1) * token_block);
+        parallel(context.pool, products, pieces, [&](std::int64_t piece, int thread) {
+            for (std::int64_t unit = units * piece / pieces; unit < units * (piece + 1) / pieces; ++unit) {
+                const Group& group = groups[at(unit / heads_)];
+                const Row& row = context.tokens[at(group.first)];
+                keep(row, group.first, unit % heads_, work);
+                attend(row, group, unit % heads_, thread, work);
+            }
+        });
+    }
+
+    void keep_all(const Work& work, const RunContext& context) const {
+        const auto count = static_cast<std::int64_t>(context.tokens.size());
+        parallel(context.pool, count * width_ * 16, count, [&](std::int64_t r, int) {
+            for (std::int64_t head = 0; head < heads_; ++head) keep(context.tokens[at(r)], r, head, work);
+        });
     }
 
     std::vector<Group> groups_of(const RunContext& context) const {
@@ -79,28 +126,14 @@ class AttentionNode : public Node {
         return groups;
     }
 
-    void attend(const float* q, float* y, const RunContext& context) const {
-        const auto rows = context.tokens;
-        std::int64_t work = 0, longest = 0;
-        for (const Row& row : rows) {
-            longest = std::max(longest, row.position + 1);
-            work += 2 * (row.position + 1) * width_;
-        }
-        const std::vector<Group> groups = groups_of(context);
-        const std::int64_t of_thread = scores_of(longest), features = width_ / heads_;
-        float* scores = context.workspace.scores.reserve(at(of_thread * context.pool.threads()));
+    void attend_all(const std::vector<Group>& groups, const Work& work, const RunContext& context) const {
+        std::int64_t products = 0;
+        for (const Row& row : context.tokens) products += 2 * (row.position + 1) * width_;
         const auto count = static_cast<std::int64_t>(groups.size());
         // A head's queries one after the other, so that its keys and values stay in the cache.
-        parallel(context.pool, work, count * heads_, [&](std::int64_t unit, int thread) {
+        parallel(context.pool, products, count * heads_, [&](std::int64_t unit, int thread) {
             const Group& group = groups[at(unit % count)];
-            const std::int64_t head = unit / count, offset = group.first * width_ + head * features;
-            const Row& row = rows[at(group.first)];
-            Attended a{};
-            a.rows = group.queries;
-            a.tokens = row.position + 1;
-            a.row_stride = width_;
-            a.score_stride = of_thread / most_queries;
-            cache_of(row).attend(kernels_, head, a, q + offset, scores + of_thread * thread, y + offset);
+            attend(context.tokens[at(group.first)], group, unit / count, thread, work);
         });
     }
 
