@@ -16,6 +16,7 @@
 #endif
 
 #include "array_model.h"
+#include "calibration.h"
 #include "cpu.h"
 #include "model_file.h"
 #include "onebit/onebit.h"
@@ -131,7 +132,7 @@ onebit::Options read_options(const onebit_options& options) {
     if (options.pin_threads != 0 && options.pin_threads != 1) invalid("[onebit] pin_threads=" + std::to_string(options.pin_threads) + ": use 0 or 1");
     settings.pin = options.pin_threads == 1;
     settings.isa = options.isa == nullptr ? "" : options.isa;
-    onebit::choose_kernels(settings.isa);  // an unknown one is no fault of the file
+    onebit::calibrated(onebit::choose_kernels(settings.isa));  // an unknown set, or way, is no fault of the file
     if (options.memory_cap_bytes != 0) settings.memory_cap = options.memory_cap_bytes;
     return settings;
 }
