@@ -186,9 +186,13 @@ void test_convolutions(const onebit::Kernels& fast) {
             size[axis] = (size[axis] - 1) * w.stride[axis] + (w.kernel[axis] - 1) * w.dilation[axis] + 1 - 2 * w.padding[2 * axis];
         }
         if (size[0] < 1 || size[1] < 1) continue;
-        const auto row_bytes = onebit::row_bytes(w.kernel[0] * w.kernel[1] * channels / w.groups);
-        std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * outputs));
-        for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
+        // What fills a row's last bytes is 0, as files have it.
+        const std::int64_t inputs = w.kernel[0] * w.kernel[1] * channels / w.groups, row_bytes = onebit::row_bytes(inputs);
+        std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * outputs), 0);
+        for (std::int64_t i = 0; i < outputs * inputs; ++i) {
+            const auto byte = static_cast<std::size_t>(i / inputs * row_bytes + i % inputs / 8);
+            bits[byte] = static_cast<std::uint8_t>(bits[byte] | pick(0, 1) << (i % inputs % 8));
+        }
         step.bits = bits.data();
         std::vector<float> x(static_cast<std::size_t>(size[0] * size[1] * channels));
         for (auto& v : x) v = round % 2 == 0 ? pick_float() : std::fabs(pick_float());
