@@ -95,7 +95,7 @@ def onebit_layer(quantizer: dict[str, Any] | None, layer: Layer, threads: int) -
     weight = pack_rows(bits.transpose(0, 2, 3, 1).reshape(layer.channels, -1))
     engine = Engine(program.to_json(), {"w": weight}, "int8", threads)
     x = np.ascontiguousarray(layer.image().transpose(0, 2, 3, 1)).reshape(1, *shape)
-    how = engine.plan()[0]["how"]
+    how = engine.plan()[0]["kernel"]
 
     def output() -> Any:
         return engine.run(x).reshape(layer.side, layer.side, layer.channels).transpose(2, 0, 1)

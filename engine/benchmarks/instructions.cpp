@@ -5,8 +5,8 @@
 #include <cstring>
 #include <vector>
 
-#include "attention_cache.h"
 #include "bit_matrix.h"
+#include "kv_cache.h"
 
 #if defined(__linux__)
 #include <sys/ptrace.h>
@@ -38,7 +38,7 @@ void product_bits(const Kernels& k, int times) {
     const BitMatrix matrix(k, nullptr, inputs, outputs, bits.data());
     const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
     std::vector<std::uint8_t> prepared(static_cast<std::size_t>(matrix.prepared_bytes()));
-    k.prepare_bits(x.data(), matrix.steps(), prepared.data());
+    k.gemv.prepare(x.data(), matrix.steps(), prepared.data());
     std::vector<std::int32_t> sums(outputs);
     for (int i = 0; i < times; ++i) matrix.multiply(0, matrix.units(), prepared.data(), 1, sums.data(), outputs);
 }
@@ -54,10 +54,10 @@ void product_rows(const Kernels& k, int times) {
 }
 
 void prepare_bits(const Kernels& k, int times) {
-    const int steps = inputs / k.layout.step_inputs;
+    const int steps = inputs / k.gemv.layout.step_inputs;
     const auto x = some_numbers<std::int8_t>(inputs + slack_bytes);
-    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * k.layout.prepared_bytes));
-    for (int i = 0; i < times; ++i) k.prepare_bits(x.data(), steps, prepared.data());
+    std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * k.gemv.layout.prepared_bytes));
+    for (int i = 0; i < times; ++i) k.gemv.prepare(x.data(), steps, prepared.data());
 }
 
 template <class Input, class Weight, class Sum>
@@ -75,15 +75,15 @@ void with_panel(void (*product)(const Input* const*, int, const Segments&, const
 
 void product_int8(const Kernels& k, int times) {
     const TilesInUse in_use(k.tiles);
-    with_panel(k.product_int8, times);
+    with_panel(k.gemm.product_int8, times);
 }
 
 void product_float(const Kernels& k, int times) {
-    with_panel(k.product_float, times);
+    with_panel(k.gemm.product_float, times);
 }
 
 void attend(const Kernels& k, CacheNumbers numbers, int times) {
-    AttentionCache cache(numbers, 1, features, tokens);
+    KvCache cache(numbers, 1, features, tokens);
     cache.reserve(tokens);
     const auto q = some_numbers<float>(features);
     for (int t = 0; t < tokens; ++t) cache.put(k, 0, t, q.data(), q.data());

@@ -112,7 +112,7 @@ class Product {
         for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<std::int8_t>(i * 37 % 255 - 127);
         prepared_.resize(static_cast<std::size_t>(matrix.prepared_bytes()));
         sums_.resize(static_cast<std::size_t>(matrix.padded_outputs()));
-        kernels_.prepare_bits(x.data(), matrix.steps(), prepared_.data());
+        kernels_.gemv.prepare(x.data(), matrix.steps(), prepared_.data());
     }
 
     std::size_t bytes() const { return BitMatrix::bytes(inputs_, outputs_, kernels_); }
@@ -220,7 +220,7 @@ Job panel_job(const Case& c, const Kernels& kernels, ThreadPool& pool) {
         std::vector<onebit::Buffer<std::int32_t>> sums;
     };
     const auto memory = std::make_shared<Memory>();
-    const auto inputs = static_cast<std::size_t>(c.inputs), rows = static_cast<std::size_t>(kernels.rows_at_once);
+    const auto inputs = static_cast<std::size_t>(c.inputs), rows = static_cast<std::size_t>(kernels.gemm.rows_at_once);
     std::memset(memory->panel.reserve(inputs * width), 1, inputs * width);
     memory->x.resize(static_cast<std::size_t>(pool.threads()));
     memory->sums.resize(static_cast<std::size_t>(pool.threads()));
@@ -236,8 +236,8 @@ Job panel_job(const Case& c, const Kernels& kernels, ThreadPool& pool) {
             const onebit::Segments segments{&no_offset, 1, static_cast<int>(inputs)};
             const onebit::TilesInUse in_use(kernels.tiles);
             for (int i = 0; i < times; ++i) {
-                kernels.product_int8(from, static_cast<int>(rows), segments, memory->panel.data(), onebit::max_blocks, memory->sums[own].data(),
-                                     width);
+                kernels.gemm.product_int8(from, static_cast<int>(rows), segments, memory->panel.data(), onebit::max_blocks, memory->sums[own].data(),
+                                          width);
             }
         });
     };

@@ -46,7 +46,7 @@ class Layer {
         const std::vector<std::int32_t> offsets(static_cast<std::size_t>(outputs));
         layer_ = std::make_unique<TileLayer>(kernels_, matrix, Step(), inputs, outputs, offsets.data(), plan);
         layer_->each_buffer(rows, false, threads, scratch_, reserve_buffer);
-        epilogue_.norm = Epilogue::Norm::channel;
+        epilogue_.norm = EpilogueArgs::Norm::channel;
         epilogue_.eps = 1e-5f;
         epilogue_.bias = bias_.data();
     }
@@ -60,7 +60,7 @@ class Layer {
     std::vector<float> bias_;
     std::unique_ptr<TileLayer> layer_;
     TileScratch scratch_;
-    Epilogue epilogue_;
+    EpilogueArgs epilogue_;
 };
 
 Job layer_job(const char* part, const TilePlan& plan, bool with_products, ThreadPool& pool) {

@@ -69,7 +69,7 @@ nb::list plan(const Runner& runner) {
         entry["step"] = line.step;
         entry["value"] = line.value;
         entry["shape"] = line.shape;
-        entry["how"] = line.kernel;
+        entry["kernel"] = line.kernel;
         entry["offset"] = line.offset;
         entry["bytes"] = line.bytes;
         entry["weight_bytes"] = line.weight_bytes;

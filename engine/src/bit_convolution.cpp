@@ -29,8 +29,8 @@ BitConvolution::Inputs::Inputs(const Window& window, std::int64_t channels, cons
 }
 
 bool BitConvolution::suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
-    if (kernels.least_image_gain == never || window.groups != 1) return false;
-    const BitLayout& layout = kernels.layout;
+    if (kernels.conv.least_gain == never || window.groups != 1) return false;
+    const BitLayout& layout = kernels.gemv.layout;
     const Inputs inputs(window, channels, layout);
     const std::int64_t taps = window.kernel[0] * window.kernel[1];
     // Kernels that reach far across an image would need more prepared rows than a cache holds.
@@ -39,17 +39,22 @@ bool BitConvolution::suits(const Window& window, std::int64_t channels, std::int
     if (rows * pixels > 4 * most_prepared / (inputs.groups * layout.prepared_bytes)) return false;
     if (window.kernel[0] * inputs.taps * inputs.groups * layout.step_inputs > layout.most_inputs) return false;
     const std::int64_t blocks = divide_up(outputs, block_outputs), units = divide_up(outputs, layout.unit_outputs);
-    if (!inputs.runs) return taps * (blocks - units) >= kernels.least_image_gain * window.stride[0] * window.stride[1];
+    if (!inputs.runs) return taps * (blocks - units) >= kernels.conv.least_gain * window.stride[0] * window.stride[1];
     // Panels fill groups of 4, steps have more to fill, and a run serves one position of each row of the output that it comes to.
-    if (kernels.least_run_gain == never || window.dilation[1] != 1) return false;
+    if (kernels.conv.least_run_gain == never || window.dilation[1] != 1) return false;
     const std::int64_t panel = divide_up(inputs.length, int8_group) * int8_group, padded = inputs.groups * layout.step_inputs;
-    return window.kernel[0] * (panel * blocks - padded * units) >= kernels.least_run_gain * window.stride[0] * padded;
+    return window.kernel[0] * (panel * blocks - padded * units) >= kernels.conv.least_run_gain * window.stride[0] * padded;
 }
 
 BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
                                std::int64_t out_width, const Kernels& kernels)
-    : kernels_(kernels), window_(window), inputs_(window, channels, kernels.layout), plus_minus_(plus_minus), channels_(channels), outputs_(outputs) {
-    const BitLayout& layout = kernels.layout;
+    : kernels_(kernels),
+      window_(window),
+      inputs_(window, channels, kernels.gemv.layout),
+      plus_minus_(plus_minus),
+      channels_(channels),
+      outputs_(outputs) {
+    const BitLayout& layout = kernels.gemv.layout;
     const std::int64_t taps = window.kernel[0] * window.kernel[1];
     steps_ = window.kernel[0] * inputs_.taps * inputs_.groups;
     units_ = divide_up(outputs, layout.unit_outputs);
@@ -65,7 +70,7 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
 
     // What is prepared for a call should leave a first-level cache room for the rest.
     const std::int64_t call_groups = divide_up(std::min<std::int64_t>(steps_, image_steps), inputs_.taps);
-    while (positions_ + image_positions <= kernels.most_image_positions &&
+    while (positions_ + image_positions <= kernels.conv.most_positions &&
            call_groups * columns_of(positions_ + image_positions) * layout.prepared_bytes <= call_prepared) {
         positions_ += image_positions;
     }
@@ -90,8 +95,8 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
             for (std::int64_t u = 0; u < units; ++u) {
                 const std::int64_t first = (unit + u) * layout.unit_outputs;
                 const auto rows = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
-                kernels.lay_out(ordered.data() + first * row + step * step_bytes, row, rows, steps * layout.step_inputs, tile + u * unit_step_bytes,
-                                units * unit_step_bytes);
+                kernels.gemv.lay_out(ordered.data() + first * row + step * step_bytes, row, rows, steps * layout.step_inputs,
+                                     tile + u * unit_step_bytes, units * unit_step_bytes);
             }
             tile += units * steps * unit_step_bytes;
         }
@@ -99,7 +104,7 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
 }
 
 void BitConvolution::order_row(const std::uint8_t* bits, std::uint8_t* to) const {
-    const std::int64_t step_bytes = kernels_.layout.step_inputs / 8;
+    const std::int64_t step_bytes = kernels_.gemv.layout.step_inputs / 8;
     for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
         if (inputs_.runs) {
             for (std::int64_t i = 0, bit = r * inputs_.length; i < inputs_.length; ++i, ++bit) {
@@ -125,9 +130,9 @@ WorkingBytes BitConvolution::Rows::working_bytes() const {
 }
 
 std::uint64_t BitConvolution::weight_bytes(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels) {
-    const Inputs inputs(window, channels, kernels.layout);
+    const Inputs inputs(window, channels, kernels.gemv.layout);
     const std::int64_t steps = window.kernel[0] * inputs.taps * inputs.groups;
-    return static_cast<std::uint64_t>(divide_up(outputs, kernels.layout.unit_outputs) * steps * unit_step_bytes);
+    return static_cast<std::uint64_t>(divide_up(outputs, kernels.gemv.layout.unit_outputs) * steps * unit_step_bytes);
 }
 
 void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t positions, Rows& rows) const {
@@ -139,18 +144,18 @@ void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, 
     if (y < 0 || y >= image.height) begin = end = pixels;
     std::memset(levels, image.shift, static_cast<std::size_t>(begin * channels_));
     if (begin < end) {
-        kernels_.quantize(image.x + (y * image.width + left + begin) * channels_, (end - begin) * channels_, image.inverse, image.low, image.high,
-                          image.shift, levels + begin * channels_);
+        kernels_.rows.quantize(image.x + (y * image.width + left + begin) * channels_, (end - begin) * channels_, image.inverse, image.low,
+                               image.high, image.shift, levels + begin * channels_);
     }
     // The last step of a run reads beyond it; its bits there are 0.
     std::memset(levels + end * channels_, image.shift, static_cast<std::size_t>((pixels - end) * channels_ + slack_bytes));
 
     const std::int64_t slot = row % reach(0), stride = inputs_.runs ? window_.stride[1] * channels_ : channels_;
-    std::uint8_t* prepared = rows.prepared.data() + slot * inputs_.groups * columns * kernels_.layout.prepared_bytes;
+    std::uint8_t* prepared = rows.prepared.data() + slot * inputs_.groups * columns * kernels_.gemv.layout.prepared_bytes;
     const auto* x = reinterpret_cast<const std::int8_t*>(levels);
     // The same channels of neighbouring pixels lie side by side: a step of some positions is a few kilobytes in one place.
-    for (std::int64_t g = 0; g < inputs_.groups; ++g, prepared += columns * kernels_.layout.prepared_bytes) {
-        kernels_.prepare_pixels(x + g * kernels_.layout.step_inputs, stride, columns, prepared);
+    for (std::int64_t g = 0; g < inputs_.groups; ++g, prepared += columns * kernels_.gemv.layout.prepared_bytes) {
+        kernels_.conv.prepare(x + g * kernels_.gemv.layout.step_inputs, stride, columns, prepared);
     }
     if (plus_minus_) {
         std::int32_t* totals = rows.totals.data() + slot * columns;
@@ -163,8 +168,8 @@ void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, 
 
 void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows,
                                  std::int32_t* sums) const {
-    const std::int64_t positions = end - first, columns = columns_of(positions), position_bytes = column_step() * kernels_.layout.prepared_bytes;
-    const std::int64_t top = row * window_.stride[0], bytes = kernels_.layout.prepared_bytes;
+    const std::int64_t positions = end - first, columns = columns_of(positions), position_bytes = column_step() * kernels_.gemv.layout.prepared_bytes;
+    const std::int64_t top = row * window_.stride[0], bytes = kernels_.gemv.layout.prepared_bytes;
     for (std::int64_t y = std::max(rows.next, top); y < top + reach(0); ++y) prepare_row(image, y, first * window_.stride[1], positions, rows);
     rows.next = top + reach(0);
 
@@ -201,8 +206,17 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
             const auto steps = static_cast<int>(first_step(block + 1) - step);
             for (std::int64_t unit = 0; unit < units_; unit += image_units) {
                 const auto units = static_cast<int>(std::min<std::int64_t>(image_units, units_ - unit));
-                kernels_.product_image(tile, units * unit_step_bytes, units, prepared, position_bytes, count, rows.offsets.data() + step, steps,
-                                       block == 0, sums + from * stride + unit * kernels_.layout.unit_outputs, stride);
+                kernels_.conv.product({.tile = tile,
+                                       .step_stride = units * unit_step_bytes,
+                                       .units = units,
+                                       .prepared = prepared,
+                                       .position_stride = position_bytes,
+                                       .positions = count,
+                                       .offsets = rows.offsets.data() + step,
+                                       .steps = steps,
+                                       .first = block == 0,
+                                       .out = sums + from * stride + unit * kernels_.gemv.layout.unit_outputs,
+                                       .out_stride = stride});
                 tile += std::int64_t{units} * steps * unit_step_bytes;
             }
         }

@@ -46,7 +46,7 @@ class BitConvolution {
     void each_buffer(std::int64_t strip, Rows& rows, const Function& f) const {
         const std::int64_t columns = columns_of(strip);
         f(rows.levels, pixels_of(strip) * channels_ + slack_bytes);
-        f(rows.prepared, reach(0) * columns * inputs_.groups * kernels_.layout.prepared_bytes);
+        f(rows.prepared, reach(0) * columns * inputs_.groups * kernels_.gemv.layout.prepared_bytes);
         f(rows.offsets, steps_);
         if (plus_minus_) f(rows.totals, reach(0) * columns);
     }
@@ -56,7 +56,7 @@ class BitConvolution {
     // Sums of one row of outputs, columns `first` to `end` of a strip: (end - first, sum_stride()). Rows of a strip come one after the other from
     // the top; `rows.next` is 0 before the first.
     void sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows, std::int32_t* sums) const;
-    std::int64_t sum_stride() const { return units_ * kernels_.layout.unit_outputs; }
+    std::int64_t sum_stride() const { return units_ * kernels_.gemv.layout.unit_outputs; }
     // What must be taken from the sums of shifted levels.
     const std::int32_t* offset_sums() const { return offset_sums_.data(); }
     std::size_t bytes() const { return bits_.bytes() + sizeof(std::int32_t) * offset_sums_.size(); }

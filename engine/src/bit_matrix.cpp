@@ -17,18 +17,18 @@ std::int64_t divide_up(std::int64_t n, std::int64_t by) {
 }  // namespace
 
 std::uint64_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    return static_cast<std::uint64_t>(divide_up(inputs, kernels.layout.step_inputs) * divide_up(outputs, kernels.layout.unit_outputs) *
+    return static_cast<std::uint64_t>(divide_up(inputs, kernels.gemv.layout.step_inputs) * divide_up(outputs, kernels.gemv.layout.unit_outputs) *
                                       unit_step_bytes);
 }
 
 BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts)
     : kernels_(&kernels),
       inputs_(inputs),
-      steps_(divide_up(inputs, kernels.layout.step_inputs)),
-      units_(divide_up(outputs, kernels.layout.unit_outputs)),
-      chunks_(divide_up(steps_, kernels.layout.chunk_steps)),
+      steps_(divide_up(inputs, kernels.gemv.layout.step_inputs)),
+      units_(divide_up(outputs, kernels.gemv.layout.unit_outputs)),
+      chunks_(divide_up(steps_, kernels.gemv.layout.chunk_steps)),
       memory_(memory) {
-    const BitLayout& layout = kernels.layout;
+    const BitLayout& layout = kernels.gemv.layout;
     // A panel's outputs lie in one part.
     const std::int64_t panel = std::max(1, max_blocks * block_outputs / layout.unit_outputs), panels = divide_up(units_, panel);
     const std::int64_t shares = std::clamp<std::int64_t>(parts, 1, panels);
@@ -44,13 +44,13 @@ BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int6
             if (count < layout.unit_outputs) {
                 for (std::int64_t s = 0; s < to.steps; ++s) std::fill_n(to.bits + s * to.step_stride, unit_step_bytes, std::uint8_t{0});
             }
-            kernels.lay_out(rows + first * stored + chunk * chunk_inputs / 8, stored, count, here, to.bits, to.step_stride);
+            kernels.gemv.lay_out(rows + first * stored + chunk * chunk_inputs / 8, stored, count, here, to.bits, to.step_stride);
         }
     }
 }
 
 BitMatrix::Place BitMatrix::place(std::int64_t chunk, std::int64_t unit) const {
-    const BitLayout& layout = kernels_->layout;
+    const BitLayout& layout = kernels_->gemv.layout;
     const auto part = std::upper_bound(parts_.begin(), parts_.end(), unit) - 1;
     const std::int64_t first = part[0], units = part[1] - first;
     const std::int64_t done = chunk * layout.chunk_steps, steps = std::min(layout.chunk_steps, steps_ - done);
@@ -68,15 +68,15 @@ void BitMatrix::fetch(std::int64_t part) const {
 }
 
 BitMatrix::Stream BitMatrix::stream(std::int64_t unit, std::int64_t step) const {
-    const std::int64_t chunk_steps = kernels_->layout.chunk_steps, passed = step % chunk_steps;
+    const std::int64_t chunk_steps = kernels_->gemv.layout.chunk_steps, passed = step % chunk_steps;
     const Place at = place(step / chunk_steps, unit);
     return {at.bits + passed * at.step_stride, at.step_stride, at.steps - passed};
 }
 
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                          std::int64_t sums_stride) const {
-    const BitLayout& layout = kernels_->layout;
-    if (rows >= image_positions && kernels_->product_image != nullptr)
+    const BitLayout& layout = kernels_->gemv.layout;
+    if (rows >= image_positions && kernels_->conv.product != nullptr)
         return multiply_together(first_unit, end_unit, prepared, rows, sums, sums_stride);
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         const std::uint8_t* of_chunk = prepared + chunk * layout.chunk_steps * layout.prepared_bytes;
@@ -84,7 +84,7 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const s
             const Place at = place(chunk, unit);
             const std::int64_t next = std::min(at.tile_end, end_unit);
             for (std::int64_t r = 0; r < rows; ++r) {
-                kernels_->product_bits(at.bits, at.step_stride, static_cast<int>(next - unit), of_chunk + r * prepared_bytes(), at.steps, chunk > 0,
+                kernels_->gemv.product(at.bits, at.step_stride, static_cast<int>(next - unit), of_chunk + r * prepared_bytes(), at.steps, chunk > 0,
                                        sums + r * sums_stride + unit * layout.unit_outputs);
             }
             unit = next;
@@ -93,13 +93,13 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const s
 }
 
 void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const float* x, bool plus_minus, float* sums) const {
-    const BitLayout& layout = kernels_->layout;
+    const BitLayout& layout = kernels_->gemv.layout;
     const std::int64_t chunk_inputs = layout.chunk_steps * layout.step_inputs;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
         for (std::int64_t unit = first_unit; unit < end_unit;) {
             const Place at = place(chunk, unit);
             const std::int64_t next = std::min(at.tile_end, end_unit), first = chunk * chunk_inputs;
-            kernels_->product_bits_float(at.bits, at.step_stride, static_cast<int>(next - unit), x + first, std::min(chunk_inputs, inputs_ - first),
+            kernels_->gemv.product_float(at.bits, at.step_stride, static_cast<int>(next - unit), x + first, std::min(chunk_inputs, inputs_ - first),
                                          plus_minus, chunk > 0, sums + unit * layout.unit_outputs);
             unit = next;
         }
@@ -108,11 +108,11 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const f
 
 void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                                   std::int64_t sums_stride) const {
-    const BitLayout& layout = kernels_->layout;
+    const BitLayout& layout = kernels_->gemv.layout;
     // What is prepared of so many rows and steps leaves a first-level cache room for bits and sums.
     constexpr std::int64_t prepared_at_once = 24 << 10;
     const std::int64_t fit = prepared_at_once / (image_steps * layout.prepared_bytes) / image_positions * image_positions;
-    const std::int64_t at_once = std::clamp<std::int64_t>(fit, image_positions, kernels_->most_image_positions);
+    const std::int64_t at_once = std::clamp<std::int64_t>(fit, image_positions, kernels_->conv.most_positions);
     std::int32_t offsets[image_steps];
     for (int s = 0; s < image_steps; ++s) offsets[s] = s * layout.prepared_bytes;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
@@ -135,9 +135,17 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
                             next.bits + step * next.step_stride + part * ((unit - at.tile_end + at.step_stride / unit_step_bytes) / image_units);
                         for (std::int64_t i = 0; i < part; i += 64) __builtin_prefetch(from + i, 0, 2);
                     }
-                    kernels_->product_image(at.bits + step * at.step_stride, at.step_stride, units, of_steps + r * prepared_bytes(), prepared_bytes(),
-                                            count, offsets, here, chunk + step == 0, sums + r * sums_stride + unit * layout.unit_outputs,
-                                            sums_stride);
+                    kernels_->conv.product({.tile = at.bits + step * at.step_stride,
+                                            .step_stride = at.step_stride,
+                                            .units = units,
+                                            .prepared = of_steps + r * prepared_bytes(),
+                                            .position_stride = prepared_bytes(),
+                                            .positions = count,
+                                            .offsets = offsets,
+                                            .steps = here,
+                                            .first = chunk + step == 0,
+                                            .out = sums + r * sums_stride + unit * layout.unit_outputs,
+                                            .out_stride = sums_stride});
                     unit += units;
                 }
             }
@@ -147,7 +155,7 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
 
 template <class Expand>
 void BitMatrix::expand_chunks(std::int64_t first_block, const Expand& expand) const {
-    const BitLayout& layout = kernels_->layout;
+    const BitLayout& layout = kernels_->gemv.layout;
     const std::int64_t unit = first_block * block_outputs / layout.unit_outputs, part = *(std::upper_bound(parts_.begin(), parts_.end(), unit) - 1);
     const std::int64_t tile_unit = part + (unit - part) / layout.tile_units * layout.tile_units;
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
@@ -158,13 +166,13 @@ void BitMatrix::expand_chunks(std::int64_t first_block, const Expand& expand) co
 
 void BitMatrix::expand(std::int64_t first_block, int blocks, std::int8_t* panel) const {
     expand_chunks(first_block, [&](const Place& at, int block, std::int64_t input) {
-        kernels_->expand_bits_int8(at.bits, at.step_stride, at.steps, block, blocks, panel + input * blocks * block_outputs);
+        kernels_->gemm.expand_bits_int8(at.bits, at.step_stride, at.steps, block, blocks, panel + input * blocks * block_outputs);
     });
 }
 
 void BitMatrix::expand(std::int64_t first_block, int blocks, bool plus_minus, float* panel) const {
     expand_chunks(first_block, [&](const Place& at, int block, std::int64_t input) {
-        kernels_->expand_bits_float(at.bits, at.step_stride, at.steps, block, blocks, plus_minus, panel + input * blocks * block_outputs);
+        kernels_->gemm.expand_bits_float(at.bits, at.step_stride, at.steps, block, blocks, plus_minus, panel + input * blocks * block_outputs);
     });
 }
 

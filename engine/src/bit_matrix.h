@@ -29,9 +29,9 @@ class BitMatrix {
     // Asks for the first bits of a part, which nothing has announced to the processor.
     void fetch(std::int64_t part) const;
     // Inputs with those that fill the last step, and outputs with those that fill the last unit.
-    std::int64_t padded_inputs() const { return steps_ * kernels_->layout.step_inputs; }
-    std::int64_t padded_outputs() const { return units_ * kernels_->layout.unit_outputs; }
-    std::int64_t prepared_bytes() const { return steps_ * kernels_->layout.prepared_bytes; }
+    std::int64_t padded_inputs() const { return steps_ * kernels_->gemv.layout.step_inputs; }
+    std::int64_t padded_outputs() const { return units_ * kernels_->gemv.layout.unit_outputs; }
+    std::int64_t prepared_bytes() const { return steps_ * kernels_->gemv.layout.prepared_bytes; }
     std::size_t bytes() const { return static_cast<std::size_t>(steps_ * units_ * unit_step_bytes); }
 
     // Some units of outputs times some rows of prepared inputs: sums[r * sums_stride + o] for each output o of the units.

@@ -75,7 +75,7 @@ std::string contents(const Kernels& kernels, const Ways& ways) {
 Ways forced(const Kernels& kernels, bool look_up) {
     Ways ways = ways_of(kernels);
     ways.most_rows = look_up ? any_rows : 0;
-    ways.least_image_gain = look_up && kernels.product_image != nullptr ? 1 : never;
+    ways.least_image_gain = look_up && kernels.conv.product != nullptr ? 1 : never;
     return ways;
 }
 
@@ -97,7 +97,7 @@ Calibration kept_or_measured(const Kernels& kernels, bool again) {
 }  // namespace
 
 Ways ways_of(const Kernels& kernels) {
-    return {kernels.layout.most_rows, kernels.least_image_gain, kernels.least_divided};
+    return {kernels.gemv.layout.most_rows, kernels.conv.least_gain, kernels.gemv.least_divided};
 }
 
 Ways choose_ways(const Kernels& kernels, const Timings& t) {
@@ -116,7 +116,7 @@ Ways choose_ways(const Kernels& kernels, const Timings& t) {
     }
     // Of an image: what each tap and each 16 outputs save of a panel's product must pay for the tables. A unit of outputs counts half of its blocks
     // (bit_convolution.cpp, `suits`).
-    if (kernels.product_image != nullptr && t.prepare_at > 0) {
+    if (kernels.conv.product != nullptr && t.prepare_at > 0) {
         const double gain = 2 * block_outputs * (t.panel - t.look_up);
         ways.least_image_gain = t.panel > clearly * t.look_up
                                     ? std::max<std::int64_t>(1, static_cast<std::int64_t>(std::min(1e6, std::round(t.prepare_at / gain))))
@@ -147,7 +147,7 @@ Timings measure(const Kernels& kernels) {
     Timings t{};
     constexpr double products = static_cast<double>(inputs * outputs);
     t.prepare = fastest([&] {
-                    for (std::int64_t r = 0; r < rows; ++r) kernels.prepare_bits(x + r * length, matrix.steps(), prepared.data() + r * of_row);
+                    for (std::int64_t r = 0; r < rows; ++r) kernels.gemv.prepare(x + r * length, matrix.steps(), prepared.data() + r * of_row);
                 }) /
                 static_cast<double>(rows * inputs);
     t.look_up = fastest([&] { matrix.multiply(0, matrix.units(), prepared.data(), rows, sums.data(), stride); }) / (products * rows);
@@ -161,23 +161,24 @@ Timings measure(const Kernels& kernels) {
                products;
     const std::ptrdiff_t no_offset = 0;
     const Segments segments{&no_offset, 1, static_cast<int>(length)};
-    t.panel = fastest([&] {
-                  const TilesInUse in_use(kernels.tiles);
-                  for (std::int64_t o = 0; o < outputs; o += of_panel) {
-                      for (std::int64_t r = 0; r < rows; r += kernels.rows_at_once) {
-                          const std::uint8_t* from[max_rows];
-                          const auto count = static_cast<int>(std::min<std::int64_t>(kernels.rows_at_once, rows - r));
-                          for (int i = 0; i < count; ++i) from[i] = levels.data() + (r + i) * length;
-                          kernels.product_int8(from, count, segments, panel.data() + o * length, max_blocks, sums.data() + r * stride + o, stride);
-                      }
-                  }
-              }) /
-              (products * rows);
-    if (kernels.product_image != nullptr) {
+    t.panel =
+        fastest([&] {
+            const TilesInUse in_use(kernels.tiles);
+            for (std::int64_t o = 0; o < outputs; o += of_panel) {
+                for (std::int64_t r = 0; r < rows; r += kernels.gemm.rows_at_once) {
+                    const std::uint8_t* from[max_rows];
+                    const auto count = static_cast<int>(std::min<std::int64_t>(kernels.gemm.rows_at_once, rows - r));
+                    for (int i = 0; i < count; ++i) from[i] = levels.data() + (r + i) * length;
+                    kernels.gemm.product_int8(from, count, segments, panel.data() + o * length, max_blocks, sums.data() + r * stride + o, stride);
+                }
+            }
+        }) /
+        (products * rows);
+    if (kernels.conv.product != nullptr) {
         t.prepare_at = fastest([&] {
                            for (std::int64_t step = 0; step < matrix.steps(); ++step) {
-                               kernels.prepare_pixels(x + step * kernels.layout.step_inputs, length, rows,
-                                                      prepared.data() + step * rows * kernels.layout.prepared_bytes);
+                               kernels.conv.prepare(x + step * kernels.gemv.layout.step_inputs, length, rows,
+                                                    prepared.data() + step * rows * kernels.gemv.layout.prepared_bytes);
                            }
                        }) /
                        static_cast<double>(rows * inputs);
@@ -228,7 +229,7 @@ std::optional<Ways> read_ways(const std::string& file, const Kernels& kernels) {
     if (!words || all != expected + "sum " + hexadecimal(hash(expected)) + "\n") return std::nullopt;
     const bool in_range = ways.most_rows >= 0 && ways.most_rows <= any_rows && ways.least_image_gain >= 1 && ways.least_divided >= 0;
     // A set without a product of images cannot have been given one.
-    const bool possible = ways.least_image_gain == never || kernels.product_image != nullptr;
+    const bool possible = ways.least_image_gain == never || kernels.conv.product != nullptr;
     return in_range && possible ? std::optional(ways) : std::nullopt;
 }
 
@@ -282,9 +283,9 @@ const Kernels& calibrated(const Kernels& kernels) {
         if (from == &kernels && ways_of(*table) == ways) return *table;
     }
     Kernels table = kernels;
-    table.layout.most_rows = ways.most_rows;
-    table.least_image_gain = ways.least_image_gain;
-    table.least_divided = ways.least_divided;
+    table.gemv.layout.most_rows = ways.most_rows;
+    table.conv.least_gain = ways.least_image_gain;
+    table.gemv.least_divided = ways.least_divided;
     tables.emplace_back(&kernels, std::make_unique<const Kernels>(table));
     return *tables.back().second;
 }

@@ -1,7 +1,6 @@
 #include "cpu.h"
 
 #include <cstdlib>
-#include <initializer_list>
 #include <stdexcept>
 
 #if defined(ONEBIT_X86)
@@ -31,35 +30,37 @@ bool tiles_permitted() {
 #endif
 }
 
+// Of features.def: where CPUID has a feature's bit, and the registers that the operating system must save (bits of XCR0).
+enum Word { leaf1_ecx, leaf7_ebx, leaf7_ecx, leaf7_edx, of_arm };
+enum Registers : unsigned { none = 0, ymm = 3u << 1, zmm = ymm | 7u << 5, tiles = 3u << 17 };
+struct FeatureBit {
+    std::uint32_t feature;
+    Word word;
+    unsigned bit;
+    unsigned registers;
+};
+constexpr FeatureBit feature_bits[] = {
+#define FEATURE(name, text, word, bit, registers) {feature_##name, word, bit, registers},
+#include "kernels/features.def"
+#undef FEATURE
+};
+
 // By CPUID, because __builtin_cpu_supports answers 0 for everything under some compilers. What the processor has is of use only where the operating
 // system saves the registers (XCR0).
 std::uint32_t x86_features() {
-    struct Bit {
-        unsigned number;
-        std::uint32_t feature;
-    };
-    std::uint32_t found = 0;
-    const auto take = [&found](unsigned word, std::initializer_list<Bit> bits) {
-        for (const Bit& bit : bits) found |= (word >> bit.number & 1u) != 0 ? bit.feature : 0u;
-    };
-    constexpr unsigned os_uses_xsave = 1u << 27, avx = 1u << 28;                                        // leaf 1's ECX
-    constexpr unsigned avx_state = 3u << 1, avx512_state = avx_state | 7u << 5, tile_state = 3u << 17;  // XCR0
-    unsigned a, b, c, d;
+    constexpr unsigned os_uses_xsave = 1u << 27, avx = 1u << 28;  // leaf 1's ECX
+    unsigned a, b, c, d, words[of_arm] = {};
     if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & os_uses_xsave) == 0 || (c & avx) == 0) return 0;
+    words[leaf1_ecx] = c;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) != 0) words[leaf7_ebx] = b, words[leaf7_ecx] = c, words[leaf7_edx] = d;
     unsigned saved, high;
     asm volatile("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-    if ((saved & avx_state) != avx_state) return 0;
-    take(c, {{12, feature_fma}});
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
-    take(b, {{5, feature_avx2}});
-    if ((saved & avx512_state) == avx512_state) {
-        take(b, {{16, feature_avx512f}, {17, feature_avx512dq}, {30, feature_avx512bw}, {31, feature_avx512vl}});
-        take(c, {{11, feature_avx512vnni}, {14, feature_avx512vpopcntdq}});
+    std::uint32_t found = 0;
+    for (const FeatureBit& f : feature_bits) {
+        if (f.word != of_arm && (saved & ymm) == ymm && (saved & f.registers) == f.registers && (words[f.word] >> f.bit & 1u) != 0)
+            found |= f.feature;
     }
-    constexpr unsigned amx_tile = 24;
-    if ((saved & tile_state) == tile_state && (d >> amx_tile & 1u) != 0 && tiles_permitted()) {
-        take(d, {{amx_tile, feature_amx_tile}, {25, feature_amx_int8}});
-    }
+    if ((found & feature_amx_tile) == 0 || !tiles_permitted()) found &= ~std::uint32_t{feature_amx_tile | feature_amx_int8};
     return found;
 }
 #endif
@@ -103,8 +104,11 @@ std::string cpu_model() {
 }
 
 std::vector<std::string> feature_names(std::uint32_t features) {
-    static const char* const names[] = {"avx2",        "fma",  "avx512f", "avx512bw", "avx512dq", "avx512vl",
-                                        "avx512_vnni", "neon", "dotprod", "amx_tile", "amx_int8", "avx512_vpopcntdq"};
+    static const char* const names[] = {
+#define FEATURE(name, text, word, bit, registers) text,
+#include "kernels/features.def"
+#undef FEATURE
+    };
     std::vector<std::string> found;
     for (unsigned i = 0; i < sizeof names / sizeof *names; ++i) {
         if (features >> i & 1u) found.emplace_back(names[i]);
@@ -114,15 +118,8 @@ std::vector<std::string> feature_names(std::uint32_t features) {
 
 const Kernels* const* all_kernels(int* count) {
     static const Kernels* const all[] = {
-        &scalar_kernels,
-#if defined(ONEBIT_X86)
-        &avx2_kernels,
-        &avx512_kernels,
-        &amx_kernels,
-#elif defined(ONEBIT_ARM)
-        &neon_kernels,
-        &neon_dotprod_kernels,
-#endif
+#define KERNELS(set, needs, text) &set##_kernels,
+#include "kernels/kernels.def"
     };
     *count = static_cast<int>(sizeof all / sizeof *all);
     return all;
@@ -132,9 +129,23 @@ bool supported(const Kernels& kernels) {
     return (kernels.needs & ~cpu_features()) == 0;
 }
 
-const CountKernels& choose_counts(const Kernels& kernels) {
-    const bool best = (kernels.counts[0]->needs & ~cpu_features()) == 0;
-    return *kernels.counts[best || kernels.counts[1] == nullptr ? 0 : 1];
+bool supported(const XnorWay& way) {
+    return (way.needs & ~cpu_features()) == 0;
+}
+
+const std::vector<XnorWay>& xnor_ways() {
+    static const std::vector<XnorWay> ways = {
+#define XNOR(set, kernels, needs) {#set, &kernels, needs},
+#include "kernels/kernels.def"
+    };
+    return ways;
+}
+
+const XnorKernels& choose_xnor(const Kernels& kernels) {
+    for (const XnorWay& way : xnor_ways()) {
+        if (std::string(kernels.name) == way.set && supported(way)) return *way.kernels;
+    }
+    return scalar_xnor;
 }
 
 const Kernels& choose_kernels(const std::string& name) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "kernels/xnor.h"
 
 namespace onebit {
 
@@ -14,8 +15,18 @@ std::vector<std::string> feature_names(std::uint32_t features);
 // The processor's maker, model and second-level cache, as far as they can be asked: what distinguishes one of the same features from another.
 std::string cpu_model();
 bool supported(const Kernels& kernels);
-// Those of a set's products of bits with bits that this CPU runs fastest.
-const CountKernels& choose_counts(const Kernels& kernels);
+
+// A way of multiplying bits with bits that a set may take: a line of kernels.def.
+struct XnorWay {
+    const char* set;
+    const XnorKernels* kernels;
+    std::uint32_t needs;
+};
+// All of this build, each set's best first.
+const std::vector<XnorWay>& xnor_ways();
+bool supported(const XnorWay& way);
+// The first of a set's that this CPU has.
+const XnorKernels& choose_xnor(const Kernels& kernels);
 // By name; an empty name is ONEBIT_ISA's, else the best supported. Throws std::invalid_argument for an unknown or unsupported one.
 const Kernels& choose_kernels(const std::string& name);
 

@@ -50,7 +50,8 @@ std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, st
         return static_cast<std::uint64_t>(padded * inputs + outputs) * sizeof(float);
     }
     // Offsets of sums, twice where there are tiles, and a bias.
-    const auto numbers = static_cast<std::uint64_t>(plane_outputs + kernels.layout.unit_outputs + outputs + (kernels.tiles != nullptr ? outputs : 0));
+    const auto numbers =
+        static_cast<std::uint64_t>(plane_outputs + kernels.gemv.layout.unit_outputs + outputs + (kernels.tiles != nullptr ? outputs : 0));
     return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 
@@ -65,11 +66,9 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
       inputs_(inputs),
       outputs_(outputs),
       plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * outputs),
-      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)) {
-    for (const Step& after : step.after) take(after);
-    bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
+      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)),
+      epilogue_(step, outputs) {
     if (step.bits == nullptr) {
-        if (step.bias != nullptr) bias_.assign(step.bias, step.bias + outputs);
         const std::int64_t panels = (outputs + panel_outputs - 1) / panel_outputs;
         weights_.assign(static_cast<std::size_t>(panels * panel_outputs * inputs), 0.0f);
         for (std::int64_t o = 0; o < outputs; ++o) {
@@ -78,48 +77,29 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
         }
         return;
     }
-    for (std::int64_t o = 0; step.bias_bits != nullptr && o < outputs; ++o) {
-        const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
-        bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
-    }
     if (!quantize_) return;
     // How many bits each output has: the product itself counts them fastest.
     std::vector<std::int8_t> ones(static_cast<std::size_t>(bits_.padded_inputs()), 1);
     std::vector<std::uint8_t> prepared(static_cast<std::size_t>(bits_.prepared_bytes()));
-    kernels_.prepare_bits(ones.data(), bits_.steps(), prepared.data());
+    kernels_.gemv.prepare(ones.data(), bits_.steps(), prepared.data());
     offset_sums_.resize(static_cast<std::size_t>(bits_.padded_outputs()));
     bits_.multiply(0, bits_.units(), prepared.data(), 1, offset_sums_.data(), bits_.padded_outputs());
     for (std::int32_t& sum : offset_sums_) sum *= signed_shift;
     if (kernels_.tiles != nullptr) tiles_.emplace(kernels_, bits_, step, inputs_, outputs_, offset_sums_.data());
 }
 
-std::string DenseLayer::how() const {
+std::string DenseLayer::kernel() const {
     if (bits_.empty()) return "float weights";
     if (!quantize_)
-        return kernels_.product_bits_float == nullptr ? "bits expanded to floats" : "masked additions of floats; panels of floats for many rows";
-    const BitLayout& layout = kernels_.layout;
+        return kernels_.gemv.product_float == nullptr ? "bits expanded to floats" : "masked additions of floats; panels of floats for many rows";
+    const BitLayout& layout = kernels_.gemv.layout;
     if (layout.most_rows == any_rows) return layout.name;
     return layout.name + (tiles_ ? std::string("; tiles") : std::string("; panels")) + " of bytes beyond " + std::to_string(layout.most_rows) +
            " rows";
 }
 
-void DenseLayer::take(const Step& after) {
-    if (after.op == Op::relu) {
-        relu_ = true;
-    } else if (after.op == Op::normalize) {
-        norm_ = Epilogue::Norm::channel;
-        eps_ = after.eps;
-    } else if (after.op == Op::scale_shift) {
-        norm_ = Epilogue::Norm::affine;
-        scale_.assign(after.weight, after.weight + outputs_);
-        shift_.assign(after.bias, after.bias + outputs_);
-    } else {
-        throw std::logic_error(std::string("a dense layer's epilogue does not compute ") + op_name(after.op));
-    }
-}
-
 DenseLayer::Way DenseLayer::way_of(std::int64_t rows, std::size_t threads) const {
-    const BitLayout& layout = kernels_.layout;
+    const BitLayout& layout = kernels_.gemv.layout;
     const auto count = static_cast<std::int64_t>(threads);
     Way way{rows * digits_ <= layout.most_rows && inputs_ <= layout.most_inputs, 0, false};
     if (rows < least_rows_of_a_thread * count) {
@@ -167,13 +147,7 @@ void DenseLayer::expect(std::int64_t rows, DenseScratch& scratch) const {
 
 void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t stride = sums_stride();
-    Epilogue e;
-    e.norm = norm_;
-    e.relu = relu_;
-    e.eps = eps_;
-    e.bias = bias_.data();
-    e.scale = scale_.data();
-    e.shift = shift_.data();
+    const EpilogueArgs e = epilogue_.args();
     // Memory is taken here, before threads begin.
     each_buffer(rows, again, scratch, reserve_buffer);
     if (!quantize_) {
@@ -181,7 +155,7 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
         parallel(pool, rows * plane_outputs_ * 8, rows, [&](std::int64_t r, int) {
             float* sums = scratch.sums.data() + r * stride;
             combine_planes(planes_, outputs_, sums);
-            kernels_.finish_float(sums, static_cast<int>(outputs_), e, y + r * outputs_);
+            kernels_.rows.epilogue_float(sums, static_cast<int>(outputs_), e, y + r * outputs_);
         });
         return;
     }
@@ -191,13 +165,13 @@ void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, Th
     run_outputs(x, rows, again, way, e, y, pool, scratch);
 }
 
-void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                           DenseScratch& scratch) const {
     const std::int64_t stride = sums_stride(), prepared_bytes = bits_.prepared_bytes();
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
     // As many pieces for each thread, and equal ones, so that all end together.
     const auto threads = static_cast<std::int64_t>(scratch.threads.size());
-    const std::int64_t group = way.few ? image_positions : kernels_.rows_at_once, groups = (rows + group - 1) / group;
+    const std::int64_t group = way.few ? image_positions : kernels_.gemm.rows_at_once, groups = (rows + group - 1) / group;
     const std::int64_t most = way.few ? way.at_once / group : groups, least_pieces = (groups + most - 1) / most;
     const std::int64_t pieces = (least_pieces + threads - 1) / threads * threads;
     const Lines lines{scratch.levels.data(), scratch.rows.data()};
@@ -217,7 +191,7 @@ void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const W
     });
 }
 
-void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                              DenseScratch& scratch) const {
     const std::int64_t all_lines = rows * digits_;
     Lines lines{scratch.levels.data(), scratch.rows.data()};
@@ -272,7 +246,7 @@ void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint
 }
 
 bool DenseLayer::worth_dividing(std::int64_t lines) const {
-    return lines * plane_outputs_ * inputs_ >= kernels_.least_divided;
+    return lines * plane_outputs_ * inputs_ >= kernels_.gemv.least_divided;
 }
 
 void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Lines& lines) const {
@@ -280,7 +254,7 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Li
     const std::int64_t stride = bits_.padded_inputs();
     const float* from = x + r * inputs_;
     Range range;
-    if (needs_range(levels_)) kernels_.range(from, inputs_, &range.largest_bits, &range.negative);
+    if (needs_range(levels_)) kernels_.rows.range(from, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(levels_, range);
     std::uint8_t* first = lines.levels + r * digits_ * stride;
     for (std::int64_t d = 0; d < digits_; ++d) {
@@ -313,7 +287,7 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Li
 void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const {
     const trace::Span span("tables");
     const std::uint8_t* levels = lines.levels + line * bits_.padded_inputs();
-    kernels_.prepare_bits(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
+    kernels_.gemv.prepare(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
 void DenseLayer::settle(std::int64_t line, bool few, const DenseScratch::Row& row, DenseScratch& scratch) const {
@@ -328,7 +302,7 @@ void DenseLayer::settle(std::int64_t line, bool few, const DenseScratch::Row& ro
     for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
 }
 
-void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, const Lines& lines, float* y, DenseScratch& scratch) const {
+void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const Lines& lines, float* y, DenseScratch& scratch) const {
     const trace::Span span("finish");
     const DenseScratch::Row& row = lines.rows[r * digits_];
     std::int32_t* sums = scratch.sums8.data() + r * digits_ * sums_stride();
@@ -344,7 +318,7 @@ void DenseLayer::finish_row(std::int64_t r, bool few, const Epilogue& e, const L
         sums[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) + upper);
     }
     combine_planes(planes_, outputs_, sums);
-    kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+    kernels_.rows.epilogue_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
 }
 
 int DenseLayer::blocks_of(std::int64_t p) const {
@@ -359,12 +333,12 @@ void DenseLayer::multiply_panel(std::int64_t p, std::int64_t line, std::int64_t 
     const int blocks = blocks_of(p);
     bits_.expand(p * panel_blocks, blocks, panel);
     std::int64_t calls = 0;
-    for (; line < end; line += kernels_.rows_at_once) {
+    for (; line < end; line += kernels_.gemm.rows_at_once) {
         if (calls++ % calls_of_check == 0) pool.check(thread);
         const std::uint8_t* from[max_rows];
-        const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, end - line));
+        const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.gemm.rows_at_once, end - line));
         for (int i = 0; i < count; ++i) from[i] = scratch.levels.data() + (line + i) * length;
-        kernels_.product_int8(from, count, segments, panel, blocks, scratch.sums8.data() + line * stride + first, stride);
+        kernels_.gemm.product_int8(from, count, segments, panel, blocks, scratch.sums8.data() + line * stride + first, stride);
     }
 }
 
@@ -392,18 +366,18 @@ void DenseLayer::multiply_floats(const float* x, std::int64_t rows, ThreadPool& 
             panel = expanded;
         }
         std::int64_t calls = 0;
-        for (std::int64_t r = 0; r < rows; r += kernels_.rows_at_once) {
+        for (std::int64_t r = 0; r < rows; r += kernels_.gemm.rows_at_once) {
             if (calls++ % calls_of_check == 0) pool.check(thread);
             const float* from[max_rows];
-            const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.rows_at_once, rows - r));
+            const auto count = static_cast<int>(std::min<std::int64_t>(kernels_.gemm.rows_at_once, rows - r));
             for (int i = 0; i < count; ++i) from[i] = x + (r + i) * inputs_;
-            kernels_.product_float(from, count, segments, panel, blocks, scratch.sums.data() + r * stride + first, stride);
+            kernels_.gemm.product_float(from, count, segments, panel, blocks, scratch.sums.data() + r * stride + first, stride);
         }
     });
 }
 
 bool DenseLayer::adds_floats(std::int64_t rows) const {
-    return !bits_.empty() && rows <= few_float_rows && kernels_.product_bits_float != nullptr;
+    return !bits_.empty() && rows <= few_float_rows && kernels_.gemv.product_float != nullptr;
 }
 
 std::int64_t DenseLayer::sums_stride() const {
@@ -412,7 +386,7 @@ std::int64_t DenseLayer::sums_stride() const {
 }
 
 std::size_t DenseLayer::bytes() const {
-    return bits_.bytes() + (tiles_ ? tiles_->bytes() : 0) + sizeof(float) * (weights_.size() + bias_.size() + scale_.size() + shift_.size()) +
+    return bits_.bytes() + (tiles_ ? tiles_->bytes() : 0) + sizeof(float) * weights_.size() + epilogue_.bytes() +
            sizeof(std::int32_t) * offset_sums_.size();
 }
 

@@ -9,10 +9,11 @@
 
 #include "bit_matrix.h"
 #include "buffer.h"
+#include "epilogue.h"
 #include "kernels/kernels.h"
-#include "levels.h"
 #include "parallel.h"
 #include "program.h"
+#include "quantizer.h"
 #include "tile_layer.h"
 
 namespace onebit {
@@ -66,12 +67,10 @@ class DenseLayer {
         return quantize_ && other.quantize_ && plus_minus_ == other.plus_minus_ && levels_ == other.levels_;
     }
     // The kernel and the layout of its weights, for people.
-    std::string how() const;
+    std::string kernel() const;
     std::size_t bytes() const;
 
   private:
-    // A step that was fused into the layer.
-    void take(const Step& after);
     // How rows are computed.
     struct Way {
         bool few;              // by look-ups of bits, else by multiply_panel
@@ -87,13 +86,13 @@ class DenseLayer {
     // Calls f(buffer, size) for each buffer that a run takes.
     template <class Function>
     void each_buffer(std::int64_t rows, bool again, DenseScratch& scratch, const Function& f) const;
-    void run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+    void run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                   DenseScratch& scratch) const;
-    void run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const Epilogue& e, float* y, ThreadPool& pool,
+    void run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                      DenseScratch& scratch) const;
     // `few`: the row goes to look-ups, else to multiply_panel.
     void quantize_row(const float* x, std::int64_t row, bool few, const Lines& lines) const;
-    void finish_row(std::int64_t row, bool few, const Epilogue& epilogue, const Lines& lines, float* y, DenseScratch& scratch) const;
+    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const Lines& lines, float* y, DenseScratch& scratch) const;
     // Each thread's part of the outputs; what the threads prepare is `prepared`, or where that is null each prepares all for itself.
     void multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
     // The sums of a row of digits without what shifts added to them.
@@ -117,16 +116,12 @@ class DenseLayer {
     InputLevels levels_;
     std::int64_t digits_;  // bytes of a level
     std::int64_t inputs_, outputs_;
-    std::int64_t plane_outputs_;      // outputs of all planes: rows of weights
-    BitMatrix bits_;                  // of binary layers
-    std::optional<TileLayer> tiles_;  // takes many rows where the set has tiles
-    std::vector<float> weights_;      // of float layers: panels of 64 outputs
-    std::vector<float> bias_;
+    std::int64_t plane_outputs_;             // outputs of all planes: rows of weights
+    BitMatrix bits_;                         // of binary layers
+    std::optional<TileLayer> tiles_;         // takes many rows where the set has tiles
+    std::vector<float> weights_;             // of float layers: panels of 64 outputs
     std::vector<std::int32_t> offset_sums_;  // 128 * ones of each row of weights
-    Epilogue::Norm norm_ = Epilogue::Norm::none;
-    bool relu_ = false;
-    float eps_ = 0;
-    std::vector<float> scale_, shift_;
+    Epilogue epilogue_;
 };
 
 }  // namespace onebit

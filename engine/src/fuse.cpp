@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <utility>
 
-#include "count_layer.h"
 #include "index.h"
 #include "product_layer.h"
+#include "xnor_layer.h"
 
 namespace onebit {
 namespace {
@@ -31,7 +31,7 @@ const Shape& input_of(const Program& program, const Step& step) {
 }
 
 bool counts(const Program& program, const Step& step) {
-    return CountLayer::suits(step, input_of(program, step).back(), program.shapes[at(step.output)].back());
+    return XnorLayer::suits(step, input_of(program, step).back(), program.shapes[at(step.output)].back());
 }
 
 bool has(const Step& product, Op op) {
@@ -67,7 +67,7 @@ Program fold_scale_shift_into_signs(Program program) {
         Step& step = program.steps[i];
         Step* next = i + 1 < program.steps.size() ? &program.steps[i + 1] : nullptr;
         if (step.op == Op::scale_shift && next != nullptr && next->inputs[0] == step.output && uses[at(step.output)] == 1 && counts(program, *next) &&
-            CountLayer::folds(*next, step, input_of(program, step).back())) {
+            XnorLayer::folds(*next, step, input_of(program, step).back())) {
             next->inputs[0] = step.inputs[0];
             next->before.push_back(std::move(step));
             continue;

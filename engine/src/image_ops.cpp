@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "buffer.h"
-#include "levels.h"
+#include "quantizer.h"
 
 namespace onebit {
 namespace {
@@ -97,14 +97,14 @@ std::uint64_t pool_bytes(const Window& w, const Shape& shape, const Shape& out) 
 }
 
 void max_pool(const Kernels& kernels, const Window& w, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool) {
-    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.maximum(from, n, to); };
+    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.rows.maximum(from, n, to); };
     fold_windows(w, x, shape, y, out, -std::numeric_limits<float>::infinity(), fold, pool);
 }
 
 void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, const float* x, const Shape& shape, float* y, const Shape& out,
                   ThreadPool& pool) {
     const std::int64_t channels = shape[2], numbers = out[0] * out[1] * channels;
-    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.add(to, from, n, to); };
+    const auto fold = [&](const float* from, std::int64_t n, float* to) { kernels.rows.add(to, from, n, to); };
     const auto count_of = [&](std::int64_t o) {
         if (counts_padding) return w.kernel[0] * w.kernel[1];
         const Places rows = places(w, 0, shape[0], o / out[1]), columns = places(w, 1, shape[1], o % out[1]);
@@ -112,20 +112,20 @@ void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, 
     };
     const auto divide = [&](float by) {
         for (std::int64_t o = 0; o < out[0] * out[1]; ++o) {
-            kernels.scale(y + o * channels, channels, 1.0f / (static_cast<float>(count_of(o)) * by), y + o * channels);
+            kernels.rows.scale(y + o * channels, channels, 1.0f / (static_cast<float>(count_of(o)) * by), y + o * channels);
         }
     };
     fold_windows(w, x, shape, y, out, 0.0f, fold, pool);
     divide(1.0f);
     Range range;
-    kernels.range(y, numbers, &range.largest_bits, &range.negative);
+    kernels.rows.range(y, numbers, &range.largest_bits, &range.negative);
     if (std::isfinite(std::bit_cast<float>(range.largest_bits))) return;
     // Sums of floats may be infinite where the mean is not.
     if (!direct(w)) {
         // A power of two is exact, and with it no sum is larger than the largest number.
         const float small = std::ldexp(1.0f, -static_cast<int>(std::bit_width(static_cast<std::uint64_t>(w.kernel[0] * w.kernel[1]))));
         Buffer<float> scaled;
-        kernels.scale(x, elements(shape), small, scaled.reserve(static_cast<std::size_t>(elements(shape))));
+        kernels.rows.scale(x, elements(shape), small, scaled.reserve(static_cast<std::size_t>(elements(shape))));
         fold_windows(w, scaled.data(), shape, y, out, 0.0f, fold, pool);
         divide(small);
         return;
@@ -145,7 +145,7 @@ void mean_magnitude(const Kernels& kernels, const Window& w, const float* x, con
     std::vector<float> means(static_cast<std::size_t>(shape[0] * shape[1]));
     for (std::size_t i = 0; i < means.size(); ++i) {
         if (i % piece_positions == 0) pool.check(0);
-        means[i] = kernels.mean_magnitude(x + static_cast<std::int64_t>(i) * shape[2], shape[2]);
+        means[i] = kernels.rows.mean_magnitude(x + static_cast<std::int64_t>(i) * shape[2], shape[2]);
     }
     if (!direct(w)) return average_pool(kernels, w, true, means.data(), {shape[0], shape[1], 1}, y, out, pool);
     for (std::int64_t o = 0; o < out[0] * out[1]; ++o) {

@@ -59,7 +59,7 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
       planes_(step.planes),
       levels_(step.input),
       window_(step.window),
-      finish_(step, output.back()) {
+      epilogue_(step, output.back()) {
     channels_ = input.back();
     outputs_ = output.back();
     const auto planes = static_cast<std::int64_t>(planes_.size());
@@ -72,7 +72,7 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     } else {
         images_ = elements(input) / channels_;
     }
-    out_height_ -= out_height_ % finish_.pool_height();  // rows that no window of pooling reaches need not be computed
+    out_height_ -= out_height_ % epilogue_.pool_height();  // rows that no window of pooling reaches need not be computed
     padded_height_ = height_ + window_.padding[0] + window_.padding[1];
     padded_width_ = width_ + window_.padding[2] + window_.padding[3];
 
@@ -147,8 +147,15 @@ float ProductLayer::weight(std::int64_t output, std::int64_t input) const {
 
 void ProductLayer::expand(const Part& part, std::int8_t* panel) const {
     const std::int64_t stored = row_bytes(static_cast<std::int64_t>(segments_.segments) * raw_length_);
-    kernels_.expand_int8(bits_.data() + part.first * stored, stored, part.outputs, part.blocks, segments_.segments, raw_length_, segments_.length,
-                         plus_minus_, panel);
+    kernels_.gemm.expand_int8({.bits = bits_.data() + part.first * stored,
+                               .row_bytes = stored,
+                               .rows = part.outputs,
+                               .blocks = part.blocks,
+                               .segments = segments_.segments,
+                               .raw_length = raw_length_,
+                               .length = segments_.length,
+                               .plus_minus = plus_minus_},
+                              panel);
 }
 
 void ProductLayer::expand(const Part& part, float* panel) const {
@@ -188,7 +195,7 @@ void ProductLayer::prepare(const float* x, Input* padded, Input zero, const Conv
 }
 
 std::int64_t ProductLayer::units_at_once(std::int64_t most, std::size_t threads) const {
-    const std::int64_t units = out_height_ / finish_.pool_height();
+    const std::int64_t units = out_height_ / epilogue_.pool_height();
     if (threads > 1) most = std::min(most, units / (2 * static_cast<std::int64_t>(threads)));
     return std::max<std::int64_t>(1, most);
 }
@@ -204,7 +211,7 @@ std::int64_t ProductLayer::sum_stride() const {
 
 std::int64_t ProductLayer::strip() const {
     // Windows of pooling are not divided between strips.
-    return std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(finish_.pool_width())));
+    return std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(epilogue_.pool_width())));
 }
 
 template <class Function>
@@ -222,10 +229,10 @@ void ProductLayer::each_buffer(Scratch& scratch, const Function& f) const {
         }
     }
     for (Scratch::Thread& own : scratch.threads) {
-        f(own.finished, finish_.waiting());
+        f(own.finished, epilogue_.waiting());
         if (by_bits_) {
             by_bits_->each_buffer(strip(), own.rows, f);
-            f(own.sums8, finish_.pool_height() * strip() * by_bits_->sum_stride());
+            f(own.sums8, epilogue_.pool_height() * strip() * by_bits_->sum_stride());
             continue;
         }
         const std::int64_t sums = units_of_chunk(scratch.threads.size()) * unit_positions() * sum_stride();
@@ -239,11 +246,11 @@ void ProductLayer::each_buffer(Scratch& scratch, const Function& f) const {
 }
 
 template <class Sum>
-void ProductLayer::finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& e, std::int64_t unit, std::int64_t first, std::int64_t end,
-                          float* y, Scratch::Thread& own) const {
-    const std::int64_t pool_width = finish_.pool_width();
+void ProductLayer::finish(Sum* sums, std::int64_t sum_stride, float scale, const EpilogueArgs& e, std::int64_t unit, std::int64_t first,
+                          std::int64_t end, float* y, Scratch::Thread& own) const {
+    const std::int64_t pool_width = epilogue_.pool_width();
     float* out = y + (unit * (out_width_ / pool_width) + first / pool_width) * outputs_;
-    own.range.include(finish_.run(kernels_, sums, sum_stride, end - first, scale, e, own.finished.data(), out));
+    own.range.include(epilogue_.run(kernels_, sums, sum_stride, end - first, scale, e, own.finished.data(), out));
 }
 
 void ProductLayer::expect(Scratch& scratch) const {
@@ -253,15 +260,15 @@ void ProductLayer::expect(Scratch& scratch) const {
 template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool,
                             Scratch& scratch) const {
-    const std::int64_t unit_positions = this->unit_positions(), units = out_height_ / finish_.pool_height(), sum_stride = this->sum_stride();
+    const std::int64_t unit_positions = this->unit_positions(), units = out_height_ / epilogue_.pool_height(), sum_stride = this->sum_stride();
     const std::int64_t per_chunk = units_of_chunk(scratch.threads.size());
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
-    Epilogue e = finish_.epilogue();
+    EpilogueArgs e = epilogue_.args();
     // Lines in equal parts.
     const bool by_lines = kernels_.tiles != nullptr && out_width_ >= tile_least_line;
-    const std::int64_t parts = by_lines ? (out_width_ + kernels_.rows_at_once - 1) / kernels_.rows_at_once : 0;
-    const std::int64_t at_once = by_lines ? (out_width_ + parts - 1) / parts : kernels_.rows_at_once;
+    const std::int64_t parts = by_lines ? (out_width_ + kernels_.gemm.rows_at_once - 1) / kernels_.gemm.rows_at_once : 0;
+    const std::int64_t at_once = by_lines ? (out_width_ + parts - 1) / parts : kernels_.gemm.rows_at_once;
     // A negative scale says that the levels were shifted (see run).
     if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
@@ -291,9 +298,9 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
                     }
                     Sum* out = to + (p - first) * sum_stride + part.first;
                     if constexpr (std::is_same_v<Sum, float>) {
-                        kernels_.product_float(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                        kernels_.gemm.product_float(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
                     } else {
-                        kernels_.product_int8(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
+                        kernels_.gemm.product_int8(rows, count, segments_, panels + part.panel, part.blocks, out, sum_stride);
                     }
                     p += count;
                 }
@@ -321,10 +328,10 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
 }
 
 void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const {
-    const std::int64_t units = out_height_ / finish_.pool_height(), sum_stride = by_bits_->sum_stride();
+    const std::int64_t units = out_height_ / epilogue_.pool_height(), sum_stride = by_bits_->sum_stride();
     const std::int64_t strip = this->strip(), strips = (out_width_ + strip - 1) / strip;
     const std::int64_t per_chunk = units_at_once(units, scratch.threads.size()), chunks = (units + per_chunk - 1) / per_chunk;
-    Epilogue e = finish_.epilogue();
+    EpilogueArgs e = epilogue_.args();
     if (image.shift != 0) e.offset = output_offsets_.data();
     const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * segments_.segments * raw_length_;
     parallel(pool, work, chunks * strips, [&](std::int64_t i, int thread) {
@@ -332,9 +339,9 @@ void ProductLayer::convolve_bits(const QuantizedImage& image, float scale, float
         const std::int64_t first_unit = i / strips * per_chunk, first = i % strips * strip, end = std::min(out_width_, first + strip);
         own.rows.next = 0;
         for (std::int64_t unit = first_unit; unit < std::min(units, first_unit + per_chunk); ++unit) {
-            for (std::int64_t r = 0; r < finish_.pool_height(); ++r) {
+            for (std::int64_t r = 0; r < epilogue_.pool_height(); ++r) {
                 pool.check(thread);
-                by_bits_->sums_of_row(image, unit * finish_.pool_height() + r, first, end, own.rows,
+                by_bits_->sums_of_row(image, unit * epilogue_.pool_height() + r, first, end, own.rows,
                                       own.sums8.data() + r * (end - first) * sum_stride);
             }
             finish(own.sums8.data(), sum_stride, scale, e, unit, first, end, y, own);
@@ -348,7 +355,7 @@ Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) c
     const std::int64_t pieces = std::clamp<std::int64_t>(n / 16384, 1, most);
     parallel(pool, n * 8, pieces, [&](std::int64_t i, int) {
         const std::int64_t begin = n * i / pieces, end = n * (i + 1) / pieces;
-        kernels_.range(x + begin, end - begin, &ranges[i].largest_bits, &ranges[i].negative);
+        kernels_.rows.range(x + begin, end - begin, &ranges[i].largest_bits, &ranges[i].negative);
     });
     for (std::int64_t i = 1; i < pieces; ++i) ranges[0].include(ranges[i]);
     return ranges[0];
@@ -356,7 +363,7 @@ Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) c
 
 Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const {
     const std::int64_t size = height_ * width_ * channels_, padded_size = this->padded_size();
-    const std::int64_t out_size = out_height_ / finish_.pool_height() * (out_width_ / finish_.pool_width()) * outputs_;
+    const std::int64_t out_size = out_height_ / epilogue_.pool_height() * (out_width_ / epilogue_.pool_width()) * outputs_;
     each_buffer(scratch, reserve_buffer);
     for (Scratch::Thread& thread : scratch.threads) thread.range = Range();
     const float* weights = quantize_ ? nullptr : panels(kept_, scratch.panels, pool);
@@ -407,12 +414,12 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
 }
 
 std::size_t ProductLayer::bytes() const {
-    return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() + sizeof(float) * (weights_.size() + kept_.size()) + finish_.bytes() +
+    return (by_bits_ ? by_bits_->bytes() : 0) + bits_.size() + kept8_.size() + sizeof(float) * (weights_.size() + kept_.size()) + epilogue_.bytes() +
            sizeof(std::int32_t) * (offset_sums_.size() + output_offsets_.size());
 }
 
-std::string ProductLayer::how() const {
-    if (by_bits_) return kernels_.layout.name;
+std::string ProductLayer::kernel() const {
+    if (by_bits_) return kernels_.gemv.layout.name;
     const std::string panels = std::to_string(parts_.size()) + " panels of " + (quantize_ ? "bytes" : "floats");
     return panels + (kept_.empty() && kept8_.empty() ? ", expanded in each run" : "");
 }

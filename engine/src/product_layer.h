@@ -7,11 +7,11 @@
 
 #include "bit_convolution.h"
 #include "buffer.h"
-#include "finish.h"
+#include "epilogue.h"
 #include "kernels/kernels.h"
-#include "levels.h"
 #include "parallel.h"
 #include "program.h"
+#include "quantizer.h"
 
 namespace onebit {
 
@@ -54,7 +54,7 @@ class ProductLayer {
     Range run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const;
     std::size_t bytes() const;
     // The kernel and the layout of its weights, for people.
-    std::string how() const;
+    std::string kernel() const;
 
   private:
     struct Part {   // up to 64 outputs of one group: a panel
@@ -80,15 +80,15 @@ class ProductLayer {
     // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
     std::int64_t units_at_once(std::int64_t most, std::size_t threads) const;
     std::int64_t units_of_chunk(std::size_t threads) const;
-    std::int64_t unit_positions() const { return finish_.pool_height() * out_width_; }
+    std::int64_t unit_positions() const { return epilogue_.pool_height() * out_width_; }
     std::int64_t padded_size() const { return padded_height_ * padded_width_ * channels_; }
     std::int64_t sum_stride() const;
     // Columns of the output that a product with bits computes at once.
     std::int64_t strip() const;
     // The sums of columns `first` to `end` of a unit to their place in y.
     template <class Sum>
-    void finish(Sum* sums, std::int64_t sum_stride, float scale, const Epilogue& epilogue, std::int64_t unit, std::int64_t first, std::int64_t end,
-                float* y, Scratch::Thread& own) const;
+    void finish(Sum* sums, std::int64_t sum_stride, float scale, const EpilogueArgs& epilogue, std::int64_t unit, std::int64_t first,
+                std::int64_t end, float* y, Scratch::Thread& own) const;
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
     template <class Weight>
@@ -120,7 +120,7 @@ class ProductLayer {
     std::vector<std::int32_t> output_offsets_;  // the same of each output, over its planes
     std::vector<std::int8_t> kept8_;
     std::vector<float> kept_;
-    Finish finish_;
+    Epilogue epilogue_;
 };
 
 }  // namespace onebit

@@ -68,8 +68,8 @@ void RecurrentLayer::run(const std::vector<Part>& parts, ThreadPool& pool, Dense
             const float* gates = part.gates + t * part.gates_stride;
             float* own = sums + i * outputs_;
             float* after = part.states + t * part.states_stride;
-            for (std::int64_t g = 0; eps_ > 0 && g < outputs_; g += hidden_) kernels_.normalize(own + g, hidden_, eps_, own + g);
-            if (!scale_.empty()) kernels_.scale_shift(own, 1, static_cast<int>(outputs_), scale_.data(), shift_.data(), own);
+            for (std::int64_t g = 0; eps_ > 0 && g < outputs_; g += hidden_) kernels_.rows.normalize(own + g, hidden_, eps_, own + g);
+            if (!scale_.empty()) kernels_.rows.scale_shift(own, 1, static_cast<int>(outputs_), scale_.data(), shift_.data(), own);
             if (cells_) {
                 lstm(gates, before(part), own, after);
             } else {
@@ -92,23 +92,23 @@ void RecurrentLayer::run_whole(const float* gates, std::int64_t time, float* y, 
 void RecurrentLayer::lstm(const float* gates, const float* before, float* sums, float* after) const {
     const std::int64_t n = hidden_;
     float *i = sums, *f = sums + n, *g = sums + 2 * n, *o = sums + 3 * n;
-    kernels_.add(sums, gates, 4 * n, sums);
-    kernels_.sigmoid(i, 2 * n, i);
-    kernels_.tanh(g, n, g);
-    kernels_.sigmoid(o, n, o);
+    kernels_.rows.add(sums, gates, 4 * n, sums);
+    kernels_.rows.sigmoid(i, 2 * n, i);
+    kernels_.rows.tanh(g, n, g);
+    kernels_.rows.sigmoid(o, n, o);
     for (std::int64_t k = 0; k < n; ++k) after[n + k] = f[k] * before[n + k] + i[k] * g[k];
-    kernels_.tanh(after + n, n, g);
-    kernels_.multiply(o, g, n, after);
+    kernels_.rows.tanh(after + n, n, g);
+    kernels_.rows.multiply(o, g, n, after);
 }
 
 void RecurrentLayer::gru(const float* gates, const float* before, float* sums, float* after) const {
     const std::int64_t n = hidden_;
     float *r = sums, *z = sums + n, *m = sums + 2 * n;
-    kernels_.add(sums, gates, 2 * n, sums);
-    kernels_.sigmoid(r, 2 * n, r);
-    kernels_.multiply(r, m, n, m);
-    kernels_.add(m, gates + 2 * n, n, m);
-    kernels_.tanh(m, n, m);
+    kernels_.rows.add(sums, gates, 2 * n, sums);
+    kernels_.rows.sigmoid(r, 2 * n, r);
+    kernels_.rows.multiply(r, m, n, m);
+    kernels_.rows.add(m, gates + 2 * n, n, m);
+    kernels_.rows.tanh(m, n, m);
     for (std::int64_t k = 0; k < n; ++k) after[k] = (1.0f - z[k]) * m[k] + z[k] * before[k];
 }
 

@@ -52,7 +52,7 @@ class RecurrentLayer {
     // One sequence from its beginning, or from its end if the step says so: gates (time, gates * hidden) to y (time, hidden).
     void run_whole(const float* gates, std::int64_t time, float* y, ThreadPool& pool, DenseScratch& dense, RecurrentScratch& scratch) const;
     // The kernel and the layout of its weights, for people.
-    std::string how() const { return product_.how(); }
+    std::string kernel() const { return product_.kernel(); }
     std::size_t bytes() const { return product_.bytes() + sizeof(float) * (scale_.size() + shift_.size()); }
 
   private:

@@ -101,7 +101,7 @@ std::int8_t* TileLayer::place(std::int64_t line, TileScratch& scratch) const {
     return scratch.levels.data() + line / tile_step_rows * steps_ * tile_bytes + line % tile_step_rows * tile_step_inputs;
 }
 
-void TileLayer::run(const float* x, std::int64_t rows, bool again, const Epilogue& e, float* y, ThreadPool& pool, TileScratch& scratch) const {
+void TileLayer::run(const float* x, std::int64_t rows, bool again, const EpilogueArgs& e, float* y, ThreadPool& pool, TileScratch& scratch) const {
     const std::int64_t threads = pool.threads(), units = bits_.units(), lines = rows * digits_;
     const std::int64_t plane_outputs = static_cast<std::int64_t>(planes_.size()) * outputs_, work = lines * plane_outputs * inputs_;
     // Tiles and memcpy write sums into y and read them from there, so no number is taken for one of another type.
@@ -140,7 +140,7 @@ void TileLayer::quantize_row(const float* x, std::int64_t r, std::uint8_t* line,
     const float* from = x + r * inputs_;
     const std::int64_t length = padded_inputs();
     Range range;
-    if (needs_range(levels_)) kernels_.range(from, inputs_, &range.largest_bits, &range.negative);
+    if (needs_range(levels_)) kernels_.rows.range(from, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(levels_, range);
     const bool shifted = digits_ == 2 || !q.is_signed;
     scratch.rows.data()[r] = {q.scale, shifted, q.finite};
@@ -224,7 +224,7 @@ void TileLayer::multiply_block(const Share& block, const Sums& sums, ThreadPool&
     }
 }
 
-void TileLayer::finish_row(std::int64_t r, const Epilogue& epilogue, float* y, int thread, TileScratch& scratch) const {
+void TileLayer::finish_row(std::int64_t r, const EpilogueArgs& epilogue, float* y, int thread, TileScratch& scratch) const {
     const TileScratch::Row& row = scratch.rows.data()[r];
     float* to = y + r * outputs_;
     if (!row.finite) {
@@ -248,9 +248,9 @@ void TileLayer::finish_row(std::int64_t r, const Epilogue& epilogue, float* y, i
                 static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) - static_cast<std::uint32_t>(offsets_[static_cast<std::size_t>(o)]));
         }
     }
-    Epilogue e = epilogue;
+    EpilogueArgs e = epilogue;
     if (in_place_ && row.shifted) e.offset = offsets_.data();
-    kernels_.finish_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+    kernels_.rows.epilogue_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
 }
 
 }  // namespace onebit

@@ -8,8 +8,8 @@
 #include "bit_matrix.h"
 #include "buffer.h"
 #include "kernels/kernels.h"
-#include "levels.h"
 #include "program.h"
+#include "quantizer.h"
 #include "thread_pool.h"
 
 namespace onebit {
@@ -68,7 +68,7 @@ class TileLayer {
     }
 
     // x (rows, inputs) to y (rows, outputs), whose buffers are reserved; DenseLayer::run says what `again` is.
-    void run(const float* x, std::int64_t rows, bool again, const Epilogue& epilogue, float* y, ThreadPool& pool, TileScratch& scratch) const;
+    void run(const float* x, std::int64_t rows, bool again, const EpilogueArgs& epilogue, float* y, ThreadPool& pool, TileScratch& scratch) const;
     std::size_t bytes() const { return offsets_.size() * sizeof(std::int32_t); }
 
   private:
@@ -94,7 +94,7 @@ class TileLayer {
     std::int8_t* place(std::int64_t line, TileScratch& scratch) const;
     void multiply(const Share& share, const Sums& sums, ThreadPool& pool, TileScratch& scratch) const;
     void multiply_block(const Share& block, const Sums& sums, ThreadPool& pool, TileScratch& scratch) const;
-    void finish_row(std::int64_t row, const Epilogue& epilogue, float* y, int thread, TileScratch& scratch) const;
+    void finish_row(std::int64_t row, const EpilogueArgs& epilogue, float* y, int thread, TileScratch& scratch) const;
 
     const Kernels& kernels_;
     BitMatrix bits_;

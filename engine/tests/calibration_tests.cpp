@@ -63,10 +63,10 @@ class Folder {
 onebit::Kernels pretended(bool looks_images_up) {
     onebit::Kernels kernels = onebit::scalar_kernels;
     kernels.name = "pretended";
-    kernels.layout.most_rows = 40;
-    kernels.least_image_gain = 5;
-    kernels.least_divided = 77'777;
-    if (!looks_images_up) kernels.product_image = nullptr;
+    kernels.gemv.layout.most_rows = 40;
+    kernels.conv.least_gain = 5;
+    kernels.gemv.least_divided = 77'777;
+    if (!looks_images_up) kernels.conv.product = nullptr;
     return kernels;
 }
 
@@ -237,9 +237,9 @@ void test_forced_ways(const onebit::Kernels& kernels) {
         }
     }
     const Set lookups("ONEBIT_CALIBRATION", "lookups");
-    CHECK(onebit::calibrated(kernels).layout.most_rows == onebit::any_rows);
+    CHECK(onebit::calibrated(kernels).gemv.layout.most_rows == onebit::any_rows);
     const Set panels("ONEBIT_CALIBRATION", "panels");
-    CHECK(onebit::calibrated(kernels).layout.most_rows == 0 && onebit::calibrated(kernels).least_image_gain == onebit::never);
+    CHECK(onebit::calibrated(kernels).gemv.layout.most_rows == 0 && onebit::calibrated(kernels).conv.least_gain == onebit::never);
 }
 
 }  // namespace

@@ -128,10 +128,10 @@ constexpr onebit::TileKernels emulated_tile_kernels = {onebit::begin_tiles<Emula
 onebit::Kernels emulated_amx() {
     onebit::Kernels kernels = onebit::scalar_kernels;
     kernels.name = "amx_emulated";
-    kernels.layout.chunk_steps = 32;
+    kernels.gemv.layout.chunk_steps = 32;
     kernels.tiles = &emulated_tile_kernels;
-    kernels.rows_at_once = onebit::max_rows;
-    kernels.product_int8 = emulated_product;
+    kernels.gemm.rows_at_once = onebit::max_rows;
+    kernels.gemm.product_int8 = emulated_product;
     return kernels;
 }
 

@@ -29,8 +29,8 @@ std::uint32_t all_features() {
     std::uint32_t features = 0;
     for (int i = 0; i < count; ++i) {
         features |= all[i]->needs;
-        for (const onebit::CountKernels* counts : all[i]->counts) features |= counts == nullptr ? 0 : counts->needs;
     }
+    for (const onebit::XnorWay& way : onebit::xnor_ways()) features |= way.needs;
     return features;
 }
 
@@ -399,7 +399,7 @@ int main(int argc, char** argv) {
     Tests tests;
     add_kernel_tests(tests);
     add_row_tests(tests);
-    add_count_tests(tests);
+    add_xnor_tests(tests);
     add_tile_tests(tests);
     add_thread_tests(tests);
     add_calibration_tests(tests);

@@ -28,8 +28,9 @@ void test_products(const onebit::Kernels& fast) {
         const std::size_t weights = static_cast<std::size_t>(segments * length * width);
         std::vector<std::int8_t> panel(weights, 99), expected_panel(weights, 99);
         const bool plus_minus = pick(0, 1) == 1;
-        plain.expand_int8(bits.data(), row_bytes, rows, blocks, segments, raw, length, plus_minus, expected_panel.data());
-        fast.expand_int8(bits.data(), row_bytes, rows, blocks, segments, raw, length, plus_minus, panel.data());
+        const onebit::ExpandArgs to_expand{bits.data(), row_bytes, rows, blocks, segments, raw, length, plus_minus};
+        plain.gemm.expand_int8(to_expand, expected_panel.data());
+        fast.gemm.expand_int8(to_expand, panel.data());
         CHECK(panel == expected_panel);
 
         std::vector<std::ptrdiff_t> offsets;
@@ -40,8 +41,8 @@ void test_products(const onebit::Kernels& fast) {
         for (int r = 0; r < count; ++r) pointers.push_back(inputs.data() + r * segments * raw);
         const onebit::Segments layout{offsets.data(), segments, length};
         std::vector<std::int32_t> sums(static_cast<std::size_t>(count * width)), expected(sums.size());
-        plain.product_int8(pointers.data(), count, layout, panel.data(), blocks, expected.data(), width);
-        fast.product_int8(pointers.data(), count, layout, panel.data(), blocks, sums.data(), width);
+        plain.gemm.product_int8(pointers.data(), count, layout, panel.data(), blocks, expected.data(), width);
+        fast.gemm.product_int8(pointers.data(), count, layout, panel.data(), blocks, sums.data(), width);
         CHECK(sums == expected);
     }
 }
@@ -60,7 +61,7 @@ void test_float_products(const onebit::Kernels& fast) {
         std::vector<const float*> rows;
         for (int r = 0; r < count; ++r) rows.push_back(x.data() + r * inputs);
         std::vector<float> y(static_cast<std::size_t>(count * width));
-        fast.product_float(rows.data(), count, {offsets.data(), segments, length}, w.data(), blocks, y.data(), width);
+        fast.gemm.product_float(rows.data(), count, {offsets.data(), segments, length}, w.data(), blocks, y.data(), width);
         for (int r = 0; r < count; ++r) {
             for (int o = 0; o < width; ++o) {
                 float sum = 0;
@@ -85,7 +86,7 @@ void test_rows_of_images(const onebit::Kernels& fast) {
             std::vector<std::uint8_t> bits(static_cast<std::size_t>(row_bytes * width + onebit::slack_bytes));
             for (auto& byte : bits) byte = static_cast<std::uint8_t>(pick(0, 255));
             std::vector<std::int8_t> panel(static_cast<std::size_t>(segments * length * width));
-            plain.expand_int8(bits.data(), row_bytes, width, blocks, segments, raw, length, pick(0, 1) == 1, panel.data());
+            plain.gemm.expand_int8({bits.data(), row_bytes, width, blocks, segments, raw, length, pick(0, 1) == 1}, panel.data());
 
             // A position's inputs end `reach` bytes behind its first.
             const int line_bytes = (line - 1) * channels + raw, first_position = pick(0, line - 1);
@@ -109,8 +110,8 @@ void test_rows_of_images(const onebit::Kernels& fast) {
             const onebit::Segments layout{offsets.data(), segments, length};
             // Between the rows of sums there is room, which is not to be touched.
             std::vector<std::int32_t> sums(static_cast<std::size_t>((count - 1) * stride + width), 77), expected(sums);
-            plain.product_int8(rows.data(), count, layout, panel.data(), blocks, expected.data(), stride);
-            fast.product_int8(rows.data(), count, layout, panel.data(), blocks, sums.data(), stride);
+            plain.gemm.product_int8(rows.data(), count, layout, panel.data(), blocks, expected.data(), stride);
+            fast.gemm.product_int8(rows.data(), count, layout, panel.data(), blocks, sums.data(), stride);
             CHECK(sums == expected);
         }
     }
@@ -119,7 +120,7 @@ void test_rows_of_images(const onebit::Kernels& fast) {
 // Products that read bits, of any number of inputs and outputs and with every level, against sums over the rows of bits as a file holds them; and the
 // same bits expanded to panels.
 void test_bits(const onebit::Kernels& fast) {
-    const onebit::BitLayout& layout = fast.layout;
+    const onebit::BitLayout& layout = fast.gemv.layout;
     CHECK(layout.unit_outputs * layout.step_inputs == 8 * onebit::unit_step_bytes);
     for (int round = 0; round < 150; ++round) {
         const int inputs = round < 100 ? round + 1 : pick(100, 1500), count = pick(1, layout.tile_units), first = pick(0, count - 1);
@@ -138,8 +139,8 @@ void test_bits(const onebit::Kernels& fast) {
         std::vector<std::uint8_t> tile(static_cast<std::size_t>(count * steps * onebit::unit_step_bytes), 99);
         const std::ptrdiff_t stride = std::ptrdiff_t{count} * onebit::unit_step_bytes;
         for (int u = 0; u < count; ++u) {
-            fast.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
-                         tile.data() + u * onebit::unit_step_bytes, stride);
+            fast.gemv.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
+                              tile.data() + u * onebit::unit_step_bytes, stride);
         }
         std::vector<std::int8_t> x(whole, 0);
         for (int i = 0; i < inputs; ++i)
@@ -151,22 +152,22 @@ void test_bits(const onebit::Kernels& fast) {
             for (int i = 0; i < inputs; ++i) expected[static_cast<std::size_t>(o)] += bit(o, i) != 0 ? x[static_cast<std::size_t>(i)] : 0;
         }
         std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * layout.prepared_bytes));
-        fast.prepare_bits(x.data(), steps, prepared.data());
+        fast.gemv.prepare(x.data(), steps, prepared.data());
         // All units of the tile, and some of them as a thread takes them.
         std::vector<std::int32_t> sums(static_cast<std::size_t>(outputs)), some(static_cast<std::size_t>((count - first) * layout.unit_outputs));
-        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, false, sums.data());
+        fast.gemv.product(tile.data(), stride, count, prepared.data(), steps, false, sums.data());
         CHECK(sums == expected);
-        fast.product_bits(tile.data(), stride, count, prepared.data(), steps, true, sums.data());
+        fast.gemv.product(tile.data(), stride, count, prepared.data(), steps, true, sums.data());
         for (std::size_t o = 0; o < sums.size(); ++o) CHECK(sums[o] == 2 * expected[o]);
-        fast.product_bits(tile.data() + first * onebit::unit_step_bytes, stride, count - first, prepared.data(), steps, false, some.data());
+        fast.gemv.product(tile.data() + first * onebit::unit_step_bytes, stride, count - first, prepared.data(), steps, false, some.data());
         CHECK(std::equal(some.begin(), some.end(), expected.begin() + first * layout.unit_outputs));
         // The panel is what the products with many rows take: its sums must be the same.
         const int all_blocks = outputs / onebit::block_outputs;
         const int blocks = pick(1, std::min(onebit::max_blocks, all_blocks)), first_block = pick(0, all_blocks - blocks), width = 16 * blocks;
         std::vector<std::int8_t> panel(whole * static_cast<std::size_t>(width));
-        fast.expand_bits_int8(tile.data(), stride, steps, first_block, blocks, panel.data());
+        fast.gemm.expand_bits_int8(tile.data(), stride, steps, first_block, blocks, panel.data());
         std::vector<float> floats(panel.size());
-        fast.expand_bits_float(tile.data(), stride, steps, first_block, blocks, round % 2 == 0, floats.data());
+        fast.gemm.expand_bits_float(tile.data(), stride, steps, first_block, blocks, round % 2 == 0, floats.data());
         for (int o = 0; o < width; ++o) {
             std::int32_t sum = 0, float_sum = 0;
             for (int k = 0; k < inputs; ++k) {
@@ -183,10 +184,10 @@ void test_bits(const onebit::Kernels& fast) {
 
 // Products of images with bits: any number of positions, units and steps, overlapping as taps of a kernel do, with every level, against plain sums.
 void test_image_products(const onebit::Kernels& fast) {
-    if (fast.product_image == nullptr) return;
-    const onebit::BitLayout& layout = fast.layout;
+    if (fast.conv.product == nullptr) return;
+    const onebit::BitLayout& layout = fast.gemv.layout;
     for (int round = 0; round < 400; ++round) {
-        const int positions = round % fast.most_image_positions + 1, units = pick(1, onebit::image_units), steps = pick(1, onebit::image_steps);
+        const int positions = round % fast.conv.most_positions + 1, units = pick(1, onebit::image_units), steps = pick(1, onebit::image_steps);
         const int stride = pick(1, 2), pixels = pick(20, 40) + positions * stride, outputs = units * layout.unit_outputs, gap = pick(0, 20),
                   channels = 16 * pick(1, 3);
         const int inputs = steps * layout.step_inputs, group = pick(0, channels / 16 - 1);
@@ -200,15 +201,15 @@ void test_image_products(const onebit::Kernels& fast) {
         }
         std::vector<std::uint8_t> tile(static_cast<std::size_t>(units * steps * onebit::unit_step_bytes), 0);
         for (int u = 0; u < units; ++u) {
-            fast.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
-                         tile.data() + u * onebit::unit_step_bytes, std::ptrdiff_t{units} * onebit::unit_step_bytes);
+            fast.gemv.lay_out(rows.data() + u * layout.unit_outputs * row_bytes, row_bytes, layout.unit_outputs, inputs,
+                              tile.data() + u * onebit::unit_step_bytes, std::ptrdiff_t{units} * onebit::unit_step_bytes);
         }
         std::vector<std::int8_t> x(static_cast<std::size_t>(pixels * channels));
         for (auto& v : x) v = static_cast<std::int8_t>(round % 7 == 0 ? -128 : round % 5 == 0 ? 127 : pick(-128, 127));
         // Only what the channels of these pixels have may be read.
         const std::vector<std::int8_t> exact(x.begin() + group * 16, x.begin() + (pixels - 1) * channels + group * 16 + 16);
         std::vector<std::uint8_t> prepared(static_cast<std::size_t>(pixels * layout.prepared_bytes));
-        fast.prepare_pixels(exact.data(), channels, pixels, prepared.data());
+        fast.conv.prepare(exact.data(), channels, pixels, prepared.data());
         std::vector<int> pixel_of_step;
         std::vector<std::int32_t> offsets;
         for (int s = 0; s < steps; ++s) {
@@ -229,8 +230,8 @@ void test_image_products(const onebit::Kernels& fast) {
                 }
             }
         }
-        fast.product_image(tile.data(), std::ptrdiff_t{units} * onebit::unit_step_bytes, units, prepared.data(),
-                           std::ptrdiff_t{stride} * layout.prepared_bytes, positions, offsets.data(), steps, first, sums.data(), out_stride);
+        fast.conv.product({tile.data(), std::ptrdiff_t{units} * onebit::unit_step_bytes, units, prepared.data(),
+                           std::ptrdiff_t{stride} * layout.prepared_bytes, positions, offsets.data(), steps, first, sums.data(), out_stride});
         CHECK(sums == expected);
     }
 }
@@ -251,21 +252,21 @@ void test_long_sums(const onebit::Kernels& fast) {
                 std::vector<const std::uint8_t*> rows;
                 for (std::size_t r = 0; r < 7; ++r) rows.push_back(inputs.data() + r * inputs_of_row);
                 std::vector<std::int32_t> sums(7 * 16), expected(sums.size());
-                plain.product_int8(rows.data(), 7, layout, panel.data(), 1, expected.data(), 16);
-                fast.product_int8(rows.data(), 7, layout, panel.data(), 1, sums.data(), 16);
+                plain.gemm.product_int8(rows.data(), 7, layout, panel.data(), 1, expected.data(), 16);
+                fast.gemm.product_int8(rows.data(), 7, layout, panel.data(), 1, sums.data(), 16);
                 CHECK(sums == expected);
             }
         }
-        const onebit::BitLayout& bits = fast.layout;
+        const onebit::BitLayout& bits = fast.gemv.layout;
         const int steps = (length + bits.step_inputs - 1) / bits.step_inputs;
         for (const int level : {-128, 127}) {
             const std::vector<std::uint8_t> unit(static_cast<std::size_t>(steps * onebit::unit_step_bytes), 255);
             std::vector<std::int8_t> x(static_cast<std::size_t>(steps * bits.step_inputs), 0);
             std::fill_n(x.begin(), length, static_cast<std::int8_t>(level));
             std::vector<std::uint8_t> prepared(static_cast<std::size_t>(steps * bits.prepared_bytes));
-            fast.prepare_bits(x.data(), steps, prepared.data());
+            fast.gemv.prepare(x.data(), steps, prepared.data());
             std::vector<std::int32_t> sums(static_cast<std::size_t>(bits.unit_outputs));
-            fast.product_bits(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, false, sums.data());
+            fast.gemv.product(unit.data(), onebit::unit_step_bytes, 1, prepared.data(), steps, false, sums.data());
             for (const std::int32_t sum : sums) CHECK(sum == level * length);
         }
     }
@@ -291,7 +292,7 @@ void test_bit_matrix(const onebit::Kernels& fast) {
         for (int r = 0; r < rows; ++r) {
             std::int8_t* row = x.data() + static_cast<std::size_t>(r) * padded;
             for (int i = 0; i < inputs; ++i) row[i] = static_cast<std::int8_t>(pick(-128, 127));
-            fast.prepare_bits(row, matrix.steps(), prepared.data() + r * matrix.prepared_bytes());
+            fast.gemv.prepare(row, matrix.steps(), prepared.data() + r * matrix.prepared_bytes());
             for (int o = 0; o < outputs; ++o) {
                 for (int i = 0; i < inputs; ++i) {
                     const bool set = (stored[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1) != 0;
@@ -300,7 +301,7 @@ void test_bit_matrix(const onebit::Kernels& fast) {
             }
         }
         const std::int64_t middle = pick(0, static_cast<int>(matrix.units()));
-        if (fast.product_bits_float != nullptr) {
+        if (fast.gemv.product_float != nullptr) {
             // Small integers: sums of floats are exact too.
             std::vector<float> y(x.begin(), x.begin() + inputs), float_sums(all, -1.0f);
             matrix.multiply(0, middle, y.data(), false, float_sums.data());
@@ -434,10 +435,10 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
 // Whose bits a set's attention to int8 has: avx512's are avx2's.
 Attend<std::int8_t> plain_int8([[maybe_unused]] const onebit::Kernels& fast) {
 #if defined(ONEBIT_X86)
-    if (fast.attend_int8 == onebit::avx512_kernels.attend_int8) return onebit::avx2_kernels.attend_int8;
-    if (fast.attend_int8 == onebit::avx2_kernels.attend_int8) return nullptr;
+    if (fast.attention.int8 == onebit::avx512_kernels.attention.int8) return onebit::avx2_kernels.attention.int8;
+    if (fast.attention.int8 == onebit::avx2_kernels.attention.int8) return nullptr;
 #endif
-    return onebit::scalar_kernels.attend_int8;
+    return onebit::scalar_kernels.attention.int8;
 }
 
 }  // namespace
@@ -450,12 +451,13 @@ void add_kernel_tests(Tests& tests) {
     add_for_each_set(tests, "bit matrix", test_bit_matrix);
     add_for_each_set(tests, "image products", test_image_products);
     add_for_each_set(tests, "long sums", test_long_sums);
-    add_for_each_set(tests, "attention", [](const onebit::Kernels& fast) { test_attention(fast.attend, onebit::scalar_kernels.attend); });
+    add_for_each_set(tests, "attention",
+                     [](const onebit::Kernels& fast) { test_attention(fast.attention.float32, onebit::scalar_kernels.attention.float32); });
     add_for_each_set(tests, "attention to bfloat16",
-                     [](const onebit::Kernels& fast) { test_attention(fast.attend_bf16, onebit::scalar_kernels.attend_bf16); });
+                     [](const onebit::Kernels& fast) { test_attention(fast.attention.bf16, onebit::scalar_kernels.attention.bf16); });
     // Where a set multiplies integers it rounds otherwise than the plain loops, but as other such sets do.
     add_for_each_set(tests, "attention to int8",
-                     [](const onebit::Kernels& fast) { test_attention<std::int8_t>(fast.attend_int8, plain_int8(fast)); });
+                     [](const onebit::Kernels& fast) { test_attention<std::int8_t>(fast.attention.int8, plain_int8(fast)); });
     tests.add("amx_emulated: products", [] { test_products(emulated_amx()); });
     tests.add("amx_emulated: rows of images", [] { test_rows_of_images(emulated_amx()); });
 }

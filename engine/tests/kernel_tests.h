@@ -12,7 +12,7 @@ void add_kernel_tests(Tests& tests);
 // Rows of floats: what a set computes in the plain loops of rows.h or faster, at every length and at the ends of a float's range.
 void add_row_tests(Tests& tests);
 // Every way in which a set counts bits that this CPU has, against the scalar one; and layers that count, with threads and without.
-void add_count_tests(Tests& tests);
+void add_xnor_tests(Tests& tests);
 // Dense layers of many rows, each set's against the scalar one's, and the product by tiles on the emulation.
 void add_tile_tests(Tests& tests);
 // The pool of threads, and dense layers that they divide.

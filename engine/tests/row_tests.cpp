@@ -19,42 +19,42 @@ void test_rows(const onebit::Kernels& fast) {
         if (n % 7 == 0) x[size / 2] = std::nanf("");
         std::uint32_t largest = 0, expected_largest = 0;
         bool negative = false, expected_negative = false;
-        plain.range(x.data(), n, &expected_largest, &expected_negative);
-        fast.range(x.data(), n, &largest, &negative);
+        plain.rows.range(x.data(), n, &expected_largest, &expected_negative);
+        fast.rows.range(x.data(), n, &largest, &negative);
         CHECK(largest == expected_largest && negative == expected_negative);
         const auto same = [&] {
             for (std::size_t i = 0; i < size; ++i) CHECK(identical(a[i], b[i]));
         };
-        plain.normalize(x.data(), n, 1e-5f, b.data()), fast.normalize(x.data(), n, 1e-5f, a.data()), same();
-#define UNARY(name, formula) plain.name(x.data(), n, b.data()), fast.name(x.data(), n, a.data()), same();
+        plain.rows.normalize(x.data(), n, 1e-5f, b.data()), fast.rows.normalize(x.data(), n, 1e-5f, a.data()), same();
+#define UNARY(name, formula) plain.rows.name(x.data(), n, b.data()), fast.rows.name(x.data(), n, a.data()), same();
 #include "kernels/unary.def"
 #undef UNARY
-        plain.add(x.data(), other.data(), n, b.data()), fast.add(x.data(), other.data(), n, a.data()), same();
-        plain.multiply(x.data(), other.data(), n, b.data()), fast.multiply(x.data(), other.data(), n, a.data()), same();
-        plain.clip(x.data(), n, -1, 2, b.data()), fast.clip(x.data(), n, -1, 2, a.data()), same();
-        plain.prelu(x.data(), 1, n, other.data(), b.data()), fast.prelu(x.data(), 1, n, other.data(), a.data()), same();
-        plain.softmax(x.data(), n, b.data()), fast.softmax(x.data(), n, a.data()), same();
-        CHECK(identical(fast.mean_magnitude(x.data(), n), plain.mean_magnitude(x.data(), n)));
-        plain.scale_shift(x.data(), 1, n, scale.data(), shift.data(), b.data()),
-            fast.scale_shift(x.data(), 1, n, scale.data(), shift.data(), a.data()), same();
+        plain.rows.add(x.data(), other.data(), n, b.data()), fast.rows.add(x.data(), other.data(), n, a.data()), same();
+        plain.rows.multiply(x.data(), other.data(), n, b.data()), fast.rows.multiply(x.data(), other.data(), n, a.data()), same();
+        plain.rows.clip(x.data(), n, -1, 2, b.data()), fast.rows.clip(x.data(), n, -1, 2, a.data()), same();
+        plain.rows.prelu(x.data(), 1, n, other.data(), b.data()), fast.rows.prelu(x.data(), 1, n, other.data(), a.data()), same();
+        plain.rows.softmax(x.data(), n, b.data()), fast.rows.softmax(x.data(), n, a.data()), same();
+        CHECK(identical(fast.rows.mean_magnitude(x.data(), n), plain.rows.mean_magnitude(x.data(), n)));
+        plain.rows.scale_shift(x.data(), 1, n, scale.data(), shift.data(), b.data()),
+            fast.rows.scale_shift(x.data(), 1, n, scale.data(), shift.data(), a.data()), same();
         a = b = other;
-        plain.maximum(x.data(), n, b.data()), fast.maximum(x.data(), n, a.data()), same();
+        plain.rows.maximum(x.data(), n, b.data()), fast.rows.maximum(x.data(), n, a.data()), same();
         std::vector<std::uint8_t> q(size), expected_q(size);
-        plain.quantize(x.data(), n, 20.0f, -127, 127, 128, expected_q.data());
-        fast.quantize(x.data(), n, 20.0f, -127, 127, 128, q.data());
+        plain.rows.quantize(x.data(), n, 20.0f, -127, 127, 128, expected_q.data());
+        fast.rows.quantize(x.data(), n, 20.0f, -127, 127, 128, q.data());
         CHECK(q == expected_q);
         std::vector<std::int32_t> sums(size), offset(size);
         for (auto& v : sums) v = pick(-100000, 100000);
         for (auto& v : offset) v = pick(-1000, 1000);
-        for (const auto norm : {onebit::Epilogue::Norm::none, onebit::Epilogue::Norm::channel, onebit::Epilogue::Norm::affine}) {
-            onebit::Epilogue e;
+        for (const auto norm : {onebit::EpilogueArgs::Norm::none, onebit::EpilogueArgs::Norm::channel, onebit::EpilogueArgs::Norm::affine}) {
+            onebit::EpilogueArgs e;
             e.norm = norm;
             e.relu = n % 2 == 0;
             e.eps = 1e-5f;
             e.bias = bias.data(), e.scale = scale.data(), e.shift = shift.data();
             e.offset = n % 3 == 0 ? offset.data() : nullptr;
-            plain.finish_int8(sums.data(), 0.01f, n, e, b.data()), fast.finish_int8(sums.data(), 0.01f, n, e, a.data()), same();
-            plain.finish_float(other.data(), n, e, b.data()), fast.finish_float(other.data(), n, e, a.data()), same();
+            plain.rows.epilogue_int8(sums.data(), 0.01f, n, e, b.data()), fast.rows.epilogue_int8(sums.data(), 0.01f, n, e, a.data()), same();
+            plain.rows.epilogue_float(other.data(), n, e, b.data()), fast.rows.epilogue_float(other.data(), n, e, a.data()), same();
         }
     }
 }
@@ -71,23 +71,23 @@ void test_positions(const onebit::Kernels& fast) {
             for (auto& v : offset) v = pick(-1000, 1000);
             std::vector<float> bias(size), scale(size), shift(size), y(all), expected(all);
             for (std::size_t i = 0; i < size; ++i) bias[i] = pick_float(), scale[i] = pick_float(), shift[i] = pick_float();
-            onebit::Epilogue e;
-            e.norm = round % 3 == 0   ? onebit::Epilogue::Norm::none
-                     : round % 3 == 1 ? onebit::Epilogue::Norm::channel
-                                      : onebit::Epilogue::Norm::affine;
+            onebit::EpilogueArgs e;
+            e.norm = round % 3 == 0   ? onebit::EpilogueArgs::Norm::none
+                     : round % 3 == 1 ? onebit::EpilogueArgs::Norm::channel
+                                      : onebit::EpilogueArgs::Norm::affine;
             e.relu = pick(0, 1) == 1;
             e.eps = 1e-5f;
             e.bias = bias.data(), e.scale = scale.data(), e.shift = shift.data();
             e.offset = pick(0, 1) == 1 ? offset.data() : nullptr;
-            fast.finish_rows_int8(sums.data(), stride, rows, 0.01f, outputs, e, y.data());
-            for (int r = 0; r < rows; ++r) plain.finish_int8(sums.data() + r * stride, 0.01f, outputs, e, expected.data() + r * outputs);
+            fast.rows.epilogue_rows_int8(sums.data(), stride, rows, 0.01f, outputs, e, y.data());
+            for (int r = 0; r < rows; ++r) plain.rows.epilogue_int8(sums.data() + r * stride, 0.01f, outputs, e, expected.data() + r * outputs);
             for (std::size_t i = 0; i < all; ++i) CHECK(identical(y[i], expected[i]));
 
             const int height = pick(1, 3), width = pick(1, 3), columns = pick(1, 9), line = columns * width * outputs + pick(0, 30);
             std::vector<float> x(static_cast<std::size_t>((height - 1) * line + columns * width * outputs));
             for (auto& v : x) v = pick(0, 20) == 0 ? std::nanf("") : pick_float();
             std::vector<float> most(static_cast<std::size_t>(columns * outputs));
-            fast.pool(x.data(), line, height, width, columns, outputs, most.data());
+            fast.rows.pool(x.data(), line, height, width, columns, outputs, most.data());
             for (int c = 0; c < columns; ++c) {
                 for (int o = 0; o < outputs; ++o) {
                     float wanted = -INFINITY;
@@ -110,7 +110,7 @@ void test_transformer_rows(const onebit::Kernels& fast) {
         std::vector<float> x(size), y(size);
         for (auto& v : x) v = 4 * pick_float();
         if (n % 11 == 0) x[0] = 1e30f, x[size - 1] = -1e30f;
-        fast.gelu(x.data(), n, y.data());
+        fast.rows.gelu(x.data(), n, y.data());
         for (std::size_t i = 0; i < size; ++i) {
             const double exact = 0.5 * x[i] * std::erfc(-x[i] / std::sqrt(2.0));
             CHECK(std::fabs(y[i] - exact) <= 1e-6 * (1 + std::fabs(exact)));
@@ -122,26 +122,26 @@ void test_transformer_rows(const onebit::Kernels& fast) {
                 CHECK(std::fabs(y[i] - wanted) <= 1e-6 * std::fabs(wanted) + 1e-7);
             }
         };
-        measure(fast.sigmoid, [](double v) { return 1 / (1 + std::exp(-v)); });
-        measure(fast.tanh, [](double v) { return std::tanh(v); });
-        measure(fast.silu, [](double v) { return v / (1 + std::exp(-v)); });
+        measure(fast.rows.sigmoid, [](double v) { return 1 / (1 + std::exp(-v)); });
+        measure(fast.rows.tanh, [](double v) { return std::tanh(v); });
+        measure(fast.rows.silu, [](double v) { return v / (1 + std::exp(-v)); });
         float magnitudes = 0;
         for (std::size_t i = 0; i < size; ++i) y[i] = static_cast<float>(i) - 7, magnitudes += std::fabs(y[i]);
-        CHECK(fast.mean_magnitude(y.data(), n) == magnitudes / static_cast<float>(n));
+        CHECK(fast.rows.mean_magnitude(y.data(), n) == magnitudes / static_cast<float>(n));
         std::vector<float> limited(size), bent(size), slope(size);
         for (std::size_t i = 0; i < size; ++i) slope[i] = static_cast<float>(i % 5) - 2;
-        fast.clip(y.data(), n, -3, 20, limited.data());
-        fast.prelu(y.data(), 1, n, slope.data(), bent.data());
+        fast.rows.clip(y.data(), n, -3, 20, limited.data());
+        fast.rows.prelu(y.data(), 1, n, slope.data(), bent.data());
         for (std::size_t i = 0; i < size; ++i) {
             CHECK(limited[i] == std::min(std::max(y[i], -3.0f), 20.0f));
             CHECK(bent[i] == (y[i] > 0 ? y[i] : slope[i] * y[i]));
         }
-        fast.multiply(y.data(), slope.data(), n, bent.data());
+        fast.rows.multiply(y.data(), slope.data(), n, bent.data());
         for (std::size_t i = 0; i < size; ++i) CHECK(bent[i] == y[i] * slope[i]);
-        fast.scale(x.data(), n, 0.35f, y.data());
+        fast.rows.scale(x.data(), n, 0.35f, y.data());
         for (std::size_t i = 0; i < size; ++i) CHECK(y[i] == 0.35f * x[i]);
         for (auto& v : x) v = 10 * pick_float();
-        fast.softmax(x.data(), n, y.data());
+        fast.rows.softmax(x.data(), n, y.data());
         double sum = 0;
         for (const float v : x) sum += std::exp(static_cast<double>(v));
         for (std::size_t i = 0; i < size; ++i) CHECK(std::fabs(y[i] - std::exp(static_cast<double>(x[i])) / sum) <= 2e-6);
@@ -163,7 +163,7 @@ void test_ends_of_the_exponential(const onebit::Kernels& fast) {
         if (std::isnan(rounded) || std::isinf(rounded)) return identical(got, rounded);
         return std::fabs(got - wanted) <= 1e-6 * std::fabs(wanted) + 1.01 * least;
     };
-    fast.sigmoid(x.data(), n, y.data()), plain.sigmoid(x.data(), n, expected.data());
+    fast.rows.sigmoid(x.data(), n, y.data()), plain.rows.sigmoid(x.data(), n, expected.data());
     for (std::size_t i = 0; i < x.size(); ++i) {
         CHECK(identical(y[i], expected[i]));
         const auto v = static_cast<double>(x[i]);
@@ -171,18 +171,18 @@ void test_ends_of_the_exponential(const onebit::Kernels& fast) {
         if (v < -103.98) CHECK(y[i] == 0);
         if (v > -103.96) CHECK(y[i] != 0);
     }
-    fast.silu(x.data(), n, y.data()), plain.silu(x.data(), n, expected.data());
+    fast.rows.silu(x.data(), n, y.data()), plain.rows.silu(x.data(), n, expected.data());
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]));
-    fast.tanh(x.data(), n, y.data()), plain.tanh(x.data(), n, expected.data());
+    fast.rows.tanh(x.data(), n, y.data()), plain.rows.tanh(x.data(), n, expected.data());
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (std::isnan(x[i]) || std::fabs(y[i] - std::tanh(x[i])) < 2e-7f));
-    fast.gelu(x.data(), n, y.data()), plain.gelu(x.data(), n, expected.data());
+    fast.rows.gelu(x.data(), n, y.data()), plain.rows.gelu(x.data(), n, expected.data());
     // Where 1 + erf rounds to 0 the result is -0, of which a sign is 1.
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (!(x[i] < -5.7f && x[i] > -1e37f) || identical(y[i], -0.0f)));
     // A softmax's powers, next to a largest number that has the whole share.
     for (std::size_t i = 0; i < x.size(); ++i) {
         const float two[] = {0.0f, -std::fabs(x[i])};
         float shares[2], wanted[2];
-        fast.softmax(two, 2, shares), plain.softmax(two, 2, wanted);
+        fast.rows.softmax(two, 2, shares), plain.rows.softmax(two, 2, wanted);
         CHECK(identical(shares[0], wanted[0]) && identical(shares[1], wanted[1]));
         if (std::isfinite(two[1]) && two[1] < -30) CHECK(right(shares[1], std::exp(static_cast<double>(two[1]))));
     }
@@ -203,7 +203,7 @@ void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
                 for (const float v : x) mean += v, magnitude += std::fabs(v);
                 mean /= n, magnitude /= n;
                 for (const float v : x) variance += (v - mean) * (v - mean) / n;
-                fast.normalize(x.data(), n, eps, y.data());
+                fast.rows.normalize(x.data(), n, eps, y.data());
                 const auto right = [&](const std::vector<float>& got) {
                     for (std::size_t i = 0; i < x.size(); ++i) {
                         const double wanted = (x[i] - mean) / std::sqrt(variance + static_cast<double>(eps));
@@ -211,20 +211,20 @@ void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
                     }
                 };
                 right(y);
-                CHECK(std::fabs(fast.mean_magnitude(x.data(), n) - magnitude) <= 1e-6 * magnitude);
-                onebit::Epilogue e;
-                e.norm = onebit::Epilogue::Norm::channel;
+                CHECK(std::fabs(fast.rows.mean_magnitude(x.data(), n) - magnitude) <= 1e-6 * magnitude);
+                onebit::EpilogueArgs e;
+                e.norm = onebit::EpilogueArgs::Norm::channel;
                 e.eps = eps;
                 e.bias = bias.data();
-                fast.finish_int8(sums.data(), size, n, e, finished.data());
+                fast.rows.epilogue_int8(sums.data(), size, n, e, finished.data());
                 right(finished);
                 std::fill(finished.begin(), finished.end(), 7.0f);
-                fast.finish_rows_int8(sums.data(), n, 1, size, n, e, finished.data());
+                fast.rows.epilogue_rows_int8(sums.data(), n, 1, size, n, e, finished.data());
                 right(finished);
                 for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(finished[i], y[i]));
                 // One infinity, or one NaN, leaves no number.
                 x[0] = size > 1 ? INFINITY : std::nanf("");
-                fast.normalize(x.data(), n, eps, y.data());
+                fast.rows.normalize(x.data(), n, eps, y.data());
                 for (const float v : y) CHECK(std::isnan(v));
             }
         }

@@ -105,7 +105,7 @@ void test_divided_layers(const onebit::Kernels& kernels) {
             onebit::DenseScratch scratch;
             scratch.threads.resize(static_cast<std::size_t>(threads));
             for (const std::int64_t count : {1, 2, 4, 5, 70, 200}) {
-                if (count > 5 && kernels.layout.most_rows != onebit::any_rows && kernels.needs == 0) continue;  // scalar takes long
+                if (count > 5 && kernels.gemv.layout.most_rows != onebit::any_rows && kernels.needs == 0) continue;  // scalar takes long
                 std::vector<float> x(static_cast<std::size_t>(count * c.inputs));
                 for (float& v : x) v = pick_float();
                 const std::vector<float> expected = alone.run(x, count, one, its), found = divided.run(x, count, pool, scratch);

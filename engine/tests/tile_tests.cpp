@@ -150,7 +150,7 @@ void test_plans(const onebit::Kernels& kernels) {
         std::vector<float> x(static_cast<std::size_t>(rows * inputs)), y(static_cast<std::size_t>(rows * outputs)),
             bias(static_cast<std::size_t>(outputs));
         for (auto& v : x) v = static_cast<float>(pick(0, 255)) / 255.0f;
-        onebit::Epilogue e;
+        onebit::EpilogueArgs e;
         e.bias = bias.data();
         const int threads = pick(1, 3);
         onebit::ThreadPool pool(threads);

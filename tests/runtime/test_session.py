@@ -105,7 +105,7 @@ def test_differences():
 def test_the_plan_tells_what_runs(path):
     session = onebit.load(path, threads=1)
     plan = session.plan()
-    assert any(step["step"].startswith("bit_conv2d + normalize + relu") and step["how"] for step in plan)
+    assert any(step["step"].startswith("bit_conv2d + normalize + relu") and step["kernel"] for step in plan)
     assert all(step["offset"] % 64 == 0 and step["offset"] + step["bytes"] <= session.arena_bytes for step in plan)
     assert plan[-1]["shape"] == [3]
     # Half of the values could not lie side by side: their memory is used again.

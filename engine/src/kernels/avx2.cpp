@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "avx2_attention.h"
-#include "avx2_finish.h"
+#include "avx2_epilogue.h"
 #include "avx2_look_ups.h"
 #include "table.h"
 
@@ -88,33 +88,29 @@ constexpr std::int64_t chunk_steps = 32;
 
 constexpr Kernels table() {
     Kernels k = shared_kernels<Layout>();
-    k.name = "avx2";
-    k.text = "AVX2 and FMA: 32 8-bit products an instruction";
-    k.needs = feature_avx2 | feature_fma;
-    k.layout = {.name = "8 inputs of each output side by side, tables of sums",
-                .unit_outputs = Layout::unit_outputs,
-                .step_inputs = Layout::step_inputs,
-                .tile_units = 4,
-                .chunk_steps = chunk_steps,
-                .prepared_bytes = tables_of_step,
-                .most_inputs = std::int64_t{1} << 24,
-                .most_rows = any_rows};
-    k.counts[0] = &avx2_counts;
-    k.product_int8 = product_int8;
-    k.product_float = product_float;
-    k.prepare_bits = prepare_bits;
-    k.product_bits = product_bits;
-    k.least_image_gain = k.least_run_gain = 2;
-    k.most_image_positions = 4 * image_positions;
-    k.prepare_pixels = prepare_pixels;
-    k.product_image = product_image;
-    k.finish_rows_int8 = finish_rows_int8;
-    k.attend_int8 = attend_int8;
+    k.gemv.layout = {.name = "8 inputs of each output side by side, tables of sums",
+                     .unit_outputs = Layout::unit_outputs,
+                     .step_inputs = Layout::step_inputs,
+                     .tile_units = 4,
+                     .chunk_steps = chunk_steps,
+                     .prepared_bytes = tables_of_step,
+                     .most_inputs = std::int64_t{1} << 24,
+                     .most_rows = any_rows};
+    k.gemm.product_int8 = product_int8;
+    k.gemm.product_float = product_float;
+    k.gemv.prepare = prepare_bits;
+    k.gemv.product = product_bits;
+    k.conv.least_gain = k.conv.least_run_gain = 2;
+    k.conv.most_positions = 4 * image_positions;
+    k.conv.prepare = prepare_pixels;
+    k.conv.product = product_image;
+    k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.attention.int8 = attend_int8;
     return k;
 }
 
 }  // namespace
 
-constinit const Kernels avx2_kernels = table();
+constinit const Kernels avx2_kernels = named_avx2(table());
 
 }  // namespace onebit

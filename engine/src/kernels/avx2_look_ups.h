@@ -277,8 +277,8 @@ void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, con
     }
 }
 
-void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
-                   int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void product_image(const ConvArgs& args) {
+    const auto& [tile, step_stride, units, prepared, position_stride, positions, offsets, steps, first, out, out_stride] = args;
     static_assert(image_units == 2 && image_steps <= steps_of_words);
     if (units == 1) return look_up_positions<1>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
     look_up_positions<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);

@@ -4,8 +4,8 @@
 #include <bit>
 
 #include "avx512_attention.h"
+#include "avx512_epilogue.h"
 #include "avx512_expand.h"
-#include "avx512_finish.h"
 #include "table.h"
 
 namespace onebit {
@@ -93,9 +93,9 @@ ONEBIT_TILES(product_float, tile_float, float, float, float)
 #undef ONEBIT_TILES
 
 // Sixteen rows at once: 32 bits of each in a register's lanes, and a look-up from each four bits to their four bytes.
-void expand_int8(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length, bool plus_minus,
-                 std::int8_t* panel) {
-    if (raw_length != length) return expand_rows(bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus, panel);
+void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
+    const auto& [bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
+    if (raw_length != length) return expand_rows(args, panel);
     alignas(64) std::uint32_t table[16];
     for (unsigned i = 0; i < 16; ++i) table[i] = four_weights(i, plus_minus);
     const __m512i look_up = _mm512_load_si512(table);
@@ -400,8 +400,8 @@ void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, con
     }
 }
 
-void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
-                   int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void product_image(const ConvArgs& args) {
+    const auto& [tile, step_stride, units, prepared, position_stride, positions, offsets, steps, first, out, out_stride] = args;
     static_assert(image_units == 2 && image_positions == 6 && image_steps * 16 * 128 <= 32768);
     if (units == 1) return look_up_positions<1>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
     look_up_positions<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
@@ -409,55 +409,47 @@ void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int uni
 
 constexpr Kernels avx512_table() {
     Kernels k = shared_kernels<Layout>();
-    k.name = "avx512";
-    k.text = "AVX-512 with VNNI: 64 8-bit products an instruction";
-    k.needs = feature_avx2 | feature_fma | feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vnni;
-    k.layout = {.name = "16 inputs of each output side by side, tables of sums",
-                .unit_outputs = Layout::unit_outputs,
-                .step_inputs = Layout::step_inputs,
-                .tile_units = 8,
-                .chunk_steps = chunk_steps,
-                .prepared_bytes = tables_of_step * 2,
-                .most_inputs = std::int64_t{1} << 24,
-                .most_rows = any_rows};
-    k.counts[0] = &vpopcntdq_counts;
-    k.counts[1] = &avx512_counts;
-    k.expand_int8 = expand_int8;
-    k.product_int8 = product_int8;
-    k.product_float = product_float;
-    k.prepare_bits = prepare_bits;
-    k.product_bits = product_bits;
-    k.expand_bits_int8 = expand_bits_panel;
-    k.expand_bits_float = expand_bits_floats;
-    k.product_bits_float = product_bits_float;
-    k.least_image_gain = 3;
-    k.prepare_pixels = prepare_pixels;
-    k.product_image = product_image;
-    k.finish_int8 = finish_int8;
-    k.finish_rows_int8 = finish_rows_int8;
-    k.range = range;
-    k.quantize = quantize;
-    k.attend_int8 = attend_int8;
+    k.gemv.layout = {.name = "16 inputs of each output side by side, tables of sums",
+                     .unit_outputs = Layout::unit_outputs,
+                     .step_inputs = Layout::step_inputs,
+                     .tile_units = 8,
+                     .chunk_steps = chunk_steps,
+                     .prepared_bytes = tables_of_step * 2,
+                     .most_inputs = std::int64_t{1} << 24,
+                     .most_rows = any_rows};
+    k.gemm.expand_int8 = expand_int8;
+    k.gemm.product_int8 = product_int8;
+    k.gemm.product_float = product_float;
+    k.gemv.prepare = prepare_bits;
+    k.gemv.product = product_bits;
+    k.gemm.expand_bits_int8 = expand_bits_panel;
+    k.gemm.expand_bits_float = expand_bits_floats;
+    k.gemv.product_float = product_bits_float;
+    k.conv.least_gain = 3;
+    k.conv.prepare = prepare_pixels;
+    k.conv.product = product_image;
+    k.rows.epilogue_int8 = finish_int8;
+    k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.rows.range = range;
+    k.rows.quantize = quantize;
+    k.attention.int8 = attend_int8;
     return k;
 }
 
 constexpr Kernels amx_table() {
     Kernels k = avx512_table();
-    k.name = "amx";
-    k.text = "AMX: 16,384 8-bit products an instruction; else AVX-512 with VNNI";
-    k.needs |= feature_amx_tile | feature_amx_int8;
-    k.rows_at_once = 32;
+    k.gemm.rows_at_once = 32;
     // With more, expanding bits costs less than looking up does: 1.3 cycles for 64 bytes of weights, as many as 2.7 rows' look-ups of them.
-    k.layout.most_rows = 4;
-    k.product_int8 = amx_product_int8;
+    k.gemv.layout.most_rows = 4;
+    k.gemm.product_int8 = amx_product_int8;
     k.tiles = &amx_tiles;
-    k.least_image_gain = never;
+    k.conv.least_gain = never;
     return k;
 }
 
 }  // namespace
 
-constinit const Kernels avx512_kernels = avx512_table();
-constinit const Kernels amx_kernels = amx_table();
+constinit const Kernels avx512_kernels = named_avx512(avx512_table());
+constinit const Kernels amx_kernels = named_amx(amx_table());
 
 }  // namespace onebit

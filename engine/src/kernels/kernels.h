@@ -4,25 +4,20 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "counts.h"
 #include "tiles.h"
 
 namespace onebit {
 
-// CPU features, asked of the processor and of the operating system.
+// CPU features, asked of the processor and of the operating system: a bit each, in the order of features.def.
+enum class FeatureIndex {
+#define FEATURE(name, text, word, bit, registers) name,
+#include "features.def"
+#undef FEATURE
+};
 enum Feature : std::uint32_t {
-    feature_avx2 = 1u << 0,
-    feature_fma = 1u << 1,
-    feature_avx512f = 1u << 2,
-    feature_avx512bw = 1u << 3,
-    feature_avx512dq = 1u << 4,
-    feature_avx512vl = 1u << 5,
-    feature_avx512vnni = 1u << 6,
-    feature_neon = 1u << 7,
-    feature_dotprod = 1u << 8,
-    feature_amx_tile = 1u << 9,
-    feature_amx_int8 = 1u << 10,
-    feature_avx512vpopcntdq = 1u << 11,
+#define FEATURE(name, text, word, bit, registers) feature_##name = 1u << static_cast<int>(FeatureIndex::name),
+#include "features.def"
+#undef FEATURE
 };
 
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
@@ -97,7 +92,7 @@ struct Attended {
 };
 
 // What happens to a row of sums before it is stored.
-struct Epilogue {
+struct EpilogueArgs {
     enum class Norm { none, channel, affine };
     Norm norm = Norm::none;
     bool relu = false;
@@ -108,78 +103,100 @@ struct Epilogue {
     const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
 };
 
-// y[i] = f(x[i])
+// y[i] = f(x[i]); y may be x.
 using UnaryKernel = void (*)(const float* x, std::ptrdiff_t n, float* y);
 
-struct Kernels {
-    const char* name;
-    const char* text;
-    std::uint32_t needs;
+// One row of inputs times bits: what a token, or a single example, passes through.
+struct Gemv {
+    BitLayout layout;
+    // Products of a row with bits from which on threads divide them: a microsecond's work.
+    std::int64_t least_divided;
+    // `rows` outputs' rows of bits into a unit of zeros whose steps lie `step_stride` bytes apart.
+    void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
+                    std::ptrdiff_t step_stride);
+    // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
+    void (*prepare)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
+    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to what is there if `add`; exact.
+    void (*product)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
+                    std::int32_t* out);
+    // The same with float inputs, of which `inputs` stand at x, one added after the other as Gemm's product_float does: those whose bit is set, or
+    // all with the signs that the bits say. Null where a set expands instead.
+    void (*product_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
+                          bool add, float* out);
+};
+
+// Rows of bits to a panel: for each group of 4 inputs, for each of 16 * blocks outputs, 4 bytes of 0/1 or -1/+1. Each segment of `raw_length` bits is
+// padded with zeros to `length`. Rows from `rows` on are zero.
+struct ExpandArgs {
+    const std::uint8_t* bits;
+    std::ptrdiff_t row_bytes;
+    int rows;
+    int blocks;
+    int segments;
+    int raw_length;
+    int length;
+    bool plus_minus;
+};
+
+// Rows times a panel of weights.
+struct Gemm {
     // How many rows a product with a panel best takes at once: so many that the panel stays in the first-level cache while they use it, a multiple
     // of what its fastest tile takes; at most max_rows.
     int rows_at_once;
-
-    // Expand 16 * blocks rows of bits to a panel: for each group of 4 inputs, for each output, 4 bytes of 0/1 or -1/+1. Each segment of
-    // `raw_length` bits is padded with zeros to `length`. Rows from `rows` on are zero.
-    void (*expand_int8)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length,
-                        bool plus_minus, std::int8_t* panel);
-    // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact. Whoever calls it holds a TilesInUse.
+    void (*expand_int8)(const ExpandArgs& args, std::int8_t* panel);
+    // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact.
     void (*product_int8)(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks,
                          std::int32_t* out, std::ptrdiff_t out_stride);
     // The same in float: the panel holds one input after another, for each 16 * blocks outputs.
     void (*product_float)(const float* const* rows, int count, const Segments& segments, const float* panel, int blocks, float* out,
                           std::ptrdiff_t out_stride);
-
-    BitLayout layout;
-    // `rows` outputs' rows of bits into a unit whose steps lie `step_stride` bytes apart; where it has more outputs than that, a unit of zeros.
-    void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
-                    std::ptrdiff_t step_stride);
-    // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
-    void (*prepare_bits)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
-    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to what is there if `add`; exact.
-    void (*product_bits)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
-                         std::int32_t* out);
-    // Some blocks of 16 outputs of a tile to a panel of 0 and 1, as the products with many rows take it; for floats also of -1 and 1.
+    // Some blocks of 16 outputs of a tile of Gemv's layout to a panel of 0 and 1; for floats also of -1 and 1.
     void (*expand_bits_int8)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks,
                              std::int8_t* panel);
     void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
                               float* panel);
+};
 
-    // Products of a row with bits from which on threads divide them: a microsecond's work.
-    std::int64_t least_divided;
+// What one call of a convolution takes: neighbouring positions of a row of the output, some units of outputs, some steps. The bits of a step lie
+// `step_stride` bytes after the one before; what is prepared of the inputs, `position_stride` bytes from a position to the next, `offsets` to each
+// step. Sums go to out[position * out_stride + output]: they are its first if `first`, else they are added.
+struct ConvArgs {
+    const std::uint8_t* tile;
+    std::ptrdiff_t step_stride;
+    int units;
+    const std::uint8_t* prepared;
+    std::ptrdiff_t position_stride;
+    int positions;
+    const std::int32_t* offsets;
+    int steps;
+    bool first;
+    std::int32_t* out;
+    std::ptrdiff_t out_stride;
+};
 
-    // The same with float inputs, of which `inputs` stand at x, one added after the other as product_float does: those whose bit is set, or all with
-    // the signs that the bits say. Null where a set expands instead.
-    void (*product_bits_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
-                               bool add, float* out);
-
-    // Products of many rows with bits in tile registers; the layout is then 16 inputs of 32 outputs. Null where a set has none.
-    const TileKernels* tiles;
-
-    // Convolutions with bits, in the same layout and with inputs prepared in the same way: an input is prepared once for all the positions that its
-    // kernel passes it at. What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
-    std::int64_t least_image_gain;
+// Convolutions whose weights stay bits, in the layout of Gemv and with inputs prepared in the same way: an input is prepared once for all the
+// positions that its kernel passes it at. Rows of a dense layer are positions too.
+struct Conv {
+    // What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
+    std::int64_t least_gain;
     // The same where channels do not fill steps, and what a row of the kernel reads at a position is prepared for that position.
     std::int64_t least_run_gain;
     // Positions that a product takes in one call at most: more than image_positions where what it makes of the bits serves them all.
-    int most_image_positions;
+    int most_positions;
     // A step's inputs of some pixels that lie `stride` apart.
-    void (*prepare_pixels)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
-    // out[p][o] = (or += unless it is the first) sum over steps of the bits of `units` units, whose steps lie `step_stride` bytes apart, times what
-    // is prepared at position p (`position_stride` bytes from one to the next) and the step's offset; exact. Rows of a dense layer are positions too.
-    void (*product_image)(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared,
-                          std::ptrdiff_t position_stride, int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out,
-                          std::ptrdiff_t out_stride);
+    void (*prepare)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
+    // The sum over steps of bits times what is prepared; exact.
+    void (*product)(const ConvArgs& args);
+};
 
-    // Products of bits with bits, the best first; null where there is no other. Which one runs, the CPU's features decide.
-    const CountKernels* counts[2];
-
+// Rows of floats, and rows of sums to floats.
+struct Rows {
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
-    void (*finish_int8)(const std::int32_t* sums, float scale, int outputs, const Epilogue& epilogue, float* y);
-    void (*finish_float)(const float* sums, int outputs, const Epilogue& epilogue, float* y);
+    void (*epilogue_int8)(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& epilogue, float* y);
+    void (*epilogue_float)(const float* sums, int outputs, const EpilogueArgs& epilogue, float* y);
     // The same of many rows: positions of an image, which have few outputs each.
-    void (*finish_rows_int8)(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs,
-                             const Epilogue& epilogue, float* y);
+    void (*epilogue_rows_int8)(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs,
+                               const EpilogueArgs& epilogue, float* y);
     // y[c] = the maximum of a window of height * width positions of x, for each of some columns of windows; NaN wins.
     void (*pool)(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y);
 
@@ -191,7 +208,6 @@ struct Kernels {
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
     void (*scale_shift)(const float* x, std::ptrdiff_t rows, int channels, const float* scale, const float* shift, float* y);
     void (*scale)(const float* x, std::ptrdiff_t n, float factor, float* y);
-    // Functions of a single number; y may be x.
 #define UNARY(name, formula) UnaryKernel name;
 #include "unary.def"
 #undef UNARY
@@ -202,26 +218,51 @@ struct Kernels {
     void (*multiply)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
-    // y = softmax(scale * q K^T) V for one head; `scores` has room for the tokens of each query rounded up to whole blocks.
-    void (*attend)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
-    void (*attend_bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
+};
+
+// y = softmax(scale * q K^T) V for one head, by what keys and values are kept as; `scores` has room for the tokens of each query rounded up to whole
+// blocks.
+struct Attention {
+    void (*float32)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
+    void (*bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
     // Where a set multiplies integers, queries and weights are rounded to 16 bits of the largest.
-    void (*attend_int8)(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y);
+    void (*int8)(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y);
+};
+
+// One instruction set: kernels.def has them all.
+struct Kernels {
+    const char* name;
+    const char* text;
+    std::uint32_t needs;
+
+    Gemv gemv;
+    Gemm gemm;
+    // Products of many rows with bits in tile registers; the layout is then 16 inputs of 32 outputs. Null where a set has none.
+    const TileKernels* tiles;
+    Conv conv;
+    Rows rows;
+    Attention attention;
 };
 
 // The tables that this build has, the best last.
 const Kernels* const* all_kernels(int* count);
 
-extern const Kernels scalar_kernels;
+#define KERNELS(set, features, words) extern const Kernels set##_kernels;
+#include "kernels.def"
 #if defined(ONEBIT_X86)
-extern const Kernels avx2_kernels;
-extern const Kernels avx512_kernels;
-extern const Kernels amx_kernels;  // avx512's but for the product in amx.cpp
+// Of amx.cpp; the rest of amx's table is avx512's.
 void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks, std::int32_t* out,
                       std::ptrdiff_t out_stride);
-#elif defined(ONEBIT_ARM)
-extern const Kernels neon_kernels;
-extern const Kernels neon_dotprod_kernels;
 #endif
+
+// A table with what kernels.def states of it.
+#define KERNELS(set, features, words)          \
+    constexpr Kernels named_##set(Kernels k) { \
+        k.name = #set;                         \
+        k.needs = features;                    \
+        k.text = words;                        \
+        return k;                              \
+    }
+#include "kernels.def"
 
 }  // namespace onebit

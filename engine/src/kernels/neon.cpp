@@ -100,16 +100,13 @@ void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint
 
 constexpr Kernels table() {
     Kernels k = neon_table();
-    k.name = "neon";
-    k.text = "Advanced SIMD: 8 8-bit products an instruction";
-    k.needs = feature_neon;
-    k.product_int8 = product_int8;
-    k.product_bits = product_bits;
+    k.gemm.product_int8 = product_int8;
+    k.gemv.product = product_bits;
     return k;
 }
 
 }  // namespace
 
-constinit const Kernels neon_kernels = table();
+constinit const Kernels neon_kernels = named_neon(table());
 
 }  // namespace onebit

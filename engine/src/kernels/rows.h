@@ -299,16 +299,16 @@ void rows_scale_shift(const float* x, std::ptrdiff_t rows, int channels, const f
 }
 
 // A row of sums, already scaled and with its bias, to its place.
-void finish_row(int n, const Epilogue& e, float* y) {
-    if (e.norm == Epilogue::Norm::channel) {
+void finish_row(int n, const EpilogueArgs& e, float* y) {
+    if (e.norm == EpilogueArgs::Norm::channel) {
         row_normalize(y, n, e.eps, y);
-    } else if (e.norm == Epilogue::Norm::affine) {
+    } else if (e.norm == EpilogueArgs::Norm::affine) {
         for (int i = 0; i < n; ++i) y[i] = y[i] * e.scale[i] + e.shift[i];
     }
     if (e.relu) row_relu(y, n, y);
 }
 
-void row_finish_int8(const std::int32_t* sums, float scale, int n, const Epilogue& e, float* y) {
+void row_finish_int8(const std::int32_t* sums, float scale, int n, const EpilogueArgs& e, float* y) {
     if (e.offset != nullptr) {
         for (int i = 0; i < n; ++i) y[i] = scale * static_cast<float>(sums[i] - e.offset[i]) + e.bias[i];
     } else {
@@ -317,13 +317,13 @@ void row_finish_int8(const std::int32_t* sums, float scale, int n, const Epilogu
     finish_row(n, e, y);
 }
 
-void row_finish_float(const float* sums, int n, const Epilogue& e, float* y) {
+void row_finish_float(const float* sums, int n, const EpilogueArgs& e, float* y) {
     for (int i = 0; i < n; ++i) y[i] = sums[i] + e.bias[i];
     finish_row(n, e, y);
 }
 
-[[maybe_unused]] void rows_finish_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int n, const Epilogue& e,
-                                       float* y) {
+[[maybe_unused]] void rows_finish_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int n,
+                                       const EpilogueArgs& e, float* y) {
     for (std::int64_t r = 0; r < rows; ++r) row_finish_int8(sums + r * sum_stride, scale, n, e, y + r * n);
 }
 
@@ -375,8 +375,8 @@ void row_quantize(const float* x, std::ptrdiff_t n, float inverse, float low, fl
     }
 }
 
-void expand_rows(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, int blocks, int segments, int raw_length, int length, bool plus_minus,
-                 std::int8_t* panel) {
+void expand_rows(const ExpandArgs& args, std::int8_t* panel) {
+    const auto& [bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
     const int width = block_outputs * blocks;
     const std::size_t words = static_cast<std::size_t>(segments) * static_cast<std::size_t>(length / int8_group);
     std::uint32_t table[16];

@@ -61,8 +61,8 @@ void prepare_pixels(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pi
     for (std::int64_t i = 0; i < pixels; ++i) std::memcpy(prepared + i * Layout::step_inputs, x + i * stride, Layout::step_inputs);
 }
 
-void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int units, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
-                   int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void product_image(const ConvArgs& args) {
+    const auto& [tile, step_stride, units, prepared, position_stride, positions, offsets, steps, first, out, out_stride] = args;
     for (int p = 0; p < positions; ++p) {
         for (int o = 0; o < units * Layout::unit_outputs; ++o) {
             std::int32_t sum = first ? 0 : out[p * out_stride + o];
@@ -79,29 +79,25 @@ void product_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, int uni
 
 constexpr Kernels table() {
     Kernels k = shared_kernels<Layout>();
-    k.name = "scalar";
-    k.text = "plain C++, the specification of all others";
-    k.needs = 0;
-    k.layout = {.name = "16 inputs of each output side by side",
-                .unit_outputs = Layout::unit_outputs,
-                .step_inputs = Layout::step_inputs,
-                .tile_units = 8,
-                .chunk_steps = all_steps,
-                .prepared_bytes = Layout::step_inputs,
-                .most_inputs = std::int64_t{1} << 24,
-                .most_rows = 4};
-    k.counts[0] = &scalar_counts;
-    k.product_int8 = product_int8;
-    k.product_float = product_float;
-    k.prepare_bits = prepare_bits;
-    k.product_bits = product_bits;
-    k.prepare_pixels = prepare_pixels;
-    k.product_image = product_image;
+    k.gemv.layout = {.name = "16 inputs of each output side by side",
+                     .unit_outputs = Layout::unit_outputs,
+                     .step_inputs = Layout::step_inputs,
+                     .tile_units = 8,
+                     .chunk_steps = all_steps,
+                     .prepared_bytes = Layout::step_inputs,
+                     .most_inputs = std::int64_t{1} << 24,
+                     .most_rows = 4};
+    k.gemm.product_int8 = product_int8;
+    k.gemm.product_float = product_float;
+    k.gemv.prepare = prepare_bits;
+    k.gemv.product = product_bits;
+    k.conv.prepare = prepare_pixels;
+    k.conv.product = product_image;
     return k;
 }
 
 }  // namespace
 
-constinit const Kernels scalar_kernels = table();
+constinit const Kernels scalar_kernels = named_scalar(table());
 
 }  // namespace onebit

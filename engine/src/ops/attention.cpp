@@ -2,8 +2,8 @@
 #include <utility>
 #include <vector>
 
-#include "attention_cache.h"
 #include "index.h"
+#include "kv_cache.h"
 #include "ops/families.h"
 #include "parallel.h"
 
@@ -17,10 +17,10 @@ std::int64_t scores_of(std::int64_t tokens) {
 
 class CachedTokens : public Memory {
   public:
-    explicit CachedTokens(const AttentionCache& empty) : cache(empty) {}
+    explicit CachedTokens(const KvCache& empty) : cache(empty) {}
     std::size_t bytes() const override { return cache.bytes(); }
 
-    AttentionCache cache;
+    KvCache cache;
 };
 
 // Each query attends to the keys and values of its own token and of those before it.
@@ -64,7 +64,7 @@ class AttentionNode : public Node {
         int queries;
     };
 
-    AttentionCache& cache_of(const Row& row) const { return static_cast<CachedTokens&>(memory_of(row)).cache; }
+    KvCache& cache_of(const Row& row) const { return static_cast<CachedTokens&>(memory_of(row)).cache; }
 
     struct Work {
         const float *q, *keys, *values;
@@ -139,7 +139,7 @@ class AttentionNode : public Node {
 
     const Kernels& kernels_;
     std::int64_t width_, heads_, context_;
-    AttentionCache empty_;
+    KvCache empty_;
 };
 
 }  // namespace

@@ -37,7 +37,7 @@ class Scale : public Node {
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         parallel_rows(context.pool, in[0].rows * width_, 1,
-                      [&](std::int64_t first, std::int64_t count) { kernels_.scale(in[0].data + first, count, factor_, out.data + first); });
+                      [&](std::int64_t first, std::int64_t count) { kernels_.rows.scale(in[0].data + first, count, factor_, out.data + first); });
     }
 
   private:
@@ -53,7 +53,7 @@ class Clip : public Node {
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         parallel_rows(context.pool, in[0].rows * width_, 1,
-                      [&](std::int64_t first, std::int64_t count) { kernels_.clip(in[0].data + first, count, low_, high_, out.data + first); });
+                      [&](std::int64_t first, std::int64_t count) { kernels_.rows.clip(in[0].data + first, count, low_, high_, out.data + first); });
     }
 
   private:
@@ -73,7 +73,7 @@ class Prelu : public Node {
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const std::int64_t width = channels_.count;
         parallel_rows(context.pool, in[0].rows, width, [&](std::int64_t r, std::int64_t count) {
-            kernels_.prelu(in[0].data + r * width, count, static_cast<int>(width), slope_.data(), out.data + r * width);
+            kernels_.rows.prelu(in[0].data + r * width, count, static_cast<int>(width), slope_.data(), out.data + r * width);
         });
     }
 
@@ -100,7 +100,7 @@ class ScaleShift : public Node {
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const std::int64_t width = channels_.count;
         parallel_rows(context.pool, in[0].rows, width, [&](std::int64_t r, std::int64_t count) {
-            kernels_.scale_shift(in[0].data + r * width, count, static_cast<int>(width), scale_.data(), shift_.data(), out.data + r * width);
+            kernels_.rows.scale_shift(in[0].data + r * width, count, static_cast<int>(width), scale_.data(), shift_.data(), out.data + r * width);
         });
     }
 
@@ -116,8 +116,9 @@ class Add : public Node {
     explicit Add(const NodeSource& source) : Node(source.step), kernels_(source.kernels), width_(source.input().back()) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        parallel_rows(context.pool, in[0].rows * width_, 1,
-                      [&](std::int64_t first, std::int64_t count) { kernels_.add(in[0].data + first, in[1].data + first, count, out.data + first); });
+        parallel_rows(context.pool, in[0].rows * width_, 1, [&](std::int64_t first, std::int64_t count) {
+            kernels_.rows.add(in[0].data + first, in[1].data + first, count, out.data + first);
+        });
     }
 
   private:
@@ -135,8 +136,8 @@ class Multiply : public Node {
         const float *x = in[0].data, *factors = in[1].data;
         parallel_rows(context.pool, in[0].rows, width_, [&](std::int64_t first, std::int64_t count) {
             const std::int64_t offset = first * width_;
-            if (same_shape_) return kernels_.multiply(x + offset, factors + offset, count * width_, out.data + offset);
-            for (std::int64_t r = first; r < first + count; ++r) kernels_.scale(x + r * width_, width_, factors[r], out.data + r * width_);
+            if (same_shape_) return kernels_.rows.multiply(x + offset, factors + offset, count * width_, out.data + offset);
+            for (std::int64_t r = first; r < first + count; ++r) kernels_.rows.scale(x + r * width_, width_, factors[r], out.data + r * width_);
         });
     }
 

@@ -38,7 +38,7 @@ class DenseNode : public LayerNode {
     }
     void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.dense); }
     const DenseLayer* prepares() const override { return quantizes_ ? &*layer_ : nullptr; }
-    std::string kernel() const override { return layer_->how(); }
+    std::string kernel() const override { return layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
@@ -65,7 +65,7 @@ class ProductNode : public LayerNode {
         step_ = {};
     }
     void expect(std::int64_t, Workspace& workspace) const override { layer_->expect(workspace.product); }
-    std::string kernel() const override { return layer_->how(); }
+    std::string kernel() const override { return layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
@@ -77,17 +77,17 @@ class ProductNode : public LayerNode {
 };
 
 // A convolution or a dense layer whose inputs are signs, or levels of few bits.
-class CountNode : public LayerNode {
+class XnorNode : public LayerNode {
   public:
     using LayerNode::LayerNode;
 
-    TensorBytes tensor_bytes() const override { return {CountLayer::weight_bytes(step_, input_.back(), output_.back()), 0}; }
+    TensorBytes tensor_bytes() const override { return {XnorLayer::weight_bytes(step_, input_.back(), output_.back()), 0}; }
     void load(Loading&) override {
         layer_.emplace(step_, input_, output_, kernels_);
         step_ = {};
     }
     void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.count); }
-    std::string kernel() const override { return layer_->how(); }
+    std::string kernel() const override { return layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
@@ -95,14 +95,14 @@ class CountNode : public LayerNode {
     }
 
   private:
-    std::optional<CountLayer> layer_;
+    std::optional<XnorLayer> layer_;
 };
 
 }  // namespace
 
 std::unique_ptr<Node> make_layer(const NodeSource& source) {
     const Step& step = source.step;
-    if (CountLayer::suits(step, source.input().back(), source.own_output().back())) return std::make_unique<CountNode>(source);
+    if (XnorLayer::suits(step, source.input().back(), source.own_output().back())) return std::make_unique<XnorNode>(source);
     const bool dense = step.op == Op::bit_linear || step.op == Op::linear;
     if (dense && (source.program.tokens || source.quantizes())) return std::make_unique<DenseNode>(source);
     return std::make_unique<ProductNode>(source);

@@ -9,7 +9,7 @@ namespace onebit {
 std::unique_ptr<Node> make_node(const NodeSource& source) {
     switch (source.step.op) {
 #define UNARY(name, formula) \
-    case Op::name: return make_unary(source, source.kernels.name);
+    case Op::name: return make_unary(source, source.kernels.rows.name);
 #include "kernels/unary.def"
 #undef UNARY
         case Op::add: return make_add(source);

@@ -8,14 +8,14 @@
 #include <string>
 #include <vector>
 
-#include "count_layer.h"
 #include "dense_layer.h"
-#include "levels.h"
 #include "memory_plan.h"
 #include "product_layer.h"
 #include "program.h"
+#include "quantizer.h"
 #include "recurrent_layer.h"
 #include "thread_pool.h"
+#include "xnor_layer.h"
 
 namespace onebit {
 
@@ -23,7 +23,7 @@ namespace onebit {
 struct Workspace {
     Scratch product;
     DenseScratch dense;
-    CountScratch count;
+    XnorScratch count;
     RecurrentScratch recurrent;
     Buffer<float> scores;  // of attention
 

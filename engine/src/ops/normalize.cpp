@@ -20,7 +20,7 @@ class Normalize : public Node {
         : Node(source.step), kernels_(source.kernels), width_(source.input().back()), length_(length), eps_(source.step.eps) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        each_run(context, in[0], width_, length_, out.data, [&](const float* x, float* y) { kernels_.normalize(x, length_, eps_, y); });
+        each_run(context, in[0], width_, length_, out.data, [&](const float* x, float* y) { kernels_.rows.normalize(x, length_, eps_, y); });
     }
 
   private:
@@ -51,7 +51,7 @@ class Softmax : public Node {
     explicit Softmax(const NodeSource& source) : Node(source.step), kernels_(source.kernels), width_(source.input().back()) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        each_run(context, in[0], width_, width_, out.data, [&](const float* x, float* y) { kernels_.softmax(x, width_, y); });
+        each_run(context, in[0], width_, width_, out.data, [&](const float* x, float* y) { kernels_.rows.softmax(x, width_, y); });
     }
 
   private:

@@ -64,7 +64,7 @@ class MeanMagnitude : public Node {
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         parallel_rows(context.pool, in[0].rows, width_, [&](std::int64_t first, std::int64_t count) {
-            for (std::int64_t r = first; r < first + count; ++r) out.data[r] = kernels_.mean_magnitude(in[0].data + r * width_, width_);
+            for (std::int64_t r = first; r < first + count; ++r) out.data[r] = kernels_.rows.mean_magnitude(in[0].data + r * width_, width_);
         });
     }
 

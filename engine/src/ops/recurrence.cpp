@@ -50,7 +50,7 @@ class RecurrenceNode : public Node {
     std::unique_ptr<Memory> new_memory() const override { return tokens_ ? std::make_unique<States>(layer_->state_size()) : nullptr; }
     std::uint64_t memory_bytes() const override { return static_cast<std::uint64_t>(2 * layer_->state_size()) * sizeof(float); }
     bool writes_prepared() const override { return true; }
-    std::string kernel() const override { return layer_->how(); }
+    std::string kernel() const override { return layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {

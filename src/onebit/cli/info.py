@@ -153,11 +153,11 @@ def _print_calibration(found: dict[str, Any]) -> None:
 
 def _print_plan(plan: dict[str, Any]) -> None:
     print(f"  plan        {plan['precision']}, {len(plan['steps'])} steps as they run; activations lie in one block")
-    rows = [("offset", "bytes", "shape", "weights", "step", "how")]
+    rows = [("offset", "bytes", "shape", "weights", "step", "kernel")]
     for step in plan["steps"]:
         shape = " x ".join(map(str, step["shape"]))
         weights = f"{step['weight_bytes']:,}" if step["weight_bytes"] else ""
-        rows.append((f"{step['offset']:,}", f"{step['bytes']:,}", shape, weights, step["step"], step["how"]))
+        rows.append((f"{step['offset']:,}", f"{step['bytes']:,}", shape, weights, step["step"], step["kernel"]))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         numbers = "  ".join(cell.rjust(width) for cell, width in zip(row[:4], widths, strict=False))

@@ -1,4 +1,4 @@
-#include "finish.h"
+#include "epilogue.h"
 
 #include <algorithm>
 #include <stdexcept>
@@ -7,7 +7,7 @@
 
 namespace onebit {
 
-Finish::Finish(const Step& step, std::int64_t outputs) : planes_(step.planes), outputs_(outputs) {
+Epilogue::Epilogue(const Step& step, std::int64_t outputs) : planes_(step.planes), outputs_(outputs) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (step.bias_bits != nullptr) {
         for (std::int64_t o = 0; o < outputs; ++o) {
@@ -20,12 +20,12 @@ Finish::Finish(const Step& step, std::int64_t outputs) : planes_(step.planes), o
     for (const Step& after : step.after) take(after);
 }
 
-void Finish::take(const Step& after) {
+void Epilogue::take(const Step& after) {
     if (after.op == Op::normalize) {
-        norm_ = Epilogue::Norm::channel;
+        norm_ = EpilogueArgs::Norm::channel;
         eps_ = after.eps;
     } else if (after.op == Op::scale_shift) {
-        norm_ = Epilogue::Norm::affine;
+        norm_ = EpilogueArgs::Norm::affine;
         scale_.assign(after.weight, after.weight + outputs_);
         shift_.assign(after.bias, after.bias + outputs_);
     } else if (after.op == Op::relu) {
@@ -38,8 +38,8 @@ void Finish::take(const Step& after) {
     }
 }
 
-Epilogue Finish::epilogue() const {
-    Epilogue e;
+EpilogueArgs Epilogue::args() const {
+    EpilogueArgs e;
     e.norm = norm_;
     e.relu = relu_;
     e.eps = eps_;
@@ -50,14 +50,14 @@ Epilogue Finish::epilogue() const {
 }
 
 template <class Sum>
-Range Finish::run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const Epilogue& e, float* waiting,
-                  float* y) const {
+Range Epilogue::run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const EpilogueArgs& e,
+                    float* waiting, float* y) const {
     const auto positions = [&](Sum* from, std::int64_t n, float* to) {
         for (std::int64_t p = 0; p < n && !one_plane(planes_); ++p) combine_planes(planes_, outputs_, from + p * sum_stride);
         if constexpr (std::is_same_v<Sum, float>) {
-            for (std::int64_t p = 0; p < n; ++p) kernels.finish_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
+            for (std::int64_t p = 0; p < n; ++p) kernels.rows.epilogue_float(from + p * sum_stride, static_cast<int>(outputs_), e, to + p * outputs_);
         } else {
-            kernels.finish_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
+            kernels.rows.epilogue_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
         }
     };
     const std::int64_t pooled_width = width / pool_width_;
@@ -71,16 +71,16 @@ Range Finish::run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, st
             for (std::int64_t r = 0; r < pool_height_; ++r) {
                 positions(sums + (r * width + c * pool_width_) * sum_stride, columns * pool_width_, waiting + r * row);
             }
-            kernels.pool(waiting, row, static_cast<int>(pool_height_), static_cast<int>(pool_width_), columns, static_cast<int>(outputs_),
-                         y + c * outputs_);
+            kernels.rows.pool(waiting, row, static_cast<int>(pool_height_), static_cast<int>(pool_width_), columns, static_cast<int>(outputs_),
+                              y + c * outputs_);
         }
     }
     Range range;
-    kernels.range(y, pooled_width * outputs_, &range.largest_bits, &range.negative);
+    kernels.rows.range(y, pooled_width * outputs_, &range.largest_bits, &range.negative);
     return range;
 }
 
-template Range Finish::run(const Kernels&, std::int32_t*, std::int64_t, std::int64_t, float, const Epilogue&, float*, float*) const;
-template Range Finish::run(const Kernels&, float*, std::int64_t, std::int64_t, float, const Epilogue&, float*, float*) const;
+template Range Epilogue::run(const Kernels&, std::int32_t*, std::int64_t, std::int64_t, float, const EpilogueArgs&, float*, float*) const;
+template Range Epilogue::run(const Kernels&, float*, std::int64_t, std::int64_t, float, const EpilogueArgs&, float*, float*) const;
 
 }  // namespace onebit

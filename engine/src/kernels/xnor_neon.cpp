@@ -1,9 +1,9 @@
-// Advanced SIMD, which counts the bits of each byte; counts_scalar.cpp explains what is computed.
+// Advanced SIMD, which counts the bits of each byte; xnor_scalar.cpp explains what is computed.
 #include <arm_neon.h>
 
-#include "counts_plain.h"
-#include "counts_tiles.h"
 #include "kernels.h"
+#include "xnor_plain.h"
+#include "xnor_tiles.h"
 
 namespace onebit {
 namespace {
@@ -30,14 +30,14 @@ inline std::uint64_t signs_of_sixteen(const float* x, const float* least, const 
 }
 
 void pack_signs(const float* x, std::int64_t n, const float* least, const std::uint32_t* flips, std::uint64_t* words) {
-    for (std::int64_t i = 0; i < n; i += count_inputs) {
+    for (std::int64_t i = 0; i < n; i += xnor_inputs) {
         const bool own = least != nullptr;
-        if (n - i < count_inputs) {
+        if (n - i < xnor_inputs) {
             *words = signs_of(x + i, n - i, own ? least + i : nullptr, own ? flips + i : nullptr);
             return;
         }
         std::uint64_t word = 0;
-        for (std::int64_t k = 0; k < count_inputs; k += 16) {
+        for (std::int64_t k = 0; k < xnor_inputs; k += 16) {
             word |= signs_of_sixteen(x + i + k, own ? least + i + k : nullptr, own ? flips + i + k : nullptr) << k;
         }
         *words++ = word;
@@ -51,7 +51,7 @@ struct Tile {
 
     template <int positions, int units, bool both>
     static void run(const std::uint64_t* tile, std::ptrdiff_t step_stride, const std::uint64_t* x, std::ptrdiff_t position_stride,
-                    const std::int32_t* offsets, int steps, const CountSums& sums) {
+                    const std::int32_t* offsets, int steps, const XnorSums& sums) {
         int p = 0;
         for (; p + 3 <= positions; p += 3) run_some<3, both>(tile, step_stride, units, x, position_stride, offsets, steps, sums, p);
         for (; p < positions; ++p) run_some<1, both>(tile, step_stride, units, x, position_stride, offsets, steps, sums, p);
@@ -59,9 +59,9 @@ struct Tile {
 
     template <int positions, bool both>
     static void run_some(const std::uint64_t* tile, std::ptrdiff_t step_stride, int units, const std::uint64_t* x, std::ptrdiff_t position_stride,
-                         const std::int32_t* offsets, int steps, const CountSums& sums, int first_position) {
+                         const std::int32_t* offsets, int steps, const XnorSums& sums, int first_position) {
         x += first_position * position_stride;
-        for (int u = 0; u < units; ++u, tile += count_outputs) {
+        for (int u = 0; u < units; ++u, tile += xnor_outputs) {
             uint32x4_t counts[positions][2];
             for (int p = 0; p < positions; ++p) counts[p][0] = counts[p][1] = vdupq_n_u32(0);
             for (int first = 0; first < steps; first += most_added) {
@@ -94,8 +94,8 @@ struct Tile {
             }
             for (int p = 0; p < positions; ++p) {
                 for (int h = 0; h < 2; ++h) {
-                    const std::int32_t* base = sums.base + (first_position + p) * sums.base_stride + u * count_outputs + 4 * h;
-                    std::int32_t* out = sums.out + (first_position + p) * sums.out_stride + u * count_outputs + 4 * h;
+                    const std::int32_t* base = sums.base + (first_position + p) * sums.base_stride + u * xnor_outputs + 4 * h;
+                    std::int32_t* out = sums.out + (first_position + p) * sums.out_stride + u * xnor_outputs + 4 * h;
                     vst1q_s32(out, vmlaq_n_s32(vld1q_s32(base), vreinterpretq_s32_u32(counts[p][h]), sums.factor));
                 }
             }
@@ -105,7 +105,6 @@ struct Tile {
 
 }  // namespace
 
-constinit const CountKernels neon_counts = {"bits of bytes counted", feature_neon,          pack_signs, pack_levels_plain,
-                                            count_tile<Tile, false>, count_tile<Tile, true>};
+constinit const XnorKernels neon_xnor = {"bits of bytes counted", pack_signs, pack_levels_plain, count_tile<Tile, false>, count_tile<Tile, true>};
 
 }  // namespace onebit

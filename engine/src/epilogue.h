@@ -6,26 +6,26 @@
 #include <vector>
 
 #include "kernels/kernels.h"
-#include "levels.h"
 #include "program.h"
+#include "quantizer.h"
 
 namespace onebit {
 
-class Finish {
+class Epilogue {
   public:
     // Copies the step's bias, and what was fused into it.
-    Finish(const Step& step, std::int64_t outputs);
+    Epilogue(const Step& step, std::int64_t outputs);
 
     std::int64_t pool_height() const { return pool_height_; }
     std::int64_t pool_width() const { return pool_width_; }
-    Epilogue epilogue() const;
+    EpilogueArgs args() const;
     // Floats that wait to be pooled: working memory of `run`.
     std::int64_t waiting() const { return pool_height_ * pool_width_ > 1 ? pool_height_ * columns_at_once() * pool_width_ * outputs_ : 0; }
     // As many rows of sums as are pooled to one, each of `width` positions, to a row of y. Sums are scaled and changed in place. Returns the range of
     // y.
     template <class Sum>
-    Range run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const Epilogue& epilogue, float* waiting,
-              float* y) const;
+    Range run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const EpilogueArgs& epilogue,
+              float* waiting, float* y) const;
     std::size_t bytes() const { return sizeof(float) * (bias_.size() + scale_.size() + shift_.size()); }
 
   private:
@@ -34,7 +34,7 @@ class Finish {
 
     std::vector<int> planes_;
     std::int64_t outputs_;
-    Epilogue::Norm norm_ = Epilogue::Norm::none;
+    EpilogueArgs::Norm norm_ = EpilogueArgs::Norm::none;
     bool relu_ = false;
     float eps_ = 0;
     std::vector<float> bias_, scale_, shift_;

@@ -52,7 +52,7 @@ template <class Function>
 // Eight rows at once: adding up lanes, roots and divisions cost as much for eight rows as for one. `fixed_blocks`: of 16 outputs, or 0 for any
 // number.
 template <int fixed_blocks>
-void finish_eight(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const Epilogue& e, float* y) {
+void finish_eight(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;
     const __m256 count = _mm256_set1_ps(static_cast<float>(outputs)), factor = _mm256_set1_ps(scale);
     __m256 totals[8];
@@ -95,8 +95,9 @@ void finish_eight(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows,
     }
 }
 
-void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const Epilogue& e, float* y) {
-    const bool eight = e.norm == Epilogue::Norm::channel && outputs % 16 == 0 && outputs <= piece;
+void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const EpilogueArgs& e,
+                      float* y) {
+    const bool eight = e.norm == EpilogueArgs::Norm::channel && outputs % 16 == 0 && outputs <= piece;
     if (!eight) return rows_finish_int8(sums, sum_stride, rows, scale, outputs, e, y);
     for (std::int64_t r = 0; r < rows; r += 8) {
         const auto here = static_cast<int>(rows - r < 8 ? rows - r : 8);

@@ -19,11 +19,11 @@ std::uint64_t pick_word() {
 }
 
 // Every number of units and positions, steps beyond what a byte can count, taps that lie anywhere, memory of the exact size.
-void test_products(const onebit::CountKernels& fast) {
-    const onebit::CountKernels& plain = onebit::scalar_counts;
+void test_products(const onebit::XnorKernels& fast) {
+    const onebit::XnorKernels& plain = onebit::scalar_xnor;
     for (int round = 0; round < 400; ++round) {
-        const int units = round % onebit::count_units + 1, positions = round / onebit::count_units % onebit::count_positions + 1;
-        const int steps = round % 3 == 0 ? pick(1, 9) : pick(10, 130), width = units * onebit::count_outputs;
+        const int units = round % onebit::xnor_units + 1, positions = round / onebit::xnor_units % onebit::xnor_positions + 1;
+        const int steps = round % 3 == 0 ? pick(1, 9) : pick(10, 130), width = units * onebit::xnor_outputs;
         const int step_stride = width, position_stride = pick(1, 5), reach = pick(1, 40), gap = pick(0, 9);
         std::vector<std::uint64_t> tile(static_cast<std::size_t>(steps * step_stride)), x(static_cast<std::size_t>(reach + 5 * position_stride));
         // All bits where counts are largest.
@@ -36,10 +36,10 @@ void test_products(const onebit::CountKernels& fast) {
         std::vector<std::int32_t> base(static_cast<std::size_t>(width)), sums(static_cast<std::size_t>((positions - 1) * out_stride + width), 77);
         for (auto& v : base) v = pick(-100000, 100000);
         std::vector<std::int32_t> expected(sums);
-        onebit::CountSums to{base.data(), 0, factors[pick(0, 4)], sums.data(), out_stride}, plain_to = to;
+        onebit::XnorSums to{base.data(), 0, factors[pick(0, 4)], sums.data(), out_stride}, plain_to = to;
         plain_to.out = expected.data();
         const auto run = [&](bool both) {
-            const auto product = both ? &onebit::CountKernels::product_and : &onebit::CountKernels::product_xor;
+            const auto product = both ? &onebit::XnorKernels::product_and : &onebit::XnorKernels::product_xor;
             (fast.*product)(tile.data(), step_stride, units, x.data(), position_stride, positions, offsets.data(), steps, to);
             (plain.*product)(tile.data(), step_stride, units, x.data(), position_stride, positions, offsets.data(), steps, plain_to);
             CHECK(sums == expected);
@@ -54,7 +54,7 @@ void test_products(const onebit::CountKernels& fast) {
 
 // The scalar one against sums over single bits.
 void test_the_scalar_product() {
-    const onebit::CountKernels& k = onebit::scalar_counts;
+    const onebit::XnorKernels& k = onebit::scalar_xnor;
     for (int steps = 1; steps < 5; ++steps) {
         std::vector<std::uint64_t> tile(static_cast<std::size_t>(steps * 8)), x(static_cast<std::size_t>(steps));
         for (auto& word : tile) word = pick_word();
@@ -75,7 +75,7 @@ void test_the_scalar_product() {
     }
 }
 
-void test_packing(const onebit::CountKernels& fast) {
+void test_packing(const onebit::XnorKernels& fast) {
     for (int n = 1; n <= 300; ++n) {
         const auto size = static_cast<std::size_t>(n), words = static_cast<std::size_t>((n + 63) / 64);
         std::vector<float> x(size), least(size);
@@ -108,11 +108,11 @@ void test_packing(const onebit::CountKernels& fast) {
     }
 }
 
-void test_counts(const onebit::Kernels& kernels) {
-    for (const onebit::CountKernels* counts : kernels.counts) {
-        if (counts == nullptr || (counts->needs & ~onebit::cpu_features()) != 0) continue;
-        test_products(*counts);
-        test_packing(*counts);
+void test_ways(const onebit::Kernels& kernels) {
+    for (const onebit::XnorWay& way : onebit::xnor_ways()) {
+        if (std::string(kernels.name) != way.set || !onebit::supported(way)) continue;
+        test_products(*way.kernels);
+        test_packing(*way.kernels);
     }
 }
 
@@ -162,8 +162,8 @@ void test_count_layers() {
 
 }  // namespace
 
-void add_count_tests(Tests& tests) {
-    add_for_each_set(tests, "counts", test_counts);
+void add_xnor_tests(Tests& tests) {
+    add_for_each_set(tests, "counts", test_ways);
     tests.add("counts of the scalar product", test_the_scalar_product);
     tests.add("layers that count", test_count_layers);
 }

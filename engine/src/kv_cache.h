@@ -10,10 +10,10 @@
 
 namespace onebit {
 
-class AttentionCache {
+class KvCache {
   public:
     // For at most `most_tokens`; takes memory as tokens come.
-    AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens);
+    KvCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens);
 
     // Room for so many tokens; what is there stays.
     void reserve(std::int64_t tokens);

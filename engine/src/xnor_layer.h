@@ -7,16 +7,17 @@
 #include <vector>
 
 #include "buffer.h"
-#include "finish.h"
+#include "epilogue.h"
 #include "kernels/kernels.h"
-#include "levels.h"
+#include "kernels/xnor.h"
 #include "program.h"
+#include "quantizer.h"
 #include "thread_pool.h"
 
 namespace onebit {
 
 // Working memory that all such layers of a program share.
-struct CountScratch {
+struct XnorScratch {
     Buffer<std::uint64_t> bits;   // packed and padded inputs
     Buffer<std::int32_t> totals;  // of the levels of each pixel
     Buffer<std::int32_t> sums;    // of rows whose outputs are divided between threads
@@ -31,7 +32,7 @@ struct CountScratch {
     WorkingBytes working_bytes() const;
 };
 
-class CountLayer {
+class XnorLayer {
   public:
     // Whether a step can be computed so, and is faster than with bytes. `channels`: of its input.
     static bool suits(const Step& step, std::int64_t channels, std::int64_t outputs);
@@ -39,16 +40,16 @@ class CountLayer {
     // of what it gives would be.
     static bool folds(const Step& step, const Step& scale_shift, std::int64_t channels);
     // Copies the step's tensors, and those of what was fused into it. `output` is the step's own.
-    CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
+    XnorLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
 
     // Bytes of its copy of the step's tensors.
     static std::uint64_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
 
     // Says what runs of so many rows (1 for an image) will take of the scratch memory.
-    void expect(std::int64_t rows, CountScratch& scratch) const;
+    void expect(std::int64_t rows, XnorScratch& scratch) const;
     // x to y: an image (`rows` is 1), or rows of a matrix. Returns the range of y.
-    Range run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
-    std::string how() const;
+    Range run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, XnorScratch& scratch) const;
+    std::string kernel() const;
     std::size_t bytes() const;
 
   private:
@@ -59,26 +60,26 @@ class CountLayer {
 
     // Calls f(buffer, size) for each buffer that a run takes.
     template <class Function>
-    void each_buffer(std::int64_t rows, CountScratch& scratch, const Function& f) const;
+    void each_buffer(std::int64_t rows, XnorScratch& scratch, const Function& f) const;
     // Rows that a thread computes at once where each has rows of its own, else 0.
     static std::int64_t rows_of_piece(std::int64_t rows, std::size_t threads);
     void lay_out(const std::uint8_t* bits);
     void take_thresholds(const Step& scale_shift);
-    Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const;
-    Range run_image(const float* x, float* y, ThreadPool& pool, CountScratch& scratch) const;
+    Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, XnorScratch& scratch) const;
+    Range run_image(const float* x, float* y, ThreadPool& pool, XnorScratch& scratch) const;
     // Pixels of one row to words, and their totals where they are needed.
-    void pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, CountScratch::Thread& own) const;
+    void pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, XnorScratch::Thread& own) const;
     // Sums of neighbouring positions, of the outputs of some tiles.
     void multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile, std::int64_t end_tile,
                   std::int32_t* sums, ThreadPool& pool, int thread) const;
     Taps taps(std::int64_t row, std::int64_t column) const;
     // Sums of a row of an image's positions as they are without its padding, and without what levels of 0 and 1 count of weights of -1.
     void correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const;
-    std::int64_t tiles() const { return (units_ + count_units - 1) / count_units; }
-    std::int64_t sum_stride() const { return units_ * count_outputs; }
+    std::int64_t tiles() const { return (units_ + xnor_units - 1) / xnor_units; }
+    std::int64_t sum_stride() const { return units_ * xnor_outputs; }
 
     const Kernels& kernels_;
-    const CountKernels& counts_;
+    const XnorKernels& xnor_;
     bool plus_minus_, signs_, dense_;
     InputLevels levels_;
     Window window_;
@@ -99,7 +100,7 @@ class CountLayer {
     // Bits of the weights of the taps above and left of each tap, which gives those of any rectangle of taps: (kernel + 1) * (kernel + 1) rows of
     // outputs. Only where there is padding that signs would count.
     std::vector<std::int32_t> ones_;
-    Finish finish_;
+    Epilogue epilogue_;
 };
 
 }  // namespace onebit

@@ -35,26 +35,26 @@ inline float add_lanes(const __m512& x) {
 }
 
 // Sixteen sums scaled, with their bias.
-[[gnu::always_inline]] inline __m512 scaled(const std::int32_t* sums, const __m512& scale, const Epilogue& e, int first) {
+[[gnu::always_inline]] inline __m512 scaled(const std::int32_t* sums, const __m512& scale, const EpilogueArgs& e, int first) {
     __m512i sum = _mm512_loadu_si512(sums + first);
     if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + first));
     return _mm512_add_ps(_mm512_mul_ps(scale, _mm512_cvtepi32_ps(sum)), _mm512_loadu_ps(e.bias + first));
 }
 
-[[gnu::always_inline]] inline __m512 scaled_and_shifted(const __m512& v, const Epilogue& e, int first) {
+[[gnu::always_inline]] inline __m512 scaled_and_shifted(const __m512& v, const EpilogueArgs& e, int first) {
     return _mm512_add_ps(_mm512_mul_ps(v, _mm512_loadu_ps(e.scale + first)), _mm512_loadu_ps(e.shift + first));
 }
 
 // A row of 16 * blocks outputs from sums to result without leaving the registers: for the many positions of a large image with few channels
 // this costs as much as the products do.
 template <int blocks>
-void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, float* y) {
+void finish_registers(const std::int32_t* sums, float scale, const EpilogueArgs& e, float* y) {
     constexpr float count = 16 * blocks;
     const __m512 factor = _mm512_set1_ps(scale);
     __m512 v[blocks];
 #pragma GCC unroll 16
     for (int b = 0; b < blocks; ++b) v[b] = scaled(sums, factor, e, b * 16);
-    if (e.norm == Epilogue::Norm::channel) {
+    if (e.norm == EpilogueArgs::Norm::channel) {
         const __m512 mean = _mm512_set1_ps(add_lanes(add_blocks(blocks, [&](int b) { return v[b]; })) / count);
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = _mm512_sub_ps(v[b], mean);
@@ -63,7 +63,7 @@ void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, 
         const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(variance));
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = _mm512_mul_ps(v[b], inverse);
-    } else if (e.norm == Epilogue::Norm::affine) {
+    } else if (e.norm == EpilogueArgs::Norm::affine) {
 #pragma GCC unroll 16
         for (int b = 0; b < blocks; ++b) v[b] = scaled_and_shifted(v[b], e, b * 16);
     }
@@ -76,7 +76,7 @@ void finish_registers(const std::int32_t* sums, float scale, const Epilogue& e, 
 }
 
 // The same of longer rows, in three passes over y.
-void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epilogue& e, float* y) {
+void finish_passes(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const __m512 factor = _mm512_set1_ps(scale), zero = _mm512_setzero_ps();
     const int blocks = outputs / 16;
     const auto count = static_cast<float>(outputs);
@@ -85,9 +85,9 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
         _mm512_storeu_ps(y + b * 16, v);
         return v;
     });
-    if (e.norm == Epilogue::Norm::none && !e.relu) return;
+    if (e.norm == EpilogueArgs::Norm::none && !e.relu) return;
     __m512 mean = zero, inverse = _mm512_set1_ps(1);
-    if (e.norm == Epilogue::Norm::channel) {
+    if (e.norm == EpilogueArgs::Norm::channel) {
         mean = _mm512_set1_ps(add_lanes(sum) / count);
         const __m512 squares = add_blocks(blocks, [&](int b) {
             const __m512 v = _mm512_sub_ps(_mm512_loadu_ps(y + b * 16), mean);
@@ -99,9 +99,9 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
     }
     for (int i = 0; i < outputs; i += 16) {
         __m512 v = _mm512_loadu_ps(y + i);
-        if (e.norm == Epilogue::Norm::affine) {
+        if (e.norm == EpilogueArgs::Norm::affine) {
             v = scaled_and_shifted(v, e, i);
-        } else if (e.norm == Epilogue::Norm::channel) {
+        } else if (e.norm == EpilogueArgs::Norm::channel) {
             v = _mm512_mul_ps(_mm512_sub_ps(v, mean), inverse);
         }
         if (e.relu) v = _mm512_max_ps(zero, v);
@@ -109,7 +109,7 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
     }
 }
 
-void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilogue& e, float* y) {
+void finish_int8(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& e, float* y) {
     switch (outputs) {
         case 16: return finish_registers<1>(sums, scale, e, y);
         case 32: return finish_registers<2>(sums, scale, e, y);
@@ -141,7 +141,7 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
 
 // Sixteen rows at once: adding up lanes, roots and divisions cost as much for sixteen rows as for one. `blocks`: of 16 outputs, or 0 for any number.
 template <int fixed_blocks>
-void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const Epilogue& e, float* y) {
+void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;
     const __m512 count = _mm512_set1_ps(static_cast<float>(outputs)), factor = _mm512_set1_ps(scale);
     __m512 totals[16];
@@ -179,8 +179,9 @@ void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int row
     }
 }
 
-void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const Epilogue& e, float* y) {
-    const bool sixteen = e.norm == Epilogue::Norm::channel && outputs % 16 == 0 && outputs <= piece;
+void finish_rows_int8(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs, const EpilogueArgs& e,
+                      float* y) {
+    const bool sixteen = e.norm == EpilogueArgs::Norm::channel && outputs % 16 == 0 && outputs <= piece;
     for (std::int64_t r = 0; r < rows && !sixteen; ++r) finish_int8(sums + r * sum_stride, scale, outputs, e, y + r * outputs);
     for (std::int64_t r = 0; r < rows && sixteen; r += 16) {
         const auto here = static_cast<int>(rows - r < 16 ? rows - r : 16);

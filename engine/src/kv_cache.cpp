@@ -1,4 +1,4 @@
-#include "attention_cache.h"
+#include "kv_cache.h"
 
 #include <algorithm>
 #include <bit>
@@ -22,7 +22,7 @@ constexpr std::int64_t piece = 64;
 float scale_of(const Kernels& kernels, const float* x, std::int64_t n) {
     std::uint32_t largest_bits;
     bool negative;
-    kernels.range(x, n, &largest_bits, &negative);
+    kernels.rows.range(x, n, &largest_bits, &negative);
     const auto largest = std::bit_cast<float>(largest_bits);
     return largest < INFINITY ? largest / 127.0f : NAN;
 }
@@ -36,7 +36,7 @@ void round_row(const Kernels&, const float* x, std::int64_t n, float, std::uint1
 void round_row(const Kernels& kernels, const float* x, std::int64_t n, float scale, std::int8_t* to) {
     const float inverse = 1.0f / scale;
     if (std::isfinite(scale) && std::isfinite(inverse)) {
-        kernels.quantize(x, n, inverse, -127, 127, 0, reinterpret_cast<std::uint8_t*>(to));
+        kernels.rows.quantize(x, n, inverse, -127, 127, 0, reinterpret_cast<std::uint8_t*>(to));
     } else {
         // NaN whatever its levels, or so small that it may be taken for 0.
         std::fill(to, to + n, std::int8_t{0});
@@ -51,10 +51,10 @@ std::int64_t lines_of_head(CacheNumbers numbers, std::int64_t features) {
 
 }  // namespace
 
-AttentionCache::AttentionCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens)
+KvCache::KvCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens)
     : numbers_(numbers), heads_(heads), features_(features), most_tokens_(most_tokens), head_lines_(lines_of_head(numbers, features)) {}
 
-void AttentionCache::reserve(std::int64_t tokens) {
+void KvCache::reserve(std::int64_t tokens) {
     const auto lines_of = [this](std::int64_t n) { return static_cast<std::size_t>((n + token_block - 1) / token_block * heads_ * head_lines_); };
     const std::size_t lines = lines_of(tokens), most = lines_of(most_tokens_);
     for (std::vector<Line>* numbers : {&keys_, &values_}) {
@@ -66,7 +66,7 @@ void AttentionCache::reserve(std::int64_t tokens) {
 }
 
 template <class Stored>
-void AttentionCache::put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value) {
+void KvCache::put_head(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* key, const float* value) {
     constexpr std::int64_t g = 4 / sizeof(Stored);
     const std::int64_t line = (position / token_block * heads_ + head) * head_lines_, token = position % token_block;
     const std::int64_t width = stored_features(features_);
@@ -91,7 +91,7 @@ void AttentionCache::put_head(const Kernels& kernels, std::int64_t head, std::in
     }
 }
 
-void AttentionCache::put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values) {
+void KvCache::put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values) {
     keys += head * features_;
     values += head * features_;
     switch (numbers_) {
@@ -101,7 +101,7 @@ void AttentionCache::put(const Kernels& kernels, std::int64_t head, std::int64_t
     }
 }
 
-void AttentionCache::attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const {
+void KvCache::attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const {
     a.features = features_;
     a.scale = 1.0f / std::sqrt(static_cast<float>(features_));
     const Line *keys = keys_.data() + head * head_lines_, *values = values_.data() + head * head_lines_;
@@ -110,9 +110,9 @@ void AttentionCache::attend(const Kernels& kernels, std::int64_t head, Attended 
         kernel(q, reinterpret_cast<const Stored*>(keys), reinterpret_cast<const Stored*>(values), a, scores, y);
     };
     switch (numbers_) {
-        case CacheNumbers::float32: return run(kernels.attend, static_cast<const float*>(nullptr));
-        case CacheNumbers::bf16: return run(kernels.attend_bf16, static_cast<const std::uint16_t*>(nullptr));
-        case CacheNumbers::int8: return run(kernels.attend_int8, static_cast<const std::int8_t*>(nullptr));
+        case CacheNumbers::float32: return run(kernels.attention.float32, static_cast<const float*>(nullptr));
+        case CacheNumbers::bf16: return run(kernels.attention.bf16, static_cast<const std::uint16_t*>(nullptr));
+        case CacheNumbers::int8: return run(kernels.attention.int8, static_cast<const std::int8_t*>(nullptr));
     }
 }
 

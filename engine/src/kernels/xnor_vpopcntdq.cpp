@@ -1,6 +1,6 @@
 // AVX-512 with VPOPCNTDQ: three instructions for 512 products.
-#include "counts_avx512.h"
 #include "kernels.h"
+#include "xnor_avx512.h"
 
 namespace onebit {
 namespace {
@@ -8,7 +8,7 @@ namespace {
 struct Tile {
     template <int positions, int units, bool both>
     static void run(const std::uint64_t* tile, std::ptrdiff_t step_stride, const std::uint64_t* x, std::ptrdiff_t position_stride,
-                    const std::int32_t* offsets, int steps, const CountSums& sums) {
+                    const std::int32_t* offsets, int steps, const XnorSums& sums) {
         __m512i counts[positions][units];
         for (int p = 0; p < positions; ++p) {
             for (int u = 0; u < units; ++u) counts[p][u] = _mm512_setzero_si512();
@@ -17,7 +17,7 @@ struct Tile {
             const std::uint64_t* from = x + offsets[s];
             __m512i weights[units];
 #pragma GCC unroll 4
-            for (int u = 0; u < units; ++u) weights[u] = _mm512_loadu_si512(tile + u * count_outputs);
+            for (int u = 0; u < units; ++u) weights[u] = _mm512_loadu_si512(tile + u * xnor_outputs);
 #pragma GCC unroll 6
             for (int p = 0; p < positions; ++p) {
                 const __m512i inputs = _mm512_set1_epi64(static_cast<long long>(from[p * position_stride]));
@@ -42,11 +42,6 @@ struct Tile {
 
 }  // namespace
 
-constinit const CountKernels vpopcntdq_counts = {"VPOPCNTDQ",
-                                                 feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl | feature_avx512vpopcntdq,
-                                                 pack_signs,
-                                                 pack_levels,
-                                                 count_tile<Tile, false>,
-                                                 count_tile<Tile, true>};
+constinit const XnorKernels vpopcntdq_xnor = {"VPOPCNTDQ", pack_signs, pack_levels, count_tile<Tile, false>, count_tile<Tile, true>};
 
 }  // namespace onebit

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "counts.h"
+#include "xnor.h"
 
 namespace onebit {
 namespace {
@@ -26,15 +26,15 @@ inline std::uint64_t signs_of(const float* x, std::int64_t n, const float* least
 }
 
 [[maybe_unused]] void pack_signs_plain(const float* x, std::int64_t n, const float* least, const std::uint32_t* flips, std::uint64_t* words) {
-    for (std::int64_t i = 0; i < n; i += count_inputs) {
-        const std::int64_t here = n - i < count_inputs ? n - i : count_inputs;
+    for (std::int64_t i = 0; i < n; i += xnor_inputs) {
+        const std::int64_t here = n - i < xnor_inputs ? n - i : xnor_inputs;
         *words++ = signs_of(x + i, here, least == nullptr ? nullptr : least + i, least == nullptr ? nullptr : flips + i);
     }
 }
 
 [[maybe_unused]] void pack_levels_plain(const std::uint8_t* levels, std::int64_t n, int bits, std::ptrdiff_t plane_stride, std::uint64_t* words) {
-    for (std::int64_t i = 0; i < n; i += count_inputs, ++words) {
-        const std::int64_t here = n - i < count_inputs ? n - i : count_inputs;
+    for (std::int64_t i = 0; i < n; i += xnor_inputs, ++words) {
+        const std::int64_t here = n - i < xnor_inputs ? n - i : xnor_inputs;
         for (int j = 0; j < bits; ++j) {
             std::uint64_t word = 0;
             for (std::int64_t k = 0; k < here; k += 8) {

@@ -1,5 +1,5 @@
 // AVX-512 without an instruction that counts bits: a look-up for every four of them.
-#include "counts_avx512.h"
+#include "xnor_avx512.h"
 
 #include "kernels.h"
 
@@ -12,7 +12,7 @@ struct Tile {
 
     template <int positions, int units, bool both>
     static void run(const std::uint64_t* tile, std::ptrdiff_t step_stride, const std::uint64_t* x, std::ptrdiff_t position_stride,
-                    const std::int32_t* offsets, int steps, const CountSums& sums) {
+                    const std::int32_t* offsets, int steps, const XnorSums& sums) {
         // More would not stay in registers.
         constexpr int at_once = positions > 3 ? 3 : positions;
         run_some<at_once, units, both>(tile, step_stride, x, position_stride, offsets, steps, sums, 0);
@@ -24,12 +24,12 @@ struct Tile {
 
     template <int positions, int units, bool both>
     static void run_some(const std::uint64_t* tile, std::ptrdiff_t step_stride, const std::uint64_t* x, std::ptrdiff_t position_stride,
-                         const std::int32_t* offsets, int steps, const CountSums& sums, int first_position) {
+                         const std::int32_t* offsets, int steps, const XnorSums& sums, int first_position) {
         const __m512i nibble = _mm512_set1_epi8(15);
         const __m512i bits_of = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
         // Of three inputs: (a ^ b) & c, or a & b & c.
         constexpr int low_of = both ? 0x80 : 0x28;
-        for (int u = 0; u < units; ++u, tile += count_outputs) {
+        for (int u = 0; u < units; ++u, tile += xnor_outputs) {
             __m512i counts[positions];
             for (int p = 0; p < positions; ++p) counts[p] = _mm512_setzero_si512();
             for (int first = 0; first < steps; first += most_added) {
@@ -57,11 +57,6 @@ struct Tile {
 
 }  // namespace
 
-constinit const CountKernels avx512_counts = {"look-ups of four bits",
-                                              feature_avx512f | feature_avx512bw | feature_avx512dq | feature_avx512vl,
-                                              pack_signs,
-                                              pack_levels,
-                                              count_tile<Tile, false>,
-                                              count_tile<Tile, true>};
+constinit const XnorKernels avx512_xnor = {"look-ups of four bits", pack_signs, pack_levels, count_tile<Tile, false>, count_tile<Tile, true>};
 
 }  // namespace onebit

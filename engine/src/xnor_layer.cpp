@@ -1,4 +1,4 @@
-#include "count_layer.h"
+#include "xnor_layer.h"
 
 #include <algorithm>
 #include <bit>
@@ -21,7 +21,7 @@ constexpr std::int64_t most_ones = std::int64_t{1} << 22;
 // With fewer rows than this for each, threads divide the outputs instead.
 constexpr std::int64_t least_rows_of_a_thread = 8;
 // Rows whose sums a thread keeps at once.
-constexpr std::int64_t rows_at_once = 4 * count_positions;
+constexpr std::int64_t rows_at_once = 4 * xnor_positions;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
@@ -55,7 +55,7 @@ bool padded(const Window& window) {
 
 }  // namespace
 
-WorkingBytes CountScratch::working_bytes() const {
+WorkingBytes XnorScratch::working_bytes() const {
     WorkingBytes sum = bits.working_bytes();
     sum += totals.working_bytes();
     sum += sums.working_bytes();
@@ -67,17 +67,17 @@ WorkingBytes CountScratch::working_bytes() const {
     return sum;
 }
 
-std::uint64_t CountLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
+std::uint64_t XnorLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
     const std::int64_t* kernel = step.window.kernel;
-    const std::int64_t steps = kernel[0] * kernel[1] * divide_up(channels, count_inputs);
-    const std::int64_t stride = divide_up(static_cast<std::int64_t>(step.planes.size()) * outputs, count_outputs) * count_outputs;
+    const std::int64_t steps = kernel[0] * kernel[1] * divide_up(channels, xnor_inputs);
+    const std::int64_t stride = divide_up(static_cast<std::int64_t>(step.planes.size()) * outputs, xnor_outputs) * xnor_outputs;
     const bool tells_ones = step.input.quantizer == InputLevels::Quantizer::sign && padded(step.window);
     const std::int64_t ones = tells_ones ? (kernel[0] + 1) * (kernel[1] + 1) * stride : 0;
     const std::int64_t words = steps * stride, numbers = steps + stride + ones + outputs;
     return static_cast<std::uint64_t>(words) * sizeof(std::uint64_t) + static_cast<std::uint64_t>(numbers) * sizeof(std::int32_t);
 }
 
-bool CountLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {
+bool XnorLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {
     const InputLevels& input = step.input;
     const bool sign = input.quantizer == InputLevels::Quantizer::sign;
     if ((step.op != Op::bit_linear && step.op != Op::bit_conv2d) || step.window.groups != 1) return false;
@@ -86,12 +86,12 @@ bool CountLayer::suits(const Step& step, std::int64_t channels, std::int64_t out
         const std::int64_t rectangles = (step.window.kernel[0] + 1) * (step.window.kernel[1] + 1);
         if (rectangles * outputs * static_cast<std::int64_t>(step.planes.size()) > most_ones) return false;
     }
-    return channels >= least_inputs[input.bits - 1] * divide_up(channels, count_inputs);
+    return channels >= least_inputs[input.bits - 1] * divide_up(channels, xnor_inputs);
 }
 
-CountLayer::CountLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels)
+XnorLayer::XnorLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels)
     : kernels_(kernels),
-      counts_(choose_counts(kernels)),
+      xnor_(choose_xnor(kernels)),
       plus_minus_(step.plus_minus),
       signs_(step.input.quantizer == InputLevels::Quantizer::sign),
       dense_(step.op == Op::bit_linear),
@@ -101,14 +101,14 @@ CountLayer::CountLayer(const Step& step, const Shape& input, const Shape& output
       outputs_(output.back()),
       plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * output.back()),
       level_bits_(step.input.bits),
-      plane_words_(divide_up(input.back(), count_inputs)),
+      plane_words_(divide_up(input.back(), xnor_inputs)),
       steps_(window_.kernel[0] * window_.kernel[1] * plane_words_),
-      units_(divide_up(plane_outputs_, count_outputs)),
-      finish_(step, output.back()) {
+      units_(divide_up(plane_outputs_, xnor_outputs)),
+      epilogue_(step, output.back()) {
     if (!dense_) {
         height_ = input[0];
         width_ = input[1];
-        out_height_ = output[0] - output[0] % finish_.pool_height();  // rows that no window of pooling reaches need not be computed
+        out_height_ = output[0] - output[0] % epilogue_.pool_height();  // rows that no window of pooling reaches need not be computed
         out_width_ = output[1];
         padded_height_ = height_ + window_.padding[0] + window_.padding[1];
         padded_width_ = width_ + window_.padding[2] + window_.padding[3];
@@ -127,7 +127,7 @@ CountLayer::CountLayer(const Step& step, const Shape& input, const Shape& output
     for (const Step& before : step.before) take_thresholds(before);
 }
 
-void CountLayer::lay_out(const std::uint8_t* bits) {
+void XnorLayer::lay_out(const std::uint8_t* bits) {
     const std::int64_t taps = window_.kernel[0] * window_.kernel[1], columns = window_.kernel[1] + 1;
     const std::int64_t stored = row_bytes(taps * channels_), stride = sum_stride();
     const auto size = static_cast<std::size_t>(steps_ * stride);
@@ -140,22 +140,21 @@ void CountLayer::lay_out(const std::uint8_t* bits) {
     };
     for (std::int64_t o = 0; o < plane_outputs_; ++o) {
         const std::uint8_t* row = bits + o * stored;
-        const std::int64_t tile = o / (count_units * count_outputs), first = tile * count_units * count_outputs;
-        const std::int64_t width = std::min<std::int64_t>(count_units * count_outputs, stride - first);
+        const std::int64_t tile = o / (xnor_units * xnor_outputs), first = tile * xnor_units * xnor_outputs;
+        const std::int64_t width = std::min<std::int64_t>(xnor_units * xnor_outputs, stride - first);
         std::uint64_t* lane = to + first * steps_ + (o - first);
         std::int32_t all = 0;
         for (std::int64_t tap = 0; tap < taps; ++tap) {
             std::int32_t of_tap = 0;
             for (std::int64_t w = 0; w < plane_words_; ++w) {
                 // Sixty-four inputs that begin at any bit of the row.
-                const std::int64_t bit = tap * channels_ + w * count_inputs,
-                                   here = std::min<std::int64_t>(count_inputs, channels_ - w * count_inputs);
+                const std::int64_t bit = tap * channels_ + w * xnor_inputs, here = std::min<std::int64_t>(xnor_inputs, channels_ - w * xnor_inputs);
                 std::uint8_t nine[9] = {};
                 std::memcpy(nine, row + bit / 8, static_cast<std::size_t>(std::min<std::int64_t>(9, stored - bit / 8)));
                 std::uint64_t word;
                 std::memcpy(&word, nine, 8);
                 if (bit % 8 != 0) word = word >> (bit % 8) | static_cast<std::uint64_t>(nine[8]) << (64 - bit % 8);
-                if (here < count_inputs) word &= (std::uint64_t{1} << here) - 1;
+                if (here < xnor_inputs) word &= (std::uint64_t{1} << here) - 1;
                 lane[(tap * plane_words_ + w) * width] = word;
                 of_tap += std::popcount(word);
             }
@@ -169,14 +168,14 @@ void CountLayer::lay_out(const std::uint8_t* bits) {
     }
 }
 
-bool CountLayer::folds(const Step& step, const Step& scale_shift, std::int64_t channels) {
+bool XnorLayer::folds(const Step& step, const Step& scale_shift, std::int64_t channels) {
     const float* scale = scale_shift.weight;
     // Infinity times 0 is not a number: there is no threshold.
     return step.input.quantizer == InputLevels::Quantizer::sign &&
            std::all_of(scale, scale + channels, [](float s) { return s != 0 && std::isfinite(s); });
 }
 
-void CountLayer::take_thresholds(const Step& scale_shift) {
+void XnorLayer::take_thresholds(const Step& scale_shift) {
     const float* scale = scale_shift.weight;
     for (std::int64_t c = 0; c < channels_; ++c) {
         flips_.push_back(scale[c] < 0 ? 0x80000000u : 0);
@@ -184,76 +183,76 @@ void CountLayer::take_thresholds(const Step& scale_shift) {
     }
 }
 
-std::int64_t CountLayer::rows_of_piece(std::int64_t rows, std::size_t threads) {
+std::int64_t XnorLayer::rows_of_piece(std::int64_t rows, std::size_t threads) {
     const auto count = static_cast<std::int64_t>(threads);
     return rows < least_rows_of_a_thread * count ? 0 : std::clamp<std::int64_t>(divide_up(rows, count), 1, rows_at_once);
 }
 
 template <class Function>
-void CountLayer::each_buffer(std::int64_t rows, CountScratch& scratch, const Function& f) const {
+void XnorLayer::each_buffer(std::int64_t rows, XnorScratch& scratch, const Function& f) const {
     const std::int64_t words = level_bits_ * plane_words_, piece = dense_ ? rows_of_piece(rows, scratch.threads.size()) : 0;
     const std::int64_t pixels = dense_ ? rows : padded_height_ * padded_width_;
     f(scratch.bits, pixels * words);
     if (!signs_ && plus_minus_) f(scratch.totals, pixels);
     if (dense_ && piece == 0) f(scratch.sums, rows * sum_stride());
-    for (CountScratch::Thread& own : scratch.threads) {
+    for (XnorScratch::Thread& own : scratch.threads) {
         if (!signs_) f(own.levels, (dense_ ? 1 : width_) * channels_ + slack_bytes);
         if (!dense_) {
-            f(own.sums, finish_.pool_height() * out_width_ * sum_stride());
-            f(own.waiting, finish_.waiting());
+            f(own.sums, epilogue_.pool_height() * out_width_ * sum_stride());
+            f(own.waiting, epilogue_.waiting());
         } else if (piece > 0) {
             f(own.sums, piece * sum_stride());
         }
     }
 }
 
-void CountLayer::expect(std::int64_t rows, CountScratch& scratch) const {
+void XnorLayer::expect(std::int64_t rows, XnorScratch& scratch) const {
     each_buffer(rows, scratch, expect_buffer);
 }
 
-Range CountLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const {
+Range XnorLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, XnorScratch& scratch) const {
     each_buffer(rows, scratch, reserve_buffer);
-    for (CountScratch::Thread& own : scratch.threads) own.range = Range();
+    for (XnorScratch::Thread& own : scratch.threads) own.range = Range();
     return dense_ ? run_rows(x, rows, y, pool, scratch) : run_image(x, y, pool, scratch);
 }
 
-void CountLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, CountScratch::Thread& own) const {
+void XnorLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, XnorScratch::Thread& own) const {
     const std::int64_t pixel_words = level_bits_ * plane_words_;
     if (signs_) {
         // Whole words of neighbouring pixels are one row.
-        if (channels_ % count_inputs == 0 && least_.empty()) return counts_.pack_signs(x, pixels * channels_, nullptr, nullptr, words);
+        if (channels_ % xnor_inputs == 0 && least_.empty()) return xnor_.pack_signs(x, pixels * channels_, nullptr, nullptr, words);
         const float* least = least_.empty() ? nullptr : least_.data();
-        for (std::int64_t p = 0; p < pixels; ++p) counts_.pack_signs(x + p * channels_, channels_, least, flips_.data(), words + p * pixel_words);
+        for (std::int64_t p = 0; p < pixels; ++p) xnor_.pack_signs(x + p * channels_, channels_, least, flips_.data(), words + p * pixel_words);
         return;
     }
     const Quantizer q(levels_, Range());
     std::uint8_t* levels = own.levels.data();
     q.bytes(kernels_, x, pixels * channels_, 0, levels);
     for (std::int64_t p = 0; p < pixels; ++p, levels += channels_) {
-        counts_.pack_levels(levels, channels_, static_cast<int>(level_bits_), plane_words_, words + p * pixel_words);
+        xnor_.pack_levels(levels, channels_, static_cast<int>(level_bits_), plane_words_, words + p * pixel_words);
         if (totals == nullptr) continue;
         totals[p] = 0;
         for (std::int64_t c = 0; c < channels_; ++c) totals[p] += levels[c];
     }
 }
 
-void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile,
-                          std::int64_t end_tile, std::int32_t* sums, ThreadPool& pool, int thread) const {
-    const auto product = signs_ && plus_minus_ ? counts_.product_xor : counts_.product_and;
-    const std::int64_t stride = sum_stride(), calls = divide_up(positions, count_positions);
+void XnorLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_stride, std::int64_t positions, std::int64_t first_tile,
+                         std::int64_t end_tile, std::int32_t* sums, ThreadPool& pool, int thread) const {
+    const auto product = signs_ && plus_minus_ ? xnor_.product_xor : xnor_.product_and;
+    const std::int64_t stride = sum_stride(), calls = divide_up(positions, xnor_positions);
     for (std::int64_t tile = first_tile; tile < end_tile; ++tile) {
-        const std::int64_t first = tile * count_units * count_outputs;
-        const auto units = static_cast<int>(std::min<std::int64_t>(count_units, units_ - tile * count_units));
+        const std::int64_t first = tile * xnor_units * xnor_outputs;
+        const auto units = static_cast<int>(std::min<std::int64_t>(xnor_units, units_ - tile * xnor_units));
         const std::uint64_t* weights = weights_.data() + first * steps_;
         for (std::int64_t call = 0; call < calls; ++call) {
             if (call % calls_of_check == 0) pool.check(thread);
             const std::int64_t from = positions * call / calls;
             const auto count = static_cast<int>(positions * (call + 1) / calls - from);
-            CountSums to{base_.data() + first, 0, 0, sums + from * stride + first, static_cast<std::ptrdiff_t>(stride)};
+            XnorSums to{base_.data() + first, 0, 0, sums + from * stride + first, static_cast<std::ptrdiff_t>(stride)};
             // -1 times -1 and 1 times 1 are where bits are equal; else twice what both have, or once where a bit is 0 or 1.
             to.factor = signs_ ? (plus_minus_ ? -2 : 2) : (plus_minus_ ? 2 : 1);
             for (std::int64_t plane = 0; plane < level_bits_; ++plane) {
-                product(weights, units * count_outputs, units, words + from * position_stride + plane * plane_words_, position_stride, count,
+                product(weights, units * xnor_outputs, units, words + from * position_stride + plane * plane_words_, position_stride, count,
                         offsets_.data(), static_cast<int>(steps_), to);
                 to.base = to.out;
                 to.base_stride = stride;
@@ -263,7 +262,7 @@ void CountLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_st
     }
 }
 
-CountLayer::Taps CountLayer::taps(std::int64_t row, std::int64_t column) const {
+XnorLayer::Taps XnorLayer::taps(std::int64_t row, std::int64_t column) const {
     Taps t{};
     const std::int64_t place[2] = {row * window_.stride[0] - window_.padding[0], column * window_.stride[1] - window_.padding[2]};
     const std::int64_t side[2] = {height_, width_};
@@ -275,7 +274,7 @@ CountLayer::Taps CountLayer::taps(std::int64_t row, std::int64_t column) const {
     return t;
 }
 
-void CountLayer::correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const {
+void XnorLayer::correct(std::int64_t row, const std::int32_t* totals, std::int32_t* sums) const {
     const std::int64_t stride = sum_stride(), kernel_taps = window_.kernel[0] * window_.kernel[1];
     if (signs_ && ones_.empty()) return;
     if (!signs_ && !plus_minus_) return;
@@ -316,24 +315,24 @@ void CountLayer::correct(std::int64_t row, const std::int32_t* totals, std::int3
     }
 }
 
-Range CountLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, CountScratch& scratch) const {
+Range XnorLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, XnorScratch& scratch) const {
     const std::int64_t words = level_bits_ * plane_words_, stride = sum_stride();
     const bool totals = !signs_ && plus_minus_;
     std::uint64_t* bits = scratch.bits.data();
     std::int32_t* total = totals ? scratch.totals.data() : nullptr;
-    const Epilogue e = finish_.epilogue();
-    const auto finish = [&](std::int64_t r, std::int32_t* sums, CountScratch::Thread& own) {
+    const EpilogueArgs e = epilogue_.args();
+    const auto finish = [&](std::int64_t r, std::int32_t* sums, XnorScratch::Thread& own) {
         for (std::int64_t o = 0; o < plane_outputs_ && totals; ++o) sums[o] -= total[r];
         const Quantizer q(levels_, Range());
-        own.range.include(finish_.run(kernels_, sums, stride, 1, q.scale, e, nullptr, y + r * outputs_));
+        own.range.include(epilogue_.run(kernels_, sums, stride, 1, q.scale, e, nullptr, y + r * outputs_));
     };
-    const auto pack_row = [&](std::int64_t r, CountScratch::Thread& own) {
+    const auto pack_row = [&](std::int64_t r, XnorScratch::Thread& own) {
         pack(x + r * channels_, 1, bits + r * words, totals ? total + r : nullptr, own);
     };
     const std::int64_t work = rows * plane_outputs_ * channels_ * level_bits_ / 8;
     if (const std::int64_t some = rows_of_piece(rows, scratch.threads.size()); some > 0) {
         parallel(pool, work, divide_up(rows, some), [&](std::int64_t piece, int thread) {
-            CountScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+            XnorScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
             const std::int64_t first = piece * some, end = std::min(rows, first + some);
             for (std::int64_t r = first; r < end; ++r) pack_row(r, own);
             multiply(bits + first * words, words, end - first, 0, tiles(), own.sums.data(), pool, thread);
@@ -349,13 +348,13 @@ Range CountLayer::run_rows(const float* x, std::int64_t rows, float* y, ThreadPo
         for (std::int64_t r = 0; r < rows; ++r) finish(r, sums + r * stride, scratch.threads[0]);
     }
     Range made;
-    for (const CountScratch::Thread& own : scratch.threads) made.include(own.range);
+    for (const XnorScratch::Thread& own : scratch.threads) made.include(own.range);
     return made;
 }
 
-Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScratch& scratch) const {
+Range XnorLayer::run_image(const float* x, float* y, ThreadPool& pool, XnorScratch& scratch) const {
     const std::int64_t pixel_words = level_bits_ * plane_words_, row_words = padded_width_ * pixel_words, stride = sum_stride();
-    const std::int64_t pool_height = finish_.pool_height(), units = out_height_ / pool_height;
+    const std::int64_t pool_height = epilogue_.pool_height(), units = out_height_ / pool_height;
     const bool totals = !signs_ && plus_minus_;
     std::uint64_t* bits = scratch.bits.data();
     std::int32_t* total = totals ? scratch.totals.data() : nullptr;
@@ -377,12 +376,12 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
         }
         pack(x + from * width_ * channels_, width_, to + left * pixel_words, of_row, scratch.threads[static_cast<std::size_t>(thread)]);
     });
-    const Epilogue e = finish_.epilogue();
+    const EpilogueArgs e = epilogue_.args();
     const Quantizer q(levels_, Range());
     const std::int64_t per_piece = pool.threads() > 1 ? std::max<std::int64_t>(1, units / (2 * pool.threads())) : units;
-    const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * steps_ * count_inputs * level_bits_ / 8;
+    const std::int64_t work = out_height_ * out_width_ * plane_outputs_ * steps_ * xnor_inputs * level_bits_ / 8;
     parallel(pool, work, divide_up(units, per_piece), [&](std::int64_t piece, int thread) {
-        CountScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+        XnorScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
         for (std::int64_t unit = piece * per_piece; unit < std::min(units, (piece + 1) * per_piece); ++unit) {
             for (std::int64_t r = 0; r < pool_height; ++r) {
                 const std::int64_t row = unit * pool_height + r;
@@ -390,22 +389,22 @@ Range CountLayer::run_image(const float* x, float* y, ThreadPool& pool, CountScr
                 multiply(bits + row * window_.stride[0] * row_words, window_.stride[1] * pixel_words, out_width_, 0, tiles(), sums, pool, thread);
                 correct(row, total, sums);
             }
-            float* out = y + unit * (out_width_ / finish_.pool_width()) * outputs_;
-            own.range.include(finish_.run(kernels_, own.sums.data(), stride, out_width_, q.scale, e, own.waiting.data(), out));
+            float* out = y + unit * (out_width_ / epilogue_.pool_width()) * outputs_;
+            own.range.include(epilogue_.run(kernels_, own.sums.data(), stride, out_width_, q.scale, e, own.waiting.data(), out));
         }
     });
     Range made;
-    for (const CountScratch::Thread& own : scratch.threads) made.include(own.range);
+    for (const XnorScratch::Thread& own : scratch.threads) made.include(own.range);
     return made;
 }
 
-std::size_t CountLayer::bytes() const {
+std::size_t XnorLayer::bytes() const {
     return weights_.bytes() + sizeof(std::int32_t) * (offsets_.size() + base_.size() + ones_.size() + least_.size() + flips_.size()) +
-           finish_.bytes();
+           epilogue_.bytes();
 }
 
-std::string CountLayer::how() const {
-    return std::string(signs_ ? "signs" : "bits of levels") + " and weights counted as bits: " + counts_.name;
+std::string XnorLayer::kernel() const {
+    return std::string(signs_ ? "signs" : "bits of levels") + " and weights counted as bits: " + xnor_.name;
 }
 
 }  // namespace onebit

@@ -1,4 +1,4 @@
-#include "levels.h"
+#include "quantizer.h"
 
 #include <algorithm>
 #include <bit>
@@ -46,7 +46,7 @@ Quantizer::Quantizer(const InputLevels& input, const Range& range)
 
 void Quantizer::bytes(const Kernels& kernels, const float* x, std::int64_t n, int shift, std::uint8_t* to) const {
     if (!sign_only) {
-        kernels.quantize(x, n, inverse, low, high, shift, to);
+        kernels.rows.quantize(x, n, inverse, low, high, shift, to);
         return;
     }
     const auto one = static_cast<std::uint8_t>(shift + 1), minus_one = static_cast<std::uint8_t>(shift - 1);
