@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Rows of logits whose probabilities are made at once.
+_ROWS = 16
+
 
 @dataclass
 class TextMetrics:
@@ -66,10 +69,18 @@ class TextMetrics:
 
 def nats_of(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """The -log-probability of each target, and whether it had the largest logit; logits (n, vocabulary), targets (n,)."""
-    largest = logits.max(-1)
-    total = np.log(np.exp(logits - largest[:, None]).sum(-1, dtype=np.float64)) + largest
-    rows = np.arange(len(targets))
-    return (total - logits[rows, targets]).astype(np.float32), logits.argmax(-1) == targets
+    nats, right = np.empty(len(targets), np.float32), np.empty(len(targets), bool)
+    # So few rows at a time that they stay in the cache from the first pass over them to the last.
+    powers = np.empty((min(_ROWS, len(targets)), logits.shape[-1]), np.float32)
+    for first in range(0, len(targets), _ROWS):
+        some, wanted = logits[first : first + _ROWS], targets[first : first + _ROWS]
+        rows, best, of_some = np.arange(len(some)), some.argmax(-1), powers[: len(some)]
+        largest = some[rows, best]
+        np.exp(np.subtract(some, largest[:, None], out=of_some), out=of_some)
+        total = np.log(of_some.sum(-1).astype(np.float64)) + largest
+        nats[first : first + _ROWS] = total - some[rows, wanted]
+        right[first : first + _ROWS] = best == wanted
+    return nats, right
 
 
 def _exp(loss: float) -> float:

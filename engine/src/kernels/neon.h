@@ -113,8 +113,9 @@ void bits_by_halves(const std::uint8_t* tile, const std::uint8_t* prepared, std:
 
 // Four rows at once: 32 bits of each in a register's lanes, of which each byte in turn is spread over its lane and tested bit by bit.
 void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
-    const auto& [bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
+    const auto& [first_row, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
     if (raw_length != length) return expand_rows(args, panel);
+    const std::uint8_t* bits = first_row;
     const uint8x16_t low_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x08040201u)), high_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x80402010u));
     const uint8x16_t lane_starts = vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(0x0404040400000000u), vcreate_u64(0x0C0C0C0C08080808u)));
     const int groups = segments * (length / int8_group);
