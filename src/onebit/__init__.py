@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from onebit.conversion import convert as convert
     from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
-    from onebit.images import ImageTask as ImageTask
+    from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
     from onebit.packing import pack as pack
     from onebit.runtime import Session as Session
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
 _WHERE = {
-    "ImageTask": "onebit.images",
+    "ImageTask": "onebit.image_task",
     "OnebitError": "onebit.errors",
     "Session": "onebit.runtime",
     "TextTask": "onebit.text",

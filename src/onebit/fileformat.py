@@ -8,7 +8,6 @@ import json
 import math
 import mmap
 import os
-import secrets
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class PackedModel:
     Args:
         program: the steps.
         tensors: name to array, uint8 rows of bits or float32.
-        task: plain JSON values with a `kind`; see `onebit.images.ImageTask`.
+        task: plain JSON values with a `kind`; see `onebit.ImageTask`.
         training: plain JSON values that tell the data of the training; see `onebit.data.record.DataRecord`. None where nothing is known.
 
     Raises:
@@ -292,7 +291,7 @@ def _leads_elsewhere(path: Path) -> bool:
 
 def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     # The file gets the mode that open() would give it. The name is not longer than the target's may be.
-    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -38,4 +37,4 @@ def figures(name: str) -> dict[str, Any]:
 
 
 def _folder() -> Path:
-    return Path(str(resources.files("onebit") / "pretrained"))
+    return Path(__file__).parent

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
-from onebit.images import ImageTask, load_image
+from onebit.image_task import ImageTask
 from onebit.pretrained import find
 from onebit.program import Program, Shape
 
@@ -204,6 +204,9 @@ class ImageSession(Session):
             raise OnebitError(
                 "[Session.classify] this model is not a classifier of images: call the session with its input"
             )
+        # Pillow is for those who have files: arrays alone do without it.
+        from onebit.images import load_image
+
         if top < 1:
             raise OnebitError(f"[Session.classify] top={top}: use 1 or more")
         if isinstance(images, (str, Path, np.ndarray)):

@@ -1,0 +1,54 @@
+"""What a classifier knows about its images. Running one on arrays needs no Pillow, so this module does not import it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from onebit.errors import DataError, FormatError
+from onebit.strict_json import excerpt
+from onebit.task import check_task, image_fault
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """What a classifier of images knows about its task; it travels with a run and inside the packed file.
+
+    Args:
+        labels: one name for each class, in the order of the logits.
+        image_size: (height, width) in pixels that the network takes.
+        channels: 1 (grey) or 3 (RGB).
+        mean, std: for each channel, in units of full scale: the network sees ``(pixel / 255 - mean) / std``.
+
+    Raises:
+        DataError: a field does not fit the others.
+    """
+
+    labels: tuple[str, ...]
+    image_size: tuple[int, int]
+    channels: int = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        # An empty mean or std is the plain scaling of full scale to -1 .. 1.
+        object.__setattr__(self, "mean", tuple(float(m) for m in self.mean) or (0.5,) * self.channels)
+        object.__setattr__(self, "std", tuple(float(s) for s in self.std) or (0.5,) * self.channels)
+        fault = image_fault(self.to_json())
+        if fault:
+            raise DataError(f"[ImageTask] {fault}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The task as plain JSON values, with its kind."""
+        return {"kind": "image-classification", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: Any) -> ImageTask:
+        """The task from the values of `to_json`; raises FormatError where they do not describe one."""
+        check_task(values)
+        if values["kind"] != "image-classification":
+            raise FormatError(f"[task] kind {excerpt(values['kind'])}: only 'image-classification' is known here")
+        height, width = values["image_size"]
+        return cls(
+            tuple(values["labels"]), (height, width), values["channels"], tuple(values["mean"]), tuple(values["std"])
+        )
