@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from onebit.binarize import MeanThreshold, ScaledSign, Sign
 from onebit.errors import OnebitError
-from onebit.gradients import Clipped, Polynomial
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.optim import Bop, Together, bits_and_rest
+from onebit.quantizers import MeanThreshold, ScaledSign, Sign
+from onebit.quantizers.gradients import Clipped, Polynomial
 from onebit.schemes import SCHEMES, BinaryConnect, BinaryNet, DoReFa, Scheme, XnorNet
 
 PLAIN = Scheme(weights=Sign())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from onebit.binarize import AbsMax, KBitActivations, KBitWeights, MeanThreshold, ScaledSign, Sign, Ternary
-from onebit.gradients import CLIPPED, IDENTITY, Clipped, Polynomial
+from onebit.quantizers import AbsMax, KBitActivations, KBitWeights, MeanThreshold, ScaledSign, Sign, Ternary
+from onebit.quantizers.gradients import CLIPPED, IDENTITY, Clipped, Polynomial
 from onebit.schemes import (
     SCHEMES,
     BinaryConnect,
@@ -126,7 +126,7 @@ def test_what_is_no_scheme_is_said_to_be_none(text):
         ("BinaryNet(bits=2)", r"BinaryNet has no option 'bits': use weights, activations, gradients"),
         ("DoReFa(weights=9)", r"\[KBitWeights\] bits=9: use 1 to 8"),
         ("DoReFa(weights=32)", r"\[KBitWeights\] bits=32: use 1 to 8"),
-        ("DoReFa(weights='1')", r"\[DoReFa\] weights='1': use one of onebit.binarize's"),
+        ("DoReFa(weights='1')", r"\[DoReFa\] weights='1': use a quantizer of weights from onebit.quantizers"),
         ("DoReFa(gradients=9)", r"\[DoReFa\] gradients=9: use 1 to 8, or None"),
         ("DoReFa(gradients=2.5)", r"\[DoReFa\] gradients=2.5: use 1 to 8, or None"),
         ("BitNet(activations=8)", r"\[BitNet\] activations=8: use Sign, KBitActivations, AbsMax or None"),

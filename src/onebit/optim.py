@@ -8,11 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import KBitWeights, ScaledSign, Sign
 from onebit.errors import OnebitError
-from onebit.gradients import IDENTITY
 from onebit.nn.bits import binary_layers
-from onebit.schemes import Scheme
 
 
 class Bop(torch.optim.Optimizer):
@@ -132,29 +129,11 @@ def bits_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramet
     if not layers:
         raise OnebitError("[Bop] the network has no binary layers: use optimizer=adam")
     for name, layer in layers.items():
-        problem = _problem(layer.scheme)
-        if problem:
+        if not layer.scheme.weights.flips_freely:
             raise OnebitError(
-                f"[Bop] {name}: {type(layer.scheme).__name__} {problem}: use optimizer=adam, or BinaryConnect, BinaryNet or XnorNet with bop"
+                f"[Bop] {name}: {type(layer.scheme).__name__} does not take the sign of a weight for its bit, with a gradient "
+                "that passes at -1 and +1: use optimizer=adam, or BinaryConnect, BinaryNet or XnorNet with bop"
             )
     bits = [layer.weight for layer in layers.values()]
     flipped = {id(p) for p in bits}
     return bits, [p for p in model.parameters() if id(p) not in flipped]
-
-
-def _problem(scheme: Scheme) -> str | None:
-    """Why weights of -1 and +1 are not what a scheme computes with, or learns from."""
-    weights = scheme.weights
-    if isinstance(weights, KBitWeights) and weights.bits == 1:
-        return None
-    if not isinstance(weights, Sign | ScaledSign):
-        return "does not take the sign of a weight for its bit, but looks at the other weights too or has several bits"
-    gradient = IDENTITY if isinstance(weights, Sign) and weights.stochastic else weights.gradient
-    return None if _passes(gradient) else "passes no steady gradient to weights of -1 and +1"
-
-
-def _passes(gradient: Any) -> bool:
-    """Whether the gradient of weights of -1 and +1 passes unchanged, early and late in training."""
-    ones = torch.tensor([-1.0, 1.0])
-    factors = [gradient(ones, progress) for progress in (0.0, 1.0)]
-    return all(factor is None or bool((factor == 1).all()) for factor in factors)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onebit.binarize import Codes
 from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
 from onebit.paths import expand
+from onebit.quantizers import Codes
 from onebit.schemes import SCHEMES, Scheme
 
 FORMATS = ("png", "pdf", "svg")

@@ -1,6 +1,6 @@
 """The literature's methods, each a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
 
-To add a method: one dataclass here and, where it binarises in a new way, one function in binarize.py.
+To add a method: one dataclass here and, where it binarises in a new way, a function and a class in quantizers/weights.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from onebit.binarize import (
+from onebit.errors import shown
+from onebit.normalize import OVERS, Over
+from onebit.quantizers import (
     AbsMax,
     ActivationQuantizer,
     CenteredSign,
@@ -26,9 +28,7 @@ from onebit.binarize import (
     Values,
     WeightQuantizer,
 )
-from onebit.errors import shown
-from onebit.gradients import CLIPPED, IDENTITY, Polynomial
-from onebit.normalize import OVERS, Over
+from onebit.quantizers.gradients import CLIPPED, IDENTITY, Polynomial
 
 POLYNOMIAL = Polynomial()
 
@@ -85,7 +85,7 @@ class Scheme:
             raise ValueError(f"[{name}] bias={shown(self.bias)}: use 'bits' or 'float'")
         if not isinstance(self.weights, WeightQuantizer):
             raise ValueError(
-                f"[{name}] weights={shown(self.weights)}: use one of onebit.binarize's quantisers of weights"
+                f"[{name}] weights={shown(self.weights)}: use a quantizer of weights from onebit.quantizers, or a class derived from WeightQuantizer"
             )
         if self.activations is not None and not isinstance(self.activations, ActivationQuantizer):
             raise ValueError(

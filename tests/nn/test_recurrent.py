@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from onebit.binarize import AbsMax, MeanThreshold, ScaledSign, Sign
 from onebit.nn import BinaryGRU, BinaryLSTM
+from onebit.quantizers import AbsMax, MeanThreshold, ScaledSign, Sign
 from onebit.schemes import (
     SCHEMES,
     BinaryConnect,

@@ -12,8 +12,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from onebit.binarize import AbsMax, ScaledSign, Sign
-from onebit.gradients import IDENTITY, Tanh
 from onebit.nn import (
     BinaryAttention,
     BinaryConv1d,
@@ -28,6 +26,8 @@ from onebit.nn import (
     nonlinearity_of,
     norm_of,
 )
+from onebit.quantizers import AbsMax, ScaledSign, Sign
+from onebit.quantizers.gradients import IDENTITY, Tanh
 from onebit.schemes import (
     SCHEMES,
     BinaryConnect,

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from onebit.binarize import Sign
-from onebit.gradients import Tanh
 from onebit.models import language_decoder
 from onebit.nn import BinaryLinear, BinaryLSTM
+from onebit.quantizers import Sign
+from onebit.quantizers.gradients import Tanh
 from onebit.schemes import Scheme
 from onebit.training import ImageRecipe, TextRecipe, load_run, train
 from onebit.training.compiled import Compiled

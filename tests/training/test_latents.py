@@ -6,10 +6,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from onebit.binarize import ScaledSign, Sign
 from onebit.errors import OnebitError, RecipeError
-from onebit.gradients import Polynomial, Tanh
 from onebit.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RSign
+from onebit.quantizers import ScaledSign, Sign
+from onebit.quantizers.gradients import Polynomial, Tanh
 from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, BitNet, NormFree, Scheme
 from onebit.training import ImageRecipe
 from onebit.training.latents import check_latents, clip_gradient, clip_latents, clipped_parameters, pull

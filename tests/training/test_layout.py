@@ -145,7 +145,7 @@ def test_a_checkpoint_is_in_the_form_of_one_process(runs):
 SHARD = """
 import os, sys, torch, torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from onebit.binarize import threshold_bits
+from onebit.quantizers import threshold_bits
 from onebit.models import language_decoder
 from onebit.nn import Normalize
 from onebit.nn.bits import binary_layers

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 import onebit.training.callbacks as callbacks
-from onebit.binarize import KBitActivations, Sign
-from onebit.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryEmbedding, BinaryLinear
 from onebit.nn.bits import binary_layers
+from onebit.quantizers import KBitActivations, Sign
+from onebit.quantizers.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.schemes import SCHEMES, BinaryConnect, BitNet, NormFree, Scheme
 from onebit.training import ImageRecipe, load_run, train
 from onebit.training.measures import SAMPLED_BITS, input_gradient, sampled_bits, weight_gradient

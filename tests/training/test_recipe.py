@@ -163,7 +163,7 @@ def laughs(levels):
         ("epochs: [" + "9," * 20_000 + "9]", r"epochs=\[9, 9, 9, 9, 9, 9, \.\.\.\]: needs an integer"),
         ("epochs: " + "a" * 90_000, "needs an integer"),
         ("scheme: " + "a" * 90_000, "use BinaryNormalized"),
-        ("scheme: DoReFa(weights='" + "a" * 90_000 + "')", "quantisers of weights"),
+        ("scheme: DoReFa(weights='" + "a" * 90_000 + "')", "quantizer of weights"),
         ("scheme: DoReFa(bits=" + "[" * 90 + "]" * 90 + ")", "has no option 'bits'"),
         ("? " + "a" * 90_000 + "\n: 1", "unknown key"),
         ("kind: [" + "9," * 20_000 + "9]", "use images or text"),

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import binarize
 from onebit.conversion.composites import attention_to_float, recurrence_to_float
 from onebit.conversion.convert import leave_fast_paths
 from onebit.conversion.forms import BINARY, FORMS, TRANSPOSED, Form
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import shown
 from onebit.nn import BinaryGRU, BinaryLSTM, BinaryMultiheadAttention
+from onebit.quantizers import binarize
 from onebit.schemes import Scheme
 
 FloatValues = Literal["latents", "quantized"]

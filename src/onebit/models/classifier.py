@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import Values
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.normalize import Over
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 # Blocks of two convolutions each, then the dense layers before the last. The paper lists the second, but the parameters

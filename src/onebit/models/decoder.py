@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from onebit.binarize import Values
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 # The paper's two (30,522 WordPiece tokens of BERT), and two that a pair of cores can train.

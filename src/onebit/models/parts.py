@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import AbsMax
 from onebit.nn import BinaryConv2d, BinaryLinear, nonlinearity_of, norm_of
+from onebit.quantizers import AbsMax
 from onebit.schemes import Scheme
 
 

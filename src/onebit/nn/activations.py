@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import sign
-from onebit.gradients import Gradient, Polynomial
+from onebit.quantizers import sign
+from onebit.quantizers.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
 
 # Channels that a group normalisation takes together, one of the two choices of its paper (arXiv 1803.08494, table 3): it serves rows too.

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values
 from onebit.nn.linear import BinaryLinear
 from onebit.normalize import Over
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 # PyTorch's fused kernel keeps no (time, time) matrix for the way back, but computes it again: on a CPU, a training step of texts of 256 tokens takes

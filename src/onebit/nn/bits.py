@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import VALUES, Codes, MeanThreshold, Values, binarize, threshold_bits, weight_planes
-from onebit.gradients import quantize_gradient
 from onebit.nn.normalize import Normalize
 from onebit.normalize import OVERS, Over, normalize_channel
+from onebit.quantizers import VALUES, Codes, MeanThreshold, Values, binarize, threshold_bits, weight_planes
+from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import BinaryNormalized, Scheme
 
 

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values
 from onebit.nn.activations import nonlinearity_of, norm_of
 from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values
 from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 

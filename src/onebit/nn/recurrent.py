@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import ActivationQuantizer, Codes, KBitActivations, KBitWeights, MeanThreshold, Sign
-from onebit.gradients import quantize_gradient
 from onebit.nn.bits import Bits, choose_scheme, layer_bits, start_latents
 from onebit.nn.linear import BinaryLinear
+from onebit.quantizers import ActivationQuantizer, Codes, Sign
+from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import Scheme
 
 # Where the learned scales of normalised recurrent sums start; those of the inputs' half start at 1. Ardakani et al. start both at 0.1. The loss
@@ -74,7 +74,7 @@ class BinaryRecurrence(nn.Module):
         self.progress = 0.0
         self.float_weights = False  # training sets it in its first stage, where it has two
         outputs = self.gates * hidden_size
-        learned = scheme.normalize is None and scheme.norm is not None and not _keeps_magnitude(scheme)
+        learned = scheme.normalize is None and scheme.norm is not None and not scheme.weights.keeps_magnitude
         self.normalized = learned or scheme.normalize is not None
         # A bias in front of a learned shift would be a second one.
         self.inputs = BinaryLinear(
@@ -161,12 +161,6 @@ def _float(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def _keeps_magnitude(scheme: Scheme) -> bool:
-    """Whether quantised weights are about as large as their latents; bare signs and DoReFa's levels are of order 1, whatever the layer's size."""
-    weights = scheme.weights
-    return not (isinstance(weights, Sign | MeanThreshold) or (isinstance(weights, KBitWeights) and weights.bits > 1))
-
-
 class _Recurrent(nn.Module):
     """What `BinaryLSTM` and `BinaryGRU` share."""
 
@@ -196,8 +190,9 @@ class _Recurrent(nn.Module):
             )
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
-        levels = isinstance(self.scheme.activations, KBitActivations)
-        quantizer = Sign() if binary_hidden or levels else self.scheme.activations
+        quantizer = self.scheme.activations
+        if binary_hidden or (quantizer is not None and not quantizer.signed):
+            quantizer = Sign()
         directions = 2 if bidirectional else 1
         self.layers = nn.ModuleList(
             BinaryRecurrence(

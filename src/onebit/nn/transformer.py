@@ -8,11 +8,11 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.binarize import Values
 from onebit.nn.attention import CausalAttention, KeyValueCache
 from onebit.nn.linear import BinaryLinear
 from onebit.nn.normalize import Normalize
 from onebit.normalize import Over
+from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onebit.binarize import threshold_bits, weight_planes
 from onebit.nn import (
     BinaryConv2d,
     BinaryEmbedding,
@@ -25,6 +24,7 @@ from onebit.nn import (
     TokenPositionEmbedding,
 )
 from onebit.packing.activations import ACTIVATIONS
+from onebit.quantizers import threshold_bits, weight_planes
 
 if TYPE_CHECKING:
     from onebit.packing.trace import Builder

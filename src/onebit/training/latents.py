@@ -8,9 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onebit.binarize import CenteredSign, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign
 from onebit.errors import OnebitError
-from onebit.gradients import Tanh
 from onebit.optim import Together
 from onebit.training.sharding import local
 
@@ -53,17 +51,12 @@ def pull(layer: Any) -> Tensor:
     Source: Bai et al., ProxQuant, arXiv 1810.00861, about plus and minus one; Darabi et al., BNN+, arXiv 1812.11800, about alpha.
     """
     weights, w = layer.scheme.weights, layer.weight
-    one_bit = isinstance(weights, Sign | ScaledSign | StandardizedSign | CenteredSign | MeanThreshold)
-    if not one_bit and not (isinstance(weights, KBitWeights) and weights.bits == 1):
+    if weights.bits > 1:
         raise OnebitError(f"[pull] {type(layer.scheme).__name__} has weights of several bits: use pull=0")
-    if isinstance(weights, Sign):
-        return (w.abs() - 1).abs().sum()
-    each = isinstance(weights, StandardizedSign) or (isinstance(weights, ScaledSign) and weights.per == "output")
-    axes = [a for a in range(w.dim()) if a != layer.output_axis] if each else list(range(w.dim()))
+    axes = weights.scale_axes(w, layer.output_axis)
     with torch.no_grad():
-        centred = isinstance(weights, StandardizedSign | CenteredSign | MeanThreshold)
-        centre = w.mean(axes, keepdim=True) if centred else w.new_zeros(())
-        alpha = (w - centre).abs().mean(axes, keepdim=True)
+        centre = weights.centre(w, layer.output_axis)
+        alpha = w.new_ones(()) if axes is None else (w - centre).abs().mean(axes, keepdim=True)
     return ((w - centre).abs() - alpha).abs().sum()
 
 
@@ -121,7 +114,7 @@ def follows_progress(module: nn.Module) -> bool:
         getattr(module, "quantizer", None),
         *(getattr(scheme, part, None) for part in ("weights", "activations")),
     ]
-    return any(isinstance(getattr(part, "gradient", None), Tanh) for part in parts)
+    return any(getattr(getattr(part, "gradient", None), "follows_progress", False) for part in parts)
 
 
 def set_progress(modules: Iterable[Any], progress: float) -> None:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from onebit.binarize import MeanThreshold
 from onebit.data.record import DataRecord
 from onebit.errors import OnebitError, RecipeError
 from onebit.fileformat import write_atomically
@@ -30,6 +29,7 @@ from onebit.models import (
 )
 from onebit.normalize import Over
 from onebit.paths import expand
+from onebit.quantizers import MeanThreshold
 from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe

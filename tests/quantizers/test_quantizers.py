@@ -1,4 +1,4 @@
-"""Every quantiser against its formula in NumPy, and its gradient against autograd of the textbook's ``c + (q - c).detach()``."""
+"""Every quantizer against its formula in NumPy, and its gradient against autograd of the textbook's ``c + (q - c).detach()``."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from onebit.binarize import (
+from onebit.quantizers import (
     AbsMax,
     CenteredSign,
     KBitActivations,
@@ -30,7 +30,7 @@ from onebit.binarize import (
     threshold_bits,
     weight_planes,
 )
-from onebit.gradients import CLIPPED, IDENTITY, Clipped, Polynomial, Swish, Tanh
+from onebit.quantizers.gradients import CLIPPED, IDENTITY, Clipped, Polynomial, Swish, Tanh
 
 # Multiples of 1/64 that few numbers are drawn from: their sums are exact in any order, and ties and zeros happen.
 dyadic = st.integers(-192, 192).map(lambda i: i / 64)

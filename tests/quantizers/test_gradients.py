@@ -5,7 +5,16 @@ import copy
 import pytest
 import torch
 
-from onebit.gradients import CLIPPED, IDENTITY, Clipped, Polynomial, Swish, Tanh, quantize_gradient, straight_through
+from onebit.quantizers.gradients import (
+    CLIPPED,
+    IDENTITY,
+    Clipped,
+    Polynomial,
+    Swish,
+    Tanh,
+    quantize_gradient,
+    straight_through,
+)
 
 # Without the places where a derivative jumps.
 X = torch.linspace(-3.0137, 3.0171, 601, dtype=torch.float64)

@@ -1,0 +1,87 @@
+"""Float tensors to codes of few bits, each way a plain function and a thin class, with its straight-through gradient.
+
+A quantizer of weights gives `Codes`: small integers (bits read as {0,1} or {-1,+1}, or sums of them) and a scale. A layer multiplies by the codes and
+scales the sum, so that what a network was trained with is what the engine computes. A quantizer of activations gives codes and a scale too.
+
+To add a quantizer of weights: a function and a class in weights.py, and its name below. Training, packing and the engine ask it for its facts.
+"""
+
+from onebit.quantizers.activations import AbsMax, ActivationQuantizer, KBitActivations, absmax, k_bit_activations
+from onebit.quantizers.codes import (
+    VALUES,
+    Codes,
+    Per,
+    Values,
+    binarize,
+    sign,
+    stochastic_sign,
+    threshold_bits,
+)
+from onebit.quantizers.gradients import (
+    CLIPPED,
+    IDENTITY,
+    Clipped,
+    Gradient,
+    Identity,
+    Polynomial,
+    Swish,
+    Tanh,
+    quantize_gradient,
+    straight_through,
+)
+from onebit.quantizers.weights import (
+    CenteredSign,
+    KBitWeights,
+    MeanThreshold,
+    ScaledSign,
+    Sign,
+    StandardizedSign,
+    Ternary,
+    WeightQuantizer,
+    centered_sign,
+    k_bit_weights,
+    scaled_sign,
+    standardized_sign,
+    ternary,
+    weight_planes,
+)
+
+__all__ = [
+    "CLIPPED",
+    "IDENTITY",
+    "VALUES",
+    "AbsMax",
+    "ActivationQuantizer",
+    "CenteredSign",
+    "Clipped",
+    "Codes",
+    "Gradient",
+    "Identity",
+    "KBitActivations",
+    "KBitWeights",
+    "MeanThreshold",
+    "Per",
+    "Polynomial",
+    "ScaledSign",
+    "Sign",
+    "StandardizedSign",
+    "Swish",
+    "Tanh",
+    "Ternary",
+    "Values",
+    "WeightQuantizer",
+    "absmax",
+    "binarize",
+    "centered_sign",
+    "k_bit_activations",
+    "k_bit_weights",
+    "quantize_gradient",
+    "scaled_sign",
+    "sign",
+    "standardized_sign",
+    "stochastic_sign",
+    "straight_through",
+    "ternary",
+    "threshold_bits",
+    "weight_planes",
+]
