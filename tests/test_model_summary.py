@@ -53,7 +53,7 @@ def test_a_weight_of_several_bits_counts_them(scheme, bits):
     "make",
     [
         lambda: conv_classifier(3, 5, (6, 9)),
-        lambda: conv_classifier(3, 5, (6, 9), normalize="batch"),
+        lambda: conv_classifier(3, 5, (6, 9), scheme=BinaryNormalized(normalize="batch")),
         lambda: conv_classifier(3, 5, (6,), binary=False, batch_norm=True),
         lambda: nn.Sequential(
             BinaryConv2d(3, 7, 3, scheme=BinaryWeightNetwork()),
@@ -118,7 +118,7 @@ def test_tokens_shared_weights_and_values_that_matter(binary):
 
 
 def test_the_model_stays_as_it_is():
-    model = conv_classifier(3, 5, (4,), normalize="batch").train()
+    model = conv_classifier(3, 5, (4,), scheme=BinaryNormalized(normalize="batch")).train()
     model.features.eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     onebit.summary(model, (3, 8, 8))

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from onebit.nn import BinaryConvTranspose2d, BinaryEmbedding, BinaryRecurrence, BinaryTransposedLinear, RPReLU
+from onebit.nn import BinaryEmbedding, BinaryLayer, BinaryRecurrence, RPReLU
 from onebit.ops import OPS
-from onebit.schemes import Scheme
 
 
 def packed_bytes(module: Any, fresh: Sequence[str], folded: bool) -> int:
@@ -27,7 +26,7 @@ def packed_bytes(module: Any, fresh: Sequence[str], folded: bool) -> int:
         channels = module.slope.numel()
         shifts = (1 if folded else 2) * _per_channel("scale_shift", channels)
         return shifts + _per_channel("prelu", channels)
-    if not isinstance(getattr(module, "scheme", None), Scheme):
+    if not isinstance(module, BinaryLayer):
         return 4 * sum(getattr(module, key).numel() for key in fresh)
     total = _bit_bytes(module, fresh)
     if isinstance(module, BinaryRecurrence):
@@ -42,9 +41,9 @@ def _per_channel(op: str, channels: int) -> int:
     return OPS[op].nbytes({"C": channels})
 
 
-def _bit_bytes(module: Any, fresh: Sequence[str]) -> int:
+def _bit_bytes(module: BinaryLayer, fresh: Sequence[str]) -> int:
     """The bytes of the op that holds a layer's bits; a convolution's rows are those of a dense layer."""
-    scheme: Scheme = module.scheme
+    scheme = module.scheme
     planes, outputs = list(scheme.weights.planes), _outputs(module)
     roles = {key for key in fresh if key == "weight" or (key == "bias" and scheme.bias == "bits")}
     op, attributes = "bit_linear", {"out_features": outputs, "in_features": module.weight.numel() // outputs}
@@ -56,14 +55,13 @@ def _bit_bytes(module: Any, fresh: Sequence[str]) -> int:
     return OPS[op].nbytes(OPS[op].sizes({**attributes, "planes": planes}, ()), roles)
 
 
-def _outputs(module: Any) -> int:
-    axis = 1 if isinstance(module, (BinaryEmbedding, BinaryTransposedLinear, BinaryConvTranspose2d)) else 0
-    return int(module.weight.shape[axis])
+def _outputs(module: BinaryLayer) -> int:
+    return module.weight.shape[module.output_axis]
 
 
-def _pairs(module: Any) -> tuple[bool, bool]:
+def _pairs(module: BinaryLayer) -> tuple[bool, bool]:
     """Whether a scale and a shift stand in front of the multiplication with the inputs' magnitudes, and whether behind it."""
-    scheme: Scheme = module.scheme
+    scheme = module.scheme
     with torch.no_grad():
         tiny = scheme.weights(torch.ones(1, 1), 0, False).scale is not None
     scale = tiny or module.gain is not None
@@ -83,9 +81,7 @@ def ends_with_scale_shift(module: Any) -> bool:
     """Whether the last step of a layer is a scale and a shift."""
     if isinstance(module, (nn.modules.batchnorm._BatchNorm, RPReLU)):
         return True
-    if not isinstance(getattr(module, "scheme", None), Scheme) or not hasattr(module, "weight"):
-        return False
-    if isinstance(module, BinaryRecurrence):
+    if not isinstance(module, BinaryLayer) or isinstance(module, BinaryRecurrence):
         return False
     plain = module.normalize is None or module.normalize.over == "batch"
     return plain and _pairs(module)[1]

@@ -15,10 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from onebit.errors import OnebitError
 from onebit.layer_bytes import ends_with_scale_shift, packed_bytes, starts_with_scale_shift
-from onebit.nn import BinaryRecurrence, BinaryTransposedLinear
+from onebit.nn import BinaryLayer, BinaryRecurrence, BinaryTransposedLinear
 from onebit.nn.wrapped import unwrapped
 from onebit.printable import printable
-from onebit.schemes import Scheme
 from onebit.tables import lay_out
 
 _HEADINGS = (
@@ -187,8 +186,7 @@ def summary(
         seen.update(id(p) for _, p in fresh)
         count = sum(p.numel() for _, p in fresh)
         row = LayerSummary(name or "(the model)", type(module).__name__, count, 32, 4 * count, 0)
-        scheme = getattr(module, "scheme", None)
-        planes = len(scheme.weights.planes) if isinstance(scheme, Scheme) else 0
+        planes = module.scheme.weights.bits if isinstance(module, BinaryLayer) else 0
         folded = run is not None and module in run.folded
         packed = packed_bytes(module, [key for key, _ in fresh], folded)
         row = replace(row, bits=planes or 32, packed_bytes=packed)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import OnebitError
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 
 
 class Bop(torch.optim.Optimizer):

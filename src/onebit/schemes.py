@@ -44,6 +44,8 @@ class Scheme:
         bias: ``"bits"``: binarised by its mean, as the paper's; ``"float"``: a float for each output.
         normalize: what the layer's sums are normalised over, without parameters; None: not at all.
         eps: of that normalisation.
+        latent_spread: of the initial weight latents, as a multiple of Glorot's. It is a learning rate in disguise: a bit flips when its latent
+            crosses the threshold.
         input_normalize: the inputs are normalised over the channels before they are quantised.
         input_shift: the threshold of the inputs' sign is learned, a float for each channel (RSign).
         input_scale: the sums are multiplied by the mean magnitude of the inputs that they are of (XNOR-Net's K).
@@ -66,6 +68,7 @@ class Scheme:
     bias: Literal["bits", "float"] = "float"
     normalize: Over | None = None
     eps: float = 1e-5
+    latent_spread: float = 1.0
     input_normalize: bool = False
     input_shift: bool = False
     input_scale: bool = False
@@ -103,7 +106,7 @@ class Scheme:
             raise ValueError(
                 f"[{name}] nonlinearity={shown(self.nonlinearity)}: use 'relu', 'hardtanh', 'rprelu' or None"
             )
-        for option in ("eps", "branch_scale", "clip_latents", "gradient_clipping"):
+        for option in ("eps", "latent_spread", "branch_scale", "clip_latents", "gradient_clipping"):
             value = getattr(self, option)
             if value is None and option in ("clip_latents", "gradient_clipping"):
                 continue

@@ -7,7 +7,7 @@ import pytest
 
 import onebit
 from onebit.cli.main import main
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 from onebit.training import load_run
 
 pytestmark = pytest.mark.usefixtures("cache")

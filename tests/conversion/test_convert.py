@@ -138,7 +138,7 @@ class Doubling(nn.Linear):
         (nn.Embedding(4, 4, sparse=True), None, "sparse=True"),
         (nn.Embedding(4, 4), BinaryNormalized(normalize="batch"), "is for images"),
         (nn.Conv2d(4, 4, 3, groups=2), XnorNet(), r"use XnorNet\(input_scale=False\)"),
-        (nn.Conv2d(4, 4, 3, padding_mode="reflect"), XnorNet(), "defined for 'zeros'"),
+        (nn.Conv2d(4, 4, 3, padding_mode="reflect"), XnorNet(), "padded with zeros"),
         (nn.ConvTranspose2d(4, 4, 3), XnorNet(), "magnitude of each window"),
         (nn.ConvTranspose2d(4, 4, 3, groups=2), None, "groups=2: use 1"),
         (nn.MultiheadAttention(4, 2, add_bias_kv=True), None, "add_bias_kv"),

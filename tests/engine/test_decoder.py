@@ -16,6 +16,7 @@ from onebit.models import language_decoder
 from onebit.packing.trace import trace
 from onebit.program import Program, Step, pack_rows
 from onebit.runtime import reference
+from onebit.schemes import BinaryNormalized
 
 ISAS = [isa["name"] for isa in isas() if isa["supported"]]
 CONTEXT, VOCABULARY = 70, 301
@@ -25,7 +26,9 @@ SIZES = {"vocabulary": VOCABULARY, "context": CONTEXT, "blocks": 2, "features": 
 def build(binary=True, values="01", seed=0, **options):
     """A network with latents at random, biases too, and its program."""
     torch.manual_seed(seed)
-    model = language_decoder({**SIZES, **options.pop("sizes", {})}, binary=binary, values=values, **options).eval()
+    model = language_decoder(
+        {**SIZES, **options.pop("sizes", {})}, binary=binary, scheme=BinaryNormalized(values), **options
+    ).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=1.0 if binary else 0.3)
     traced = trace(model, (model.context,), tokens=True)

@@ -6,6 +6,7 @@ from torch import nn
 
 from onebit.models import conv_classifier
 from onebit.nn import BinaryConv2d, BinaryLinear
+from onebit.schemes import BinaryNormalized
 
 
 def parameters(model):
@@ -22,7 +23,7 @@ def test_parameters_are_the_papers(kernel_size, widths, count, binary):
 
 
 def test_every_parameter_of_the_binary_network_belongs_to_a_binary_layer():
-    model = conv_classifier(3, 10, (8, 16), normalize="batch")
+    model = conv_classifier(3, 10, (8, 16), scheme=BinaryNormalized(normalize="batch"))
     layers = [m for m in model.modules() if isinstance(m, (BinaryConv2d, BinaryLinear))]
     assert sum(parameters(layer) for layer in layers) == parameters(model)
     assert len(layers) == 7

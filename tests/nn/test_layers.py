@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onebit.nn import BinaryConv2d, BinaryLinear, Normalize
+from onebit.schemes import BinaryNormalized
 
 
 def read(bits, values):
@@ -44,8 +45,7 @@ def test_conv2d_is_a_convolution_of_its_bits_then_normalised(
         padding,
         dilation,
         groups,
-        values=values,
-        normalize=over,
+        scheme=BinaryNormalized(values, normalize=over),
     )
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(3, groups * per_group[0], 9, 8)
@@ -59,7 +59,7 @@ def test_conv2d_is_a_convolution_of_its_bits_then_normalised(
 @pytest.mark.parametrize("values", ["01", "pm1"])
 @pytest.mark.parametrize("over", ["channel", "example", "batch", None])
 def test_linear_is_a_product_with_its_bits_then_normalised(values, over):
-    layer = BinaryLinear(11, 6, values=values, normalize=over)
+    layer = BinaryLinear(11, 6, scheme=BinaryNormalized(values, normalize=over))
     torch.nn.init.normal_(layer.bias)
     x = torch.randn(8, 11)
     expected = F.linear(x, read(layer.bits().weight, values), read(layer.bits().bias, values))
@@ -70,14 +70,14 @@ def test_linear_is_a_product_with_its_bits_then_normalised(values, over):
 
 @pytest.mark.parametrize("over", ["channel", "example", "batch"])
 def test_channels_last_memory_changes_nothing(over):
-    layer = BinaryConv2d(4, 6, 3, values="pm1", normalize=over)
+    layer = BinaryConv2d(4, 6, 3, scheme=BinaryNormalized("pm1", normalize=over))
     x = torch.randn(2, 4, 7, 5)
     torch.testing.assert_close(layer(x.contiguous(memory_format=torch.channels_last)), layer(x), rtol=1e-4, atol=1e-5)
 
 
 def test_both_values_are_one_function_under_channel_normalisation():
     zero_one = BinaryConv2d(16, 32, 3, padding=1, bias=False)
-    plus_minus = BinaryConv2d(16, 32, 3, padding=1, bias=False, values="pm1")
+    plus_minus = BinaryConv2d(16, 32, 3, padding=1, bias=False, scheme=BinaryNormalized("pm1"))
     plus_minus.load_state_dict(zero_one.state_dict())
     x = torch.randn(2, 16, 8, 8)
     torch.testing.assert_close(zero_one(x), plus_minus(x), rtol=1e-3, atol=1e-3)
@@ -85,7 +85,7 @@ def test_both_values_are_one_function_under_channel_normalisation():
 
 @pytest.mark.parametrize("over", ["channel", "example"])
 def test_a_sequence_is_never_normalised_over_time(over):
-    layer = BinaryLinear(4, 8, normalize=over)
+    layer = BinaryLinear(4, 8, scheme=BinaryNormalized(normalize=over))
     x = torch.randn(2, 5, 4)  # (batch, time, features)
     changed = x.clone()
     changed[:, 3:] += 1
@@ -129,7 +129,9 @@ def test_training_moves_bits():
     assert not torch.equal(before, layer.bits().weight)
 
 
-@pytest.mark.parametrize("layer", [BinaryLinear(6, 5), BinaryLinear(6, 5, values="pm1", normalize="batch")])
+@pytest.mark.parametrize(
+    "layer", [BinaryLinear(6, 5), BinaryLinear(6, 5, scheme=BinaryNormalized("pm1", normalize="batch"))]
+)
 def test_torch_compile_keeps_results_and_gradients(layer):
     compiled = torch.compile(copy.deepcopy(layer), backend="aot_eager", fullgraph=True)
     x = torch.randn(7, 6)
@@ -150,8 +152,6 @@ def test_autocast_matches_float32_within_bfloat16():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BinaryLinear(2, 2, values="±1"), r"\[BinaryLinear\] values='±1': use '01' or 'pm1'"),
-        (lambda: BinaryConv2d(2, 2, 3, normalize="layer"), r"\[BinaryConv2d\] normalize='layer': use 'channel'"),
         (lambda: BinaryConv2d(64, 64, 3, groups=3), r"groups=3 does not divide in_channels=64: use one of 1, 2, 4"),
         (lambda: Normalize("batch"), r"give features="),
         (lambda: Normalize("time"), r"over='time': use"),
@@ -164,11 +164,11 @@ def test_wrong_choices_are_named(make, message):
 
 
 def test_a_bias_that_the_batchs_mean_takes_away_again_does_not_move():
-    layer = BinaryLinear(6, 4, values="pm1", normalize="batch")
+    layer = BinaryLinear(6, 4, scheme=BinaryNormalized("pm1", normalize="batch"))
     torch.nn.init.normal_(layer.bias)
     layer(torch.randn(8, 6)).square().sum().backward()
     assert torch.equal(layer.bias.grad, torch.zeros(4))
-    other = BinaryLinear(6, 4, values="pm1")
+    other = BinaryLinear(6, 4, scheme=BinaryNormalized("pm1"))
     torch.nn.init.normal_(other.bias)
     (other(torch.randn(8, 6)) * torch.randn(8, 4)).sum().backward()
     assert (other.bias.grad != 0).all()

@@ -16,6 +16,7 @@ from onebit.nn import (
     TokenPositionEmbedding,
 )
 from onebit.nn.attention import causal_attention
+from onebit.schemes import BinaryNormalized
 
 
 def read(bits, values):
@@ -36,7 +37,7 @@ def scatter(module):
 @settings(max_examples=20, deadline=None)
 @given(rows=st.integers(2, 9), features=st.integers(2, 12), values=st.sampled_from(["01", "pm1"]), bias=st.booleans())
 def test_embedding_is_a_dense_layer_of_one_hot_vectors(rows, features, values, bias):
-    layer = scatter(BinaryEmbedding(rows, features, bias, values))
+    layer = scatter(BinaryEmbedding(rows, features, bias, scheme=BinaryNormalized(values)))
     tokens = torch.randint(0, rows, (3, 5))
     bits = layer.bits()
     expected = torch.nn.functional.one_hot(tokens, rows).float() @ read(bits.weight, values)
@@ -46,7 +47,7 @@ def test_embedding_is_a_dense_layer_of_one_hot_vectors(rows, features, values, b
 
 
 def test_embedding_gives_gradients_to_the_rows_that_were_looked_up():
-    layer = BinaryEmbedding(6, 4, normalize=None)
+    layer = BinaryEmbedding(6, 4, scheme=BinaryNormalized(normalize=None))
     layer(torch.tensor([[1, 4, 4]])).sum().backward()
     assert layer.weight.grad.sum(1).tolist() == [0, 4, 0, 0, 8, 0]
 
@@ -62,7 +63,7 @@ def test_positions_are_added_and_limited():
 
 @pytest.mark.parametrize("values", ["01", "pm1"])
 def test_attention_follows_its_formula(values):
-    layer = scatter(BinaryAttention(12, 3, values))
+    layer = scatter(BinaryAttention(12, 3, scheme=BinaryNormalized(values)))
     x = torch.randn(2, 7, 12)
     q, k, v = (part(x).unflatten(-1, (3, 4)).transpose(1, 2) for part in (layer.query, layer.key, layer.value))
     scores = q @ k.transpose(-1, -2) / math.sqrt(4) + torch.full((7, 7), -torch.inf).triu(1)
@@ -134,10 +135,10 @@ def test_latent_spread_scales_glorot():
     torch.manual_seed(0)
     plain = BinaryLinear(50, 70)
     torch.manual_seed(0)
-    small = BinaryLinear(50, 70, latent_spread=0.25)
+    small = BinaryLinear(50, 70, scheme=BinaryNormalized(latent_spread=0.25))
     torch.testing.assert_close(small.weight, 0.25 * plain.weight)
     assert plain.weight.abs().max() <= math.sqrt(6 / 120)
     with pytest.raises(ValueError, match="latent_spread=0: use a number above 0"):
-        BinaryEmbedding(3, 3, latent_spread=0)
+        BinaryNormalized(latent_spread=0)
     with pytest.raises(ValueError, match="'batch' is for images"):
-        BinaryEmbedding(3, 3, normalize="batch")
+        BinaryEmbedding(3, 3, scheme=BinaryNormalized(normalize="batch"))

@@ -12,7 +12,7 @@ from onebit.models import conv_classifier
 from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, Normalize, RPReLU
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import reference
-from onebit.schemes import ReActNet
+from onebit.schemes import BinaryNormalized, ReActNet
 
 TASK = ImageTask(tuple("abcde"), (12, 10), 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.2))
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 12, 10, 3), np.uint8)
@@ -47,7 +47,7 @@ def check(model, rtol=1e-4):
 @pytest.mark.parametrize("values", ["01", "pm1"])
 @pytest.mark.parametrize("normalize", ["channel", "example", "batch", None])
 def test_the_classifier_in_every_form(values, normalize):
-    check(conv_classifier(3, 5, (6, 9), values=values, normalize=normalize, logit_scale=2.5))
+    check(conv_classifier(3, 5, (6, 9), logit_scale=2.5, scheme=BinaryNormalized(values, normalize=normalize)))
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
@@ -63,7 +63,14 @@ class Hybrid(nn.Module):
         self.stem = nn.Conv2d(3, 8, 4, stride=2, padding="valid", bias=False)
         self.norm = nn.BatchNorm2d(8)
         self.conv = BinaryConv2d(
-            8, 8, (3, 2), padding="same", dilation=2, groups=2, bias=False, values="pm1", normalize=None
+            8,
+            8,
+            (3, 2),
+            padding="same",
+            dilation=2,
+            groups=2,
+            bias=False,
+            scheme=BinaryNormalized("pm1", normalize=None),
         )
         self.own_norm = Normalize("example")
         self.drop = nn.Dropout(0.5)

@@ -18,7 +18,7 @@ from onebit.models import language_decoder
 from onebit.nn import BinaryLinear, BinaryLSTM
 from onebit.quantizers import Sign
 from onebit.quantizers.gradients import Tanh
-from onebit.schemes import Scheme
+from onebit.schemes import BinaryNormalized, Scheme
 from onebit.training import ImageRecipe, TextRecipe, load_run, train
 from onebit.training.compiled import Compiled
 
@@ -104,7 +104,7 @@ def test_a_decoder_is_compiled_once_for_batches_that_accumulate(tmp_path, monkey
 def test_gradients_of_latents_are_those_of_the_uncompiled_network(values, precision, compiles):
     torch.manual_seed(0)
     sizes = {"vocabulary": 64, "context": 16, "blocks": 1, "features": 32, "heads": 2, "head": [32]}
-    model = language_decoder(sizes, values=values)
+    model = language_decoder(sizes, scheme=BinaryNormalized(values))
     tokens = torch.randint(64, (4, 16))
 
     def gradients(network):

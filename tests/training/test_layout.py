@@ -148,7 +148,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from onebit.quantizers import threshold_bits
 from onebit.models import language_decoder
 from onebit.nn import Normalize
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.training.sharding import gathered, shard
 

@@ -8,7 +8,7 @@ from torch import nn
 
 import onebit.training.callbacks as callbacks
 from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryEmbedding, BinaryLinear
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 from onebit.quantizers import KBitActivations, Sign
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Polynomial
 from onebit.schemes import SCHEMES, BinaryConnect, BitNet, NormFree, Scheme

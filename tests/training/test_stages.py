@@ -7,7 +7,7 @@ from torch import nn
 import onebit.training.callbacks as callbacks
 from onebit.errors import OnebitError, RecipeError
 from onebit.nn import BinaryConv2d, BinaryLinear
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 from onebit.schemes import BinaryNet, XnorNet
 from onebit.training import ImageRecipe, load_run, train
 from onebit.training.module import Classifier

@@ -79,7 +79,7 @@ def _turn_recurrence(module: Any, scheme: Scheme) -> None:
             module.bias,
             module.batch_first,
             module.bidirectional,
-            scheme,
+            scheme=scheme,
         )
     first = module.all_weights[0][0]
     made = made.to(first.device, first.dtype).requires_grad_(first.requires_grad)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from onebit.conversion.composites import check_composite, turn_composite
-from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, form_of, is_transposed_linear, turn_layer
+from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, fitting_scheme, form_of, is_transposed_linear, turn_layer
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import OnebitError, shown
-from onebit.nn.bits import all_finite
+from onebit.nn.binary import all_finite
 from onebit.schemes import BinaryNormalized, Scheme
 
 Where = Callable[[str, nn.Module], bool]
@@ -163,7 +163,7 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
         if kind in COMPOSITES:
             check_composite(module, scheme)
         else:
-            form_of(kind).check(module, scheme)
+            fitting_scheme(module, form_of(kind), scheme)
     except ValueError as error:
         return re.sub(r"^\[\w+\] ", "", str(error))
     return ""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,70 +18,18 @@ from onebit.nn import (
     BinaryMultiheadAttention,
     BinaryTransposedLinear,
 )
-from onebit.nn.bits import set_up
-from onebit.nn.conv import check_groups, check_transposed
-from onebit.nn.embedding import scheme_of_tokens
+from onebit.nn.binary import BinaryLayer
 from onebit.schemes import Scheme
 
-
-def _linear_sizes(layer: Any) -> tuple[int, int]:
-    return layer.in_features, layer.out_features
-
-
-def _conv_sizes(layer: Any) -> tuple[int, int]:
-    return layer.in_channels, layer.out_channels
-
-
-def _check_conv(layer: Any, scheme: Scheme) -> Scheme:
-    check_groups(type(layer).__name__, layer.in_channels, layer.out_channels, layer.groups, scheme)
-    if layer.padding_mode != "zeros" and scheme.input_scale:
-        raise ValueError(
-            f"padding_mode={layer.padding_mode!r}: {type(scheme).__name__}'s scale of the inputs is defined for 'zeros'"
-        )
-    return scheme
-
-
-def _check_transposed(layer: Any, scheme: Scheme) -> Scheme:
-    check_transposed(layer.groups, scheme)
-    return scheme
-
-
-def _check_embedding(layer: Any, scheme: Scheme) -> Scheme:
-    if layer.max_norm is not None:
-        raise ValueError("max_norm rescales the latents in each pass, which changes no bit: make it without")
-    if layer.sparse:
-        raise ValueError("sparse=True: bits depend on all latents, whose gradient is dense")
-    return scheme_of_tokens(scheme)
-
-
-class Form(NamedTuple):
-    """How a layer of one kind turns binary while its parameters stay where they are.
-
-    Args:
-        binary: the type that it gets.
-        sizes: its inputs and outputs.
-        check: the scheme for it; raises ValueError where there is none.
-        axis: of the outputs in its weight.
-    """
-
-    binary: type[nn.Module]
-    sizes: Callable[[Any], tuple[int, int]]
-    check: Callable[[Any, Scheme], Scheme]
-    axis: int = 0
-
-
-FORMS: dict[type[nn.Module], Form] = {
-    nn.Linear: Form(BinaryLinear, _linear_sizes, lambda layer, scheme: scheme),
-    nn.Conv1d: Form(BinaryConv1d, _conv_sizes, _check_conv),
-    nn.Conv2d: Form(BinaryConv2d, _conv_sizes, _check_conv),
-    nn.Conv3d: Form(BinaryConv3d, _conv_sizes, _check_conv),
-    nn.ConvTranspose2d: Form(BinaryConvTranspose2d, _conv_sizes, _check_transposed, axis=1),
-    nn.Embedding: Form(
-        BinaryEmbedding, lambda layer: (layer.num_embeddings, layer.embedding_dim), _check_embedding, axis=1
-    ),
+# Layers that stay one layer, whose parameters stay where they are.
+FORMS: dict[type[nn.Module], type[BinaryLayer]] = {
+    nn.Linear: BinaryLinear,
+    nn.Conv1d: BinaryConv1d,
+    nn.Conv2d: BinaryConv2d,
+    nn.Conv3d: BinaryConv3d,
+    nn.ConvTranspose2d: BinaryConvTranspose2d,
+    nn.Embedding: BinaryEmbedding,
 }
-# GPT-2's dense layer, which Hugging Face calls Conv1D.
-TRANSPOSED = Form(BinaryTransposedLinear, lambda layer: tuple(layer.weight.shape), lambda layer, scheme: scheme, axis=1)
 # Layers that are made of several binary ones; composites.py.
 COMPOSITES: dict[type[nn.Module], type[nn.Module]] = {
     nn.MultiheadAttention: BinaryMultiheadAttention,
@@ -90,7 +37,7 @@ COMPOSITES: dict[type[nn.Module], type[nn.Module]] = {
     nn.GRU: BinaryGRU,
 }
 BINARY: tuple[type[nn.Module], ...] = (
-    *(form.binary for form in FORMS.values()),
+    *FORMS.values(),
     BinaryTransposedLinear,
     *COMPOSITES.values(),
 )
@@ -107,20 +54,24 @@ def is_transposed_linear(module: nn.Module) -> bool:
     )
 
 
-def form_of(kind: type[nn.Module]) -> Form:
-    """The binary form of a kind of layer that keeps its parameters."""
-    return FORMS.get(kind, TRANSPOSED)
+def form_of(kind: type[nn.Module]) -> type[BinaryLayer]:
+    """The binary form of a kind of layer that keeps its parameters; what is not PyTorch's is GPT-2's dense layer, which Hugging Face calls Conv1D."""
+    return FORMS.get(kind, BinaryTransposedLinear)
 
 
-def turn_layer(layer: Any, form: Form, scheme: Scheme) -> None:
+def fitting_scheme(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> Scheme:
+    """The scheme as the binary form of a layer takes it; raises ValueError where it has no meaning for its options."""
+    return form.fitting(layer, scheme)
+
+
+def turn_layer(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> None:
     """Give a layer its binary type; its parameters stay, and what it was is remembered in `converted_from`."""
-    layer.converted_from = type(layer)
-    layer.__class__ = form.binary
-    layer.latent_spread = 1.0
+    was = type(layer)
     if not hasattr(layer, "bias"):
         layer.register_parameter("bias", None)
-    inputs, outputs = form.sizes(layer)
-    set_up(layer, form.check(layer, scheme), inputs, outputs, form.axis)
+    layer.__class__ = form
+    layer.converted_from, layer.scheme = was, scheme
+    layer.set_up()
     for part in (layer.threshold, layer.gain):
         if part is not None:
             part.requires_grad_(layer.weight.requires_grad)

@@ -11,20 +11,19 @@ from torch import Tensor, nn
 
 from onebit.conversion.composites import attention_to_float, recurrence_to_float
 from onebit.conversion.convert import leave_fast_paths
-from onebit.conversion.forms import BINARY, FORMS, TRANSPOSED, Form
+from onebit.conversion.forms import BINARY, FORMS
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import shown
-from onebit.nn import BinaryGRU, BinaryLSTM, BinaryMultiheadAttention
+from onebit.nn import BinaryGRU, BinaryLayer, BinaryLSTM, BinaryMultiheadAttention, BinaryTransposedLinear
 from onebit.quantizers import binarize
-from onebit.schemes import Scheme
 
 FloatValues = Literal["latents", "quantized"]
-# What each kind of binary layer is made of, and what it is in PyTorch.
-_KINDS: tuple[tuple[type[nn.Module], Form], ...] = (*FORMS.items(), (nn.Linear, TRANSPOSED))
 
 
-def _kind(layer: nn.Module) -> tuple[type[nn.Module], Form]:
-    return next((kind, form) for kind, form in _KINDS if isinstance(layer, form.binary))
+def _kind(layer: BinaryLayer) -> type[nn.Module]:
+    """What a layer is in PyTorch: what it was converted from, or else PyTorch's own kind."""
+    usual = next((kind for kind, form in FORMS.items() if isinstance(layer, form)), nn.Linear)
+    return layer.converted_from or usual
 
 
 def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionReport:
@@ -80,28 +79,25 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
     return ConversionReport(title, tuple(rows))
 
 
-def _parts(layer: Any) -> list[Any]:
+def _parts(layer: Any) -> list[BinaryLayer]:
     """The layers with latents of their own that a layer is made of."""
     if isinstance(layer, BinaryMultiheadAttention):
         return [layer.query, layer.key, layer.value, layer.out_proj]
-    if isinstance(layer, (BinaryLSTM, BinaryGRU)):
-        return [part.inputs for part in layer.layers]
-    return [layer]
+    recurrences: Any = layer.layers if isinstance(layer, (BinaryLSTM, BinaryGRU)) else ()
+    return [part.inputs for part in recurrences] or [layer]
 
 
-def _latent(layer: Any) -> Tensor:
-    weight: Tensor = layer.weight.detach()
-    return weight
+def _latent(layer: BinaryLayer) -> Tensor:
+    return layer.weight.detach()
 
 
-def _quantized(layer: Any) -> Tensor:
+def _quantized(layer: BinaryLayer) -> Tensor:
     """The weight that a layer multiplies with in use, of its latents' shape."""
-    axis = _kind(layer)[1].axis
-    codes, scale = layer.scheme.weights(layer.weight.float(), axis, False)
-    return _times(codes, _scale(layer, scale), axis).to(layer.weight.dtype)
+    codes, scale = layer.scheme.weights(layer.weight.float(), layer.output_axis, False)
+    return _times(codes, _scale(layer, scale), layer.output_axis).to(layer.weight.dtype)
 
 
-def _scale(layer: Any, scale: Tensor | None) -> Tensor | None:
+def _scale(layer: BinaryLayer, scale: Tensor | None) -> Tensor | None:
     if layer.gain is None:
         return scale
     return layer.gain.float() if scale is None else scale * layer.gain.float()
@@ -115,9 +111,9 @@ def _times(codes: Tensor, scale: Tensor | None, axis: int) -> Tensor:
     return codes * (scale.view(shape) if scale.dim() else scale)
 
 
-def _shared_weights(parts: list[Any], weight_of: Callable[[Any], Tensor]) -> dict[int, nn.Parameter]:
+def _shared_weights(parts: list[BinaryLayer], weight_of: Callable[[BinaryLayer], Tensor]) -> dict[int, nn.Parameter]:
     """The float weight of each part: a parameter that parts share stays shared wherever they make the same of it."""
-    sharing: dict[int, list[Any]] = defaultdict(list)
+    sharing: dict[int, list[BinaryLayer]] = defaultdict(list)
     for part in parts:
         sharing[id(part.weight)].append(part)
     made: dict[int, nn.Parameter] = {}
@@ -131,34 +127,29 @@ def _shared_weights(parts: list[Any], weight_of: Callable[[Any], Tensor]) -> dic
     return made
 
 
-def _restore(layer: Any, weight: nn.Parameter, values: FloatValues) -> None:
-    scheme: Scheme = layer.scheme
-    kind, form = _kind(layer)
+def _restore(layer: BinaryLayer, weight: nn.Parameter, values: FloatValues) -> None:
+    scheme, kind = layer.scheme, _kind(layer)
     if values == "quantized" and layer.bias is not None and scheme.bias == "bits":
         bits = binarize(layer.bias.float(), scheme.weights.values)
-        scale = _scale(layer, scheme.weights(layer.weight.float(), form.axis, False).scale)
+        scale = _scale(layer, scheme.weights(layer.weight.float(), layer.output_axis, False).scale)
         layer.bias.copy_(bits if scale is None else bits * scale)
     layer.weight = weight
-    was = layer.__dict__.get("converted_from")
-    if was is None and form is TRANSPOSED:
-        layer.in_features, layer.out_features = weight.shape
+    if isinstance(layer, BinaryTransposedLinear) and kind is nn.Linear:
+        layer.in_features, layer.out_features = weight.shape  # type: ignore[assignment]
         layer.weight = nn.Parameter(weight.t().contiguous(), weight.requires_grad)
-    if issubclass(was or kind, nn.Embedding):
+    if issubclass(kind, nn.Embedding):
         if layer.bias is not None:
             weight.add_(layer.bias)  # the rows of a table take it in
         del layer.bias
-    layer.__class__ = was or kind
-    of_bits = ("scheme", "output_axis", "progress", "float_weights", "normalize", "threshold", "gain", "latent_spread")
-    for name in (*of_bits, "converted_from"):
-        if hasattr(layer, name):
-            delattr(layer, name)
+    layer.strip()
+    layer.__class__ = kind  # type: ignore[assignment]
 
 
-def _lost(layer: Any, values: FloatValues) -> str:
+def _lost(whole: nn.Module, values: FloatValues) -> str:
     """What of a binary layer a float one does not do."""
-    gates = isinstance(layer, (BinaryLSTM, BinaryGRU)) and layer.layers[0].normalized
-    layer = _parts(layer)[0]
-    scheme: Scheme = layer.scheme
+    gates = isinstance(whole, (BinaryLSTM, BinaryGRU)) and whole.layers[0].normalized
+    layer = _parts(whole)[0]
+    scheme = layer.scheme
     lost = {
         "the normalisation of its gates": gates,
         f"its normalisation over the {scheme.normalize}": layer.normalize is not None,

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.nn import BinaryConv2d, BinaryLinear
-from onebit.normalize import Over
-from onebit.quantizers import Values
+from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
 
 # Blocks of two convolutions each, then the dense layers before the last. The paper lists the second, but the parameters
@@ -45,13 +44,12 @@ def conv_classifier(
     widths: str | Sequence[int] = "counted",
     binary: bool = True,
     in_channels: int = 3,
-    values: Values = "01",
-    normalize: Over | None = "channel",
     batch_norm: bool = False,
     hidden: Sequence[int] | None = None,
     logit_scale: float | None = None,
-    latent_spread: float = 1.0,
+    *,
     scheme: Scheme | None = None,
+    **old: Any,
 ) -> ConvClassifier:
     """The paper's classifier of images: blocks of two 'same' convolutions with ReLU and a 2x2 max-pool (none after the last block),
     the mean over all positions, then dense layers.
@@ -63,12 +61,10 @@ def conv_classifier(
             (the widths that the paper prints: 1,403,653 at 3x3), or the channels of each block.
         binary: False gives the float twin: same shape, no normalisation, dropout 0.4 and 0.3 after the first two dense layers.
         in_channels: 3 for RGB, 1 for grey.
-        values, normalize: of the binary layers; see `BinaryConv2d`.
         batch_norm: float twin only: a batch normalisation with learned scale and shift after every layer but the last.
         hidden: widths of the dense layers before the last; default those of the named network, or the last block's width and its half.
         logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence.
-        latent_spread: of the initial latents, as a multiple of Glorot's; see `BinaryLinear`. Binary only.
-        scheme: of the binary layers, in the place of `values` and `normalize`, such as ``BinaryNormalized(clip_latents=1.0)``.
+        scheme: of the binary layers, one that normalises sums itself; default the paper's, `BinaryNormalized()`.
 
     Shape:
         (batch, in_channels, height, width), float, to logits (batch, num_classes).
@@ -105,24 +101,16 @@ def conv_classifier(
             "[conv_classifier] batch_norm=True is for the float twin: use normalize='batch' in a binary network"
         )
 
-    binary_options: dict[str, Any] = {
-        "values": values,
-        "normalize": normalize,
-        "latent_spread": latent_spread,
-        "scheme": scheme,
-    }
+    chosen = chosen_scheme("conv_classifier", scheme, old)
 
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
         if binary:
-            return [
-                BinaryConv2d(inputs, outputs, kernel_size, padding="same", **binary_options),
-                nn.ReLU(),
-            ]
+            return [BinaryConv2d(inputs, outputs, kernel_size, padding="same", scheme=chosen), nn.ReLU()]
         norm = [nn.BatchNorm2d(outputs)] if batch_norm else []
         return [_glorot(nn.Conv2d(inputs, outputs, kernel_size, padding="same")), *norm, nn.ReLU()]
 
     def linear(inputs: int, outputs: int) -> nn.Module:
-        return BinaryLinear(inputs, outputs, **binary_options) if binary else _glorot(nn.Linear(inputs, outputs))
+        return BinaryLinear(inputs, outputs, scheme=chosen) if binary else _glorot(nn.Linear(inputs, outputs))
 
     features: list[nn.Module] = []
     channels = in_channels

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
-from onebit.quantizers import Values
+from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
 
 # The paper's two (30,522 WordPiece tokens of BERT), and two that a pair of cores can train.
@@ -81,15 +82,15 @@ class LanguageDecoder(nn.Module):
 def language_decoder(
     size: str | Mapping[str, Any] = "small",
     binary: bool = True,
-    values: Values = "01",
     residual_scale: float = 1.0,
     logit_scale: float | None = None,
     embedding_widening: int = 1,
     head_widening: int = 1,
-    latent_spread: float = 1.0,
     embedding_spread: float = 1.0,
     pre_norm: bool = False,
+    *,
     scheme: Scheme | None = None,
+    **old: Any,
 ) -> LanguageDecoder:
     """The paper's language decoder: token and position embedding, transformer blocks (post-norm, causal), dense layers to the logits.
 
@@ -99,15 +100,14 @@ def language_decoder(
             before the last); what is left out is that of "tiny". The hidden layer of a block has twice its features.
         binary: False gives the float twin: same shape, dense layers without normalisation, layer normalisations with learned scale and shift
             after the embedding and in the blocks.
-        values: how a bit reads, ``"01"`` or ``"pm1"``.
         residual_scale: weight of each branch of a block before it is added; see `TransformerBlock`.
         logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence. Binary only.
         embedding_widening: embeds in so many times the features, and projects back with a binary dense layer; 1 for no projection.
         head_widening: makes the dense layers before the last so many times as wide.
-        latent_spread, embedding_spread: of the initial latents of dense layers and embeddings, as multiples of Glorot's. The layer before the
-            logits keeps `latent_spread` too. Binary only.
+        embedding_spread: of the initial latents of embeddings, as a multiple of Glorot's; those of dense layers are the scheme's `latent_spread`.
+            Binary only.
         pre_norm: normalises in front of each branch rather than behind each sum, and once in front of the head; see `TransformerBlock`.
-        scheme: of the binary layers, in the place of `values`, such as ``BinaryNormalized(clip_latents=1.0)``.
+        scheme: of the binary layers; default the paper's, `BinaryNormalized()`.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
@@ -125,12 +125,13 @@ def language_decoder(
     for name, value in (("embedding_widening", embedding_widening), ("head_widening", head_widening)):
         if value < 1:
             raise ValueError(f"[language_decoder] {name}={value}: use 1 or more")
+    chosen = chosen_scheme("language_decoder", scheme, old)
     features, vocabulary = sizes["features"], sizes["vocabulary"]
     head_sizes = [head_widening * width for width in sizes["head"]]
 
     def linear(inputs: int, outputs: int) -> nn.Module:
         if binary:
-            return BinaryLinear(inputs, outputs, values=values, latent_spread=latent_spread, scheme=scheme)
+            return BinaryLinear(inputs, outputs, scheme=chosen)
         layer = nn.Linear(inputs, outputs)
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -138,7 +139,7 @@ def language_decoder(
 
     def table(rows: int, width: int) -> nn.Module:
         if binary:
-            return BinaryEmbedding(rows, width, values=values, latent_spread=embedding_spread, scheme=scheme)
+            return BinaryEmbedding(rows, width, scheme=replace(chosen, latent_spread=embedding_spread))
         layer = nn.Embedding(rows, width)
         # Small enough that the layers behind it matter from the first step on; as in GPT-2.
         nn.init.normal_(layer.weight, std=0.02)

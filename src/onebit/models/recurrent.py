@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from torch import Tensor, nn
 
 from onebit.models.parts import check, dense, last
-from onebit.nn import BinaryEmbedding, BinaryGRU, BinaryLinear, BinaryLSTM, ImageRows
+from onebit.nn import BinaryEmbedding, BinaryGRU, BinaryLSTM, ImageRows
+from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
 
 CELLS = ("lstm", "gru")
@@ -97,7 +101,7 @@ def sequence_classifier(
     Source: rows of images as a sequence: Le et al., arXiv 1504.00941, which takes pixels.
     """
     check("sequence_classifier", features=features, num_classes=num_classes, hidden=hidden, layers=layers)
-    recurrent = _recurrent("sequence_classifier", cell, features, hidden, layers, scheme, binary_hidden, 1.0)
+    recurrent = _recurrent("sequence_classifier", cell, features, hidden, layers, scheme, binary_hidden)
     steps = ImageRows() if image else nn.Identity()
     return SequenceClassifier(steps, recurrent, dense(last(scheme, hybrid), hidden, num_classes), logit_scale)
 
@@ -114,8 +118,8 @@ def language_lstm(
     hybrid: bool = False,
     binary_hidden: bool = False,
     logit_scale: float | None = None,
-    latent_spread: float = 1.0,
     embedding_spread: float = 1.0,
+    **old: Any,
 ) -> RecurrentLanguageModel:
     """A recurrent language model: embedding, LSTM or GRU, dense layers to the logits.
 
@@ -130,7 +134,7 @@ def language_lstm(
         hybrid: embedding and last layer stay float. Without it bare signs (BinaryNet, BinaryConnect) need a small `logit_scale`.
         binary_hidden: see `BinaryLSTM`.
         logit_scale: a constant that multiplies the logits of a binary network: normalised logits have unit deviation, which caps confidence.
-        latent_spread, embedding_spread: of the initial latents of the layers and of the embedding, as multiples of Glorot's.
+        embedding_spread: of the initial latents of the embedding, as a multiple of Glorot's; those of the layers are the scheme's `latent_spread`.
 
     Shape:
         integers (batch, time) to logits (batch, time, vocabulary).
@@ -147,16 +151,18 @@ def language_lstm(
     """
     sizes = {"vocabulary": vocabulary, "context": context, "features": features, "hidden": hidden, "layers": layers}
     check("language_lstm", **sizes, **({"head": head} if head else {}))
+    if scheme is not None:
+        scheme = chosen_scheme("language_lstm", scheme, old)
     ends = last(scheme, hybrid)
-    recurrent = _recurrent("language_lstm", cell, features, hidden, layers, scheme, binary_hidden, latent_spread)
+    recurrent = _recurrent("language_lstm", cell, features, hidden, layers, scheme, binary_hidden)
     dense_layers: list[nn.Module] = []
     width = hidden
     for outputs in head:
         # Far below zero a GELU is zero but for rounding, which has no sign to take.
         signs = scheme is not None and scheme.binary_activations
-        dense_layers += [_dense(scheme, width, outputs, latent_spread), nn.Hardtanh() if signs else nn.GELU()]
+        dense_layers += [dense(scheme, width, outputs), nn.Hardtanh() if signs else nn.GELU()]
         width = outputs
-    dense_layers.append(_dense(ends, width, vocabulary, latent_spread))
+    dense_layers.append(dense(ends, width, vocabulary))
     return RecurrentLanguageModel(
         context,
         _table(ends, vocabulary, features, embedding_spread),
@@ -174,25 +180,16 @@ def _recurrent(
     layers: int,
     scheme: Scheme | None,
     binary_hidden: bool,
-    spread: float,
 ) -> Recurrent:
     if cell not in CELLS:
         raise ValueError(f"[{name}] cell={cell!r}: use 'lstm' or 'gru'")
     if scheme is None:
         return (nn.LSTM if cell == "lstm" else nn.GRU)(inputs, hidden, layers, batch_first=True)
     made = BinaryLSTM if cell == "lstm" else BinaryGRU
-    return made(inputs, hidden, layers, scheme=scheme, binary_hidden=binary_hidden, latent_spread=spread)
-
-
-def _dense(scheme: Scheme | None, inputs: int, outputs: int, spread: float) -> nn.Module:
-    if scheme is None:
-        return nn.Linear(inputs, outputs)
-    return BinaryLinear(inputs, outputs, scheme=scheme, latent_spread=spread)
+    return made(inputs, hidden, layers, scheme=scheme, binary_hidden=binary_hidden)
 
 
 def _table(scheme: Scheme | None, rows: int, width: int, spread: float) -> nn.Module:
-    return (
-        nn.Embedding(rows, width)
-        if scheme is None
-        else BinaryEmbedding(rows, width, scheme=scheme, latent_spread=spread)
-    )
+    if scheme is None:
+        return nn.Embedding(rows, width)
+    return BinaryEmbedding(rows, width, scheme=replace(scheme, latent_spread=spread))

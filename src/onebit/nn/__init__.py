@@ -2,13 +2,14 @@
 
 from onebit.nn.activations import RPReLU, RSign, nonlinearity_of, norm_of
 from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache
-from onebit.nn.bits import Bits
-from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, BinarySeparableConv2d
+from onebit.nn.binary import BinaryLayer, Bits
+from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d
 from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
 from onebit.nn.linear import BinaryLinear, BinaryTransposedLinear
 from onebit.nn.multihead import BinaryMultiheadAttention
 from onebit.nn.normalize import Normalize
 from onebit.nn.recurrent import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
+from onebit.nn.separable import BinarySeparableConv2d
 from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "BinaryEmbedding",
     "BinaryGRU",
     "BinaryLSTM",
+    "BinaryLayer",
     "BinaryLinear",
     "BinaryMultiheadAttention",
     "BinaryRecurrence",

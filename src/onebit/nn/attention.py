@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.nn.arguments import chosen_scheme
 from onebit.nn.linear import BinaryLinear
-from onebit.normalize import Over
-from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 # PyTorch's fused kernel keeps no (time, time) matrix for the way back, but computes it again: on a CPU, a training step of texts of 256 tokens takes
@@ -121,7 +120,7 @@ class BinaryAttention(CausalAttention):
 
     Args:
         features, heads: see `CausalAttention`.
-        values, normalize, eps, latent_spread, scheme: of the projections; see `BinaryLinear`.
+        scheme: of the projections; see `BinaryLinear`.
 
     Example:
         >>> BinaryAttention(64, heads=4)(torch.randn(2, 10, 64)).shape
@@ -130,17 +129,6 @@ class BinaryAttention(CausalAttention):
     Source: arXiv 2509.07025, algorithm 6.
     """
 
-    def __init__(
-        self,
-        features: int,
-        heads: int,
-        values: Values = "01",
-        normalize: Over | None = "channel",
-        eps: float = 1e-5,
-        latent_spread: float = 1.0,
-        scheme: Scheme | None = None,
-    ) -> None:
-        linear = partial(
-            BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread, scheme=scheme
-        )
-        super().__init__(features, heads, linear)
+    def __init__(self, features: int, heads: int, *, scheme: Scheme | None = None, **old: Any) -> None:
+        chosen = chosen_scheme("BinaryAttention", scheme, old)
+        super().__init__(features, heads, lambda inputs, outputs: BinaryLinear(inputs, outputs, scheme=chosen))

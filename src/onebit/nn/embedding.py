@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
-from onebit.nn.normalize import Normalize
-from onebit.normalize import Over
-from onebit.quantizers import Values
+from onebit.nn.arguments import chosen_scheme
+from onebit.nn.binary import BinaryLayer
 from onebit.schemes import Scheme
 
 
-class BinaryEmbedding(nn.Embedding):
+class BinaryEmbedding(BinaryLayer, nn.Embedding):
     r"""A table of single bits, followed by a normalisation: what a binary dense layer makes of a one-hot vector.
 
     .. math:: y = \operatorname{Normalize}(W_b[token] + b_b)
@@ -25,19 +24,15 @@ class BinaryEmbedding(nn.Embedding):
         num_embeddings: rows of the table.
         embedding_dim: features of a row.
         bias: whether to add a (binary) bias.
-        values: ``"01"`` or ``"pm1"``, how a bit reads.
-        normalize: ``"channel"`` (over the features of each token) or None.
-        eps: of the normalisation.
-        latent_spread: of the initial latents, as a multiple of Glorot's. A bit flips when its latent crosses the mean; the row of a rare token
-            seldom gets a gradient, so that a small spread lets it learn (0.1 measured best in language models).
-        scheme: another method, as `BinaryLinear`'s; what it does to activations does not concern tokens. The features are the outputs that
-            scales are for.
+        scheme: the method, from `onebit.schemes`; default the paper's, `BinaryNormalized()`. What it does to activations does not concern tokens.
+            The features are the outputs that scales are for. A bit flips when its latent crosses the mean; the row of a rare token seldom gets a
+            gradient, so that latents that start near it learn better (``latent_spread=0.1`` measured best in language models).
 
     Shape:
         integers (batch, time) to (batch, time, embedding_dim).
 
     Raises:
-        ValueError: an option is unknown or out of range.
+        ValueError: the scheme is none, or normalises over the batch.
 
     Example:
         >>> BinaryEmbedding(1000, 64)(torch.tensor([[1, 5, 999]])).shape
@@ -46,55 +41,29 @@ class BinaryEmbedding(nn.Embedding):
     Source: arXiv 2509.07025, algorithm 4.
     """
 
-    scheme: Scheme
-    normalize: Normalize | None
-    threshold: nn.Parameter | None
-    gain: nn.Parameter | None
+    output_axis = 1
 
     def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        bias: bool = True,
-        values: Values = "01",
-        normalize: Over | None = "channel",
-        eps: float = 1e-5,
-        latent_spread: float = 1.0,
-        scheme: Scheme | None = None,
+        self, num_embeddings: int, embedding_dim: int, bias: bool = True, *, scheme: Scheme | None = None, **old: Any
     ) -> None:
-        chosen = scheme_of_tokens(choose_scheme("BinaryEmbedding", scheme, values, normalize, eps, latent_spread))
-        self.latent_spread = latent_spread  # before the base class starts the latents
+        self.scheme = chosen_scheme("BinaryEmbedding", scheme, old)
         super().__init__(num_embeddings, embedding_dim)
         self.bias = nn.Parameter(torch.zeros(embedding_dim)) if bias else None
-        set_up(self, chosen, num_embeddings, embedding_dim, axis=1)
+        self.set_up()
 
-    def reset_parameters(self) -> None:
-        start_latents(self.weight, None, self.latent_spread)
+    def fitting(self, scheme: Scheme) -> Scheme:
+        """A token is not a number to quantize."""
+        if scheme.normalize == "batch":
+            raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
+        if self.max_norm is not None:
+            raise ValueError("max_norm rescales the latents in each pass, which changes no bit: make it without")
+        if self.sparse:
+            raise ValueError("sparse=True: bits depend on all latents, whose gradient is dense")
+        return replace(scheme, activations=None, input_normalize=False, input_shift=False, input_scale=False)
 
-    def bits(self) -> Bits:
-        """The bits of the table ([planes,] num_embeddings, embedding_dim) and of the bias (embedding_dim), as bool tensors."""
-        return layer_bits(self.weight, self.bias, self.scheme, axis=1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        def look_up(rows: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
-            y = F.embedding(rows, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
-            return y if bias is None else y + bias
-
-        return compute(self, tokens, look_up, axis=1)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, scheme={self.scheme}"
-
-
-def scheme_of_tokens(scheme: Scheme) -> Scheme:
-    """What a scheme is for an embedding: a token is no number to quantise.
-
-    Raises:
-        ValueError: it normalises over the batch.
-    """
-    if scheme.normalize == "batch":
-        raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
-    return replace(scheme, activations=None, input_normalize=False, input_shift=False, input_scale=False)
+    def product(self, tokens: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
+        y = F.embedding(tokens, table, self.padding_idx, scale_grad_by_freq=self.scale_grad_by_freq)
+        return y if bias is None else y + bias
 
 
 class TokenPositionEmbedding(nn.Module):

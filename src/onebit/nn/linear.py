@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.nn.bits import Bits, choose_scheme, compute, layer_bits, set_up, start_latents
-from onebit.nn.normalize import Normalize
-from onebit.normalize import Over
-from onebit.quantizers import Values
+from onebit.nn.arguments import chosen_scheme
+from onebit.nn.binary import BinaryLayer
 from onebit.schemes import Scheme
 
 
-class BinaryLinear(nn.Linear):
+class BinaryLinear(BinaryLayer, nn.Linear):
     r"""A dense layer of single bits; by default followed by a normalisation: the paper's BNFCL without its activation.
 
     .. math:: y = \operatorname{Normalize}(W_b x + b_b)
@@ -21,20 +21,15 @@ class BinaryLinear(nn.Linear):
     The parameters `weight` and `bias` are the latents that the optimiser updates; `bits` gives what computes.
 
     Args:
-        in_features, out_features: sizes of the last axis.
-        bias: whether to add a (binary) bias.
-        values: ``"01"`` or ``"pm1"``, how a bit reads.
-        normalize: ``"channel"`` (the same as ``"example"`` here), ``"batch"`` or None.
-        eps: of the normalisation.
-        latent_spread: of the initial weight latents, as a multiple of Glorot's: a learning rate in disguise, since a bit flips when its
-            latent crosses the mean.
-        scheme: another method of the literature, from `onebit.schemes`; it says then what a bit reads as and what is normalised.
+        in_features, out_features, bias, device, dtype: as for `torch.nn.Linear`. The bias is bits, or floats, as the scheme says.
+        scheme: the method, from `onebit.schemes`: what a bit reads as, what is normalised, how far from their threshold latents start.
+            Default the paper's, `BinaryNormalized()`.
 
     Shape:
-        (batch, ..., in_features) to (batch, ..., out_features); with ``"batch"`` (batch, in_features) only.
+        (batch, ..., in_features) to (batch, ..., out_features); with statistics over the batch (batch, in_features) only.
 
     Raises:
-        ValueError: an option is unknown or out of range.
+        ValueError: the scheme is none.
 
     Example:
         >>> BinaryLinear(784, 10)(torch.randn(32, 784)).shape
@@ -43,42 +38,26 @@ class BinaryLinear(nn.Linear):
     Source: arXiv 2509.07025, algorithms 1 and 2. Latents start as there: Glorot-uniform weights, zero biases.
     """
 
-    scheme: Scheme
-    normalize: Normalize | None
-    threshold: nn.Parameter | None
-    gain: nn.Parameter | None
-
     def __init__(
         self,
         in_features: int,
         out_features: int,
         bias: bool = True,
-        values: Values = "01",
-        normalize: Over | None = "channel",
-        eps: float = 1e-5,
-        latent_spread: float = 1.0,
+        device: Any = None,
+        dtype: Any = None,
+        *,
         scheme: Scheme | None = None,
+        **old: Any,
     ) -> None:
-        chosen = choose_scheme("BinaryLinear", scheme, values, normalize, eps, latent_spread)
-        self.latent_spread = latent_spread  # before the base class starts the latents
-        super().__init__(in_features, out_features, bias)
-        set_up(self, chosen, in_features, out_features)
+        self.scheme = chosen_scheme(type(self).__name__, scheme, old)
+        super().__init__(in_features, out_features, bias, device, dtype)
+        self.set_up()
 
-    def reset_parameters(self) -> None:
-        start_latents(self.weight, self.bias, self.latent_spread)
-
-    def bits(self) -> Bits:
-        """The bits of the weight ([planes,] out_features, in_features) and of the bias (out_features), as bool tensors."""
-        return layer_bits(self.weight, self.bias, self.scheme)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return compute(self, x, F.linear)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, scheme={self.scheme}"
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight, bias)
 
 
-class BinaryTransposedLinear(nn.Module):
+class BinaryTransposedLinear(BinaryLayer):
     r"""A `BinaryLinear` whose latents lie as (in_features, out_features): what GPT-2's layers, called Conv1D there, are converted to.
 
     .. math:: y = x W_b + b_b
@@ -90,25 +69,19 @@ class BinaryTransposedLinear(nn.Module):
         (batch, ..., in_features) to (batch, ..., out_features).
     """
 
-    scheme: Scheme
-    normalize: Normalize | None
-    threshold: nn.Parameter | None
-    gain: nn.Parameter | None
+    output_axis = 1
 
-    def __init__(self, in_features: int, out_features: int, bias: bool = True, scheme: Scheme | None = None) -> None:
-        chosen = choose_scheme("BinaryTransposedLinear", scheme, "01", "channel", 1e-5)
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, *, scheme: Scheme | None = None) -> None:
         super().__init__()
+        self.scheme = chosen_scheme(type(self).__name__, scheme, {})
         self.weight = nn.Parameter(torch.empty(in_features, out_features))
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
-        start_latents(self.weight, self.bias, 1.0)
-        set_up(self, chosen, in_features, out_features, axis=1)
+        self.reset_parameters()
+        self.set_up()
 
-    def bits(self) -> Bits:
-        """The bits of the weight ([planes,] in_features, out_features) and of the bias (out_features), as bool tensors."""
-        return layer_bits(self.weight, self.bias, self.scheme, axis=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return compute(self, x, lambda v, weight, bias: F.linear(v, weight.t(), bias), axis=1)
+    def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return F.linear(x, weight.t(), bias)
 
     def extra_repr(self) -> str:
-        return f"in_features={len(self.weight)}, out_features={self.weight.shape[1]}, bias={self.bias is not None}, scheme={self.scheme}"
+        rows, columns = self.weight.shape
+        return f"in_features={rows}, out_features={columns}, bias={self.bias is not None}, scheme={self.scheme}"

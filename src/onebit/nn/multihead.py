@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.nn.bits import choose_scheme
+from onebit.nn.arguments import chosen_scheme
 from onebit.nn.linear import BinaryLinear
 from onebit.schemes import Scheme
 
@@ -61,7 +61,7 @@ class BinaryMultiheadAttention(nn.Module):
         scheme: Scheme | None = None,
     ) -> None:
         super().__init__()
-        chosen = choose_scheme("BinaryMultiheadAttention", scheme, "01", "channel", 1e-5)
+        chosen = chosen_scheme("BinaryMultiheadAttention", scheme, {})
         check_attention_scheme(chosen)
         if num_heads < 1 or embed_dim % num_heads:
             raise ValueError(f"[BinaryMultiheadAttention] num_heads={num_heads} does not divide embed_dim={embed_dim}")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onebit.nn.bits import Bits, choose_scheme, layer_bits, start_latents
+from onebit.nn.arguments import chosen_scheme
+from onebit.nn.binary import BinaryLayer
 from onebit.nn.linear import BinaryLinear
-from onebit.quantizers import ActivationQuantizer, Codes, Sign
+from onebit.quantizers import ActivationQuantizer, Sign
 from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import Scheme
 
@@ -38,7 +39,7 @@ class ImageRows(nn.Module):
         return x.permute(0, 2, 3, 1).flatten(2)
 
 
-class BinaryRecurrence(nn.Module):
+class BinaryRecurrence(BinaryLayer):
     r"""One layer of a binary LSTM or GRU, in one direction of time.
 
     .. math:: a_t = N_x(W^x_b x_t + b), \qquad u_t = s \, N(W_b \, q(h_{t-1}))
@@ -48,7 +49,7 @@ class BinaryRecurrence(nn.Module):
 
     Args:
         kind: ``"lstm"`` or ``"gru"``.
-        input_size, hidden_size, bias, scheme, latent_spread: see `BinaryLSTM`.
+        input_size, hidden_size, bias, scheme: see `BinaryLSTM`.
         quantizer: q, of the hidden state; None leaves it float.
 
     Shape:
@@ -63,39 +64,28 @@ class BinaryRecurrence(nn.Module):
         bias: bool,
         scheme: Scheme,
         quantizer: ActivationQuantizer | None,
-        latent_spread: float = 1.0,
     ) -> None:
         super().__init__()
         self.kind, self.hidden_size = kind, hidden_size
         self.gates = 4 if kind == "lstm" else 3
         self.scheme = scheme
         self.quantizer = quantizer
-        self.output_axis = 0
         self.progress = 0.0
-        self.float_weights = False  # training sets it in its first stage, where it has two
+        self.float_weights = False
+        self.normalize = self.threshold = None
         outputs = self.gates * hidden_size
         learned = scheme.normalize is None and scheme.norm is not None and not scheme.weights.keeps_magnitude
         self.normalized = learned or scheme.normalize is not None
         # A bias in front of a learned shift would be a second one.
-        self.inputs = BinaryLinear(
-            input_size,
-            outputs,
-            bias and not learned,
-            latent_spread=latent_spread,
-            scheme=replace(scheme, normalize=None),
-        )
+        self.inputs = BinaryLinear(input_size, outputs, bias and not learned, scheme=replace(scheme, normalize=None))
         self.input_norm = nn.GroupNorm(self.gates, outputs, scheme.eps, affine=learned) if self.normalized else None
         self.weight = nn.Parameter(torch.empty(outputs, hidden_size))
-        start_latents(self.weight, None, latent_spread)
+        self.reset_parameters()
         start = START_GAIN if learned else 1.0
         self.gain = nn.Parameter(torch.full((outputs,), start)) if learned or scheme.gain else None
         # The sums of an LSTM's halves are added, so that one bias does. A GRU's reset gate stands between those of its candidate.
         own = kind == "gru" and bias and scheme.bias == "float"
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if own else None
-
-    def bits(self) -> Bits:
-        """The bits of the recurrent weight, ([planes,] gates * hidden_size, hidden_size); those of the inputs are `inputs.bits()`."""
-        return layer_bits(self.weight, None, self.scheme)
 
     def affine(self, scale: Tensor | None) -> Affine:
         """What is done to the recurrent sums, given the scale of the weights' codes; a normalised gate has no use for that."""
@@ -109,14 +99,14 @@ class BinaryRecurrence(nn.Module):
             shift = torch.cat([shift[: -self.hidden_size], self.bias])
         return Affine(full, shift)
 
-    def forward(self, x: Tensor, state: tuple[Tensor, ...], reverse: bool = False) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, state: tuple[Tensor, ...], reverse: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         y = self.inputs(x)
         if self.input_norm is not None:
             y = self.input_norm(y.flatten(0, 1)).view(y.shape)
         steps = _float(y).unbind(1)  # time times (batch, gates * hidden)
-        codes, scale = Codes(self.weight)
-        if not self.float_weights:
-            codes, scale = self.scheme.weights(self.weight, 0, self.training, self.progress)
+        codes, scale = self.weight_codes()
         affine = Affine(*map(_float, self.affine(scale)))
         cell = _lstm_cell if self.kind == "lstm" else _gru_cell
         outputs: list[Tensor] = []
@@ -174,16 +164,17 @@ class _Recurrent(nn.Module):
         bias: bool = True,
         batch_first: bool = True,
         bidirectional: bool = False,
+        *,
         scheme: Scheme | None = None,
         binary_hidden: bool = False,
-        latent_spread: float = 1.0,
+        **old: Any,
     ) -> None:
         super().__init__()
         name = type(self).__name__
         for key, value in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if type(value) is not int or value < 1:
                 raise ValueError(f"[{name}] {key}={value!r}: use an integer from 1 up")
-        self.scheme = choose_scheme(name, scheme, "01", "channel", 1e-5, latent_spread)
+        self.scheme = chosen_scheme(name, scheme, old)
         if self.scheme.normalize == "batch":
             raise ValueError(
                 f"[{name}] normalize='batch' would keep statistics for each step in time: use 'channel' or None"
@@ -202,7 +193,6 @@ class _Recurrent(nn.Module):
                 bias,
                 self.scheme,
                 quantizer,
-                latent_spread,
             )
             for layer in range(num_layers)
             for _ in range(directions)
@@ -273,7 +263,6 @@ class BinaryLSTM(_Recurrent):
         bidirectional: also runs from the last step to the first; outputs of both directions stand beside each other.
         scheme: of `onebit.schemes`; default `BinaryNormalized()`.
         binary_hidden: q is the sign, whatever the scheme says: the recurrent product is one of bits with bits.
-        latent_spread: of the initial weight latents, as a multiple of Glorot's.
 
     Shape:
         (batch, time, input_size), and an optional state (h, c), (layers * directions, batch, hidden_size) each; to
@@ -306,7 +295,7 @@ class BinaryGRU(_Recurrent):
     with the inputs' half a and the recurrent half u as in `BinaryLSTM`. Where biases are floats u_n has one of its own, as in `nn.GRU`.
 
     Args:
-        input_size, hidden_size, num_layers, bias, batch_first, bidirectional, scheme, binary_hidden, latent_spread: see `BinaryLSTM`.
+        input_size, hidden_size, num_layers, bias, batch_first, bidirectional, scheme, binary_hidden: see `BinaryLSTM`.
 
     Shape:
         (batch, time, input_size), and an optional state h (layers * directions, batch, hidden_size); to

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.nn.arguments import chosen_scheme
 from onebit.nn.attention import CausalAttention, KeyValueCache
 from onebit.nn.linear import BinaryLinear
 from onebit.nn.normalize import Normalize
-from onebit.normalize import Over
-from onebit.quantizers import Values
 from onebit.schemes import Scheme
 
 
@@ -82,9 +81,8 @@ class BinaryTransformerBlock(TransformerBlock):
     """A transformer block whose every parameter is one bit.
 
     Args:
-        features, heads, hidden, residual_scale: see `TransformerBlock`; `hidden` is 2 * features by default, as in the paper.
-        pre_norm: see `TransformerBlock`.
-        values, normalize, eps, latent_spread, scheme: of the dense layers; see `BinaryLinear`.
+        features, heads, hidden, residual_scale, pre_norm: see `TransformerBlock`; `hidden` is 2 * features by default, as in the paper.
+        scheme: of the dense layers; see `BinaryLinear`.
 
     Example:
         >>> BinaryTransformerBlock(64, heads=4)(torch.randn(2, 10, 64)).shape
@@ -99,18 +97,17 @@ class BinaryTransformerBlock(TransformerBlock):
         heads: int,
         hidden: int | None = None,
         residual_scale: float = 1.0,
-        values: Values = "01",
-        normalize: Over | None = "channel",
-        eps: float = 1e-5,
-        latent_spread: float = 1.0,
-        scheme: Scheme | None = None,
         pre_norm: bool = False,
+        *,
+        scheme: Scheme | None = None,
+        **old: Any,
     ) -> None:
-        linear = partial(
-            BinaryLinear, values=values, normalize=normalize, eps=eps, latent_spread=latent_spread, scheme=scheme
-        )
+        chosen = chosen_scheme("BinaryTransformerBlock", scheme, old)
+
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return BinaryLinear(inputs, outputs, scheme=chosen)
 
         def norm(width: int) -> nn.Module:
-            return Normalize("channel", width, eps)
+            return Normalize("channel", width, old.get("eps", 1e-5))
 
         super().__init__(features, heads, hidden or 2 * features, linear, norm, residual_scale, pre_norm)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
 from onebit.errors import PackError
-from onebit.nn.bits import all_finite, is_binary
+from onebit.nn import BinaryLayer
+from onebit.nn.binary import all_finite
 from onebit.nn.wrapped import unwrapped
 from onebit.packing.foreign import FOREIGN, LIBRARIES, NO_ATTENTION, what_lacks
 from onebit.packing.functions import FUNCTIONS, KNOWN, Pair, Size, Value
@@ -37,7 +38,9 @@ class _LayerTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A binary layer that no step expresses is a leaf too: then the error names it rather than something inside.
-        return handler_of(m) is not None or is_binary(m) or super().is_leaf_module(m, module_qualified_name)
+        return (
+            handler_of(m) is not None or isinstance(m, BinaryLayer) or super().is_leaf_module(m, module_qualified_name)
+        )
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -77,7 +80,7 @@ def trace(
         PackError: the model holds a layer or a function that a program cannot express; the message names it.
     """
     builder = Builder(model, Program("input", tuple(input_shape), (), "input", tokens), mean, std)
-    if handler_of(model) is not None or is_binary(model):
+    if handler_of(model) is not None or isinstance(model, BinaryLayer):
         result = builder.layer("", model, builder.source)
         if isinstance(model, RECURRENT):
             raise builder.fail(Pair(type(model).__name__, Value(result)).misuse)

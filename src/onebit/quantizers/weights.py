@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,8 +32,7 @@ from onebit.quantizers.codes import (
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, passes_at_signs, straight_through
 
 
-@runtime_checkable
-class WeightQuantizer(Protocol):
+class WeightQuantizer(ABC):
     """What a method does to weights, and all that the rest of onebit asks of it.
 
     A class derives from this and defines what is abstract; `Scheme` refuses one that lacks a part. Nothing else has to know of it: training, packing

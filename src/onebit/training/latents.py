@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.errors import OnebitError
+from onebit.nn import BinaryLayer
 from onebit.optim import Together
 from onebit.training.sharding import local
 
@@ -16,13 +17,13 @@ from onebit.training.sharding import local
 LEAST_NORM = 1e-3
 
 
-def latents_of(layer: Any) -> list[nn.Parameter]:
+def latents_of(layer: BinaryLayer) -> list[nn.Parameter]:
     """A binary layer's parameters that are binarised in use."""
     biased = layer.bias is not None and layer.scheme.bias == "bits"
     return [layer.weight, layer.bias] if biased else [layer.weight]
 
 
-def clip_latents(layers: Iterable[Any]) -> None:
+def clip_latents(layers: Iterable[BinaryLayer]) -> None:
     """Bring the latents of each layer back into its scheme's limits.
 
     A latent far outside would need many steps before its bit flips again, and under a clipped gradient it never came back.
@@ -37,7 +38,7 @@ def clip_latents(layers: Iterable[Any]) -> None:
                     local(latent).clamp_(-limit, limit)
 
 
-def pull(layer: Any) -> Tensor:
+def pull(layer: BinaryLayer) -> Tensor:
     r"""How far the latents of a layer are from the two values that its bits stand for: a regulariser that is W-shaped.
 
     .. math:: R(w) = \sum_i \big| |w_i - c| - \alpha \big|
@@ -83,7 +84,7 @@ def clip_gradient(parameter: Tensor, share: float, axis: int = 0) -> None:
         gradient.mul_((allowed / norm.clamp_min(torch.finfo(norm.dtype).tiny)).clamp_max(1))
 
 
-def clipped_parameters(model: nn.Module, layers: Mapping[str, Any]) -> list[tuple[nn.Parameter, float, int]]:
+def clipped_parameters(model: nn.Module, layers: Mapping[str, BinaryLayer]) -> list[tuple[nn.Parameter, float, int]]:
     """The parameters whose gradient is bounded, each with its share and the axis of its outputs.
 
     Where a scheme asks for adaptive gradient clipping it is for the whole network but its last layer, as its authors have it; a binary layer without
@@ -98,11 +99,11 @@ def clipped_parameters(model: nn.Module, layers: Mapping[str, Any]) -> list[tupl
     last = {id(p) for p in weighted[-1].parameters()}
     found: list[tuple[nn.Parameter, float, int]] = []
     for module in model.modules():
-        scheme = getattr(module, "scheme", None) if any(module is layer for layer in layers.values()) else None
-        share = min(asked) if scheme is None else scheme.gradient_clipping
+        layer = next((layer for layer in layers.values() if layer is module), None)
+        share = min(asked) if layer is None else layer.scheme.gradient_clipping
         if share is not None:
             own = [p for p in module.parameters(recurse=False) if id(p) not in last]
-            found += [(p, share, int(getattr(module, "output_axis", 0)) if p.dim() > 1 else 0) for p in own]
+            found += [(p, share, 0 if layer is None or p.dim() < 2 else layer.output_axis) for p in own]
     return found
 
 
@@ -123,7 +124,7 @@ def set_progress(modules: Iterable[Any], progress: float) -> None:
         module.progress = progress
 
 
-def check_latents(layers: Mapping[str, Any], where: str) -> None:
+def check_latents(layers: Mapping[str, BinaryLayer], where: str) -> None:
     """Stop where a latent is NaN or infinite: all comparisons with NaN are false, so that the loss alone does not show it.
 
     Args:

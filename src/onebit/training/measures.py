@@ -7,10 +7,10 @@ from typing import Any
 
 import lightning
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from onebit.nn import BinaryRecurrence
-from onebit.nn.bits import binary_layers, normalized_inputs, quantize_inputs
+from onebit.nn import BinaryLayer, BinaryRecurrence
+from onebit.nn.binary import binary_layers
 from onebit.training.batches import Part
 from onebit.training.callbacks import EpochTable
 from onebit.training.layout import total
@@ -22,9 +22,9 @@ SAMPLED_BITS = 1 << 16
 SAMPLED_EXAMPLES = 16
 
 
-def sampled_bits(layer: Any) -> Tensor:
+def sampled_bits(layer: BinaryLayer) -> Tensor:
     """The bits of a layer's weights, or, of a large layer, always the same sample of them; bool (bits)."""
-    bits: Tensor = layer.bits().weight.flatten()
+    bits = layer.bits().weight.flatten()
     if bits.numel() <= SAMPLED_BITS:
         return bits
     # At random places: a regular step could meet the same place of every kernel.
@@ -32,7 +32,7 @@ def sampled_bits(layer: Any) -> Tensor:
     return bits[places.to(bits.device)]
 
 
-def weight_gradient(layer: Any) -> float:
+def weight_gradient(layer: BinaryLayer) -> float:
     """The share of a layer's weights whose gradient passes."""
     if layer.float_weights:
         return 1.0
@@ -46,7 +46,7 @@ def weight_gradient(layer: Any) -> float:
     return (passed != 0).float().mean().item()
 
 
-def input_gradient(layer: Any, x: Tensor) -> float | None:
+def input_gradient(layer: BinaryLayer, x: Tensor) -> float | None:
     """The share of a layer's inputs whose gradient passes the quantiser; None where they are not quantised, or are a recurrence's own states.
 
     Args:
@@ -54,10 +54,9 @@ def input_gradient(layer: Any, x: Tensor) -> float | None:
     """
     if layer.scheme.activations is None or isinstance(layer, BinaryRecurrence):
         return None
-    image = isinstance(layer, nn.modules.conv._ConvNd)
-    x = normalized_inputs(layer, x[:SAMPLED_EXAMPLES].detach(), image).requires_grad_()
+    x = layer.normalized_input(x[:SAMPLED_EXAMPLES].detach()).requires_grad_()
     with torch.enable_grad():
-        codes = quantize_inputs(layer, x, image).codes
+        codes = layer.input_codes(x).codes
         (passed,) = torch.autograd.grad(codes, x, torch.ones_like(codes))
     return (passed != 0).float().mean().item()
 
@@ -97,7 +96,7 @@ class Measures(lightning.Callback):
         count = min(len(batch[0]), max(0, SAMPLED_EXAMPLES - before))
         for name, layer in binary_layers(pl_module.model).items():
 
-            def look(layer: nn.Module, inputs: tuple[Tensor, ...], name: str = name) -> None:
+            def look(layer: Any, inputs: tuple[Tensor, ...], name: str = name) -> None:
                 share = input_gradient(layer, inputs[0][:count]) if count else 0.0
                 self._passed[name] = None if share is None else (share, count)
 

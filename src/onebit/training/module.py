@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
-from onebit.nn.bits import binary_layers
+from onebit.nn.binary import binary_layers
 from onebit.optim import Bop, Together, bits_and_rest
 from onebit.training.compiled import Compiled
 from onebit.training.distillation import Teacher

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -91,7 +91,6 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
             logit_scale=recipe.logit_scale,
             embedding_widening=recipe.embedding_widening,
             head_widening=recipe.head_widening,
-            latent_spread=recipe.latent_spread,
             embedding_spread=recipe.embedding_spread,
             pre_norm=recipe.pre_norm,
         )
@@ -108,7 +107,6 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         batch_norm=recipe.batch_norm,
         hidden=recipe.hidden,
         logit_scale=recipe.logit_scale,
-        latent_spread=recipe.latent_spread,
         scheme=_own_scheme(recipe, recipe.normalize),
     )
 
@@ -116,14 +114,18 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
 def _own_scheme(recipe: Recipe, normalize: Over | None = "channel") -> BinaryNormalized:
     """The paper's method with a recipe's options."""
     weights = MeanThreshold(recipe.values, recipe.threshold)
-    return BinaryNormalized(weights, normalize=normalize, clip_latents=recipe.latent_clip)
+    return BinaryNormalized(
+        weights, normalize=normalize, clip_latents=recipe.latent_clip, latent_spread=recipe.latent_spread
+    )
 
 
 def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
     scheme = None
     if recipe.binary:
         own = recipe.scheme == "BinaryNormalized"
-        scheme = _own_scheme(recipe) if own else parse_scheme(recipe.scheme)
+        scheme = (
+            _own_scheme(recipe) if own else replace(parse_scheme(recipe.scheme), latent_spread=recipe.latent_spread)
+        )
     sizes = decoder_sizes_of(recipe)
     features = sizes["features"]
     try:
@@ -139,7 +141,6 @@ def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
             recipe.hybrid,
             recipe.binary_hidden,
             recipe.logit_scale,
-            recipe.latent_spread,
             recipe.embedding_spread,
         )
     except ValueError as error:

@@ -1,0 +1,46 @@
+"""What a layer's arguments say of its scheme, and what those of version 0.1.0 are called now."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from onebit.quantizers import MeanThreshold
+from onebit.schemes import BinaryNormalized, Scheme
+
+# Keyword arguments that layers had before they were parts of a scheme, with what they were by default.
+_OLD: dict[str, Any] = {"values": "01", "normalize": "channel", "eps": 1e-5, "latent_spread": 1.0}
+
+
+def chosen_scheme(layer: str, scheme: Scheme | None, old: Mapping[str, Any]) -> Scheme:
+    """The scheme of a layer: the one given, or the paper's.
+
+    Args:
+        layer: its name, for messages.
+        scheme: as the caller gave it.
+        old: further keyword arguments: `values`, `normalize`, `eps` and `latent_spread` of version 0.1.0, which give a DeprecationWarning that says
+            what to write.
+
+    Raises:
+        ValueError: the scheme is none, an option is out of range, or old options and a scheme say two things.
+        TypeError: there is no such keyword argument.
+    """
+    if scheme is not None and not isinstance(scheme, Scheme):
+        raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")
+    unknown = [key for key in old if key not in _OLD]
+    if unknown:
+        raise TypeError(f"[{layer}] unknown argument {unknown[0]!r}: use the arguments of PyTorch's layer, and scheme")
+    if not old:
+        return BinaryNormalized() if scheme is None else scheme
+    given = {key: value for key, value in old.items() if value != _OLD[key]}
+    if scheme is None:
+        made: Scheme = BinaryNormalized(MeanThreshold(given.pop("values", "01")), **given)
+    elif given.keys() - {"latent_spread"}:
+        name = type(scheme).__name__
+        raise ValueError(f"[{layer}] values, normalize and eps are parts of the scheme: give {name}(...) them")
+    else:
+        made = replace(scheme, **given)
+    warnings.warn(f"[{layer}] {', '.join(old)}: write scheme={made!r}", DeprecationWarning, stacklevel=3)
+    return made
