@@ -124,7 +124,7 @@ def measure(name: str, arguments: argparse.Namespace, device: torch.device, comp
     if arguments.batch is not None:
         recipe = recipe.override({"batch_size": arguments.batch})
     twin = recipe.override({"binary": False})
-    if isinstance(recipe, ImageRecipe) and recipe.normalize == "batch":
+    if isinstance(recipe, ImageRecipe) and recipe.composed_scheme.normalize == "batch":
         twin = twin.override({"batch_norm": True})  # what normalises over the batch is compared with what does so too
     bf16 = arguments.precision == "bf16"
     pair = [Trained(own, classes, device, compiled, bf16) for own in (recipe, twin)]

@@ -67,7 +67,14 @@ def test_the_gallery_shows_every_scheme():
     assert all(len(half.axes) == 2 for half in figure.subfigs if half.axes)
     alone = gallery_figure([BinaryNet(), DoReFa(activations=32), Scheme(MeanThreshold("pm1"), AbsMax())])
     titles = [axes.get_title() for half in alone.subfigs for axes in half.axes]
-    assert titles == ["Sign", "Sign", "KBitWeights(bits=1)", "float", "MeanThreshold(values='pm1')", "AbsMax(bits=8)"]
+    assert titles == [
+        "Sign",
+        "Sign",
+        "KBitWeights(bits=1)",
+        "float",
+        "MeanThreshold(values='bipolar')",
+        "AbsMax(bits=8)",
+    ]
 
 
 def test_drawing_draws_no_random_numbers():

@@ -14,6 +14,7 @@ from onebit.schemes import (
     BinaryNet,
     BinaryNormalized,
     BinaryWeightNetwork,
+    Bipolar,
     BiRealNet,
     BitNet,
     BitNet158,
@@ -62,7 +63,13 @@ def test_gradients_of_activations_are_the_sources():
 
 
 def test_networks_without_batch_normalisation():
-    assert [n for n in SCHEMES if SCHEMES[n]().norm is None] == ["BinaryNormalized", "NormFree", "BitNet", "BitNet158"]
+    assert [n for n in SCHEMES if SCHEMES[n]().norm is None] == [
+        "BinaryNormalized",
+        "Bipolar",
+        "NormFree",
+        "BitNet",
+        "BitNet158",
+    ]
     assert BinaryNormalized().normalize == "channel"
     assert BitNet().input_normalize
     assert BitNet158().input_normalize
@@ -121,7 +128,7 @@ def test_what_is_no_scheme_is_said_to_be_none(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("XnorNets", r"scheme='XnorNets': use BinaryNormalized, BinaryConnect, .*BitNet158"),
+        ("XnorNets", r"scheme='XnorNets': use BinaryNormalized, Bipolar, BinaryConnect, .*BitNet158"),
         ("Scheme", r"scheme='Scheme': use BinaryNormalized"),
         ("BinaryNet(bits=2)", r"BinaryNet has no option 'bits': use weights, activations, gradients"),
         ("DoReFa(weights=9)", r"\[KBitWeights\] bits=9: use 1 to 8"),
@@ -162,4 +169,13 @@ def test_stochastic_signs_are_for_weights():
 def test_parts_compose():
     scheme = Scheme(Ternary(), AbsMax(16), normalize="channel", bias="bits")
     assert repr(scheme).startswith("Scheme(weights=Ternary(), activations=AbsMax(bits=16), bias='bits'")
-    assert Scheme().weights == MeanThreshold("01")
+    assert Scheme().weights == MeanThreshold("unipolar")
+
+
+def test_the_best_measured_method_is_the_papers_with_four_parts_of_its_own():
+    parts = {"weights": MeanThreshold("bipolar", "output"), "normalize": "batch", "latent_spread": 0.25}
+    composed = BinaryNormalized(**parts)
+    assert dataclasses.asdict(Bipolar()) == dataclasses.asdict(composed)
+    assert Bipolar("unipolar").weights == MeanThreshold("unipolar", "output")
+    assert repr(Bipolar(normalize="channel")) == "Bipolar(normalize='channel')"
+    assert parse_scheme("Bipolar(weights='pm1')") == Bipolar()

@@ -9,8 +9,8 @@ import ast
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
 
 from onebit.errors import shown
 from onebit.normalize import OVERS, Over
@@ -125,6 +125,11 @@ class Scheme:
         return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in parts)})"
 
     @property
+    def of_sequences(self) -> Scheme:
+        """The scheme for layers of sequences: over the batch, which would show a step those after it, becomes over the channels."""
+        return replace(self, normalize="channel") if self.normalize == "batch" else self
+
+    @property
     def binary_activations(self) -> bool:
         """Whether the inputs of a layer are one bit each."""
         return isinstance(self.activations, Sign)
@@ -135,7 +140,7 @@ class BinaryNormalized(Scheme):
     """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
 
     Args:
-        weights: ``"01"`` and ``"pm1"`` stand for `MeanThreshold` of them.
+        weights: ``"unipolar"`` (bits are 0 and 1) and ``"bipolar"`` (-1 and +1) stand for `MeanThreshold` of them.
 
     Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
     """
@@ -147,8 +152,25 @@ class BinaryNormalized(Scheme):
 
     def __post_init__(self) -> None:
         if isinstance(self.weights, str):
-            object.__setattr__(self, "weights", MeanThreshold(self.weights))
+            usual = cast(MeanThreshold, type(self).weights)
+            object.__setattr__(self, "weights", replace(usual, values=self.weights))
         super().__post_init__()
+
+
+@dataclass(frozen=True, repr=False)
+class Bipolar(BinaryNormalized):
+    """The paper's method as it measured best here on images: bits of -1 and +1, a threshold for each output, statistics over the batch, and
+    latents that start near their thresholds.
+
+    The default of `onebit.convert` and of recipes for images. Its statistics are over the batch and all positions; sequences that must not look ahead
+    take ``Bipolar(normalize="channel")``, which is `of_sequences`.
+
+    Source: docs/accuracy.md compares it with the paper's `BinaryNormalized` and with float networks.
+    """
+
+    weights: WeightQuantizer | Values = MeanThreshold("bipolar", per="output")  # type: ignore[assignment]
+    normalize: Over | None = "batch"
+    latent_spread: float = 0.25
 
 
 @dataclass(frozen=True, repr=False)
@@ -306,6 +328,7 @@ SCHEMES: dict[str, type[Scheme]] = {
     scheme.__name__: scheme
     for scheme in (
         BinaryNormalized,
+        Bipolar,
         BinaryConnect,
         BinaryWeightNetwork,
         BinaryNet,

@@ -101,7 +101,7 @@ def test_finished_rows_are_skipped_and_ours_come_behind(images, capsys):
     assert list(found) == ["standard-3x3", "binary-3x3", "standard-5x5", "binary-5x5", "best-5x5"]
     assert found["best-5x5"]["figures"]["val_loss"]["paper"] is None
     recipe = load_run(out / "best-5x5").recipe
-    assert (recipe.values, recipe.normalize, recipe.kernel_size, recipe.learning_rate) == ("pm1", "batch", 5, 2e-3)
+    assert (recipe.scheme, recipe.kernel_size, recipe.learning_rate) == ("Bipolar", 5, 2e-3)
     assert "(-)" in capsys.readouterr().out
 
 

@@ -17,6 +17,7 @@ from onebit.schemes import (
     BinaryNet,
     BinaryNormalized,
     BinaryWeightNetwork,
+    Bipolar,
     NormFree,
     ReActNet,
     XnorNet,
@@ -103,9 +104,29 @@ def test_first_and_last_stay_by_default():
     report = onebit.convert(model)
     assert [type(model[i]) for i in (0, 2, 4)] == [nn.Linear, BinaryLinear, nn.Linear]
     assert reasons(report) == {"0": "kept: the first layer", "4": "kept: the last layer"}
-    assert model[2].scheme == BinaryNormalized()
+    assert model[2].scheme == Bipolar()
     assert len(report) == 3
     assert "1 of 3 layers converted, 72 of 155 parameters" in str(report)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Embedding(5, 4), nn.MultiheadAttention(4, 2), nn.LSTM(4, 4), nn.GRU(4, 4), Conv1D(4, 4)]
+)
+def test_statistics_of_a_batch_are_not_for_models_of_sequences(layer):
+    model = nn.Sequential(nn.Linear(4, 4), layer)
+    assert onebit.convert(model, keep=()).converted == ("0", "1")
+    assert model[0].scheme == Bipolar(normalize="channel")
+
+
+def test_statistics_of_a_batch_are_over_all_rows_of_a_dense_layer():
+    layer = nn.Linear(6, 4)
+    onebit.convert(layer, keep=())
+    x = torch.randn(3, 5, 6)
+    y = layer(x)
+    torch.testing.assert_close(y.mean((0, 1)), torch.zeros(4), rtol=0, atol=1e-5)
+    torch.testing.assert_close(y.var((0, 1), correction=0), torch.ones(4), rtol=1e-3, atol=0)
+    layer.eval()
+    torch.testing.assert_close(layer(x)[1], layer(x[1]))
 
 
 def test_what_to_keep_and_where():

@@ -12,7 +12,7 @@ from onebit.schemes import SCHEMES, BinaryNet, BinaryNormalized
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("name", [None, *SCHEMES])
 def test_both_networks_run_and_learn_in_every_scheme(cell, name):
-    scheme = None if name is None else SCHEMES[name]()
+    scheme = None if name is None else SCHEMES[name]().of_sequences
     classifier = sequence_classifier(6, 3, 8, 2, cell, scheme=scheme)
     assert classifier(torch.randn(2, 5, 6)).shape == (2, 3)
     model = language_lstm(30, 9, 8, 12, cell=cell, scheme=scheme)

@@ -196,7 +196,7 @@ def test_the_hidden_state_is_quantised_as_the_scheme_says(scheme):
 @pytest.mark.parametrize("name", SCHEMES)
 def test_every_scheme_gives_every_parameter_a_gradient(kind, name):
     torch.manual_seed(0)
-    layer = KINDS[kind][0](6, 8, 2, scheme=SCHEMES[name]())
+    layer = KINDS[kind][0](6, 8, 2, scheme=SCHEMES[name]().of_sequences)
     layer(torch.randn(4, 5, 6))[0].square().sum().backward()
     for parameter_name, parameter in layer.named_parameters():
         assert parameter.grad is not None, parameter_name

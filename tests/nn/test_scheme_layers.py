@@ -34,6 +34,7 @@ from onebit.schemes import (
     BinaryNet,
     BinaryNormalized,
     BinaryWeightNetwork,
+    Bipolar,
     BiRealNet,
     BitNet,
     BitNet158,
@@ -59,6 +60,10 @@ def outputs_apart(w, axis):
 
 def mean_threshold(w, axis):
     return value_of((w > w.mean()).to(w.dtype), w)
+
+
+def own_mean_threshold(w, axis):
+    return value_of(torch.where(w > w.mean(outputs_apart(w, axis), keepdim=True), 1.0, -1.0).to(w.dtype), w)
 
 
 def plain_sign(w, axis):
@@ -140,6 +145,7 @@ def unchanged(x, layer, axes):
 # A scheme, its weights and its inputs.
 TEXTBOOK = [
     (BinaryNormalized(), mean_threshold, unchanged),
+    (Bipolar(normalize="channel"), own_mean_threshold, unchanged),
     (BinaryConnect(), plain_sign, unchanged),
     (BinaryWeightNetwork(), xnor_weights, unchanged),
     (BinaryNet(), plain_sign, clipped_sign),
@@ -178,10 +184,16 @@ def expected(layer, x, weights, inputs, product, magnitude=None, image=False, ax
     if scheme.gain:
         y = y * channels(layer.gain)
     if layer.bias is not None:
-        y = y + channels(mean_threshold(layer.bias, 0) if scheme.bias == "bits" else layer.bias)
+        bias = layer.bias
+        if scheme.bias == "bits":
+            low = 0.0 if scheme.weights.values == "unipolar" else -1.0
+            bias = value_of(torch.where(bias > bias.mean(), 1.0, low).to(bias.dtype), bias)
+        y = y + channels(bias)
     if scheme.normalize is not None:
-        channel = 1 if image else -1
-        y = (y - y.mean(channel, keepdim=True)) / (y.var(channel, correction=0, keepdim=True) + 1e-5).sqrt()
+        over = [1 if image else y.dim() - 1]
+        if scheme.normalize == "batch":
+            over = [a for a in range(y.dim()) if a not in over]
+        y = (y - y.mean(over, keepdim=True)) / (y.var(over, correction=0, keepdim=True) + 1e-5).sqrt()
     return y
 
 
@@ -207,7 +219,7 @@ def check(layer, x, weights, inputs, product, **options):
         )
 
 
-@pytest.mark.parametrize(("scheme", "weights", "inputs"), TEXTBOOK, ids=IDS)
+@pytest.mark.parametrize(("scheme", "weights", "inputs"), [*TEXTBOOK, (Bipolar(), own_mean_threshold, unchanged)])
 @pytest.mark.parametrize("shape", [(5, 11), (2, 3, 11)])
 def test_linear(scheme, weights, inputs, shape):
     layer = scatter(BinaryLinear(11, 6, scheme=scheme))
@@ -356,7 +368,7 @@ def test_bits_are_the_planes_of_what_computes(scheme, make):
     assert bits.dtype == torch.bool
     assert bits.shape == (layer.weight.shape if len(planes) == 1 else (len(planes), *layer.weight.shape))
     read = bits.view(len(planes), *layer.weight.shape).float()
-    read = read if scheme.weights.values == "01" else 2 * read - 1
+    read = read if scheme.weights.values == "unipolar" else 2 * read - 1
     axis = 1 if isinstance(layer, (BinaryConvTranspose2d, BinaryEmbedding)) else 0
     assert torch.equal(sum(c * p for c, p in zip(planes, read, strict=True)), scheme.weights(layer.weight, axis).codes)
     assert (layer.bits().bias is None) == (scheme.bias == "float")

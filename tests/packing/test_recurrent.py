@@ -40,7 +40,7 @@ def images():
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-@pytest.mark.parametrize("scheme", [None, *(scheme() for scheme in SCHEMES.values())])
+@pytest.mark.parametrize("scheme", [None, *(scheme().of_sequences for scheme in SCHEMES.values())])
 def test_a_classifier_of_rows_is_the_same_everywhere(tmp_path, cell, scheme):
     model = scatter(sequence_classifier(15, 4, 9, 2, cell, image=True, scheme=scheme))
     with torch.no_grad():

@@ -27,7 +27,7 @@ class MedianSign(WeightQuantizer):
     """The sign of what lies above each output's median, twice as large."""
 
     keeps: bool = False
-    values = "pm1"
+    values = "bipolar"
     planes = (1,)
 
     @property
@@ -92,7 +92,7 @@ def test_a_converted_network_is_packed_with_it():
 
 def test_one_that_lacks_a_fact_is_refused():
     class Half(WeightQuantizer):
-        values, planes = "pm1", (1,)
+        values, planes = "bipolar", (1,)
 
         def __call__(self, w, axis=0, training=True, progress=0.0):
             return Codes(w)

@@ -38,9 +38,9 @@ latents = npst.arrays(np.float64, npst.array_shapes(max_dims=4, max_side=5), ele
 weights = npst.arrays(np.float64, npst.array_shapes(min_dims=2, max_dims=4, max_side=4), elements=dyadic)
 GRADIENTS = [IDENTITY, CLIPPED, Clipped(0.5), Polynomial(), Swish(), Tanh()]
 QUANTIZERS = [
-    MeanThreshold("01"),
-    MeanThreshold("pm1"),
-    MeanThreshold("01", per="output"),
+    MeanThreshold("unipolar"),
+    MeanThreshold("bipolar"),
+    MeanThreshold("unipolar", per="output"),
     Sign(),
     Sign(stochastic=True),
     ScaledSign("output", share=True),
@@ -89,7 +89,7 @@ def test_bits_are_the_elements_above_the_mean(latent):
 @given(latents)
 def test_both_readings_are_of_the_same_bits(latent):
     tensor = torch.tensor(latent)
-    assert torch.equal(binarize(tensor, "pm1"), 2 * binarize(tensor, "01") - 1)
+    assert torch.equal(binarize(tensor, "bipolar"), 2 * binarize(tensor, "unipolar") - 1)
 
 
 @pytest.mark.parametrize("values", ["01", "pm1"])
@@ -122,13 +122,13 @@ def test_each_output_has_its_own_mean_where_it_is_asked_for(shape, axis):
     )
     mean = latent.mean(tuple(a for a in range(len(shape)) if a != axis), keepdims=True)
     assert np.array_equal(threshold_bits(torch.tensor(latent), axis).numpy(), latent > mean)
-    codes = MeanThreshold("pm1", per="output")(torch.tensor(latent), axis).codes
+    codes = MeanThreshold("bipolar", per="output")(torch.tensor(latent), axis).codes
     assert np.array_equal(codes.numpy(), np.where(latent > mean, 1, -1))
-    assert not torch.equal(codes, MeanThreshold("pm1")(torch.tensor(latent), axis).codes)
+    assert not torch.equal(codes, MeanThreshold("bipolar")(torch.tensor(latent), axis).codes)
 
 
 def test_unknown_options_are_named():
-    with pytest.raises(ValueError, match=r"values='0/1': use '01' or 'pm1'"):
+    with pytest.raises(ValueError, match=r"values='0/1': use 'unipolar' \(0 and 1\) or 'bipolar'"):
         binarize(torch.zeros(2), "0/1")
     with pytest.raises(ValueError, match=r"\[MeanThreshold\] per='row': use 'layer' or 'output'"):
         MeanThreshold(per="row")
@@ -327,7 +327,7 @@ def test_the_planes_of_bits_sum_up_to_the_codes(quantizer, axis):
     w = torch.randn(6, 5, 3)
     planes, scale = weight_planes(quantizer, w, axis)
     made = quantizer(w, axis, training=False)
-    read = planes.float() if quantizer.values == "01" else 2 * planes.float() - 1
+    read = planes.float() if quantizer.values == "unipolar" else 2 * planes.float() - 1
     summed = sum(c * plane for c, plane in zip(quantizer.planes, read, strict=True))
     assert torch.equal(summed, made.codes)
     assert (scale is None) == (made.scale is None)
@@ -398,9 +398,21 @@ def test_nan():
         (lambda: KBitActivations(0), r"\[KBitActivations\] bits=0: use 1 to 8"),
         (lambda: KBitActivations(32), r"\[KBitActivations\] bits=32: use 1 to 8"),
         (lambda: AbsMax(4), r"\[AbsMax\] bits=4: use 8 or 16"),
-        (lambda: MeanThreshold("±1"), r"\[MeanThreshold\] values='±1': use '01' or 'pm1'"),
+        (
+            lambda: MeanThreshold("±1"),
+            r"\[MeanThreshold\] values='±1': use 'unipolar' \(0 and 1\) or 'bipolar' \(-1 and \+1\)",
+        ),
     ],
 )
 def test_numbers_out_of_range_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_words_of_packed_files_name_the_same_readings():
+    assert MeanThreshold("01") == MeanThreshold("unipolar") == MeanThreshold()
+    assert MeanThreshold("pm1", "output") == MeanThreshold("bipolar", "output")
+    assert repr(MeanThreshold("pm1")) == "MeanThreshold(values='bipolar')"
+    w = torch.randn(4, 5)
+    assert torch.equal(binarize(w, "pm1"), binarize(w, "bipolar"))
+    assert torch.equal(binarize(w, "01"), binarize(w, "unipolar"))

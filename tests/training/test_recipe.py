@@ -5,6 +5,8 @@ import pytest
 import yaml
 
 from onebit.errors import RecipeError
+from onebit.quantizers import MeanThreshold
+from onebit.schemes import BinaryNet, BinaryNormalized, Bipolar, XnorNet
 from onebit.training import ImageRecipe, TextRecipe, load_recipe, recipe_names
 from onebit.training.recipe import parse_text
 
@@ -21,7 +23,7 @@ def test_the_papers_recipes_are_its_table(size):
     recipe = load_recipe(f"paper-food101-{size}x{size}")
     assert (recipe.kernel_size, recipe.batch_size, recipe.learning_rate) == (size, 64, 1e-4)
     assert (recipe.warmup, recipe.decay, recipe.epochs) == (20, 1100, 1000)
-    assert (recipe.values, recipe.normalize, recipe.widths) == ("01", "channel", "counted")
+    assert (recipe.scheme, recipe.normalize, recipe.widths) == ("BinaryNormalized", "channel", "counted")
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,10 @@ def test_the_papers_recipes_are_its_table(size):
         ("false", "binary", False),
         ("none", "normalize", None),
         ("null", "decay", None),
-        ("01", "values", "01"),
-        ("pm1", "values", "pm1"),
+        ("01", "values", "unipolar"),
+        ("pm1", "values", "bipolar"),
+        ("bipolar", "values", "bipolar"),
+        ("scheme", "normalize", "scheme"),
     ],
 )
 def test_flags_are_read_as_their_key_wants_them(text, key, value):
@@ -59,9 +63,9 @@ def test_flags_are_read_as_their_key_wants_them(text, key, value):
         ("learning_rate", "fast", "needs a number"),
         ("learning_rate", float("nan"), "needs a number"),
         ("learning_rate", -1, "use a number above 0"),
-        ("values", "0", "needs '01' or 'pm1'"),
-        ("values", True, "needs '01' or 'pm1'"),
-        ("normalize", "layer", "needs 'channel' or 'example' or 'batch' or null"),
+        ("values", "0", "needs 'unipolar' or 'bipolar' or null"),
+        ("values", True, "needs 'unipolar' or 'bipolar' or null"),
+        ("normalize", "layer", "needs 'scheme' or 'channel' or 'example' or 'batch' or null"),
         ("channels", 2, "needs 1 or 3"),
         ("image_size", [8], "needs a list of 2 integers or null"),
         ("image_size", [0, 8], "use numbers from 1 up"),
@@ -88,7 +92,7 @@ def test_wrong_keys_and_values_are_named(key, value, message):
         ({"model": "rnn"}, "needs 'decoder' or 'lstm' or 'gru'"),
         ({"hidden": 64}, "hidden=64: use it with model=lstm or model=gru"),
         ({"scheme": "BinaryNet"}, "scheme='BinaryNet': use it with model=lstm"),
-        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, BinaryConnect"),
+        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, BinaryConnect"),
         ({"model": "gru", "hidden": 0}, "hidden=0: use 1 or more"),
     ],
 )
@@ -129,16 +133,51 @@ def test_no_such_recipe(tmp_path):
 def test_yaml_reads_an_unquoted_01(tmp_path):
     assert yaml.safe_load("values: 01") == {"values": 1}
     (tmp_path / "r.yaml").write_text("values: 01")
-    assert load_recipe(tmp_path / "r.yaml").values == "01"
+    assert load_recipe(tmp_path / "r.yaml").values == "unipolar"
 
 
 def test_another_network_does_not_take_what_a_recipe_sets_for_the_papers():
-    recipe = load_recipe("cifar10")
-    assert (recipe.threshold, recipe.latent_spread) == ("output", 0.25)
-    other = recipe.override({"model": "vgg"})
-    assert (other.threshold, other.latent_spread) == ("layer", 1.0)
+    recipe = load_recipe("paper-cifar10").override({"threshold": "output", "latent_spread": 0.25})
+    assert recipe.composed_scheme == BinaryNormalized(MeanThreshold("unipolar", "output"), latent_spread=0.25)
+    other = recipe.override({"model": "vgg", "scheme": "BinaryNet"})
+    assert other.composed_scheme == BinaryNet()
+    assert recipe.override({"scheme": "Bipolar"}).composed_scheme == Bipolar()
     with pytest.raises(RecipeError, match="latent_spread=0.5: use it with model=classifier"):
         recipe.override({"model": "vgg", "latent-spread": 0.5})
+
+
+def test_the_default_of_recipes_for_images_is_what_measured_best():
+    assert ImageRecipe().composed_scheme == Bipolar()
+    for name in ("cifar10", "images", "best-food101-3x3"):
+        assert load_recipe(name).composed_scheme == Bipolar()
+    assert load_recipe("cifar10").override({"latent_spread": 0.5}).composed_scheme == Bipolar(latent_spread=0.5)
+    assert load_recipe("paper-cifar10").composed_scheme == BinaryNormalized()
+    assert ImageRecipe(model="lstm").composed_scheme == Bipolar(normalize="channel")
+    assert TextRecipe().composed_scheme == BinaryNormalized()
+
+
+def test_a_recipe_of_version_0_1_0_composes_what_it_did(tmp_path):
+    def composed(text):
+        (tmp_path / "r.yaml").write_text(text)
+        return load_recipe(tmp_path / "r.yaml").composed_scheme
+
+    bipolar = MeanThreshold("bipolar")
+    assert composed("values: pm1\nnormalize: batch\n") == BinaryNormalized(bipolar, normalize="batch")
+    assert composed("latent-spread: 0.5\n") == BinaryNormalized(latent_spread=0.5)
+    assert composed("normalize: null\n") == BinaryNormalized(normalize=None)
+    assert ImageRecipe(values="pm1").composed_scheme == BinaryNormalized(bipolar)
+    # Run folders hold every key.
+    keys = "values: '01'\nnormalize: channel\nthreshold: layer\nlatent_spread: 1.0\nlatent_clip: null\n"
+    assert composed(keys + "scheme: BinaryNormalized\nmodel: classifier\n") == BinaryNormalized()
+    assert composed(keys + "scheme: XnorNet\nmodel: vgg\n") == XnorNet()
+    assert composed("values: pm1\nthreshold: output\nlatent_clip: 0.5\n") == BinaryNormalized(
+        MeanThreshold("bipolar", "output"), clip_latents=0.5
+    )
+
+
+def test_the_papers_network_takes_the_papers_schemes():
+    with pytest.raises(RecipeError, match="scheme='XnorNet': use Bipolar or BinaryNormalized with model=classifier"):
+        ImageRecipe(scheme="XnorNet")
 
 
 def laughs(levels):

@@ -211,7 +211,12 @@ def test_shipped_recipes_of_text():
     ):
         assert isinstance(load_recipe(name), TextRecipe)
     paper = load_recipe("paper-wikitext103-small")
-    assert (paper.residual_scale, paper.logit_scale, paper.embedding_widening, paper.latent_spread) == (1, None, 1, 1)
+    assert (paper.residual_scale, paper.logit_scale, paper.embedding_widening, paper.latent_spread) == (
+        1,
+        None,
+        1,
+        None,
+    )
     assert load_recipe("paper-wikitext103-twin") == paper.override({"binary": False})
     assert (paper.data, paper.examples, paper.learning_rate, paper.epochs) == ("wikitext-103", "sentences", 1e-5, 100)
 

@@ -16,6 +16,7 @@ from onebit.errors import OnebitError
 from onebit.images import ImageTask
 from onebit.training import ImageRecipe, evaluate, load_run, train
 from onebit.training.batches import Batches, Part, draw_moves, move_images, scale_pixels
+from onebit.training.sources import check_same
 from onebit.training.train import _computes_in_bf16
 
 TINY = ImageRecipe(
@@ -178,6 +179,13 @@ def test_folders_that_are_in_use_are_refused(trained, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OnebitError, match="is a file"):
         train(TINY, tmp_path / "file", progress=False)
+
+
+def test_a_scheme_in_other_words_is_the_same_recipe(tmp_path):
+    old = TINY.override({"threshold": "output", "latent_spread": 0.25})  # as version 0.1.0 wrote Bipolar
+    check_same(old, TINY.override({"scheme": "Bipolar"}), tmp_path, ())
+    with pytest.raises(OnebitError, match="another recipe: threshold='output', and not 'layer'"):
+        check_same(old, TINY.override({"threshold": "layer"}), tmp_path, ())
 
 
 def test_images_that_are_too_small_are_refused(tmp_path):

@@ -17,9 +17,11 @@ from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, fitting_scheme, f
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import OnebitError, shown
 from onebit.nn.binary import all_finite
-from onebit.schemes import BinaryNormalized, Scheme
+from onebit.schemes import Bipolar, Scheme
 
 Where = Callable[[str, nn.Module], bool]
+# Layers whose models read sequences. Statistics over the batch would show a token those after it.
+_OF_SEQUENCES = (nn.Embedding, *COMPOSITES)
 
 
 def convert(
@@ -38,7 +40,8 @@ def convert(
 
     Args:
         model: any; it is changed.
-        scheme: of `onebit.schemes`; default the paper's, `BinaryNormalized()`.
+        scheme: of `onebit.schemes`; default what measured best here, `Bipolar()`. A model with embeddings, attention or recurrences reads sequences,
+            which have no statistics over the batch: there the default is ``Bipolar(normalize="channel")``.
         where: says of a layer, given its name and itself, whether to convert it; default all.
         keep: what stays as it is: ``"first"`` and ``"last"`` of the layers in the order of `named_modules`, which is commonly that of execution;
             and names or patterns of names such as ``"*.head"``, of layers or of what holds them.
@@ -47,7 +50,7 @@ def convert(
         The report: each layer with parameters, and why it was not converted. Layers of a kind or with options that have no binary form stay float.
 
     Raises:
-        ValueError: `model` is none, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is none.
+        ValueError: `model` is none, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is not a scheme.
         OnebitError: a latent would be NaN or infinite; nothing is converted then.
 
     Example:
@@ -57,9 +60,9 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"[convert] {type(model).__name__} is not a PyTorch model: give an nn.Module")
-    chosen = BinaryNormalized() if scheme is None else scheme
+    chosen = _best_for(model) if scheme is None else scheme
     if not isinstance(chosen, Scheme):
-        raise ValueError(f"[convert] scheme={chosen!r}: use one of onebit.schemes, such as BinaryNet()")
+        raise ValueError(f"[convert] scheme={shown(chosen)}: use one of onebit.schemes, such as BinaryNet(), or None")
     if where is not None and not callable(where):
         raise ValueError(f"[convert] where={shown(where)}: give a function of a layer's name and the layer, or None")
     wishes = (keep,) if isinstance(keep, str) else keep
@@ -82,6 +85,11 @@ def convert(
             _turn_binary(layer, chosen)
     leave_fast_paths(model)
     return _report(model, chosen, found, kinds)
+
+
+def _best_for(model: nn.Module) -> Scheme:
+    sequences = any(kind_of(module) in _OF_SEQUENCES or is_transposed_linear(module) for module in model.modules())
+    return Bipolar().of_sequences if sequences else Bipolar()
 
 
 @dataclass

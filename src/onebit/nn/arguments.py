@@ -36,7 +36,7 @@ def chosen_scheme(layer: str, scheme: Scheme | None, old: Mapping[str, Any]) -> 
         return BinaryNormalized() if scheme is None else scheme
     given = {key: value for key, value in old.items() if value != _OLD[key]}
     if scheme is None:
-        made: Scheme = BinaryNormalized(MeanThreshold(given.pop("values", "01")), **given)
+        made: Scheme = BinaryNormalized(MeanThreshold(given.pop("values", "unipolar")), **given)
     elif given.keys() - {"latent_spread"}:
         name = type(scheme).__name__
         raise ValueError(f"[{layer}] values, normalize and eps are parts of the scheme: give {name}(...) them")

@@ -187,8 +187,13 @@ class BinaryLayer(nn.Module):
         return v.view(-1, *[1] * (x.dim() - 2)) if self.of_images and v.dim() else v
 
     def _normalized(self, normalize: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last."""
+        """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last.
+
+        Statistics over the batch are over all rows: those of a sequence count as examples.
+        """
         over = getattr(normalize, "over", "channel")
+        if over == "batch" and not self.of_images and x.dim() > 2:
+            return normalize(x.flatten(0, -2)).view(x.shape)
         if not self.of_images or x.dim() == 4 or over == "batch":
             return normalize(x)
         if over == "channel":

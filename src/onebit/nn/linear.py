@@ -26,7 +26,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
             Default the paper's, `BinaryNormalized()`.
 
     Shape:
-        (batch, ..., in_features) to (batch, ..., out_features); with statistics over the batch (batch, in_features) only.
+        (batch, ..., in_features) to (batch, ..., out_features). Statistics over the batch are over all of its rows.
 
     Raises:
         ValueError: the scheme is none.

@@ -24,7 +24,7 @@ from onebit.nn import (
     TokenPositionEmbedding,
 )
 from onebit.packing.activations import ACTIVATIONS
-from onebit.quantizers import threshold_bits, weight_planes
+from onebit.quantizers import VALUES, threshold_bits, weight_planes
 
 if TYPE_CHECKING:
     from onebit.packing.trace import Builder
@@ -150,7 +150,7 @@ def _product(b: Builder, name: str, layer: Dense, x: str, planes: Tensor, part: 
     else:
         op, attributes = "bit_linear", {"in_features": rows.shape[1], "out_features": planes.shape[1]}
         weight = rows.flatten(1)
-    attributes = {**attributes, "values": scheme.weights.values}
+    attributes = {**attributes, "values": VALUES[scheme.weights.values]}
     if len(scheme.weights.planes) > 1:
         attributes["planes"] = list(scheme.weights.planes)
     if scheme.activations is not None:
@@ -255,7 +255,7 @@ def _recurrence(b: Builder, name: str, part: BinaryRecurrence, x: str) -> str:
         x = b.layer(f"{name}.input_norm", part.input_norm, x)
     quantizer, weights = part.quantizer, part.scheme.weights
     bits = part.bits().weight.flatten(0, 1) if len(weights.planes) > 1 else part.bits().weight  # plane after plane
-    attributes: dict[str, Any] = {"hidden": part.hidden_size, "values": weights.values}
+    attributes: dict[str, Any] = {"hidden": part.hidden_size, "values": VALUES[weights.values]}
     if len(weights.planes) > 1:
         attributes["planes"] = list(weights.planes)
     if quantizer is not None:
@@ -317,7 +317,7 @@ def embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token"
         return b.step(
             "embedding", [x], attributes, weight=b.float_tensor(f"{name}.weight", layer.weight, "a float layer")
         )
-    scheme, values = layer.scheme, layer.scheme.weights.values
+    scheme, values = layer.scheme, VALUES[layer.scheme.weights.values]
     planes, scale = weight_planes(scheme.weights, layer.weight, axis=1)
     sums = []
     for number, (plane, factor) in enumerate(zip(planes, scheme.weights.planes, strict=True)):

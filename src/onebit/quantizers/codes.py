@@ -10,8 +10,9 @@ from torch import Tensor
 from onebit.errors import shown
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, straight_through
 
-Values = Literal["01", "pm1"]
-VALUES: tuple[Values, ...] = ("01", "pm1")
+Values = Literal["unipolar", "bipolar"]
+# How a bit reads, 0 or 1 and -1 or +1, and what packed files call it.
+VALUES: dict[Values, str] = {"unipolar": "01", "bipolar": "pm1"}
 Per = Literal["output", "layer"]
 # What a mean of magnitudes is at least, so that latents of nothing but zeros divide nothing by zero.
 SMALLEST_SCALE = 1e-12
@@ -27,6 +28,14 @@ class Codes(NamedTuple):
 
     codes: Tensor
     scale: Tensor | None = None
+
+
+def values_named(where: str, name: object) -> Values:
+    """How a bit reads, by its name or by that of packed files and of version 0.1.0; raises ValueError where it is neither."""
+    for values, word in VALUES.items():
+        if name in (values, word):
+            return values
+    raise ValueError(f"[{where}] values={shown(name)}: use 'unipolar' (0 and 1) or 'bipolar' (-1 and +1)")
 
 
 def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
@@ -95,16 +104,16 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def binarize(
-    latent: Tensor, values: Values = "01", dtype: torch.dtype | None = None, axis: int | None = None
+    latent: Tensor, values: Values = "unipolar", dtype: torch.dtype | None = None, axis: int | None = None
 ) -> Tensor:
     r"""The binary form of a latent tensor, with the identity as its straight-through gradient.
 
-    .. math:: p_b = [p > \operatorname{mean}(p)] \text{ ("01")}, \qquad p_b = 2 [p > \operatorname{mean}(p)] - 1 \text{ ("pm1")},
+    .. math:: p_b = [p > \operatorname{mean}(p)] \text{ (unipolar)}, \qquad p_b = 2 [p > \operatorname{mean}(p)] - 1 \text{ (bipolar)},
               \qquad \partial L / \partial p = \partial L / \partial p_b
 
     Args:
         latent: floating tensor of any shape.
-        values: how a bit reads, ``"01"`` as 0 or 1 (the paper), ``"pm1"`` as -1 or +1.
+        values: how a bit reads, ``"unipolar"`` as 0 or 1 (the paper), ``"bipolar"`` as -1 or +1.
         dtype: of the result; default the latent's, or autocast's lower precision where that is on (both readings are exact in it).
         axis: of the outputs, each of which is then compared with its own mean; None (the paper): one mean for the whole tensor.
 
@@ -115,15 +124,14 @@ def binarize(
         ValueError: `values` is neither of the two.
 
     Example:
-        >>> binarize(torch.tensor([1.0, 2.0, 6.0]), "pm1")
+        >>> binarize(torch.tensor([1.0, 2.0, 6.0]), "bipolar")
         tensor([-1., -1.,  1.])
 
     Source: arXiv 2509.07025, eq. 1; the straight-through estimator is Bengio et al., arXiv 1308.3432.
     """
-    if values not in VALUES:
-        raise ValueError(f"[binarize] values={values!r}: use '01' or 'pm1'")
+    read = values_named("binarize", values)
     made = compute_dtype(latent) if dtype is None else dtype
-    if values == "01":
+    if read == "unipolar":
         return straight_through(latent, lambda p: above_mean(p, made, axis), IDENTITY)
     return straight_through(latent, lambda p: to_signs(above_mean(p, made, axis)), IDENTITY)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from onebit.quantizers.codes import (
     SMALLEST_SCALE,
-    VALUES,
     Codes,
     Per,
     Values,
@@ -27,6 +26,7 @@ from onebit.quantizers.codes import (
     signs_of,
     stochastic_sign,
     to_signs,
+    values_named,
     widened,
 )
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, passes_at_signs, straight_through
@@ -227,18 +227,17 @@ class MeanThreshold(WeightQuantizer):
     """`binarize` as a quantizer of weights.
 
     Args:
-        values: how a bit reads.
+        values: how a bit reads, ``"unipolar"`` as 0 or 1 (the paper), ``"bipolar"`` as -1 or +1; ``"01"`` and ``"pm1"`` are read too.
         per: ``"layer"`` (the paper): one mean for the whole tensor; ``"output"``: one for the weights of each output.
     """
 
-    values: Values = "01"
+    values: Values = "unipolar"
     per: Per = "layer"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.values not in VALUES:
-            raise ValueError(f"[MeanThreshold] values={self.values!r}: use '01' or 'pm1'")
+        object.__setattr__(self, "values", values_named("MeanThreshold", self.values))
         if self.per not in ("layer", "output"):
             raise ValueError(f"[MeanThreshold] per={self.per!r}: use 'layer' or 'output'")
 
@@ -268,7 +267,7 @@ class Sign(WeightQuantizer):
     gradient: Gradient = CLIPPED
     stochastic: bool = False
     signed: ClassVar[bool] = True  # of activations: what is below zero keeps its sign
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = False
 
@@ -296,7 +295,7 @@ class ScaledSign(WeightQuantizer):
     per: Per = "output"
     gradient: Gradient = IDENTITY
     share: bool = False
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = True
 
@@ -316,7 +315,7 @@ class StandardizedSign(WeightQuantizer):
     """`standardized_sign` as a quantizer of weights."""
 
     gradient: Gradient = CLIPPED
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = True
 
@@ -334,7 +333,7 @@ class StandardizedSign(WeightQuantizer):
 class CenteredSign(WeightQuantizer):
     """`centered_sign` as a quantizer of weights."""
 
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = True
 
@@ -352,7 +351,7 @@ class CenteredSign(WeightQuantizer):
 class Ternary(WeightQuantizer):
     """`ternary` as a quantizer of weights."""
 
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1, 1)
     keeps_magnitude: ClassVar[bool] = True
 
@@ -368,7 +367,7 @@ class KBitWeights(WeightQuantizer):
     """`k_bit_weights` as a quantizer of weights, 1 to 8 bits."""
 
     bits: int = 1
-    values: ClassVar[Values] = "pm1"
+    values: ClassVar[Values] = "bipolar"
 
     def __post_init__(self) -> None:
         check_bits("KBitWeights", self.bits)

@@ -16,7 +16,8 @@ import yaml
 
 from onebit.errors import RecipeError, shown
 from onebit.paths import expand
-from onebit.schemes import parse_scheme
+from onebit.quantizers import VALUES, MeanThreshold
+from onebit.schemes import BinaryNormalized, Bipolar, Scheme, parse_scheme
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,10 @@ class Recipe:
     Args:
         data: what to train on; see `ImageRecipe` and `TextRecipe`.
         binary: false trains the float twin.
-        values: "01" or "pm1", how a bit reads.
-        threshold: layer (the paper) or output, whose latents' mean a bit is compared with.
-        latent_spread: of the initial latents, as a multiple of Glorot's.
-        latent_clip: training keeps latents within plus and minus this; null lets them grow. With the scheme BinaryNormalized; others have their own.
+        values: unipolar (0 and 1) or bipolar (-1 and +1), how a bit reads; null: as the scheme has it. "01" and "pm1" are read too.
+        threshold: layer (the paper) or output, whose latents' mean a bit is compared with; null: as the scheme has it.
+        latent_spread: of the initial latents, as a multiple of Glorot's; null: as the scheme has it.
+        latent_clip: training keeps latents within plus and minus this; null: as the scheme has it. With BinaryNormalized and Bipolar only.
         logit_scale: a constant that multiplies the logits of a binary network; null for none.
         epochs: how often each training image is seen; of text, how many stretches of epoch_steps.
         batch_size: images or texts in a step.
@@ -59,9 +60,9 @@ class Recipe:
 
     data: str = ""
     binary: bool = True
-    values: Literal["01", "pm1"] = "01"
-    threshold: Literal["layer", "output"] = "layer"
-    latent_spread: float = 1.0
+    values: Literal["unipolar", "bipolar"] | None = None
+    threshold: Literal["layer", "output"] | None = None
+    latent_spread: float | None = None
     latent_clip: float | None = None
     logit_scale: float | None = None
     epochs: int = 10
@@ -110,6 +111,23 @@ class Recipe:
         fits = self.teacher is not None or not self.distill_features
         _require(fits, "distill_features", self.distill_features, "it with a teacher")
 
+    @property
+    def composed_scheme(self) -> Scheme:
+        """The scheme that the recipe names, with what its keys say of it."""
+        raise NotImplementedError
+
+    def _scheme_with_keys(self, name: str, **parts: Any) -> Scheme:
+        scheme = parse_scheme(name)
+        if self.latent_spread is not None:
+            parts["latent_spread"] = self.latent_spread
+        if isinstance(scheme, BinaryNormalized):
+            if self.latent_clip is not None:
+                parts["clip_latents"] = self.latent_clip
+            own = scheme.weights
+            if isinstance(own, MeanThreshold):
+                parts["weights"] = MeanThreshold(self.values or own.values, self.threshold or own.per)
+        return replace(scheme, **parts)
+
     def _at_least(self, least: int, *keys: str) -> None:
         """Refuse keys with numbers below `least`; null passes where the key's type lets it."""
         for key in keys:
@@ -148,8 +166,14 @@ class Recipe:
 
 
 CELLS = ("lstm", "gru")
-# Keys that other networks than the paper's have of their scheme.
-OF_THE_PAPERS_LATENTS = ("threshold", "latent_spread", "latent_clip")
+# Keys that say something of the paper's schemes, with what they were by default in version 0.1.0; other networks have it of their scheme.
+OF_THE_SCHEME: dict[str, Any] = {
+    "values": "unipolar",
+    "normalize": "channel",
+    "threshold": "layer",
+    "latent_spread": 1.0,
+    "latent_clip": None,
+}
 MODELS = ("classifier", "mlp", "vgg", "alexnet", "mobile-net", *CELLS)
 
 
@@ -168,10 +192,13 @@ class ImageRecipe(Recipe):
         augment: none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side).
         model: classifier (the paper's, `onebit.models.conv_classifier`), or one of the literature's: mlp, vgg, alexnet, mobile-net, or resnet8,
             resnet20, resnet110, ... (32x32), resnet18, resnet34 (large images); or lstm, gru, which read an image line by line.
-        scheme: of the literature's networks, such as XnorNet or DoReFa(weights=1, activations=2); see `onebit.schemes`.
+        scheme: Bipolar or BinaryNormalized (the paper's); the literature's networks take any, such as XnorNet or DoReFa(weights=1, activations=2);
+            see `onebit.schemes`. A recipe that names none, but says values, normalize or the like, means BinaryNormalized.
         width: multiplies the widths of alexnet, mobile-net and the resnets.
         hybrid: the literature's networks keep their first and last layer float.
-        kernel_size, normalize, batch_norm: of the paper's network; see `onebit.models.conv_classifier`.
+        kernel_size, batch_norm: of the paper's network; see `onebit.models.conv_classifier`.
+        normalize: of the paper's network, what the sums of a layer are normalised over: channel, example or batch; null: nothing; scheme: as that
+            has it.
         widths, hidden: of the paper's network, of vgg (both), mlp (hidden), and lstm and gru: as many layers as numbers, all of one size.
     """
 
@@ -182,29 +209,26 @@ class ImageRecipe(Recipe):
     train_limit: int | None = None
     augment: Literal["none", "flip", "crop-flip"] = "none"
     model: str = "classifier"
-    scheme: str = "BinaryNormalized"
+    scheme: str = ""
     width: float = 1.0
     hybrid: bool = True
     kernel_size: int = 3
     widths: str | tuple[int, ...] = "counted"
     hidden: tuple[int, ...] | None = None
-    normalize: Literal["channel", "example", "batch"] | None = "channel"
+    normalize: Literal["scheme", "channel", "example", "batch"] | None = "scheme"
     batch_norm: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._settle_scheme()
         self._at_least(1, "kernel_size", "train_limit", "image_size", "hidden")
         self._above_zero("width")
         depth = self.model.removeprefix("resnet")
         known = self.model in MODELS or (depth != self.model and depth.isdecimal())
         _require(known, "model", self.model, f"{', '.join(MODELS)}, or resnet and a depth")
-        _check_scheme(self.scheme)
         fits = self.model not in CELLS or self.hidden is None or len(set(self.hidden)) == 1
         _require(fits, "hidden", self.hidden, "layers of one size with a recurrent network")
         _require(0 <= self.validation_share < 1, "validation_share", self.validation_share, "0 or more, below 1")
-        for key in OF_THE_PAPERS_LATENTS:
-            fits = self.model == "classifier" or getattr(self, key) == getattr(Recipe, key)
-            _require(fits, key, getattr(self, key), "it with model=classifier: other networks have it of their scheme")
         if isinstance(self.widths, str):
             known = self.widths in ("counted", "listed")
             _require(known, "widths", self.widths, "counted, listed or a list of channels")
@@ -217,13 +241,36 @@ class ImageRecipe(Recipe):
             "binary=false with it, or normalize=batch instead",
         )
 
+    def _settle_scheme(self) -> None:
+        """Name the scheme where none is named, and leave the keys of the paper's schemes out of other networks."""
+        unset = {key: getattr(ImageRecipe, key) for key in OF_THE_SCHEME}
+        if not self.scheme:
+            given = any(getattr(self, key) != unset[key] for key in OF_THE_SCHEME)
+            object.__setattr__(self, "scheme", "BinaryNormalized" if given else "Bipolar")
+        _check_scheme(self.scheme)
+        if self.model == "classifier":
+            fits = isinstance(parse_scheme(self.scheme), BinaryNormalized)
+            _require(fits, "scheme", self.scheme, "Bipolar or BinaryNormalized with model=classifier, or another model")
+            return
+        for key, was in OF_THE_SCHEME.items():
+            fits = getattr(self, key) in (unset[key], was) or key in ("values", "normalize")
+            _require(fits, key, getattr(self, key), "it with model=classifier: other networks have it of their scheme")
+            object.__setattr__(self, key, unset[key])
+
+    @property
+    def composed_scheme(self) -> Scheme:
+        if self.model in CELLS and self.scheme == "Bipolar":
+            return Bipolar().of_sequences  # the lines of an image are steps
+        parts = {} if self.normalize == "scheme" else {"normalize": self.normalize}
+        return self._scheme_with_keys(self.scheme, **parts)
+
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         _check_mapping(values, where)
-        # A recipe of the paper's network is not to stand in the way of another one's.
+        # What a recipe says of the paper's network, or of its scheme, is not to stand in the way of another's.
         given = {str(key).replace("-", "_") for key in values}
         model = values.get("model", self.model)
-        if isinstance(model, str) and model != "classifier":
-            values = {k: getattr(Recipe, k) for k in OF_THE_PAPERS_LATENTS if k not in given} | dict(values)
+        if "scheme" in given or (isinstance(model, str) and model != "classifier"):
+            values = {k: getattr(ImageRecipe, k) for k in OF_THE_SCHEME if k not in given} | dict(values)
         return super().override(values, where)
 
 
@@ -310,6 +357,10 @@ class TextRecipe(Recipe):
         fits = self.model == "decoder" or not self.checkpoint_activations
         _require(fits, "checkpoint_activations", True, "it with model=decoder")
 
+    @property
+    def composed_scheme(self) -> Scheme:
+        return self._scheme_with_keys(self.scheme)
+
 
 # Of a recipe's file, in characters; those that come with the package have a hundredth of it.
 LARGEST_RECIPE = 100_000
@@ -361,6 +412,9 @@ def load_recipe(source: str | Path) -> Recipe:
     kind = tree.pop("kind", "images")
     if not isinstance(kind, str) or kind not in KINDS:
         raise RecipeError(f"[{source}] kind={shown(kind)}: use {' or '.join(KINDS)}")
+    named = {str(key).replace("-", "_") for key in tree}
+    if kind == "images" and "scheme" not in named and named & OF_THE_SCHEME.keys():
+        tree["scheme"] = "BinaryNormalized"  # as in version 0.1.0, which had no other default
     return KINDS[kind]().override(tree, str(source))
 
 
@@ -450,9 +504,10 @@ def _coerce(value: Any, hint: Any) -> Any:
     if get_origin(hint) is Literal:
         if value in arguments and not isinstance(value, bool):
             return value
-        # YAML reads an unquoted 01 as the number 1.
-        if "01" in arguments and value == 1 and not isinstance(value, bool):
-            return "01"
+        # What version 0.1.0 and packed files call them; YAML reads an unquoted 01 as the number 1.
+        for name, word in VALUES.items():
+            if name in arguments and not isinstance(value, bool) and value in (word, 1 if word == "01" else word):
+                return name
         raise ValueError
     if get_origin(hint) is tuple:
         if isinstance(value, arguments[0]) and not isinstance(value, bool):

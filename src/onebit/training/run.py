@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,10 +27,7 @@ from onebit.models import (
     sequence_classifier,
     vgg,
 )
-from onebit.normalize import Over
 from onebit.paths import expand
-from onebit.quantizers import MeanThreshold
-from onebit.schemes import BinaryNormalized, parse_scheme
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.sources import read_fingerprints, record_of
@@ -86,7 +83,7 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         return language_decoder(
             {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)},
             binary=recipe.binary,
-            scheme=_own_scheme(recipe),
+            scheme=recipe.composed_scheme,
             residual_scale=recipe.residual_scale,
             logit_scale=recipe.logit_scale,
             embedding_widening=recipe.embedding_widening,
@@ -107,25 +104,12 @@ def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
         batch_norm=recipe.batch_norm,
         hidden=recipe.hidden,
         logit_scale=recipe.logit_scale,
-        scheme=_own_scheme(recipe, recipe.normalize),
-    )
-
-
-def _own_scheme(recipe: Recipe, normalize: Over | None = "channel") -> BinaryNormalized:
-    """The paper's method with a recipe's options."""
-    weights = MeanThreshold(recipe.values, recipe.threshold)
-    return BinaryNormalized(
-        weights, normalize=normalize, clip_latents=recipe.latent_clip, latent_spread=recipe.latent_spread
+        scheme=recipe.composed_scheme,
     )
 
 
 def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
-    scheme = None
-    if recipe.binary:
-        own = recipe.scheme == "BinaryNormalized"
-        scheme = (
-            _own_scheme(recipe) if own else replace(parse_scheme(recipe.scheme), latent_spread=recipe.latent_spread)
-        )
+    scheme = recipe.composed_scheme if recipe.binary else None
     sizes = decoder_sizes_of(recipe)
     features = sizes["features"]
     try:
@@ -151,7 +135,7 @@ def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
     """One of the literature's networks."""
     common: dict[str, Any] = {
         "num_classes": len(task.labels),
-        "scheme": parse_scheme(recipe.scheme) if recipe.binary else None,
+        "scheme": recipe.composed_scheme if recipe.binary else None,
         "hybrid": recipe.hybrid,
         "logit_scale": recipe.logit_scale if recipe.binary else None,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images,
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
-from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe
+from onebit.training.recipe import OF_THE_SCHEME, ImageRecipe, Recipe, TextRecipe
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
 FILE = "data.json"
@@ -112,6 +112,8 @@ def check_same(old: Recipe, new: Recipe, folder: Path, free: tuple[str, ...], wh
     if type(old) is not type(new):
         raise OnebitError(f"[{where}] {folder} was trained with another recipe, of another kind: {other}")
     here, before = _paths(new), _paths(locate(old))
+    if asdict(old.composed_scheme) == asdict(new.composed_scheme):  # said in other words
+        free = (*free, "scheme", *OF_THE_SCHEME)
     for field in fields(old):
         then, now = getattr(old, field.name), getattr(new, field.name)
         if then == now or field.name in free or (field.name in here and field.name in before):
