@@ -1,4 +1,4 @@
-"""Pictures show what the quantisers and the runs have in them."""
+"""Pictures show what the quantizers and the runs have in them."""
 
 import math
 

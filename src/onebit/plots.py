@@ -1,4 +1,4 @@
-"""Pictures: what a scheme's quantisers do and what stands for their derivative; how a training run went."""
+"""Pictures: what a scheme's quantizers do and what stands for their derivative; how a training run went."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def response(quantize: Callable[[Tensor, bool, float], Codes], progress: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """What a quantiser makes of numbers from -2 to 2, and what stands for its derivative.
+    """What a quantizer makes of numbers from -2 to 2, and what stands for its derivative.
 
     Args:
         quantize: from a row (1, numbers), whether it is training, and how far training has come, to codes.
@@ -164,7 +164,7 @@ def gallery_figure(schemes: Iterable[Scheme] | None = None) -> Any:
 
 
 def _words(quantizer: Any) -> str:
-    """The name of a quantiser, with how many bits or what share it has."""
+    """The name of a quantizer, with how many bits or what share it has."""
     options = [f"{key}={getattr(quantizer, key, None)!r}" for key in ("values", "per", "bits")]
     options = [option for option in options if option in repr(quantizer)]
     return f"{type(quantizer).__name__}({', '.join(options)})" if options else type(quantizer).__name__

@@ -53,7 +53,7 @@ class Scheme:
         clip_latents: training keeps the latents within plus and minus this; None lets them grow.
         norm: what a network of this method puts behind a layer: ``"batch"``, ``"group"`` or None.
         nonlinearity: and behind that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's
-            quantiser is all there is.
+            quantizer is all there is.
         shortcuts: layers that a residual network's shortcut goes around.
         branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep one without norms.
         gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.

@@ -1,7 +1,7 @@
 """A program computed once more, each number with how far float32 may lead away from it.
 
 What an implementation gives must lie within the bounds. They follow from how often it may round, and never from what was found: an op
-that docs/program.md defines to the last bit has the bound 0 where its inputs have. A number that is nearer to a threshold of a quantiser than its
+that docs/program.md defines to the last bit has the bound 0 where its inputs have. A number that is nearer to a threshold of a quantizer than its
 bound may fall on either side of it: the level's bound is then the distance of both levels, and nothing is left out. Where the documents promise
 nothing (sums with infinities, overflow), the bound is infinite.
 """

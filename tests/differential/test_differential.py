@@ -36,7 +36,7 @@ def test_a_seed_always_gives_the_same_program():
     assert random_programs.make(8).program != one.program
 
 
-def test_programs_have_all_ops_and_quantisers():
+def test_programs_have_all_ops_and_quantizers():
     seen = set()
     for seed in range(600):
         seen |= features.features_of(random_programs.make(seed, small=True))

@@ -10,7 +10,7 @@ from onebit.errors import OnebitError, RecipeError
 from onebit.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RSign
 from onebit.quantizers import ScaledSign, Sign
 from onebit.quantizers.gradients import Polynomial, Tanh
-from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, BitNet, NormFree, Scheme
+from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, BitNet, NormFree, Scheme
 from onebit.training import ImageRecipe
 from onebit.training.latents import check_latents, clip_gradient, clip_latents, clipped_parameters, pull
 from onebit.training.module import Classifier
@@ -260,4 +260,12 @@ def test_a_convolutions_pull_is_for_each_output():
     layer = BinaryConv2d(2, 3, 3, scheme=Scheme(weights=ScaledSign("output", Polynomial())))
     w = layer.weight.detach().abs()
     expected = sum((row - row.mean()).abs().sum().item() for row in w)
+    assert pull(layer).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_threshold_for_each_output_is_what_its_latents_are_pulled_about():
+    layer = BinaryLinear(6, 3, scheme=Bipolar(normalize=None))
+    centred = [row - row.mean() for row in layer.weight.detach() + torch.tensor([[0.0], [1.0], [2.0]])]
+    layer.weight.data += torch.tensor([[0.0], [1.0], [2.0]])
+    expected = sum((row.abs() - row.abs().mean()).abs().sum().item() for row in centred)
     assert pull(layer).item() == pytest.approx(expected, rel=1e-5)

@@ -20,8 +20,8 @@ EXAMPLES = """examples:
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "plot",
-        help="draw a scheme's quantisers, or how a training run went",
-        description="Draw a scheme's quantisers with their straight-through gradients, or the curves and the layers of a training run.",
+        help="draw a scheme's quantizers, or how a training run went",
+        description="Draw a scheme's quantizers with their straight-through gradients, or the curves and the layers of a training run.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

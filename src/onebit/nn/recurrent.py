@@ -250,8 +250,8 @@ class BinaryLSTM(_Recurrent):
     - bare signs (BinaryConnect, BinaryNet) and DoReFa's levels sum up to the order of sqrt(hidden_size), where all gates are shut or open. Both
       halves are normalised gate by gate then, as above, and have learned scales and a learned shift. Ardakani et al. normalise each unit over
       the batch; statistics over the units need no running means for each step in time;
-    - q is the scheme's quantiser of activations; the sign in place of DoReFa's levels, which begin at 0 and would lose all that is negative.
-      h is within -1..1, so that what stands around a quantiser in other layers (normalised inputs, learned thresholds, scales from magnitudes)
+    - q is the scheme's quantizer of activations; the sign in place of DoReFa's levels, which begin at 0 and would lose all that is negative.
+      h is within -1..1, so that what stands around a quantizer in other layers (normalised inputs, learned thresholds, scales from magnitudes)
       is left to the inputs' half.
 
     Args:

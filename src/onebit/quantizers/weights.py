@@ -250,10 +250,10 @@ class MeanThreshold(WeightQuantizer):
         return Codes(binarize(w, self.values, axis=axis if self.per == "output" else None))
 
     def scale_axes(self, w: Tensor, axis: int) -> list[int] | None:
-        return axes_that_share("layer", w, axis)
+        return axes_that_share(self.per, w, axis)
 
     def centre(self, w: Tensor, axis: int = 0) -> Tensor:
-        return w.mean(axes_that_share("layer", w, axis), keepdim=True)
+        return w.mean(axes_that_share(self.per, w, axis), keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def pull(layer: BinaryLayer) -> Tensor:
     .. math:: R(w) = \sum_i \big| |w_i - c| - \alpha \big|
 
     c is the threshold: 0, or the mean where the scheme compares with a mean; alpha is 1 for plain signs, or else the mean of |w - c|, the scale,
-    for each output where the scheme has one for each. Neither gets a gradient of it.
+    for each output where the scheme has a threshold or a scale for each. Neither gets a gradient of it.
 
     Raises:
         OnebitError: the layer's weights have more than one bit.

@@ -47,7 +47,7 @@ def weight_gradient(layer: BinaryLayer) -> float:
 
 
 def input_gradient(layer: BinaryLayer, x: Tensor) -> float | None:
-    """The share of a layer's inputs whose gradient passes the quantiser; None where they are not quantised, or are a recurrence's own states.
+    """The share of a layer's inputs whose gradient passes the quantizer; None where they are not quantised, or are a recurrence's own states.
 
     Args:
         x: the layer's input, of which the first examples are looked at.
