@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from onebit.models import conv_classifier, language_decoder
+from onebit.models import conv_classifier, language_decoder, language_lstm
 from onebit.nn import (
     BinaryAttention,
     BinaryConv1d,
@@ -67,6 +67,12 @@ def test_a_spread_given_with_a_scheme_goes_into_it(kind):
     assert layer.scheme == XnorNet(latent_spread=0.5)
 
 
+def test_a_float_twin_has_no_use_for_them():
+    with pytest.warns(DeprecationWarning, match=r"\[language_lstm\] latent_spread: write scheme="):
+        model = language_lstm(20, 4, 4, 4, latent_spread=0.5)
+    assert isinstance(model.recurrent, torch.nn.LSTM)
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -76,6 +82,9 @@ def test_a_spread_given_with_a_scheme_goes_into_it(kind):
         (lambda: BinaryConv1d(4, 4, 3, values="pm1", scheme=BinaryNet()), ValueError, r"give BinaryNet\(...\) them"),
         (lambda: BinaryConv3d(4, 4, 3, normalize=None, scheme=BinaryNet()), ValueError, r"give BinaryNet\(...\) them"),
         (lambda: BinaryLinear(4, 4, eps=1e-3, scheme=BinaryNet()), ValueError, r"give BinaryNet\(...\) them"),
+        (lambda: conv_classifier(3, 4, (2,), True, 3, "pm1"), TypeError, "positional arguments"),
+        (lambda: language_decoder("tiny", True, "pm1"), TypeError, "positional arguments"),
+        (lambda: language_lstm(20, spread=1), TypeError, r"\[language_lstm\] unknown argument 'spread'"),
         (lambda: BinaryLinear(4, 4, spread=1), TypeError, r"\[BinaryLinear\] unknown argument 'spread': use the arg"),
     ],
 )

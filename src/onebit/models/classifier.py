@@ -44,10 +44,10 @@ def conv_classifier(
     widths: str | Sequence[int] = "counted",
     binary: bool = True,
     in_channels: int = 3,
+    *,
     batch_norm: bool = False,
     hidden: Sequence[int] | None = None,
     logit_scale: float | None = None,
-    *,
     scheme: Scheme | None = None,
     **old: Any,
 ) -> ConvClassifier:

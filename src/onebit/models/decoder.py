@@ -82,13 +82,13 @@ class LanguageDecoder(nn.Module):
 def language_decoder(
     size: str | Mapping[str, Any] = "small",
     binary: bool = True,
+    *,
     residual_scale: float = 1.0,
     logit_scale: float | None = None,
     embedding_widening: int = 1,
     head_widening: int = 1,
     embedding_spread: float = 1.0,
     pre_norm: bool = False,
-    *,
     scheme: Scheme | None = None,
     **old: Any,
 ) -> LanguageDecoder:

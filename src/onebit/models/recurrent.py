@@ -114,6 +114,7 @@ def language_lstm(
     layers: int = 1,
     head: tuple[int, ...] = (),
     cell: str = "lstm",
+    *,
     scheme: Scheme | None = None,
     hybrid: bool = False,
     binary_hidden: bool = False,
@@ -151,8 +152,9 @@ def language_lstm(
     """
     sizes = {"vocabulary": vocabulary, "context": context, "features": features, "hidden": hidden, "layers": layers}
     check("language_lstm", **sizes, **({"head": head} if head else {}))
-    if scheme is not None:
-        scheme = chosen_scheme("language_lstm", scheme, old)
+    if scheme is not None or old:
+        chosen = chosen_scheme("language_lstm", scheme, old)
+        scheme = chosen if scheme is not None else None  # a float twin has no latents
     ends = last(scheme, hybrid)
     recurrent = _recurrent("language_lstm", cell, features, hidden, layers, scheme, binary_hidden)
     dense_layers: list[nn.Module] = []

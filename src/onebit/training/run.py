@@ -116,16 +116,16 @@ def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
         return language_lstm(
             vocabulary,
             sizes["context"],
-            recipe.embedding_widening * features,
-            recipe.hidden or features,
-            sizes["blocks"],
-            tuple(recipe.head_widening * width for width in recipe.head or ()),
-            recipe.model,
-            scheme,
-            recipe.hybrid,
-            recipe.binary_hidden,
-            recipe.logit_scale,
-            recipe.embedding_spread,
+            features=recipe.embedding_widening * features,
+            hidden=recipe.hidden or features,
+            layers=sizes["blocks"],
+            head=tuple(recipe.head_widening * width for width in recipe.head or ()),
+            cell=recipe.model,
+            scheme=scheme,
+            hybrid=recipe.hybrid,
+            binary_hidden=recipe.binary_hidden,
+            logit_scale=recipe.logit_scale,
+            embedding_spread=recipe.embedding_spread,
         )
     except ValueError as error:
         raise RecipeError(str(error)) from None
