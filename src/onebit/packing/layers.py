@@ -97,9 +97,8 @@ def binary_parts(b: Builder, name: str, layer: Dense, x: str, parts: list[slice]
         raise b.fail(
             f"{name} normalises over several projections at once, which cannot be packed: use a scheme without `normalize`, such as BitNet()"
         )
-    axis = 1 if isinstance(layer, BinaryTransposedLinear) else 0
-    planes, scale = weight_planes(scheme.weights, layer.weight, axis)
-    planes = planes.transpose(1, 2) if axis == 1 else planes  # (planes, out, ...)
+    planes, scale = weight_planes(scheme.weights, layer.weight, layer.output_axis)
+    planes = planes.movedim(1 + layer.output_axis, 1)  # (planes, out, ...)
     outputs = planes.shape[1]
     factors = _with_gain(scale, layer.gain)
     results = []
@@ -318,7 +317,7 @@ def embedding(b: Builder, name: str, layer: nn.Module, x: str, of: str = "token"
             "embedding", [x], attributes, weight=b.float_tensor(f"{name}.weight", layer.weight, "a float layer")
         )
     scheme, values = layer.scheme, VALUES[layer.scheme.weights.values]
-    planes, scale = weight_planes(scheme.weights, layer.weight, axis=1)
+    planes, scale = weight_planes(scheme.weights, layer.weight, layer.output_axis)
     sums = []
     for number, (plane, factor) in enumerate(zip(planes, scheme.weights.planes, strict=True)):
         tensors = {"weight": b.bit_tensor(f"{name}.weight" + (f".{number}" if number else ""), layer.weight, plane)}
