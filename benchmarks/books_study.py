@@ -118,13 +118,13 @@ def time_writing(binary: Path, twin: Path) -> dict[str, float]:
     def engine(file: Path) -> Callable[[], object]:
         session = onebit.load(file, threads=1)
         assert isinstance(session, TextSession)
-        sequence = session._engine.open()
+        sequence = session.sequence()
 
         def write() -> None:
-            session._engine.cut(sequence, 0)
+            sequence.cut(0)
             token = np.full(1, 2, np.int32)
             for _ in range(TOKENS):
-                token = session._engine.extend([sequence], [1], token).argmax(-1).astype(np.int32)
+                token = sequence.feed(token).argmax(keepdims=True).astype(np.int32)
 
         return write
 

@@ -18,15 +18,21 @@ if TYPE_CHECKING:
     from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
     from onebit.packing import pack as pack
+    from onebit.runtime import ImageSession as ImageSession
     from onebit.runtime import Session as Session
     from onebit.runtime import load as load
+    from onebit.runtime.text import TextSession as TextSession
+    from onebit.sampling import Sampling as Sampling
     from onebit.text import TextTask as TextTask
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
 _WHERE = {
+    "ImageSession": "onebit.runtime",
     "ImageTask": "onebit.image_task",
     "OnebitError": "onebit.errors",
+    "Sampling": "onebit.sampling",
     "Session": "onebit.runtime",
+    "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",
     "convert": "onebit.conversion",
     "load": "onebit.runtime",

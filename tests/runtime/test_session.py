@@ -11,7 +11,7 @@ from onebit.errors import DataError, FormatError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.models import conv_classifier
 from onebit.packing import pack, to_packed_model
-from onebit.runtime import reference
+from onebit.runtime import ImageSession, load_image_session, load_text_session, reference
 from onebit.runtime.verify import compare
 
 TASK = onebit.ImageTask(("ant", "bee", "cow"), (12, 10))
@@ -110,7 +110,8 @@ def test_the_plan_tells_what_runs(path):
     assert plan[-1]["shape"] == [3]
     # Half of the values could not lie side by side: their memory is used again.
     assert session.arena_bytes < sum(step["bytes"] for step in plan) + 4 * 12 * 10 * 3
-    assert session.shareable
+    with pytest.warns(DeprecationWarning, match="always true"):
+        assert session.shareable
 
 
 def test_sessions_run_at_once_in_several_threads(path):
@@ -122,13 +123,12 @@ def test_sessions_run_at_once_in_several_threads(path):
         np.testing.assert_array_equal(answer, expected)
 
 
-def test_a_network_of_images_says_that_it_writes_no_text(path):
+def test_a_network_of_images_has_the_methods_of_images_only(path):
     session = onebit.load(path)
-    for call in (lambda: session.generate("a"), lambda: session.generate_batch(["a"])):
-        with pytest.raises(OnebitError, match="writes no text: use classify"):
-            call()
-    with pytest.raises(OnebitError, match="knows no text: use classify"):
-        session.score("a")
+    assert type(session) is type(load_image_session(path, threads=1)) is ImageSession
+    assert not {"generate", "generate_batch", "score", "logits"} & set(dir(session))
+    with pytest.raises(OnebitError, match="this model writes no text: use classify"):
+        load_text_session(path)
 
 
 @pytest.mark.parametrize("key", ["precision", "isa", "pin_threads"])

@@ -10,8 +10,9 @@ from onebit.errors import DataError, FormatError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.models import language_decoder
 from onebit.packing import pack, to_packed_model
-from onebit.runtime.generation import Sampling
+from onebit.runtime import load_image_session, load_text_session
 from onebit.runtime.text import TextSession
+from onebit.sampling import Sampling
 from onebit.text import Tokenizer, train_vocabulary
 
 CONTEXT = 48
@@ -89,9 +90,14 @@ def test_a_file_gives_the_session_of_its_kind(session):
     assert isinstance(session, TextSession)
     assert (session.context, session.tokenizer.size) == (CONTEXT, TOKENIZER.size)
     assert session.memory_bytes > 0
-    for call in (lambda: session.classify(["a.png"]), lambda: session(np.zeros((1, 2, 2, 3), np.uint8))):
-        with pytest.raises(OnebitError, match="use generate, score or logits"):
-            call()
+    assert not callable(session) and not hasattr(session, "classify")
+    assert isinstance(session, onebit.Session)
+
+
+def test_a_session_of_a_known_kind(file):
+    assert load_text_session(file, threads=1).context == CONTEXT
+    with pytest.raises(OnebitError, match="is not a classifier of images: use generate, score or logits"):
+        load_image_session(file)
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
@@ -358,7 +364,7 @@ def test_sampling_follows_its_rules():
 
     def drawn(**options):
         random = np.random.default_rng(0)
-        tokens = [Sampling(**options).choose(logits, [0], random) for _ in range(4000)]
+        tokens = [Sampling(**{"top_p": None, **options}).choose(logits, [0], random) for _ in range(4000)]
         return np.bincount(tokens, minlength=4) / 4000
 
     np.testing.assert_allclose(drawn(temperature=1.0), [0.5, 0.3, 0.15, 0.05], atol=0.03)
@@ -396,3 +402,57 @@ def test_an_array_is_no_word(session, file):
         onebit.load(file, cache=np.zeros(2))
     with pytest.raises(OnebitError, match=r"^\[generate\] overflow=[^\n]*$"):
         session.generate("a", overflow=np.zeros(2))
+
+
+def test_a_sampling_its_temperature_and_single_options_are_one(session):
+    expected = "".join(session.generate("the", 30, temperature=0.5, top_p=0.9, seed=3))
+    assert "".join(session.generate("the", 30, Sampling(0.5, seed=3))) == expected
+    assert "".join(session.generate("the", 30, 0.5, seed=3)) == expected
+    assert "".join(session.generate("the", 30, Sampling(0.9, top_k=1), temperature=0.5, top_k=None, seed=3)) == expected
+    assert session.generate_batch(["the"], 30, Sampling(0.5, seed=3)) == [expected]
+    with pytest.raises(TypeError, match="tempature"):
+        session.generate("the", tempature=0.5)
+
+
+def test_the_defaults_of_python_and_of_the_command_are_one(session):
+    from onebit.cli.main import build_parser
+
+    parsed = vars(build_parser().parse_args(["generate", "a", "b"]))
+    assert Sampling(**{name: parsed[name] for name in Sampling.__dataclass_fields__}) == Sampling()
+    assert list(session.generate("the", 30, seed=1)) == list(session.generate("the", 30, 0.8, top_p=0.9, seed=1))
+
+
+def test_what_was_written(session):
+    written = session.write("the cat", 12, seed=1)
+    assert written.text == "".join(session.generate("the cat", 12, seed=1))
+    assert str(written) == "the cat" + written.text
+    assert TOKENIZER.decode(list(written.tokens)).startswith(written.text)
+    values = written.to_dict()
+    assert (values["new_tokens"], values["prompt_tokens"]) == (12, len(TOKENIZER.encode("the cat")))
+    assert 0 < values["first_token_ms"] <= 1e3 * values["seconds"] + 1
+    assert written.tokens_per_second == pytest.approx(12 / written.seconds)
+
+
+def test_a_sequence_of_tokens(session):
+    ids = TOKENIZER.encode("the cat sat on the mat")
+    expected = session.logits(ids)
+    with session.sequence() as sequence:
+        assert len(sequence) == 0
+        np.testing.assert_array_equal(sequence.feed(ids[:-1], all=True), expected[:-1])
+        np.testing.assert_array_equal(sequence.feed(np.array(ids[-1:], np.int32)), expected[-1])
+        sequence.cut(len(ids) - 1)
+        assert len(sequence) == len(ids) - 1
+        np.testing.assert_array_equal(sequence.feed(ids[-1:]), expected[-1])
+        with pytest.raises(DataError, match="cannot be cut there"):
+            sequence.cut(len(ids) + 1)
+        with pytest.raises(DataError, match="no tokens: give one or more"):
+            sequence.feed([])
+        with pytest.raises(DataError, match=f"the context is {CONTEXT}"):
+            sequence.feed([3] * CONTEXT)
+        for wrong in ([-1], np.array([TOKENIZER.size], np.int32)):
+            with pytest.raises(DataError, match="is out of range"):
+                sequence.feed(wrong)
+    with pytest.raises(DataError, match="it is closed"):
+        sequence.feed(ids)
+    assert session._engine.open() == 0  # none was left open
+    session._engine.close(0)

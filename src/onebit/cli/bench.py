@@ -16,7 +16,7 @@ from onebit.pretrained import find
 from onebit.printable import printable
 
 if TYPE_CHECKING:
-    from onebit.runtime.session import Session
+    from onebit.runtime.session import ImageSession
     from onebit.runtime.text import TextSession
 
 # Images that are run together where a batch is measured.
@@ -84,7 +84,7 @@ def measure(path: Path, threads: list[int], precision: Any, isa: str | None, sec
     for count in threads:  # all of them before the first is measured
         engine_options(precision, count)
     loads, runs = [], []
-    session: Session
+    session: ImageSession | TextSession
     for count in threads:
         start = time.perf_counter()
         session = onebit.load(path, precision, count, isa)
@@ -103,7 +103,7 @@ def measure(path: Path, threads: list[int], precision: Any, isa: str | None, sec
     }
 
 
-def _images(session: Session, seconds: float) -> dict[str, float]:
+def _images(session: ImageSession, seconds: float) -> dict[str, float]:
     """Milliseconds per image, alone and in a batch."""
     import numpy as np
 
@@ -121,27 +121,27 @@ def _texts(session: TextSession, seconds: float) -> dict[str, float]:
     """Milliseconds of a token at the beginning and at the end of the context, and of a prompt that fills it."""
     import numpy as np
 
-    engine, context = session._engine, session.context
+    context = session.context
     ids = np.random.default_rng(0).integers(0, session.tokenizer.size, context).astype(np.int32)
     count = max(1, min(TOKENS, context // 2))
 
     def writes(start: int) -> Callable[[], object]:
-        sequence = engine.open()
+        sequence = session.sequence()
         if start:
-            engine.extend([sequence], [start], ids[:start])
+            sequence.feed(ids[:start])
 
         def write() -> None:
-            engine.cut(sequence, start)
+            sequence.cut(start)
             for i in range(start, start + count):
-                engine.extend([sequence], [1], ids[i : i + 1])
+                sequence.feed(ids[i : i + 1])
 
         return write
 
-    prompt = engine.open()
+    prompt = session.sequence()
 
     def read() -> None:
-        engine.cut(prompt, 0)
-        engine.extend([prompt], [context], ids)
+        prompt.cut(0)
+        prompt.feed(ids)
 
     first, last, whole = _medians([writes(0), writes(context - count), read], seconds)
     return {

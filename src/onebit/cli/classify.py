@@ -35,10 +35,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import onebit
     from onebit.errors import DataError
+    from onebit.runtime import load_image_session
 
-    session = onebit.load(args.file, args.precision, args.threads)
+    session = load_image_session(args.file, precision=args.precision, threads=args.threads)
     results = []
     failed = False
     for name in args.images:

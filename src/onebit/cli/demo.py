@@ -64,6 +64,7 @@ def _run_images(args: argparse.Namespace) -> int:
     from onebit.cli.verify import compare_all
     from onebit.data import load_test_images
     from onebit.images import ImageTask
+    from onebit.runtime import load_image_session
     from onebit.training import load_recipe, load_run, train
 
     overrides: dict[str, Any] = {"image_size": list(IMAGE_SIZE), "seed": args.seed}
@@ -95,7 +96,7 @@ def _run_images(args: argparse.Namespace) -> int:
         f"Verified: the engine differs from PyTorch by {comparisons['engine float32']['relative']:.0e} at float32; "
         f"at int8 {comparisons['engine int8']['changed']} of {len(images)} answers change"
     )
-    session = onebit.load(file, threads=1)
+    session = load_image_session(file, threads=1)
     answers = session(images.pixels).argmax(1)
     times = _time_both(runs["float"], session, images.pixels[:1])
     float_bytes = 4 * sum(p.numel() for p in runs["float"].model.parameters())

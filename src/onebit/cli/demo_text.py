@@ -20,15 +20,12 @@ TIMED_TOKENS = 64
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    import onebit
     from onebit.cli.demo import clear, command_name, print_table
     from onebit.cli.evaluate import evaluate_session
     from onebit.cli.verify import compare_texts, load_texts
     from onebit.data.text import load_validation_text
     from onebit.packing import pack
-    from onebit.runtime.text import TextSession
+    from onebit.runtime import load_text_session
     from onebit.training import TextRecipe, load_recipe, load_run, train
 
     overrides = {
@@ -58,15 +55,13 @@ def run(args: argparse.Namespace) -> int:
         f"Verified: the engine differs from PyTorch by {float32:.0e} at float32, in one pass and token by token; "
         f"at int8 {int8['changed']} of {int8['compared']} most probable tokens change"
     )
-    session = onebit.load(file)
-    assert isinstance(session, TextSession)
+    session = load_text_session(file)
     text, _ = load_validation_text(
         recipe.data, session.task, "document", share=recipe.validation_share, seed=recipe.seed
     )
     engine = evaluate_session(session, text).figures()
     results = {name: finished.result() for name, finished in runs.items()}
-    single = onebit.load(file, threads=1)
-    assert isinstance(single, TextSession)
+    single = load_text_session(file, threads=1)
     times = _time_both(runs["float"].model, single)
     float_bytes = 4 * sum(p.numel() for p in runs["float"].model.parameters())
     print_table(
@@ -86,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"\n({engine['tokenizer']}; context {engine['context']}; {engine['tokens']:,} tokens counted)")
     for name, pieces in (
         ("binary, engine", session.generate(PROMPT, SAMPLE_TOKENS, 0.7, seed=args.seed)),
-        ("float, PyTorch", _twin_pieces(runs["float"], session, np.random.default_rng(args.seed))),
+        ("float, PyTorch", _twin_pieces(runs["float"], session, args.seed)),
     ):
         print(f"\n--- {name} ---\n{PROMPT}{printable_text(''.join(pieces))}")
     print(f"\n({time.monotonic() - start:.0f} s in all)")
@@ -124,13 +119,14 @@ def _time_both(twin: Any, session: Any) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def _twin_pieces(run: Any, session: Any, random: Any) -> Iterator[str]:
+def _twin_pieces(run: Any, session: Any, seed: int) -> Iterator[str]:
     """What the float twin writes, by the same rule as the engine's text."""
     import torch
 
-    from onebit.runtime.generation import Sampling
+    from onebit.sampling import Sampling
 
-    tokenizer, sampling = session.tokenizer, Sampling(0.7)
+    tokenizer, sampling = session.tokenizer, Sampling(0.7, seed=seed)
+    random = sampling.chance()
     prompt = [tokenizer.separator, *tokenizer.encode(PROMPT)]
 
     def tokens() -> Iterator[int]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebit.errors import OnebitError
 from onebit.pretrained import DEFAULT, find
 from onebit.printable import printable, printable_text
+from onebit.sampling import Sampling
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -45,7 +46,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--temperature",
         type=float,
-        default=0.8,
+        default=Sampling.temperature,
         metavar="T",
         help="0 takes the most probable token (default %(default)s)",
     )
@@ -53,11 +54,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--top-p",
         type=float,
-        default=0.9,
+        default=Sampling.top_p,
         metavar="P",
         help="only the most probable tokens that together have probability P (default %(default)s; 1 for all)",
     )
-    parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 against repetition")
+    parser.add_argument(
+        "--repetition-penalty",
+        type=float,
+        default=Sampling.repetition_penalty,
+        metavar="R",
+        help="above 1 against repetition",
+    )
     parser.add_argument("--seed", type=int, help="the same text each time")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
     parser.add_argument(
@@ -78,32 +85,22 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import onebit
-    from onebit.runtime.text import TextSession
+    from onebit.runtime import load_text_session
 
     file, prompt = _file_and_prompt(args.file, args.prompt)
-    session = onebit.load(file, args.precision, args.threads, cache=args.cache)
-    options = {
-        name: getattr(args, name)
-        for name in (
-            "max_new_tokens",
-            "temperature",
-            "top_k",
-            "top_p",
-            "repetition_penalty",
-            "seed",
-            "stop",
-            "overflow",
-        )
+    session = load_text_session(file, precision=args.precision, threads=args.threads, cache=args.cache)
+    sampling = Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
+    options: dict[str, Any] = {
+        "max_new_tokens": args.max_new_tokens,
+        "sampling": sampling,
+        "stop": args.stop,
+        "overflow": args.overflow,
     }
-    if not isinstance(session, TextSession):
-        session.generate()  # raises: this model writes no text
-        return 1
     if prompt is not None:
         prompt = _readable(prompt)
         _note_length(session, prompt, args.overflow)
         if args.json:
-            print(json.dumps(_measured(session, prompt, options)))
+            print(json.dumps(session.write(prompt, **options).to_dict()))
         else:
             _write(prompt, session.generate(prompt, **options))
         return 0
@@ -172,27 +169,3 @@ def _write(prompt: str, pieces: Iterator[str]) -> None:
             print(printable_text(piece), end="", flush=True)
     finally:
         print(flush=True)  # what is said next, such as an error, has a line of its own
-
-
-def _measured(session: TextSession, prompt: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The text with its tokens and how long they took; the first token's time holds the pass over the prompt."""
-    start = time.perf_counter()
-    tokens, pieces, times = [], [], []
-    for token, piece in session.generate_pieces(prompt, **options):
-        tokens += token
-        pieces.append(piece)
-        times.append(time.perf_counter() - start)
-    seconds = times[-1] if times else 0.0
-    return {
-        "prompt": prompt,
-        "text": "".join(pieces),
-        "prompt_tokens": len(session.tokenizer.encode(prompt)),
-        "tokens": tokens,
-        "new_tokens": len(tokens),
-        "first_token_ms": round(1e3 * times[0], 3) if times else None,
-        "seconds": round(seconds, 4),
-        "tokens_per_second": round(len(tokens) / seconds, 1) if seconds else None,
-        "precision": session.precision,
-        "cache": session.cache,
-        "threads": session.threads,
-    }

@@ -1,5 +1,5 @@
 """Loads and runs packed models, without PyTorch."""
 
-from onebit.runtime.session import ImageSession, Session, load
+from onebit.runtime.session import ImageSession, Session, load, load_image_session, load_text_session
 
-__all__ = ["ImageSession", "Session", "load"]
+__all__ = ["ImageSession", "Session", "load", "load_image_session", "load_text_session"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,17 @@ from onebit.image_task import ImageTask
 from onebit.pretrained import find
 from onebit.program import Program, Shape
 
+if TYPE_CHECKING:
+    from onebit.runtime.text import TextSession
+
 Precision = Literal["int8", "float32"]
 Cache = Literal["bf16", "int8"]
 
 
 class Session:
-    """A packed model in the engine; `load` makes one of the kind that the file holds: `ImageSession` or `TextSession`.
+    """A packed model in the engine: what `ImageSession` and `TextSession` have in common. `load` makes one of the two.
 
-    What a kind does not offer raises OnebitError with the name of what it does.
+    Several Python threads may use one session, and take turns. Sessions of their own run at the same time.
     """
 
     program: Program
@@ -56,7 +60,8 @@ class Session:
 
     @property
     def shareable(self) -> bool:
-        """Whether several Python threads may use this session: they may, and take turns. Sessions of their own run at the same time."""
+        """Deprecated: every session may be used by several Python threads, which take turns."""
+        warnings.warn("Session.shareable is always true, and deprecated", DeprecationWarning, stacklevel=2)
         return True
 
     def plan(self) -> list[dict[str, Any]]:
@@ -69,27 +74,6 @@ class Session:
         """
         steps: list[dict[str, Any]] = self._engine.plan()
         return steps
-
-    def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """See `ImageSession`."""
-        raise OnebitError("[Session] this model is not a network of images: use generate, score or logits")
-
-    def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
-        """See `ImageSession.classify`."""
-        raise OnebitError("[Session.classify] this model is not a classifier of images: use generate, score or logits")
-
-    def generate(self, prompt: str = "", *args: Any, **options: Any) -> Iterator[str]:
-        """See `onebit.runtime.text.TextSession.generate`."""
-        raise OnebitError("[Session.generate] this model writes no text: use classify, or call the session with images")
-
-    def generate_batch(self, prompts: Sequence[str], *args: Any, **options: Any) -> list[str]:
-        """See `onebit.runtime.text.TextSession.generate_batch`."""
-        self.generate()  # raises
-        return []
-
-    def score(self, text: str) -> list[tuple[str, float]]:
-        """See `onebit.runtime.text.TextSession.score`."""
-        raise OnebitError("[Session.score] this model knows no text: use classify, or call the session with images")
 
 
 # Bytes of weights, activations and working memory that a program may take where nothing else is said.
@@ -227,6 +211,17 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return probabilities
 
 
+class LoadOptions(TypedDict, total=False):
+    """The keywords of `load`."""
+
+    precision: Precision
+    threads: int | None
+    isa: str | None
+    cache: Cache | None
+    memory_cap: int
+    pin_threads: bool
+
+
 def load(
     path: str | Path,
     precision: Precision = "int8",
@@ -235,8 +230,10 @@ def load(
     cache: Cache | None = None,
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
-) -> Session:
+) -> ImageSession | TextSession:
     """Load a packed model to run it.
+
+    `load_image_session` and `load_text_session` take the same keywords, for who knows the kind.
 
     Args:
         path: a `.onebit` file, or the name of a network that comes with the package: ``"books"``, which writes English.
@@ -248,6 +245,9 @@ def load(
         memory_cap: bytes; a program that needs more for weights, activations and working memory is refused before they are taken. What a text
             takes beyond its first token is not counted: it grows with the tokens that are fed.
         pin_threads: keeps each thread that the engine starts on a core of its own, where the system offers that.
+
+    Returns:
+        An `ImageSession` for a network of images, a `TextSession` for a language model.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -271,3 +271,19 @@ def load(
             f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out"
         )
     return ImageSession(model, precision, threads, isa, memory_cap, pin_threads)
+
+
+def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> ImageSession:
+    """`load` of a network of images; raises OnebitError where the file holds a language model."""
+    session = load(path, **options)
+    if isinstance(session, ImageSession):
+        return session
+    raise OnebitError(f"[{path}] this model is not a classifier of images: use generate, score or logits")
+
+
+def load_text_session(path: str | Path, **options: Unpack[LoadOptions]) -> TextSession:
+    """`load` of a language model; raises OnebitError where the file holds a network of images."""
+    session = load(path, **options)
+    if isinstance(session, ImageSession):
+        raise OnebitError(f"[{path}] this model writes no text: use classify, or call the session with images")
+    return session

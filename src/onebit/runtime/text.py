@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
-from onebit.runtime.generation import Sampling, check_length, check_seed, check_stops
+from onebit.runtime.generation import Overflow, Written, check_length, check_stops, sampling_of
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
+from onebit.runtime.token_sequence import TokenSequence
+from onebit.sampling import Sampling, SamplingOptions
 from onebit.text import TextTask, Tokenizer, valid_text
 
-Overflow = Literal["slide", "stop"]
 # How many tokens of a prompt the decoding of what follows looks at: whether a space stands before a word depends on the one before.
 _STREAM_CONTEXT = 8
 
@@ -98,36 +100,35 @@ class TextSession(Session):
         ids = self._ids(tokens)
         if not 1 <= len(ids) <= self.context:
             raise DataError(f"[logits] {len(ids)} tokens: give 1 to {self.context}")
-        sequence = self._engine.open()
-        try:
+        with self.sequence() as sequence:
             if one_by_one:
-                return np.concatenate([self._engine.extend([sequence], [1], ids[i : i + 1]) for i in range(len(ids))])
-            return self._engine.extend([sequence], [len(ids)], ids, all=True)
-        finally:
-            self._engine.close(sequence)
+                return np.stack([sequence.feed(ids[i : i + 1]) for i in range(len(ids))])
+            return sequence.feed(ids, all=True)
+
+    def sequence(self) -> TokenSequence:
+        """An empty text that is fed token by token."""
+        return TokenSequence(self._engine, self._ids)
 
     def generate(
         self,
         prompt: str = "",
         max_new_tokens: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        sampling: Sampling | float | None = None,
+        *,
         stop: str | Sequence[str] | None = None,
         overflow: Overflow = "slide",
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
         """Write on from a prompt, piece by piece.
 
         Args:
             prompt: the text to go on from; empty for a text from its beginning. Lone surrogates in it become U+FFFD, with a warning.
             max_new_tokens: at most so many tokens are written.
-            temperature, top_k, top_p, repetition_penalty: see `Sampling`; temperature 0 is greedy.
-            seed: of chance, from 0 up; None for another text each time.
+            sampling: how tokens are chosen: an `onebit.Sampling`, its temperature alone, or None for its defaults.
             stop: a text, or several, at which writing ends; it is not given out.
             overflow: when the model's context is full: "slide" forgets the older half and goes on, "stop" ends. A prompt longer than the context
                 is cut at its beginning by "slide" and refused by "stop".
+            options: single fields of `sampling`: temperature (0 is greedy), top_k, top_p, repetition_penalty, seed.
 
         Yields:
             Pieces of text, of whole characters; some tokens complete no character and give none. The text also ends where the model ends it.
@@ -143,40 +144,72 @@ class TextSession(Session):
             >>> text = "".join(pieces)
         """
         prompt = _valid(prompt, "generate")
-        pieces = self.generate_pieces(
-            prompt, max_new_tokens, temperature, top_k, top_p, repetition_penalty, seed, stop, overflow
+        return _not_empty(
+            self.generate_pieces(prompt, max_new_tokens, sampling, stop=stop, overflow=overflow, **options)
         )
-        return _not_empty(pieces)
+
+    def write(
+        self,
+        prompt: str = "",
+        max_new_tokens: int = 200,
+        sampling: Sampling | float | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
+        overflow: Overflow = "slide",
+        **options: Unpack[SamplingOptions],
+    ) -> Written:
+        """Write on from a prompt to the end: the text with its tokens and how long they took. See `generate`.
+
+        Example:
+            >>> onebit.load("books").write("It was", 5).to_dict()["new_tokens"]
+            5
+        """
+        prompt = _valid(prompt, "generate")
+        start = time.perf_counter()
+        tokens: list[int] = []
+        pieces, times = [], []
+        for new, piece in self.generate_pieces(
+            prompt, max_new_tokens, sampling, stop=stop, overflow=overflow, **options
+        ):
+            tokens += new
+            pieces.append(piece)
+            times.append(time.perf_counter() - start)
+        return Written(
+            prompt=prompt,
+            text="".join(pieces),
+            prompt_tokens=len(self.tokenizer.encode(prompt)),
+            tokens=tuple(tokens),
+            first_token_ms=1e3 * times[0] if times else None,
+            seconds=times[-1] if times else 0.0,
+            precision=self.precision,
+            cache=self.cache,
+            threads=self.threads,
+        )
 
     def generate_pieces(
         self,
         prompt: str = "",
         max_new_tokens: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        sampling: Sampling | float | None = None,
+        *,
         stop: str | Sequence[str] | None = None,
         overflow: Overflow = "slide",
+        **options: Unpack[SamplingOptions],
     ) -> Generator[tuple[list[int], str]]:
         """As `generate`, each piece of text with the new tokens since the piece before; a piece may be empty."""
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        stops, seed = check_stops(stop), check_seed(seed)
+        chosen, stops = sampling_of(sampling, options), check_stops(stop)
         check_length(max_new_tokens, overflow)
-        text = self._start(_valid(prompt, "generate"), seed, overflow)
-        return self._stream(text, sampling, max_new_tokens, stops, overflow)
+        text = self._start(_valid(prompt, "generate"), chosen, 0, overflow)
+        return self._stream(text, chosen, max_new_tokens, stops, overflow)
 
     def generate_tokens(
         self,
         prompts: Sequence[str],
         max_new_tokens: int = 200,
-        temperature: float = 0.8,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        repetition_penalty: float = 1.0,
-        seed: int | None = None,
+        sampling: Sampling | float | None = None,
+        *,
         overflow: Overflow = "slide",
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[tuple[int, int]]:
         """Write on from several prompts at once: each pass through the weights serves all of them.
 
@@ -185,20 +218,24 @@ class TextSession(Session):
         Yields:
             (index of the prompt, token), as they are made. Each text's tokens are those that it would have alone with its own seed, `seed` + index.
         """
-        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        seed = check_seed(seed)
+        chosen = sampling_of(sampling, options)
         check_length(max_new_tokens, overflow)
-        texts = [
-            self._start(prompt, None if seed is None else seed + index, overflow)
-            for index, prompt in enumerate(_valid_list(prompts))
-        ]
-        return self._write(texts, sampling, max_new_tokens, overflow)
+        texts = [self._start(prompt, chosen, index, overflow) for index, prompt in enumerate(_valid_list(prompts))]
+        return self._write(texts, chosen, max_new_tokens, overflow)
 
-    def generate_batch(self, prompts: Sequence[str], max_new_tokens: int = 200, **options: object) -> list[str]:
+    def generate_batch(
+        self,
+        prompts: Sequence[str],
+        max_new_tokens: int = 200,
+        sampling: Sampling | float | None = None,
+        *,
+        overflow: Overflow = "slide",
+        **options: Unpack[SamplingOptions],
+    ) -> list[str]:
         """The texts that `generate_tokens` writes, each without its prompt."""
         prompts = _valid_list(prompts)
         made: list[list[int]] = [[] for _ in prompts]
-        for index, token in self.generate_tokens(prompts, max_new_tokens, **options):  # type: ignore[arg-type]
+        for index, token in self.generate_tokens(prompts, max_new_tokens, sampling, overflow=overflow, **options):
             made[index].append(token)
         starts = [self._prompt_ids(prompt)[-_STREAM_CONTEXT:] for prompt in prompts]
         return [
@@ -235,7 +272,7 @@ class TextSession(Session):
             done = last
         return scores
 
-    def _ids(self, tokens: Sequence[int]) -> NDArray[np.int32]:
+    def _ids(self, tokens: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
         try:
             ids = np.asarray(tokens)
         except ValueError:  # lists of several lengths
@@ -255,13 +292,13 @@ class TextSession(Session):
         # As in training: a text follows a separator.
         return [self.tokenizer.separator, *self.tokenizer.encode(prompt)]
 
-    def _start(self, prompt: str, seed: int | None, overflow: Overflow) -> _Text:
+    def _start(self, prompt: str, sampling: Sampling, index: int, overflow: Overflow) -> _Text:
         ids = self._prompt_ids(prompt)
         if len(ids) > self.context and overflow == "stop":
             raise DataError(
                 f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or let it slide"
             )
-        return _Text(ids, ids[-self.context :], np.random.default_rng(seed))
+        return _Text(ids, ids[-self.context :], sampling.chance(index))
 
     def _write(
         self, texts: Sequence[_Text], sampling: Sampling, max_new_tokens: int, overflow: Overflow
