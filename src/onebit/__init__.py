@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onebit.conversion import convert as convert
     from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
+    from onebit.file_info import info as info
     from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
     from onebit.packing import pack as pack
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from onebit.runtime import load as load
     from onebit.runtime.text import TextSession as TextSession
     from onebit.sampling import Sampling as Sampling
+    from onebit.speed import bench as bench
     from onebit.text import TextTask as TextTask
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
@@ -34,7 +36,9 @@ _WHERE = {
     "Session": "onebit.runtime",
     "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",
+    "bench": "onebit.speed",
     "convert": "onebit.conversion",
+    "info": "onebit.file_info",
     "load": "onebit.runtime",
     "models": "",
     "nn": "",

@@ -93,6 +93,14 @@ def test_precision_and_instruction_set(images, texts, capsys):
         assert (result["precision"], result["isa"]) == ("float32", "scalar")
 
 
+def test_from_python(images):
+    speed = onebit.bench(images, [1], "float32", seconds=0.02)
+    (run,) = speed.runs
+    assert (run.threads, speed.precision, speed.kind) == (1, "float32", "images")
+    assert speed.to_dict()["runs"][0]["ms_per_image"] == run.ms_per_image
+    assert f"{run.ms_per_image:10.3f} ms" in str(speed)
+
+
 def test_for_people(images, texts, capsys):
     output = bench(capsys, images, "--threads", "1")
     assert "images/s" in output and "an image of a batch of 8" in output and "1 thread," in output

@@ -154,6 +154,13 @@ def test_info_tells_which_ways_were_measured_and_where_they_are_kept(tmp_path, m
     fails(capsys, ["info", "--engine"], "ONEBIT_CALIBRATION=guess")
 
 
+def test_info_from_python(packed):
+    found = onebit.info(packed)
+    assert (found.task["labels"], found.input_shape, found.output_shape) == (["left", "right"], (16, 16, 3), (2,))
+    assert found.to_dict()["steps"] == list(found.steps)
+    assert f"{found.file_bytes:,} in all" in str(found)
+
+
 def test_pack_prints_what_became_of_every_byte(run_folder, tmp_path, capsys):
     capsys.readouterr()
     assert main(["pack", str(run_folder), "--out", str(tmp_path / "a.onebit"), "--checkpoint", "last"]) == 0

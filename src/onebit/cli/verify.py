@@ -59,9 +59,10 @@ def run(args: argparse.Namespace) -> int:
     from onebit.errors import OnebitError
     from onebit.fileformat import load_model
     from onebit.images import ImageTask
+    from onebit.processors import cores
     from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE
     from onebit.training import load_run
-    from onebit.training.openmp import cores, use_threads
+    from onebit.training.openmp import use_threads
     from onebit.training.sources import check_there
 
     use_threads(args.threads or cores())

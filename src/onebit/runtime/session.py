@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.image_task import ImageTask
 from onebit.pretrained import find
+from onebit.processors import cores
 from onebit.program import Program, Shape
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def engine_options(
     if not isinstance(precision, str) or precision not in ("int8", "float32"):
         raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
     if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = cores()
     if not isinstance(threads, int) or not 1 <= threads <= 256:
         raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
     if not isinstance(memory_cap, int) or not 1 <= memory_cap < 1 << 62:

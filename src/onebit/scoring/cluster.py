@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from onebit.errors import OnebitError
+from onebit.processors import cores
 
 
 def require_ray(address: str | None = None) -> None:
@@ -77,7 +78,7 @@ def cluster(workers: int | None, threads: int | None, address: str | None) -> It
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     try:
         if ours and address == "local":
-            count, each = divide(len(os.sched_getaffinity(0)), workers, threads)
+            count, each = divide(cores(), workers, threads)
             _start("Ray does not start here", address="local", num_cpus=count * each, include_dashboard=False, **quiet)
         else:
             if ours:

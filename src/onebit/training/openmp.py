@@ -7,6 +7,8 @@ import threading
 
 import torch
 
+from onebit.processors import cores
+
 # A user who has chosen how OpenMP waits is not overruled.
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
@@ -32,11 +34,6 @@ def use_threads(count: int) -> None:
     _parked[:] = [thread for thread in _parked if thread.is_alive()]
     while 1 + (1 + len(_parked)) * (count - 1) <= cores():
         _park()
-
-
-def cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _park() -> None:

@@ -31,6 +31,7 @@ from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.paths import expand
 from onebit.printable import one_line, printable
+from onebit.processors import cores
 from onebit.text import TextTask
 from onebit.training import sources
 from onebit.training.batches import EVALUATION_BATCH, Batches, ImageData, scale_pixels
@@ -42,7 +43,7 @@ from onebit.training.lock import hold, is_empty
 from onebit.training.measures import Measures
 from onebit.training.memory import keep_freed_memory
 from onebit.training.module import Classifier
-from onebit.training.openmp import cores, use_threads
+from onebit.training.openmp import use_threads
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.run import Run, build_model, decoder_sizes_of, load_run, write_json
 from onebit.training.sources import check_out, check_same, fingerprints, locate

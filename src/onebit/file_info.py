@@ -1,0 +1,105 @@
+"""What is in a packed file, without running it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from onebit.fileformat import FORMAT_VERSION, load_model
+from onebit.ops import OPS
+from onebit.pretrained import find
+from onebit.printable import printable
+
+_LABELS_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What `info` found. `str` is a description of some lines.
+
+    Args:
+        file: its path.
+        format_version: of the file.
+        task: what the file says of its task; `vocabulary_size` stands for the vocabulary of a language model.
+        input_shape, output_shape: without the batch axis; the input of a language model is (context,).
+        steps: the op of each step, in order.
+        bit_parameters: parameters of one bit; one of k bits counts k times.
+        float_values: numbers that are kept as floats.
+        tensor_bytes: of all tensors.
+        file_bytes: of the file.
+    """
+
+    file: str
+    format_version: str
+    task: dict[str, Any]
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    steps: tuple[str, ...]
+    bit_parameters: int
+    float_values: int
+    tensor_bytes: int
+    file_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        labels = [printable(label) for label in self.task.get("labels", [])]
+        shown = ", ".join(labels[:_LABELS_SHOWN]) + (", ..." if len(labels) > _LABELS_SHOWN else "")
+        steps = ", ".join(f"{count} {op}" for op, count in Counter(self.steps).most_common())
+        tokens = "vocabulary_size" in self.task
+        lines = [
+            f"{printable(self.file)}: {printable(self.task['kind'])}, format {self.format_version}",
+            f"  input       {' x '.join(map(str, self.input_shape))}" + (" tokens" if tokens else ""),
+            f"  output      {' x '.join(map(str, self.output_shape))}" + (f": {shown}" if labels else ""),
+            f"  steps       {len(self.steps)}: {steps}",
+            f"  parameters  {self.bit_parameters:,} of one bit; {self.float_values:,} values of float32",
+            f"  bytes       {self.tensor_bytes:,} of tensors, {self.file_bytes:,} in all",
+        ]
+        if tokens:
+            words = f"WordPiece over {printable(self.task['alphabet'])}, {self.task['vocabulary_size']:,} tokens"
+            lines.insert(2, f"  tokenizer   {words}")
+        return "\n".join(lines)
+
+
+def info(file: str | Path) -> FileInfo:
+    """What is in a packed file.
+
+    Args:
+        file: a `.onebit` file, or the name of one that comes with the package.
+
+    Raises:
+        FormatError: the file is damaged, foreign or of an unknown version.
+
+    Example:
+        >>> onebit.info("books").task["kind"]
+        'text-generation'
+    """
+    path = find(file)
+    model = load_model(path)
+    bits = sum(
+        OPS[step.op].bits(step.attributes, step.tensors, model.shapes[step.inputs[0]]) for step in model.program.steps
+    )
+    return FileInfo(
+        file=str(path),
+        format_version=FORMAT_VERSION,
+        task=_short(model.task),
+        input_shape=tuple(model.program.input_shape),
+        output_shape=tuple(model.shapes[model.program.output]),
+        steps=tuple(step.op for step in model.program.steps),
+        bit_parameters=bits,
+        float_values=sum(tensor.size for tensor in model.tensors.values() if tensor.dtype.kind == "f"),
+        tensor_bytes=sum(tensor.nbytes for tensor in model.tensors.values()),
+        file_bytes=path.stat().st_size,
+    )
+
+
+def _short(task: dict[str, Any]) -> dict[str, Any]:
+    """A task without its vocabulary, which is longer than all else."""
+    if "vocabulary" not in task:
+        return task
+    tokens = str(task["vocabulary"]).count("\n") + 1
+    return {key: value for key, value in task.items() if key != "vocabulary"} | {"vocabulary_size": tokens}
