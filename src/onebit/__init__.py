@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from onebit.conversion import convert as convert
     from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
+    from onebit.evaluation import evaluate as evaluate
     from onebit.file_info import info as info
     from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from onebit.sampling import Sampling as Sampling
     from onebit.speed import bench as bench
     from onebit.text import TextTask as TextTask
+    from onebit.verification import verify as verify
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
 _WHERE = {
@@ -38,6 +40,7 @@ _WHERE = {
     "TextTask": "onebit.text",
     "bench": "onebit.speed",
     "convert": "onebit.conversion",
+    "evaluate": "onebit.evaluation",
     "info": "onebit.file_info",
     "load": "onebit.runtime",
     "models": "",
@@ -46,6 +49,7 @@ _WHERE = {
     "schemes": "",
     "summary": "onebit.model_summary",
     "to_float": "onebit.conversion",
+    "verify": "onebit.verification",
 }
 
 __all__ = ["__version__", *_WHERE]

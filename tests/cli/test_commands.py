@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,34 @@ def test_verify_finds_the_packed_file_equal(packed, run_folder, capsys):
         "engine int8",
     }
     assert all(row["relative"] < 1e-4 for row in result["comparisons"] if "float32" in row["computed by"])
+
+
+def test_verify_from_python(packed, run_folder):
+    found = onebit.verify(packed, onebit.training.load_run(run_folder), limit=5, threads=1)
+    assert found.equal
+    assert [str(c.computation) for c in found.comparisons] == [
+        "NumPy float32",
+        "NumPy int8",
+        "engine float32",
+        "engine int8",
+    ]
+    assert {c.compared for c in found.comparisons} == {5}
+    (float32,) = found.of("engine", "float32")
+    other = replace(found, comparisons=(replace(float32, beyond=1),))
+    assert not other.equal and not other.to_dict()["equal"] and "NOT EQUAL" in str(other)
+    # A few outputs may differ where numbers between two levels are rounded.
+    some = replace(other, rounded=True, comparisons=(replace(float32, beyond=1, compared=100),))
+    assert some.equal and "1 outputs differ by more" in str(some)
+
+
+def test_evaluate_from_python(packed, run_folder, pictures):
+    trained = onebit.evaluate(onebit.training.load_run(run_folder), threads=1)
+    again = onebit.evaluate(run_folder, pictures, threads=1)
+    file = onebit.evaluate(packed, pictures, precision="float32", threads=1)
+    assert trained.accuracy == again.accuracy == file.accuracy
+    assert (file.numerics, file.images, file.part) == ("engine float32", trained.images, "test")
+    assert f"accuracy {100 * file.accuracy:.2f} %" in str(file)
+    assert file.to_dict()["notes"] == list(file.notes)
 
 
 def test_verify_finds_another_network_unequal(packed, run_folder, tmp_path, capsys):

@@ -131,6 +131,15 @@ def test_evaluate_gives_the_same_figures_for_both_forms(packed, run_folder, book
     assert int8["perplexity"] == pytest.approx(float32["perplexity"], rel=0.01)
 
 
+def test_evaluate_from_python(packed, run_folder, book):
+    trained, file = onebit.evaluate(run_folder, book), onebit.evaluate(packed, book, precision="float32")
+    assert (trained.tokens, trained.numerics) == (file.tokens, "PyTorch float32")
+    assert file.bits_per_byte == pytest.approx(trained.bits_per_byte, rel=1e-3)
+    assert file.notes and "note" not in str(file)
+    assert file.to_dict()["perplexity"] == file.perplexity
+    assert "padded_perplexity_not_comparable" not in file.to_dict()
+
+
 def test_evaluate_of_a_run_is_on_what_was_set_aside(run_folder, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(run_folder)]) == 0

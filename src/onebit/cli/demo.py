@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_images(args: argparse.Namespace) -> int:
     import onebit
-    from onebit.cli.verify import compare_all
     from onebit.data import load_test_images
     from onebit.images import ImageTask
     from onebit.runtime import load_image_session
-    from onebit.training import load_recipe, load_run, train
+    from onebit.training import load_recipe, train
+    from onebit.verification import verify
 
     overrides: dict[str, Any] = {"image_size": list(IMAGE_SIZE), "seed": args.seed}
     if args.epochs is not None:
@@ -89,12 +89,11 @@ def _run_images(args: argparse.Namespace) -> int:
     task = runs["binary"].task
     assert isinstance(task, ImageTask)
     images = load_test_images("digits", task, recipe.seed)
-    comparisons = {
-        row["computed by"]: row for row in compare_all(file, load_run(args.out / "binary"), images.pixels, 1)
-    }
+    verified = verify(file, runs["binary"], threads=1)
+    (float32,), (int8,) = verified.of("engine", "float32"), verified.of("engine", "int8")
     print(
-        f"Verified: the engine differs from PyTorch by {comparisons['engine float32']['relative']:.0e} at float32; "
-        f"at int8 {comparisons['engine int8']['changed']} of {len(images)} answers change"
+        f"Verified: the engine differs from PyTorch by {float32.relative:.0e} at float32; "
+        f"at int8 {int8.changed} of {int8.compared} answers change"
     )
     session = load_image_session(file, threads=1)
     answers = session(images.pixels).argmax(1)

@@ -21,12 +21,12 @@ TIMED_TOKENS = 64
 
 def run(args: argparse.Namespace) -> int:
     from onebit.cli.demo import clear, command_name, print_table
-    from onebit.cli.evaluate import evaluate_session
-    from onebit.cli.verify import compare_texts, load_texts
     from onebit.data.text import load_validation_text
+    from onebit.evaluation import evaluate_session
     from onebit.packing import pack
     from onebit.runtime import load_text_session
-    from onebit.training import TextRecipe, load_recipe, load_run, train
+    from onebit.training import TextRecipe, load_recipe, train
+    from onebit.verification import verify
 
     overrides = {
         "epochs": EPOCHS if args.epochs is None else args.epochs,
@@ -47,13 +47,12 @@ def run(args: argparse.Namespace) -> int:
     print()
     report = pack(runs["binary"].model, file, runs["binary"].task, runs["binary"].training)
     print(f"Packed: {report.parameters:,} parameters of one bit each, {report.ratio:.1f} times smaller than float32")
-    trained = load_run(args.out / "binary")
-    rows = {row["computed by"]: row for row in compare_texts(file, trained, load_texts(trained, None, 4), 1)}
-    float32 = max(row["relative"] for name, row in rows.items() if name.startswith("engine float32"))
-    int8 = rows["engine int8"]
+    verified = verify(file, runs["binary"], limit=4, threads=1)
+    float32 = max(row.relative for row in verified.of("engine", "float32"))
+    int8 = verified.of("engine", "int8")[0]
     print(
         f"Verified: the engine differs from PyTorch by {float32:.0e} at float32, in one pass and token by token; "
-        f"at int8 {int8['changed']} of {int8['compared']} most probable tokens change"
+        f"at int8 {int8.changed} of {int8.compared} most probable tokens change"
     )
     session = load_text_session(file)
     text, _ = load_validation_text(

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, TextIO
 
+from onebit.cli import streams
 from onebit.paths import expand
 from onebit.pretrained import find
-from onebit.printable import one_line, printable
+from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
@@ -85,8 +86,7 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
             progress=_progress(terminal) if terminal.isatty() and not args.json else None,
         )
-    for note in summary.notes:
-        print(f"note: {one_line(note)}", file=sys.stderr)
+    streams.say_notes(summary.notes)
     rate = summary.records_per_second
     if args.json:
         values = {**asdict(summary), "out": str(summary.out), "records_per_second": rate}

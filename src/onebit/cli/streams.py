@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from onebit.printable import one_line
@@ -81,6 +82,12 @@ def say(line: str) -> None:
 def say_error(error: object) -> None:
     """An error as one line that a terminal shows as it is."""
     say(f"onebit: error: {one_line(error)}")
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """What a user should know beyond a result, a line each."""
+    for note in notes:
+        say(f"note: {one_line(note)}")
 
 
 def _drop(stream: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 import torch
 
@@ -34,6 +36,17 @@ def use_threads(count: int) -> None:
     _parked[:] = [thread for thread in _parked if thread.is_alive()]
     while 1 + (1 + len(_parked)) * (count - 1) <= cores():
         _park()
+
+
+@contextlib.contextmanager
+def threads_in_use(count: int) -> Iterator[None]:
+    """`use_threads` for as long as the body runs."""
+    before = torch.get_num_threads()
+    use_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _park() -> None:

@@ -1,0 +1,272 @@
+"""Accuracy and loss of a trained network or of a packed file; of a language model also perplexity and bits per byte."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onebit.data.examples import Examples
+from onebit.data.held_out import ImagesToMeasure, images_to_measure, text_to_measure
+from onebit.data.images import ImageSet
+from onebit.data.record import DataRecord
+from onebit.data.tokens import TextSet, Unit
+from onebit.errors import OnebitError
+from onebit.fileformat import load_model
+from onebit.images import ImageTask
+from onebit.metrics import TextMetrics, nats_of
+from onebit.pretrained import find
+from onebit.printable import printable
+from onebit.runtime.session import Cache, ImageSession, Precision, load, softmax
+
+if TYPE_CHECKING:
+    from onebit.runtime.text import TextSession
+    from onebit.training import Run
+
+# Images that the engine takes at once.
+BATCH = 64
+PYTORCH = "PyTorch float32"
+
+
+@dataclass(frozen=True)
+class ImageFigures:
+    """How good a classifier of images is. `str` is a line.
+
+    Args:
+        model: the run folder or the file.
+        numerics: what computed, and how exactly.
+        accuracy: the share of right answers.
+        loss: the mean cross-entropy, in nats.
+        images: how many were measured.
+        part: "test", or "all" where images that it was trained on may be among them.
+        seconds: of computing.
+        notes: what a user should know, a sentence each.
+    """
+
+    model: str
+    numerics: str
+    accuracy: float
+    loss: float
+    images: int
+    part: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return vars(self) | {"notes": list(self.notes)}
+
+    def __str__(self) -> str:
+        what = "test images" if self.part == "test" else "images"
+        return (
+            f"{printable(self.model)} ({self.numerics}): accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4f} "
+            f"on {self.images} {what}, {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """How good a language model is. `str` is some lines.
+
+    Args:
+        model: the run folder or the file.
+        numerics: what computed, and how exactly.
+        data: the text.
+        loss: the mean cross-entropy of a token, in nats.
+        perplexity: its exponential.
+        accuracy: how often the token that followed was the most probable one.
+        bits_per_byte: of the text in UTF-8, whatever the tokenizer.
+        tokens: how many were predicted; padding is not counted.
+        tokenizer, context: in words, and the most tokens that a prediction looked at.
+        seconds: of computing.
+        padded_perplexity_not_comparable, padded_accuracy_not_comparable: with padding counted, as the paper's tables seem to; None where there is
+            no padding.
+        notes: what a user should know, a sentence each.
+    """
+
+    model: str
+    numerics: str
+    data: str
+    loss: float
+    perplexity: float
+    accuracy: float
+    bits_per_byte: float
+    tokens: int
+    tokenizer: str
+    context: int
+    seconds: float
+    padded_perplexity_not_comparable: float | None = None
+    padded_accuracy_not_comparable: float | None = None
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, those that are None left out."""
+        return {key: value for key, value in vars(self).items() if value is not None} | {"notes": list(self.notes)}
+
+    def __str__(self) -> str:
+        lines = [
+            f"{printable(self.model)} ({self.numerics}): {self.bits_per_byte:.4f} bits per byte, perplexity {self.perplexity:.3f}, "
+            f"accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4f} on {self.tokens:,} tokens of {printable(self.data)}, "
+            f"{self.seconds:.1f} s",
+            f"  tokenizer: {self.tokenizer}; context: {self.context} tokens; padding is not counted",
+        ]
+        perplexity, accuracy = self.padded_perplexity_not_comparable, self.padded_accuracy_not_comparable
+        if perplexity is not None and accuracy is not None:
+            lines.append(
+                f"  counting padding, for comparison with the paper's tables only: perplexity {perplexity:.3f}, "
+                f"accuracy {100 * accuracy:.2f} %"
+            )
+        return "\n".join(lines)
+
+
+def evaluate(
+    run_or_file: str | Path | Run,
+    data: str | Path | None = None,
+    *,
+    precision: Precision = "int8",
+    cache: Cache | None = None,
+    threads: int | None = None,
+) -> ImageFigures | TextFigures:
+    """Measure a trained network in PyTorch, or a packed file in the engine, on what it was not trained on.
+
+    Args:
+        run_or_file: a run folder, a `Run`, a `.onebit` file, or the name of one that comes with the package.
+        data: a folder of images, a text file or folder, or the name of a data set. None: what the run was trained on, its part that was set aside.
+            Needed for a file.
+        precision, cache: of the engine; see `onebit.load`.
+        threads: of PyTorch or of the engine; default PyTorch's own number, or one for each core.
+
+    Returns:
+        `ImageFigures` or `TextFigures`. Its notes say where trained images or text may be among the measured ones.
+
+    Raises:
+        OnebitError: the run or the file cannot be read, or an argument does not fit.
+        DataError: the data cannot be used, or have a class that the network does not know.
+
+    Example:
+        >>> onebit.evaluate("runs/digits").accuracy
+        0.97...
+    """
+    data = None if data is None else str(data)
+    if isinstance(run_or_file, (str, Path)):
+        path = find(run_or_file)
+        if not path.is_dir():
+            return _evaluate_file(path, data, precision, cache, threads)
+        from onebit.training import load_run
+
+        run_or_file = load_run(path)
+    if cache is not None:
+        raise OnebitError(
+            "[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out"
+        )
+    return _evaluate_run(run_or_file, data, threads)
+
+
+def _evaluate_run(run: Run, data: str | None, threads: int | None) -> ImageFigures | TextFigures:
+    import torch
+
+    from onebit.training.openmp import threads_in_use
+
+    with threads_in_use(threads or torch.get_num_threads()):
+        return _run_on_images(run, data) if isinstance(run.task, ImageTask) else _run_on_text(run, data)
+
+
+def _run_on_images(run: Run, data: str | None) -> ImageFigures:
+    from onebit.data import load_test_images
+    from onebit.training import evaluate as figures_of
+    from onebit.training.sources import check_own_data
+
+    assert isinstance(run.task, ImageTask)
+    if data is None:
+        notes = check_own_data(run.recipe, run.known, run.path)
+        images = load_test_images(run.recipe.data, run.task, run.recipe.seed)
+        measured = ImagesToMeasure(images, "test", [*notes, *images.notes])
+    else:
+        measured = images_to_measure(data, run.task, run.record)
+    start = time.perf_counter()
+    figures = figures_of(run.model, measured.images, run.task)
+    seconds = time.perf_counter() - start
+    return ImageFigures(
+        model=str(run.path),
+        numerics=PYTORCH,
+        accuracy=figures["accuracy"],
+        loss=figures["loss"],
+        images=len(measured.images),
+        part=measured.part,
+        seconds=seconds,
+        notes=tuple(measured.notes),
+    )
+
+
+def _run_on_text(run: Run, data: str | None) -> TextFigures:
+    from onebit.data.text import load_validation_text
+    from onebit.training import TextRecipe, evaluate_text
+    from onebit.training.sources import check_own_data
+
+    recipe, task, model = run.recipe, run.task, run.model
+    assert isinstance(recipe, TextRecipe) and not isinstance(task, ImageTask)
+    unit: Unit = "line" if recipe.examples == "sentences" else "document"
+    if data is None:
+        changed = check_own_data(recipe, run.known, run.path)
+        text, notes = load_validation_text(
+            recipe.data, task, unit, recipe.validation_data, recipe.validation_share, recipe.seed
+        )
+        notes = changed + notes
+    else:
+        text, notes = text_to_measure(data, task, unit, run.record)
+    start = time.perf_counter()
+    context: int = model.context  # type: ignore[assignment]
+    figures = evaluate_text(model, text, task, context, recipe.examples).figures(padded=recipe.examples == "sentences")
+    seconds = time.perf_counter() - start
+    return TextFigures(str(run.path), PYTORCH, text.source, **figures, seconds=seconds, notes=tuple(notes))
+
+
+def _evaluate_file(
+    path: Path, data: str | None, precision: Precision, cache: Cache | None, threads: int | None
+) -> ImageFigures | TextFigures:
+    session = load(path, precision, threads, cache=cache)
+    if data is None:
+        raise OnebitError("[evaluate] a packed file does not know where its images or its text lie: give --data")
+    training = load_model(path).training  # older files tell nothing of it
+    record = None if training is None else DataRecord.from_json(training)
+    if isinstance(session, ImageSession):
+        if session.task is None:
+            raise OnebitError(f"[{path}] is not a classifier of images")
+        images, part, notes = images_to_measure(data, session.task, record)
+        start = time.perf_counter()
+        accuracy, loss = evaluate_images(session, images)
+        seconds = time.perf_counter() - start
+        numerics = f"engine {session.precision}"
+        return ImageFigures(str(path), numerics, accuracy, loss, len(images), part, seconds, tuple(notes))
+    text, notes = text_to_measure(data, session.task, "document", record)
+    start = time.perf_counter()
+    figures = evaluate_session(session, text).figures()
+    seconds = time.perf_counter() - start
+    numerics = f"engine {session.precision}" + (f", {cache} cache" if cache else "")
+    return TextFigures(str(path), numerics, text.source, **figures, seconds=seconds, notes=tuple(notes))
+
+
+def evaluate_images(session: ImageSession, images: ImageSet) -> tuple[float, float]:
+    """Accuracy and mean cross-entropy of a packed classifier on images."""
+    right, loss = 0, 0.0
+    for first in range(0, len(images), BATCH):
+        labels = images.labels[first : first + BATCH]
+        logits = session(np.ascontiguousarray(images.pixels[first : first + BATCH]))
+        right += int((logits.argmax(1) == labels).sum())
+        loss -= float(np.log(np.maximum(softmax(logits)[np.arange(len(labels)), labels], 1e-30)).sum())
+    return right / len(images), loss / len(images)
+
+
+def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:
+    """The figures of a packed language model on all of a text, in windows of its context."""
+    metrics = TextMetrics(session.task.description, session.context, text.tokens_per_byte)
+    examples = Examples(text, session.context)
+    for index in range(len(examples)):
+        inputs, targets = (array[0] for array in examples.take(np.array([index])))
+        count = int((targets >= 0).sum())
+        nats, right = nats_of(session.logits(inputs[:count].tolist()), targets[:count])
+        metrics.add(nats, right, np.ones(count, bool))
+    return metrics

@@ -1,0 +1,290 @@
+"""Whether a packed file computes what was trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.data import load_test_images
+from onebit.data.text import load_evaluation_text, load_validation_text
+from onebit.errors import DataError, OnebitError
+from onebit.fileformat import PackedModel, load_model
+from onebit.images import ImageTask
+from onebit.pretrained import find
+from onebit.printable import printable
+from onebit.processors import cores
+from onebit.runtime import load_image_session, load_text_session, reference
+from onebit.runtime.session import Precision
+from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE, compare
+
+if TYPE_CHECKING:
+    from onebit.training import Run
+
+# The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
+REFERENCE_IMAGES = 16
+REFERENCE_TEXTS = 1
+# Texts of a whole context that are compared where no limit is given.
+TEXTS = 8
+# Images that are computed at once.
+BATCH = 64
+
+By = Literal["NumPy", "engine"]
+Compute = Callable[[], NDArray[np.float32]]
+_PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+
+
+@dataclass(frozen=True)
+class Computation:
+    """What computed some outputs. `str` names it.
+
+    Args:
+        by: the NumPy reference or the engine.
+        precision: of it.
+        one_by_one: whether a text was fed token by token rather than in one pass.
+    """
+
+    by: By
+    precision: Precision
+    one_by_one: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.by} {self.precision}" + (", token by token" if self.one_by_one else "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outputs of one computation against PyTorch's in float32. `str` tells the figures.
+
+    Args:
+        computation: whose.
+        relative: the largest difference, over the largest output.
+        changed: for how many the answer, which is the largest output, differs.
+        compared: images, or tokens.
+        beyond: how many of these differ by more than `FLOAT32_TOLERANCE`.
+        seconds: of the computation.
+    """
+
+    computation: Computation
+    relative: float
+    changed: int
+    compared: int
+    beyond: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        values = {key: value for key, value in vars(self).items() if key != "computation"}
+        return {"computed by": str(self.computation), **values}
+
+    def __str__(self) -> str:
+        share = 100 * self.changed / self.compared
+        return (
+            f"largest relative difference {self.relative:.1e}, "
+            f"{self.changed} of {self.compared} answers differ ({share:.2f} %), {self.seconds:.1f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found. `str` is a table with the verdict.
+
+    Args:
+        file, run: what was compared.
+        comparisons: of the NumPy reference and the engine, at both precisions.
+        rounded: whether the network quantises the inputs of its layers. A number between two levels may then be rounded to the other one.
+    """
+
+    file: str
+    run: str
+    comparisons: tuple[Comparison, ...]
+    rounded: bool
+
+    def of(self, by: By, precision: Precision) -> list[Comparison]:
+        """The comparisons of a computation, in one pass first."""
+        return [c for c in self.comparisons if (c.computation.by, c.computation.precision) == (by, precision)]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the engine at float32 is PyTorch's equal: nowhere beyond the tolerance, or for rounded inputs in few outputs."""
+        share = ROUNDED_SHARE if self.rounded else 0
+        return all(c.beyond <= share * c.compared for c in self.of("engine", "float32"))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        rows = [comparison.to_dict() for comparison in self.comparisons]
+        return {"file": self.file, "run": self.run, "equal": self.equal, "comparisons": rows}
+
+    def __str__(self) -> str:
+        lines = [f"{printable(self.file)} against {printable(self.run)} in PyTorch float32:"]
+        width = max(len(str(c.computation)) for c in self.comparisons)
+        lines += [f"  {c.computation!s:<{width}} {c}" for c in self.comparisons]
+        if not self.equal:
+            rest = f" in all but {ROUNDED_SHARE:.0%} of the outputs" if self.rounded else ""
+            return "\n".join([*lines, f"NOT EQUAL: float32 may differ by {FLOAT32_TOLERANCE:.0e} at most{rest}"])
+        lines.append("the packed file computes what was trained")
+        beyond = sum(c.beyond for c in self.of("engine", "float32"))
+        if beyond:
+            why = "a number between two levels of a layer's inputs was rounded to the other one"
+            lines.append(f"{beyond} outputs differ by more: {why}")
+        return "\n".join(lines)
+
+
+def verify(
+    file: str | Path,
+    run: str | Path | Run,
+    data: str | Path | None = None,
+    *,
+    checkpoint: Literal["best", "last"] = "best",
+    limit: int | None = None,
+    threads: int | None = None,
+) -> Verification:
+    """Compare a packed file with the network that it was packed from: PyTorch, the NumPy reference and the engine at both precisions.
+
+    Args:
+        file: a `.onebit` file, or the name of one that comes with the package.
+        run: its run folder, or a `Run`.
+        data: other images or another text; default the run's own, which it was not trained on.
+        checkpoint: which network of a run folder.
+        limit: the first images, or texts of a whole context; default all images, or `TEXTS` texts.
+        threads: of PyTorch and of the engine; default one for each core.
+
+    Raises:
+        OnebitError: the file or the run cannot be read, they are of different networks, or an argument is out of range.
+        DataError: the data cannot be used.
+
+    Example:
+        >>> onebit.verify("runs/digits.onebit", "runs/digits").equal
+        True
+    """
+    from onebit.training import load_run
+    from onebit.training.openmp import threads_in_use
+
+    path, source = find(file), None if data is None else str(data)
+    with threads_in_use(threads or cores()):
+        trained = load_run(run, checkpoint) if isinstance(run, (str, Path)) else run
+        if limit is not None and limit < 1:
+            raise OnebitError(f"[verify] --limit {limit}: use 1 or more")
+        packed = load_model(path)
+        if isinstance(trained.task, ImageTask):
+            comparisons = compare_images(path, packed, trained, _test_pixels(trained, source)[:limit], threads)
+        else:
+            comparisons = compare_texts(path, packed, trained, _texts(trained, source, limit or TEXTS), threads)
+    rounded = any("input" in step.attributes for step in packed.program.steps)
+    return Verification(str(path), str(trained.path), tuple(comparisons), rounded)
+
+
+def _test_pixels(run: Run, data: str | None) -> NDArray[np.uint8]:
+    from onebit.training.sources import check_there
+
+    assert isinstance(run.task, ImageTask)
+    if data is None:
+        check_there(run.recipe, run.known, run.path)
+    return load_test_images(data or run.recipe.data, run.task, run.recipe.seed).pixels
+
+
+def compare_images(
+    file: Path, packed: PackedModel, run: Run, pixels: NDArray[np.uint8], threads: int | None
+) -> list[Comparison]:
+    """Compare the reference and the engine with PyTorch on uint8 images (n, height, width, channels)."""
+    import torch
+
+    from onebit.training.batches import scale_pixels
+
+    task = run.task
+    assert isinstance(task, ImageTask)
+    if packed.program.input_shape != pixels.shape[1:] or packed.task.get("labels") != list(task.labels):
+        raise OnebitError(
+            f"[verify] {file} takes other images or has other labels than {run.path}: it was packed from another run"
+        )
+
+    def batches(compute: Callable[[NDArray[np.uint8]], Any], count: int) -> Compute:
+        firsts = range(0, count, BATCH)
+        return lambda: np.concatenate(
+            [compute(np.ascontiguousarray(pixels[i : min(i + BATCH, count)])) for i in firsts]
+        )
+
+    def pytorch(part: NDArray[np.uint8]) -> Any:
+        with torch.inference_mode():
+            return run.model(scale_pixels(part, task)).float().numpy()
+
+    def numpy(precision: Precision) -> Callable[[NDArray[np.uint8]], Any]:
+        return lambda part: reference.run(packed.program, packed.tensors, part, precision)
+
+    expected = batches(pytorch, len(pixels))()
+    few = min(REFERENCE_IMAGES, len(pixels))
+    jobs = {Computation("NumPy", precision): batches(numpy(precision), few) for precision in _PRECISIONS}
+    for precision in _PRECISIONS:
+        session = load_image_session(file, precision=precision, threads=threads)
+        jobs[Computation("engine", precision)] = batches(session, len(pixels))
+    return list(_compare(jobs, expected))
+
+
+def _texts(run: Run, data: str | None, count: int) -> NDArray[np.int64]:
+    """The first texts of a whole context, int64 (count, context), that a run was not trained on."""
+    from onebit.training import TextRecipe
+    from onebit.training.sources import check_there
+
+    recipe, task = run.recipe, run.task
+    assert isinstance(recipe, TextRecipe) and not isinstance(task, ImageTask)
+    context: int = run.model.context  # type: ignore[assignment]
+    if data is None:
+        check_there(recipe, run.known, run.path)
+        text, _ = load_validation_text(
+            recipe.data, task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
+        )
+    else:
+        text, _ = load_evaluation_text(data, task)
+    count = min(count, len(text) // context)
+    if not count:
+        raise DataError(f"[{text.source}] holds {len(text)} tokens: needs a whole context of {context}")
+    return np.asarray(text.tokens[: count * context], np.int64).reshape(count, context)
+
+
+def compare_texts(
+    file: Path, packed: PackedModel, run: Run, tokens: NDArray[np.int64], threads: int | None
+) -> list[Comparison]:
+    """Compare the reference and the engine, in one pass and token by token, with PyTorch on texts, int64 (n, context)."""
+    import torch
+
+    context: int = run.model.context  # type: ignore[assignment]
+    same = packed.task.get("vocabulary") == run.task.to_json()["vocabulary"]
+    if not same or packed.program.input_shape != (context,):
+        raise OnebitError(
+            f"[verify] {file} has another vocabulary or context than {run.path}: it was packed from another run"
+        )
+
+    def numpy(precision: Precision) -> Compute:
+        few = tokens[:REFERENCE_TEXTS]
+        return lambda: np.concatenate(list(reference.run(packed.program, packed.tensors, few, precision)))
+
+    def engine(precision: Precision) -> Iterator[tuple[Computation, Compute]]:
+        session = load_text_session(file, precision=precision, threads=threads)
+
+        def logits(one_by_one: bool) -> Compute:
+            return lambda: np.concatenate([session.logits(text, one_by_one=one_by_one) for text in tokens])
+
+        for one_by_one in (False, True):
+            yield Computation("engine", precision, one_by_one), logits(one_by_one)
+
+    with torch.inference_mode():
+        expected = np.concatenate([run.model(torch.from_numpy(text[None])).float().numpy()[0] for text in tokens])
+    jobs = {Computation("NumPy", precision): numpy(precision) for precision in _PRECISIONS}
+    for precision in _PRECISIONS:
+        jobs |= engine(precision)
+    return list(_compare(jobs, expected))
+
+
+def _compare(jobs: dict[Computation, Compute], expected: NDArray[np.float32]) -> Iterator[Comparison]:
+    """What each computation gives against the first of the expected outputs, and how long it takes."""
+    for computation, compute in jobs.items():
+        start = time.perf_counter()
+        made = compute()
+        seconds = time.perf_counter() - start
+        found = compare(made, expected[: len(made)])
+        yield Comparison(computation, found.relative, found.changed, found.compared, found.beyond, seconds)
