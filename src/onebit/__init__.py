@@ -9,9 +9,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from onebit import conversion as conversion
+    from onebit import data as data
     from onebit import models as models
     from onebit import nn as nn
+    from onebit import optim as optim
+    from onebit import packing as packing
+    from onebit import pretrained as pretrained
+    from onebit import reproduction as reproduction
+    from onebit import runtime as runtime
     from onebit import schemes as schemes
+    from onebit import scoring as scoring
+    from onebit import training as training
     from onebit.conversion import convert as convert
     from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
@@ -25,8 +34,10 @@ if TYPE_CHECKING:
     from onebit.runtime import load as load
     from onebit.runtime.text import TextSession as TextSession
     from onebit.sampling import Sampling as Sampling
+    from onebit.scoring import score as score
     from onebit.speed import bench as bench
     from onebit.text import TextTask as TextTask
+    from onebit.training.train import train as train
     from onebit.verification import verify as verify
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
@@ -39,16 +50,27 @@ _WHERE = {
     "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",
     "bench": "onebit.speed",
+    "conversion": "",
     "convert": "onebit.conversion",
+    "data": "",
     "evaluate": "onebit.evaluation",
     "info": "onebit.file_info",
     "load": "onebit.runtime",
     "models": "",
     "nn": "",
+    "optim": "",
     "pack": "onebit.packing",
+    "packing": "",
+    "pretrained": "",
+    "reproduction": "",
+    "runtime": "",
     "schemes": "",
+    "score": "onebit.scoring",
+    "scoring": "",
     "summary": "onebit.model_summary",
     "to_float": "onebit.conversion",
+    "train": "onebit.training",
+    "training": "",
     "verify": "onebit.verification",
 }
 

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import onebit
 from onebit.data import load_images
-from onebit.errors import OnebitError
+from onebit.errors import DataError, OnebitError, RecipeError
 from onebit.images import ImageTask
 from onebit.training import ImageRecipe, evaluate, load_run, train
 from onebit.training.batches import Batches, Part, draw_moves, move_images, scale_pixels
@@ -310,7 +312,30 @@ def test_bfloat16_is_chosen_where_it_is_faster(vendor, flags, faster):
     assert _computes_in_bf16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == faster
 
 
-@pytest.mark.parametrize("recipe", [None, "digits", {"epochs": 1}, ImageRecipe, np.zeros(3)])
+def test_a_recipe_by_its_name_with_keys(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keys = {"train_limit": 20, "image_size": (8, 8), "widths": (4,), "threads": 1, "epochs": 1}
+    run = onebit.train("digits", progress=False, **keys)
+    assert run.path == Path("runs/digits")
+    assert (run.recipe.train_limit, run.recipe.widths) == (20, (4,))
+    result = run.result()
+    assert run.to_dict()["result"] == result
+    assert run.to_dict()["recipe"]["kind"] == "images"
+    assert f"accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images" in str(run)
+    (run.path / "result.json").unlink()
+    assert str(run) == "runs/digits: not finished (epoch 1 of 1)"
+
+
+def test_keys_and_folders_that_are_none(tmp_path):
+    with pytest.raises(RecipeError, match=r"^\[train\] unknown key 'epoch'; did you mean 'epochs'"):
+        onebit.train("digits", tmp_path / "a", epoch=1)
+    with pytest.raises(DataError, match="no such data"):
+        onebit.train("images", tmp_path / "a", data=tmp_path / "nothing", progress=False)
+    with pytest.raises(OnebitError, match=r"^\[train\] out=None: give the run folder"):
+        train(ImageRecipe())
+
+
+@pytest.mark.parametrize("recipe", [None, 5, {"epochs": 1}, ImageRecipe, np.zeros(3)])
 def test_a_recipe_that_is_none(recipe, tmp_path):
     with pytest.raises(OnebitError, match=r"^\[train\] recipe is of type \w+: give an ImageRecipe"):
         train(recipe, tmp_path / "a", progress=False)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from typing import Any, TextIO
+from typing import Any
 
 from onebit.cli import streams
+from onebit.cli.progress import only_ours, progress_line
 from onebit.paths import expand
 from onebit.pretrained import find
-from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
@@ -68,7 +64,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.scoring import score
 
-    with contextlib.nullcontext(sys.stderr) if args.ray_log else _only_ours() as terminal:
+    with contextlib.nullcontext(sys.stderr) if args.ray_log else only_ours() as terminal:
         summary = score(
             args.file,
             args.data,
@@ -84,60 +80,8 @@ def run(args: argparse.Namespace) -> int:
             address=args.address,
             part_records=args.part,
             overwrite=args.overwrite,
-            progress=_progress(terminal) if terminal.isatty() and not args.json else None,
+            progress=progress_line(terminal) if terminal.isatty() and not args.json else None,
         )
     streams.say_notes(summary.notes)
-    rate = summary.records_per_second
-    if args.json:
-        values = {**asdict(summary), "out": str(summary.out), "records_per_second": rate}
-        print(json.dumps({**values, "errors": str(summary.errors) if summary.errors else None}))
-    else:
-        before = f" ({summary.before:,} of them before)" if summary.before else ""
-        print(f"scored {summary.scored:,} of {summary.records:,} records{before} into {printable(summary.out)}")
-        if summary.errors:
-            print(f"  {summary.failed:,} failed: {printable(summary.errors)} has them with the reasons")
-        if summary.workers:
-            print(
-                f"  {rate:,.0f} records/s with {summary.workers} workers of {summary.threads} threads: {summary.seconds:.1f} s, "
-                f"after {summary.start_seconds:.1f} s until they began"
-            )
+    print(json.dumps(summary.to_dict()) if args.json else summary)
     return 1 if args.strict and summary.failed else 0
-
-
-@contextlib.contextmanager
-def _only_ours() -> Iterator[TextIO]:
-    """Discards what is written to the process's output and errors; what is written to the file that this yields still arrives.
-
-    Ray, whose C++ parts write where Python's logging does not reach, keeps logs of its own below /tmp/ray.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        with os.fdopen(os.dup(kept[1]), "w") as terminal:
-            yield terminal
-    finally:
-        with contextlib.suppress(OSError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        for number, descriptor in enumerate(kept, 1):
-            os.dup2(descriptor, number)
-            os.close(descriptor)
-        os.close(nowhere)
-
-
-def _progress(terminal: TextIO) -> Callable[[int, int, float], None]:
-    last = 0.0
-
-    def show(done: int, records: int, rate: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > 0.2 or done == records:
-            last = time.monotonic()
-            end = "\n" if done == records else ""
-            terminal.write(f"\r{done:,} of {records:,} records, {rate:,.0f}/s \x1b[K{end}")
-            terminal.flush()
-
-    return show

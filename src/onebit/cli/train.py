@@ -102,16 +102,6 @@ def run(args: argparse.Namespace) -> int:
         return 130
     if not is_first():
         return 0
-    result = finished.result()
-    shown = printable(out)
-    when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
-    if "test_images" in result:
-        print(f"{shown}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}")
-    else:
-        print(
-            f"{shown}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
-            f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
-            f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
-        )
-    print(f"next: onebit pack {shown}")
+    print(finished)
+    print(f"next: onebit pack {printable(out)}")
     return 0

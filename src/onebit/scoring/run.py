@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebit.errors import DataError, OnebitError
 from onebit.paths import expand
+from onebit.printable import printable
 from onebit.runtime.session import ImageSession, Precision, load
 from onebit.scoring.cluster import cluster, require_ray
 
@@ -23,7 +24,7 @@ Progress = Callable[[int, int, float], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of it.
+    """What came of it. `str` is some lines.
 
     Args:
         out: the folder.
@@ -57,6 +58,28 @@ class Summary:
     def records_per_second(self) -> float:
         """Of this run, without its start."""
         return (self.records - self.before) / self.seconds if self.seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values, with `errors` and `records_per_second`."""
+        return {
+            **asdict(self),
+            "out": str(self.out),
+            "notes": list(self.notes),
+            "records_per_second": self.records_per_second,
+            "errors": str(self.errors) if self.errors else None,
+        }
+
+    def __str__(self) -> str:
+        before = f" ({self.before:,} of them before)" if self.before else ""
+        lines = [f"scored {self.scored:,} of {self.records:,} records{before} into {printable(self.out)}"]
+        if self.errors:
+            lines.append(f"  {self.failed:,} failed: {printable(self.errors)} has them with the reasons")
+        if self.workers:
+            lines.append(
+                f"  {self.records_per_second:,.0f} records/s with {self.workers} workers of {self.threads} threads: {self.seconds:.1f} s, "
+                f"after {self.start_seconds:.1f} s until they began"
+            )
+        return "\n".join(lines)
 
 
 def score(
@@ -103,7 +126,7 @@ def score(
         OSError: the folder cannot be written.
 
     Example:
-        >>> summary = onebit.scoring.score("pets.onebit", "photos", "scores", workers=2)
+        >>> summary = onebit.score("pets.onebit", "photos", "scores", workers=2)
         >>> pandas.read_parquet("scores")
     """
     began = time.perf_counter()

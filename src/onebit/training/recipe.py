@@ -141,11 +141,15 @@ class Recipe:
             value = getattr(self, key)
             _require(value is None or value > 0, key, value, "a number above 0")
 
-    def to_yaml(self) -> str:
-        """The recipe as YAML, every key."""
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, every key, with its kind."""
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
         kind = next(name for name, recipe in KINDS.items() if isinstance(self, recipe))
-        return yaml.safe_dump({"kind": kind, **plain}, sort_keys=False)
+        return {"kind": kind, **plain}
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, every key."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
 
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         """The recipe with other values for some keys; raises RecipeError where a key is unknown or a value does not fit."""

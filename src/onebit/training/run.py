@@ -28,6 +28,7 @@ from onebit.models import (
     vgg,
 )
 from onebit.paths import expand
+from onebit.printable import printable
 from onebit.text import TextTask
 from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.sources import read_fingerprints, record_of
@@ -35,7 +36,7 @@ from onebit.training.sources import read_fingerprints, record_of
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, read.
+    """A run folder, read. `str` is a line with its result.
 
     Args:
         path: the folder.
@@ -52,6 +53,30 @@ class Run:
     model: nn.Module
     epochs: int
     known: dict[str, str | None] | None = None
+
+    def __str__(self) -> str:
+        result, shown = self.result(), printable(self.path)
+        if not result:
+            return f"{shown}: not finished (epoch {self.epochs} of {self.recipe.epochs})"
+        when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
+        if "test_images" in result:
+            return (
+                f"{shown}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}"
+            )
+        return (
+            f"{shown}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
+            f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
+            f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, without the network: the folder, the recipe, the epochs and the result."""
+        return {
+            "path": str(self.path),
+            "recipe": self.recipe.to_dict(),
+            "epochs": self.epochs,
+            "result": self.result(),
+        }
 
     @property
     def record(self) -> DataRecord | None:

@@ -52,26 +52,28 @@ from onebit.training.windows import TextData, evaluate_text
 
 
 def train(
-    recipe: Recipe,
-    out: str | Path,
+    recipe: Recipe | str | Path,
+    out: str | Path | None = None,
     resume: bool = False,
     progress: bool = True,
     checkpoint_steps: int | None = None,
     devices: int = 1,
     nodes: int = 1,
     strategy: StrategyName = "auto",
+    **keys: Any,
 ) -> Run:
     """Train a network into a run folder.
 
     Args:
-        recipe: what, on what, and how.
-        out: the folder: recipe.yaml (with whole paths), data.json, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/,
-            result.json.
+        recipe: what, on what, and how: a recipe, the name of one that comes with the package, or a YAML file.
+        out: the folder, by default runs/RECIPE where the recipe is a name or a file. It gets recipe.yaml (with whole
+            paths), data.json, task.json, versions.json, curves.csv, layers.csv, tensorboard/, checkpoints/ and result.json.
         resume: go on after the last checkpoint that the folder holds; the result is that of a run that was never interrupted.
         progress: lines on standard error.
         checkpoint_steps: between two checkpoints within an epoch; None: there is one after each epoch only.
         devices, nodes, strategy: how many processes train, and how; see `Layout`. The network does not depend on it. They are started here, unless
             torchrun or SLURM has started them and this is one.
+        keys: keys of the recipe that have other values than it says.
 
     Returns:
         The finished run with its best network (its last where the recipe sets no validation images aside).
@@ -81,12 +83,25 @@ def train(
             it does not fit, a checkpoint cannot be written, the loss or a latent became NaN or infinite, the teacher or the run to start from does
             not fit, there are no such devices, or a process died.
         DataError: the images or the text cannot be used.
+        RecipeError: there is no such recipe, or a key or a value does not fit.
         KeyboardInterrupt: at Ctrl-C; the last checkpoint stands.
+
+    Example:
+        >>> run = onebit.train("digits", epochs=5)
+        >>> run.result()["test_accuracy"]
+        0.9...
     """
+    if isinstance(recipe, (str, Path)):
+        out = Path("runs") / Path(recipe).stem if out is None else out
+        recipe = load_recipe(recipe)
     if not isinstance(recipe, Recipe):
         raise OnebitError(
             f"[train] recipe is of type {type(recipe).__name__}: give an ImageRecipe, a TextRecipe or what load_recipe returns"
         )
+    if out is None:
+        raise OnebitError("[train] out=None: give the run folder; only a recipe with a name has one of its own")
+    # A path that is not a text is one of a key such as data or teacher.
+    recipe = recipe.override({key: str(v) if isinstance(v, Path) else v for key, v in keys.items()}, "train")
     for name, flag in (("resume", resume), ("progress", progress)):
         if not isinstance(flag, bool):
             raise OnebitError(f"[train] {name}={shown(flag)}: use True or False")
