@@ -147,8 +147,8 @@ def evaluate(
         DataError: the data cannot be used, or have a class that the network does not know.
 
     Example:
-        >>> onebit.evaluate("runs/digits").accuracy
-        0.97...
+        >>> onebit.evaluate("runs/digits").images
+        359
     """
     data = None if data is None else str(data)
     if isinstance(run_or_file, (str, Path)):

@@ -25,10 +25,13 @@ NOT_RUN = {"onebit.scoring.run.score": "starts Ray"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The packed files, pictures and texts that pages and docstrings name."""
+    """The packed files, pictures, texts and runs that pages and docstrings name."""
     root = tmp_path_factory.mktemp("docs")
     (root / "runs").mkdir()
     torch.manual_seed(0)
+    keys = {"epochs": 1, "train_limit": 100, "widths": (4, 4), "threads": 1}
+    run = onebit.train("digits", root / "runs" / "digits", progress=False, **keys)
+    onebit.pack(run.model, root / "runs" / "digits.onebit", run.task, run.training)
     for name, labels in (("runs/images", ("cat", "dog")), ("digits", tuple("0123456789"))):
         onebit.pack(network(len(labels)), root / f"{name}.onebit", onebit.ImageTask(labels=labels, image_size=(16, 16)))
     shutil.copy(pretrained.find("books"), root / "runs" / "tiny.onebit")
