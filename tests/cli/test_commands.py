@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import onebit
+from onebit.cli import arguments
+from onebit.cli.commands import COMMANDS
 from onebit.cli.main import main
-
-COMMANDS = ["demo", "train", "evaluate", "plot", "pack", "info", "verify", "bench", "classify", "generate", "score"]
 
 
 def fails(capsys, words, message, status=1):
@@ -34,6 +34,19 @@ def test_help_has_examples(command, capsys):
         main([command, "--help"])
     assert stopped.value.code == 0
     assert f"onebit {command}" in capsys.readouterr().out.split("examples:")[1]
+
+
+def test_flags_have_one_spelling_and_take_the_other(capsys):
+    for words in (["--checkpoint_steps", "5", "--batch_size=7"], ["--checkpoint-steps", "5", "--batch-size=7"]):
+        assert main(["train", "digits", *words, "--show"]) == 0
+        assert "batch_size: 7" in capsys.readouterr().out
+    assert arguments.with_dashes(["--top_k", "a_b", "--stop=c_d", "--", "--e_f"]) == [
+        "--top-k",
+        "a_b",
+        "--stop=c_d",
+        "--",
+        "--e_f",
+    ]
 
 
 def test_wrong_usage_exits_with_2(capsys):

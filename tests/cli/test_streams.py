@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from onebit.cli import streams
-from onebit.cli.generate import _file_and_prompt
 from onebit.cli.main import main
+from onebit.cli.prompts import file_and_prompt
 from onebit.fileformat import PackedModel, save_model
 from onebit.pretrained import find
 from onebit.program import Program, Step
@@ -150,14 +150,14 @@ def test_a_reader_that_has_gone():
 )
 def test_which_word_is_the_file_and_which_the_prompt(words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert _file_and_prompt(*words) == (find(expected[0]), expected[1])
+    assert file_and_prompt(*words) == (find(expected[0]), expected[1])
 
 
 @pytest.mark.parametrize("file", ["x.onebit", "runs/x", "./x", "/x/y", "~/x"])
 def test_what_looks_like_a_path_is_a_mistyped_one(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
-    path, prompt = _file_and_prompt(file, None)
+    path, prompt = file_and_prompt(file, None)
     assert (str(path), prompt) == (str(find(file)), None)
 
 

@@ -8,7 +8,7 @@ import pages
 import pytest
 
 from onebit.cli.main import build_parser
-from onebit.cli.train import parse_keys
+from onebit.cli.recipe_keys import parse_keys
 
 PAGES = pytest.mark.parametrize("page", pages.PAGES, ids=pages.name_of)
 COMMANDS = [command for page in pages.PAGES for command in pages.commands(page)]

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.pretrained import find
+from onebit.cli import arguments
 
 EXAMPLES = """examples:
   onebit bench pets.onebit
@@ -16,31 +16,29 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "bench",
+        run,
+        EXAMPLES,
         help="how fast a packed file runs on this machine",
         description=(
             "Load a packed file, run it on random images or tokens for a few seconds, and print medians: milliseconds per image, or per token "
             "and for a prompt. Speed does not depend on what the images or tokens are. Needs no PyTorch."
         ),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
-    )
+    arguments.file(parser)
     parser.add_argument(
         "--threads", type=int, nargs="+", metavar="N", help="default: one thread, then one for each core"
     )
     parser.add_argument(
         "--seconds", type=float, default=4.0, metavar="S", help="for all measurements together (default %(default)s)"
     )
-    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
+    arguments.precision(parser)
     parser.add_argument(
         "--isa", metavar="NAME", help="an instruction set that `onebit info --engine` lists; default the best"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run)
+    arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import streams
+from onebit.cli import arguments, streams
 from onebit.pretrained import find
 from onebit.printable import printable
 
@@ -18,20 +18,20 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "classify",
+        run,
+        EXAMPLES,
         help="labels with probabilities for image files",
         description="Labels with probabilities for image files of any size and kind. Needs no PyTorch.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("file", type=find, metavar="FILE", help="a .onebit file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
     parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
-    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help="default %(default)s")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true", help="one JSON array for all images")
-    parser.set_defaults(run=run)
+    arguments.precision(parser)
+    arguments.threads(parser)
+    arguments.as_json(parser, "one JSON array for all images")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from onebit.cli import arguments
 from onebit.paths import expand
 from onebit.printable import printable
 
@@ -25,15 +26,16 @@ IMAGE_SIZE = (16, 16)
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "demo",
+        run,
+        EXAMPLES,
         help="train, pack and run a 1-bit network on handwritten digits, or on text",
         description=(
             "Train a network of single bits and its float twin on scikit-learn's handwritten digits (or on the documentation and sources that come "
             "with Python), pack it, verify it, run it, and print one table and one picture (or a sample of text)."
         ),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="?", choices=("images", "text"), default="images", help="default %(default)s")
     parser.add_argument(
@@ -44,7 +46,6 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--epochs", type=int, help="of the binary network and of its twin (default the recipe's)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import streams
+from onebit.cli import arguments, streams
 from onebit.pretrained import find
 
 EXAMPLES = """examples:
@@ -19,30 +19,26 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "evaluate",
+        run,
+        EXAMPLES,
         help="accuracy and loss of a trained network or a packed file",
         description=(
             "Accuracy and loss on test images, or perplexity, accuracy and bits per byte on text, of a run folder (in PyTorch) or of a packed file "
             "(in the engine)."
         ),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", type=find, metavar="RUN_OR_FILE")
     parser.add_argument(
         "--data",
         help="a folder of images, a text file or folder, or the name of a data set; default what the run was trained on",
     )
-    parser.add_argument(
-        "--precision", choices=("int8", "float32"), default="int8", help="of the engine (default %(default)s)"
-    )
-    parser.add_argument(
-        "--cache", choices=("bf16", "int8"), help="as what the engine keeps keys and values of text (default bf16)"
-    )
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run)
+    arguments.precision(parser)
+    arguments.cache(parser)
+    arguments.threads(parser)
+    arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

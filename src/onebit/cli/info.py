@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.pretrained import find
+from onebit.cli import arguments
 
 EXAMPLES = """examples:
   onebit info pets.onebit
@@ -18,27 +18,22 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "info",
+        run,
+        EXAMPLES,
         help="what is in a packed file, and what this machine can run",
         description="What is in a packed file: its task, its steps, its bytes; and the engine's instruction sets.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "file",
-        type=find,
-        nargs="?",
-        metavar="FILE",
-        help="a .onebit file, or the name of one that comes with onebit: books",
-    )
+    arguments.file(parser, nargs="?")
     parser.add_argument(
         "--engine",
         action="store_true",
         help="the engine's instruction sets, and which one runs here; with FILE also how it is run",
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run, usage_error=parser.error)
+    arguments.as_json(parser)
+    parser.set_defaults(usage_error=parser.error)
 
 
 def run(args: argparse.Namespace) -> int:

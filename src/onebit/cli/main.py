@@ -2,65 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-from onebit import __version__
-from onebit.cli import (
-    bench,
-    classify,
-    demo,
-    evaluate,
-    generate,
-    info,
-    pack,
-    plot,
-    reproduce,
-    score,
-    streams,
-    summary,
-    train,
-    verify,
-)
+from onebit.cli import streams
+from onebit.cli.arguments import with_dashes
+from onebit.cli.commands import build_parser as build_parser
 from onebit.errors import OnebitError
-from onebit.printable import printable
-
-EPILOG = """examples:
-  onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
-  onebit generate "It was"                       write on with a decoder of single bits that comes with the package
-  onebit train images --data my_pictures         train on own images in folders, one folder a class
-  onebit pack runs/images                        runs/images.onebit, 32 times smaller
-  onebit classify runs/images.onebit photo.jpg   what is in the photo
-  onebit train tiny --data book.txt              train a language decoder on own text
-  onebit generate runs/tiny.onebit "It was"      and write with it, once it is packed
-
-'onebit COMMAND --help' tells more of each.
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Repeats words of a wrong usage as a terminal can show them."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(printable(message))
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
-    parser = _Parser(
-        prog="onebit",
-        description="Train 1-bit neural networks, pack them 32 times smaller, and run them fast on a CPU.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"onebit {__version__}")
-    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    commands = (demo, train, evaluate, plot, reproduce, pack, summary, info, verify, bench, classify, generate, score)
-    for command in commands:
-        command.add_parser(subparsers)
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -91,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     parser = build_parser()
-    args, rest = parser.parse_known_args(argv)
+    args, rest = parser.parse_known_args(with_dashes(sys.argv[1:] if argv is None else argv))
     if getattr(args, "takes_recipe_keys", False):
         args.recipe_keys = rest
     elif rest:

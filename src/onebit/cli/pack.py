@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from onebit.cli import arguments
 from onebit.paths import expand
 
 EXAMPLES = """examples:
@@ -15,19 +16,17 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "pack",
+        run,
+        EXAMPLES,
         help="pack a trained network into a .onebit file",
         description="Pack a trained network: latents dropped, one bit a parameter; prints what became of every byte.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
     parser.add_argument("--out", type=expand, metavar="FILE", help="default RUN.onebit")
-    parser.add_argument(
-        "--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)"
-    )
-    parser.set_defaults(run=run)
+    arguments.checkpoint(parser)
 
 
 def run(args: argparse.Namespace) -> int:

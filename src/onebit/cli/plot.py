@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from onebit.cli import arguments
 from onebit.paths import expand
 from onebit.printable import printable
 
@@ -18,17 +19,17 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "plot",
+        run,
+        EXAMPLES,
         help="draw a scheme's quantizers, or how a training run went",
         description="Draw a scheme's quantizers with their straight-through gradients, or the curves and the layers of a training run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", choices=("scheme", "run"), metavar="scheme|run", help="what to draw")
     parser.add_argument("name", metavar="NAME", help="a scheme as recipes write it, or all; or a run folder")
     parser.add_argument("--out", type=expand, metavar="FILE", help="a .png, .pdf or .svg file")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onebit.cli import arguments
+from onebit.cli.recipe_keys import parse_keys
 from onebit.paths import expand
 from onebit.printable import printable, printable_text
 
@@ -24,12 +26,13 @@ Every key of a recipe is a flag and then holds for all rows, as in --epochs 5 --
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "reproduce",
+        run,
+        EXAMPLES,
         help="run a table of the paper at any scale, beside the paper's figures",
         description="Train, pack and measure the networks of the paper's table 2 (images) or 5 (text), and print them beside the paper's figures.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("table", metavar="table2|table5", help="which")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1, the paper (default)")
@@ -45,11 +48,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--paper-rate", action="store_true", help="the paper's learning rates at any scale")
     parser.add_argument("--threads", type=int, help="of PyTorch (default one for each core)")
     parser.add_argument("--quiet", action="store_true", help="no progress")
-    parser.set_defaults(run=run, takes_recipe_keys=True)
+    parser.set_defaults(takes_recipe_keys=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    from onebit.cli.train import parse_keys
     from onebit.reproduction import Settings, reproduce
 
     keys = parse_keys(args.recipe_keys, "reproduce")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from onebit.cli import arguments
 from onebit.paths import expand
 
 EXAMPLES = """examples:
@@ -14,17 +15,17 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "summary",
+        run,
+        EXAMPLES,
         help="what a trained network is made of",
         description="Of each layer: parameters, bits, bytes now and packed, one-bit and float multiply-accumulates for one image, or for "
         "a text as long as the network takes.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run)
+    arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

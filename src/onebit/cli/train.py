@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from onebit.cli import arguments
+from onebit.cli.recipe_keys import parse_keys
 from onebit.paths import expand
 from onebit.printable import printable
 
@@ -23,61 +25,28 @@ Every key of a recipe is a flag; 'onebit train RECIPE --show' prints them all.
 """
 
 
-# Keys whose values are paths: `--data 2024` means a folder.
-PATHS = ("data", "validation_data", "teacher", "warm_start")
-
-
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "train",
+        run,
+        EXAMPLES,
         help="train a 1-bit network, or its float twin, from a recipe",
         description="Train a 1-bit network, or its float twin, from a recipe into a run folder.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
-    parser.add_argument(
-        "--checkpoint-steps",
-        type=int,
-        metavar="N",
-        help="a checkpoint after every N steps too (default: after each epoch)",
-    )
+    text = "a checkpoint after every N steps too (default: after each epoch)"
+    parser.add_argument("--checkpoint-steps", type=int, metavar="N", help=text)
     parser.add_argument("--show", action="store_true", help="print the recipe with its overrides, and train nothing")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU (default 1)")
-    parser.add_argument(
-        "--nodes", type=int, default=1, metavar="N", help="machines; torchrun, SLURM or you start one each"
-    )
-    parser.add_argument(
-        "--strategy",
-        choices=("auto", "ddp", "fsdp"),
-        default="auto",
-        help="ddp: each device holds all (default); fsdp: a part",
-    )
-    parser.set_defaults(run=run, takes_recipe_keys=True)
-
-
-def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
-    """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
-    from onebit.errors import RecipeError, shown
-    from onebit.training.recipe import parse_text
-
-    values: dict[str, Any] = {}
-    rest = list(words)
-    while rest:
-        word = rest.pop(0)
-        if not word.startswith("--"):
-            raise RecipeError(f"[{where}] {shown(word)}: flags look like --epochs 5")
-        key, equals, text = word[2:].partition("=")
-        if not equals:
-            if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"[{where}] --{key[:80]} lacks its value, as in --{key} VALUE")
-            text = rest.pop(0)
-        name = key.replace("-", "_")
-        values[name] = text if name in PATHS else parse_text(text)
-    return values
+    text = "machines; torchrun, SLURM or you start one each"
+    parser.add_argument("--nodes", type=int, default=1, metavar="N", help=text)
+    text = "ddp: each device holds all (default); fsdp: a part"
+    parser.add_argument("--strategy", choices=("auto", "ddp", "fsdp"), default="auto", help=text)
+    parser.set_defaults(takes_recipe_keys=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from onebit.cli import arguments
 from onebit.paths import expand
-from onebit.pretrained import find
 
 EXAMPLES = """examples:
   onebit verify runs/images.onebit runs/images
@@ -16,33 +16,29 @@ EXAMPLES = """examples:
 
 
 def add_parser(subparsers: Any) -> None:
-    parser = subparsers.add_parser(
+    parser = arguments.command(
+        subparsers,
         "verify",
+        run,
+        EXAMPLES,
         help="compare a packed file with the network it was packed from",
         description=(
             "Run the same test images or texts through PyTorch, the NumPy reference and the engine at both precisions, and report the "
             "largest difference and how often the answer differs. Exits 1 where the float32 engine is not PyTorch's equal: apart by more than 1e-4 "
             "anywhere, or, where a network quantises its layers' inputs, in more than 2 %% of the outputs."
         ),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "file", type=find, metavar="FILE", help="a .onebit file, or the name of one that comes with onebit: books"
-    )
+    arguments.file(parser)
     parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that it was packed from")
     parser.add_argument(
         "--data", help="other images or another text; default the run's own, which it was not trained on"
     )
-    parser.add_argument(
-        "--checkpoint", choices=("best", "last"), default="best", help="which network (default %(default)s)"
-    )
+    arguments.checkpoint(parser)
     parser.add_argument(
         "--limit", type=int, metavar="N", help="use the first N images, or texts of a whole context, only"
     )
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.set_defaults(run=run)
+    arguments.threads(parser)
+    arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,67 @@
+"""Arguments that several commands have, with one spelling and one help text."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from onebit.pretrained import find
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def command(subparsers: Any, name: str, run: Run, examples: str, *, help: str, description: str) -> Any:
+    """The parser of a command, which has examples after its options."""
+    parser = subparsers.add_parser(
+        name, help=help, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def file(parser: Any, **options: Any) -> None:
+    """A packed file, by its path or by its name."""
+    text = "a .onebit file, or the name of one that comes with onebit: books"
+    parser.add_argument("file", type=find, metavar="FILE", help=text, **options)
+
+
+def precision(parser: Any) -> None:
+    """--precision of the engine."""
+    text = "of the engine (default %(default)s)"
+    parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help=text)
+
+
+def cache(parser: Any) -> None:
+    """--cache of the engine."""
+    text = "as what the engine keeps keys and values of text (default bf16; float32 where --precision is)"
+    parser.add_argument("--cache", choices=("bf16", "int8"), help=text)
+
+
+def threads(parser: Any, text: str = "default one for each core") -> None:
+    """--threads."""
+    parser.add_argument("--threads", type=int, metavar="N", help=text)
+
+
+def checkpoint(parser: Any) -> None:
+    """--checkpoint of a run folder."""
+    text = "which network (default %(default)s)"
+    parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
+
+
+def as_json(parser: Any, text: str = "one JSON object") -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help=text)
+
+
+def with_dashes(words: Sequence[str]) -> list[str]:
+    """Flags in their one spelling: `--top_k` is `--top-k`. What stands after `--` is not a flag."""
+    end = words.index("--") if "--" in words else len(words)
+    return [*map(_with_dashes, words[:end]), *words[end:]]
+
+
+def _with_dashes(word: str) -> str:
+    if not word.startswith("--"):
+        return word
+    flag, equals, value = word.partition("=")
+    return flag.replace("_", "-") + equals + value

@@ -1,0 +1,76 @@
+"""All commands in one list, which the parser, the tests and the documentation read."""
+
+from __future__ import annotations
+
+import argparse
+from types import ModuleType
+from typing import NoReturn
+
+from onebit import __version__
+from onebit.cli import (
+    bench,
+    classify,
+    demo,
+    evaluate,
+    generate,
+    info,
+    pack,
+    plot,
+    reproduce,
+    score,
+    summary,
+    train,
+    verify,
+)
+from onebit.printable import printable
+
+# In the order in which `onebit --help` lists them.
+COMMANDS: dict[str, ModuleType] = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "plot": plot,
+    "reproduce": reproduce,
+    "pack": pack,
+    "summary": summary,
+    "info": info,
+    "verify": verify,
+    "bench": bench,
+    "classify": classify,
+    "generate": generate,
+    "score": score,
+}
+
+EPILOG = """examples:
+  onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
+  onebit generate "It was"                       write on with a decoder of single bits that comes with the package
+  onebit train images --data my_pictures         train on own images in folders, one folder a class
+  onebit pack runs/images                        runs/images.onebit, 32 times smaller
+  onebit classify runs/images.onebit photo.jpg   what is in the photo
+  onebit train tiny --data book.txt              train a language decoder on own text
+  onebit generate runs/tiny.onebit "It was"      and write with it, once it is packed
+
+'onebit COMMAND --help' tells more of each.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Repeats words of a wrong usage as a terminal can show them."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(
+        prog="onebit",
+        description="Train 1-bit neural networks, pack them 32 times smaller, and run them fast on a CPU.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"onebit {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS.values():
+        command.add_parser(subparsers)
+    return parser
