@@ -9,7 +9,7 @@ from onebit.cli import commands
 FILES = sorted(Path(commands.__file__).parent.glob("*.py"))
 MOST_LINES = 80
 # What is longer, with its lines: these may only become fewer.
-LONGER = {"demo.py": 231, "demo_text.py": 143, "streams.py": 98}
+LONGER = {"streams.py": 98}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 
 import pages
 import pytest
@@ -32,3 +34,20 @@ def test_the_page_names_what_is_exported(name):
     listed = re.findall(r"^\| `(\w+)` \| [^|]+ \|$", SECTIONS[name], re.M)
     assert sorted(listed) == sorted(public(name))
     assert len(re.findall(r"^\| `", SECTIONS[name], re.M)) == len(listed)
+    for member in listed:
+        assert getattr(importlib.import_module(name), member) is not None
+
+
+def test_every_name_of_the_package_is_reached_from_a_bare_import():
+    script = """
+import sys, onebit
+assert not {"torch", "numpy"} & set(sys.modules)
+assert not [name for name in onebit.__all__ if name != "__version__" and name in vars(onebit)]
+import onebit.evaluation, onebit.training.train, onebit.scoring.run
+for name in onebit.__all__:
+    value = getattr(onebit, name)
+    if name in ("bench", "evaluate", "info", "score", "train", "verify"):
+        assert callable(value), name
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
