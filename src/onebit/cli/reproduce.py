@@ -1,4 +1,4 @@
-"""`onebit reproduce`: a table of the paper at any scale, beside the paper's figures."""
+"""`onebit reproduce`: a table of the paper at any scale, next to the paper's figures."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def add_parser(subparsers: Any) -> None:
         "reproduce",
         run,
         EXAMPLES,
-        help="run a table of the paper at any scale, beside the paper's figures",
-        description="Train, pack and measure the networks of the paper's table 2 (images) or 5 (text), and print them beside the paper's figures.",
+        help="run a table of the paper at any scale, next to the paper's figures",
+        description="Train, pack and measure the networks of the paper's table 2 (images) or 5 (text), and print them next to the paper's figures.",
     )
     parser.add_argument("table", metavar="table2|table5", help="which")
     parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1, the paper (default)")

@@ -95,7 +95,7 @@ class TextSession(Session):
             float32 (tokens, vocabulary).
 
         Raises:
-            DataError: there is none, there are too many, or one is out of range.
+            DataError: no token is given, or too many, or one is out of range.
         """
         ids = self._ids(tokens)
         if not 1 <= len(ids) <= self.context:

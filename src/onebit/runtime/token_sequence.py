@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from onebit.errors import DataError
 
+_INT32 = np.dtype(np.int32)
+
 
 class TokenSequence:
     """A text token by token, in a session's engine; made by `TextSession.sequence`. It corresponds to `onebit_sequence` of the C API.
@@ -43,8 +45,10 @@ class TokenSequence:
         Raises:
             DataError: there is no token, one is out of range, or the context has no room for them.
         """
-        self._need_open()
-        if not (isinstance(tokens, np.ndarray) and tokens.dtype == np.int32 and tokens.ndim == 1):
+        if not self._open:
+            self._need_open()
+        # A token takes some tens of microseconds: what is checked here for each has to be little. The engine checks the rest.
+        if not (type(tokens) is np.ndarray and tokens.dtype is _INT32 and tokens.ndim == 1):
             tokens = self._check(tokens)
         if not len(tokens):
             raise DataError("[sequence] no tokens: give one or more")
