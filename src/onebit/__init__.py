@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onebit import optim as optim
     from onebit import packing as packing
     from onebit import pretrained as pretrained
+    from onebit import quantizers as quantizers
     from onebit import reproduction as reproduction
     from onebit import runtime as runtime
     from onebit import schemes as schemes
@@ -62,6 +63,7 @@ _WHERE = {
     "pack": "onebit.packing",
     "packing": "",
     "pretrained": "",
+    "quantizers": "",
     "reproduction": "",
     "runtime": "",
     "schemes": "",

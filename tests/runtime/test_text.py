@@ -13,6 +13,7 @@ from onebit.packing import pack, to_packed_model
 from onebit.runtime import load_image_session, load_text_session
 from onebit.runtime.text import TextSession
 from onebit.sampling import Sampling
+from onebit.schemes import BinaryNormalized
 from onebit.text import Tokenizer, train_vocabulary
 
 CONTEXT = 48
@@ -26,7 +27,7 @@ def decoder():
     torch.manual_seed(0)
     model = language_decoder(
         {"vocabulary": TOKENIZER.size, "context": CONTEXT, "blocks": 2, "features": 32, "heads": 4, "head": (32, 32)},
-        residual_scale=0.35, logit_scale=3.0, embedding_widening=2, latent_spread=0.25, embedding_spread=0.1,
+        residual_scale=0.35, logit_scale=3.0, embedding_widening=2, embedding_spread=0.1, scheme=BinaryNormalized(latent_spread=0.25),
     )  # fmt: skip
     ids = torch.tensor(TOKENIZER.encode(CORPUS * 40))
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
