@@ -48,8 +48,13 @@ inline void store_lanes(const Lanes& from, float* to) {
     std::memcpy(to, &from, sizeof from);
 }
 
-// a * b + c, rounded once.
-[[gnu::always_inline]] inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
+// a * b + c, rounded once. Where no instruction does that it is a function of its own: copies of it would be half of the library.
+#if defined(__AVX2__) || defined(__ARM_NEON)
+[[gnu::always_inline]]
+#else
+[[gnu::noinline]]
+#endif
+inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
 #if defined(__AVX512F__)
     return _mm512_fmadd_ps(a, b, c);
 #elif defined(__AVX2__)
