@@ -58,7 +58,9 @@ def test_a_classifier_of_rows_is_the_same_everywhere(tmp_path, cell, scheme):
 @pytest.mark.parametrize("binary_hidden", [False, True])
 @pytest.mark.parametrize("scheme", [None, BinaryNormalized(), BinaryNormalized("pm1"), SCHEMES["BinaryNet"]()])
 def test_a_language_model_is_the_same_in_one_pass_and_token_by_token(tmp_path, cell, binary_hidden, scheme):
-    model = language_lstm(len(VOCABULARY), 12, 7, 10, 2, (8,), cell, scheme, False, binary_hidden, 3.0)
+    model = language_lstm(
+        len(VOCABULARY), 12, 7, 10, 2, (8,), cell, scheme=scheme, binary_hidden=binary_hidden, logit_scale=3.0
+    )
     with torch.no_grad():
         expected = scatter(model)(torch.from_numpy(TOKENS[None])).numpy()[0]
     pack(model, tmp_path / "a.onebit", TEXT_TASK)
