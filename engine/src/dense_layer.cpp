@@ -145,11 +145,15 @@ void DenseLayer::expect(std::int64_t rows, DenseScratch& scratch) const {
     each_buffer(rows, false, scratch, expect_buffer);
 }
 
+void DenseLayer::reserve(std::int64_t rows, bool again, DenseScratch& scratch) const {
+    each_buffer(rows, again, scratch, reserve_buffer);
+}
+
 void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t stride = sums_stride();
     const EpilogueArgs e = epilogue_.args();
     // Memory is taken here, before threads begin.
-    each_buffer(rows, again, scratch, reserve_buffer);
+    reserve(rows, again, scratch);
     if (!quantize_) {
         multiply_floats(x, rows, pool, scratch);
         parallel(pool, rows * plane_outputs_ * 8, rows, [&](std::int64_t r, int) {
@@ -187,7 +191,7 @@ void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const W
             bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
         }
         for (std::int64_t p = 0; p < panels && !way.few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
-        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, lines, y, scratch);
+        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, lines, y, scratch.sums8.data());
     });
 }
 
@@ -212,23 +216,13 @@ void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, cons
     }
     // The caller's thread always has a part of the outputs, for which it has prepared the rows.
     if (way.alone) lines = {scratch.threads[0].levels.data(), scratch.threads[0].rows.data()};
-    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, lines, y, scratch); });
+    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, lines, y, scratch.sums8.data()); });
 }
 
 void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t lines = rows * digits_;
     const auto multiply = [&](std::int64_t first, std::int64_t end, int thread) {
-        const std::uint8_t* tables = prepared;
-        if (tables == nullptr) {
-            DenseScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
-            const Lines its{own.levels.data(), own.rows.data()};
-            for (std::int64_t r = 0; r < rows && own.input != scratch.input; ++r) quantize_row(x, r, true, its);
-            for (std::int64_t i = 0; i < lines && own.input != scratch.input; ++i) {
-                prepare_line(i, own.prepared.data() + i * bits_.prepared_bytes(), its);
-            }
-            own.input = scratch.input;
-            tables = own.prepared.data();
-        }
+        const std::uint8_t* tables = prepared != nullptr ? prepared : own_tables(x, rows, thread, scratch);
         const trace::Span span("product");
         bits_.multiply(first, end, tables, lines, scratch.sums8.data(), sums_stride());
     };
@@ -243,6 +237,17 @@ void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint
     const std::int64_t pieces = std::min<std::int64_t>(bits_.units(), pool.threads());
     pool.parallel_for(
         pieces, [&](std::int64_t piece, int thread) { multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, thread); });
+}
+
+const std::uint8_t* DenseLayer::own_tables(const float* x, std::int64_t rows, int thread, DenseScratch& scratch) const {
+    DenseScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
+    std::uint8_t* tables = own.prepared.data();
+    if (own.input == scratch.input) return tables;
+    const Lines its{own.levels.data(), own.rows.data()};
+    for (std::int64_t r = 0; r < rows; ++r) quantize_row(x, r, true, its);
+    for (std::int64_t i = 0; i < rows * digits_; ++i) prepare_line(i, tables + i * bits_.prepared_bytes(), its);
+    own.input = scratch.input;
+    return tables;
 }
 
 bool DenseLayer::worth_dividing(std::int64_t lines) const {
@@ -290,8 +295,7 @@ void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const L
     kernels_.gemv.prepare(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
-void DenseLayer::settle(std::int64_t line, bool few, const DenseScratch::Row& row, DenseScratch& scratch) const {
-    std::int32_t* sums = scratch.sums8.data() + line * sums_stride();
+void DenseLayer::settle(bool few, const DenseScratch::Row& row, std::int32_t* sums) const {
     // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
     if (few != row.is_signed) {
         const int sign = few ? 1 : -1;
@@ -302,16 +306,16 @@ void DenseLayer::settle(std::int64_t line, bool few, const DenseScratch::Row& ro
     for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
 }
 
-void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const Lines& lines, float* y, DenseScratch& scratch) const {
+void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const Lines& lines, float* y, std::int32_t* sums) const {
     const trace::Span span("finish");
     const DenseScratch::Row& row = lines.rows[r * digits_];
-    std::int32_t* sums = scratch.sums8.data() + r * digits_ * sums_stride();
+    sums += r * digits_ * sums_stride();
     float* to = y + r * outputs_;
     if (!row.finite) {
         std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
         return;
     }
-    for (std::int64_t d = 0; d < digits_; ++d) settle(r * digits_ + d, few, lines.rows[r * digits_ + d], scratch);
+    for (std::int64_t d = 0; d < digits_; ++d) settle(few, lines.rows[r * digits_ + d], sums + d * sums_stride());
     for (std::int64_t o = 0; o < plane_outputs_ && digits_ == 2; ++o) {
         // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
         const auto upper = static_cast<std::uint32_t>(sums[sums_stride() + o]) * 256u;

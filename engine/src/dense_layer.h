@@ -71,6 +71,7 @@ class DenseLayer {
     std::size_t bytes() const;
 
   private:
+    friend class DenseGroup;
     // How rows are computed.
     struct Way {
         bool few;              // by look-ups of bits, else by multiply_panel
@@ -86,17 +87,21 @@ class DenseLayer {
     // Calls f(buffer, size) for each buffer that a run takes.
     template <class Function>
     void each_buffer(std::int64_t rows, bool again, DenseScratch& scratch, const Function& f) const;
+    void reserve(std::int64_t rows, bool again, DenseScratch& scratch) const;
     void run_rows(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                   DenseScratch& scratch) const;
     void run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                      DenseScratch& scratch) const;
     // `few`: the row goes to look-ups, else to multiply_panel.
     void quantize_row(const float* x, std::int64_t row, bool few, const Lines& lines) const;
-    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const Lines& lines, float* y, DenseScratch& scratch) const;
+    // `sums`: of all rows.
+    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const Lines& lines, float* y, std::int32_t* sums) const;
     // Each thread's part of the outputs; what the threads prepare is `prepared`, or where that is null each prepares all for itself.
     void multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
+    // What the thread has prepared of the rows for itself, now if not before.
+    const std::uint8_t* own_tables(const float* x, std::int64_t rows, int thread, DenseScratch& scratch) const;
     // The sums of a row of digits without what shifts added to them.
-    void settle(std::int64_t line, bool few, const DenseScratch::Row& row, DenseScratch& scratch) const;
+    void settle(bool few, const DenseScratch::Row& row, std::int32_t* sums) const;
     // A line is a row of digits: rows, or twice as many.
     void prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const;
     // Lines from `line` to `end` with a panel of outputs.

@@ -15,6 +15,8 @@ namespace {
 
 // Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
+// Layers that run as one.
+constexpr std::size_t most_layers = 16;
 
 }  // namespace
 
@@ -28,6 +30,7 @@ Executor::Executor(Program program, const Options& options, CacheNumbers cache)
       ranges_(program_.shapes.size()) {
     make_nodes(cache, options.memory_cap);
     share_prepared_inputs();
+    group_layers();
 }
 
 void Executor::make_nodes(CacheNumbers cache, std::uint64_t memory_cap) {
@@ -68,6 +71,26 @@ void Executor::share_prepared_inputs() {
     }
 }
 
+// Layers that follow each other and use what one of them prepared run as one.
+void Executor::group_layers() {
+    groups_.resize(nodes_.size());
+    // A value that nobody reads may lie where the next one does: it must be made before that.
+    std::vector<bool> read(program_.shapes.size(), false);
+    for (const auto& node : nodes_) {
+        for (const int input : node->inputs()) read[at(input)] = true;
+    }
+    read[at(output())] = true;
+    const auto joins = [&](std::size_t i) { return nodes_[i]->prepares() != nullptr && read[at(nodes_[i]->output())]; };
+    for (std::size_t i = 0; i < nodes_.size();) {
+        std::vector<const DenseLayer*> layers;
+        std::size_t end = i;
+        while (end < nodes_.size() && layers.size() < most_layers && joins(end) && (end == i || nodes_[end]->reuses_prepared()))
+            layers.push_back(nodes_[end++]->prepares());
+        if (layers.size() > 1) groups_[i].emplace(std::move(layers));
+        i = std::max(i + 1, end);
+    }
+}
+
 std::int64_t Executor::rows_of(int value, std::size_t node) const {
     if (tokens()) return node < remembering_ ? most_rows : most_wanted_rows;
     return elements(shape(value)) / shape(value).back();
@@ -84,7 +107,10 @@ void Executor::place(std::uint64_t more) {
         sizes[at(node.output())] = rows_of(node.output(), i) * shape(node.output()).back() * std::int64_t{sizeof(float)};
         // Which way a layer takes depends on its rows: more need not be more memory.
         const std::int64_t most = rows_of(node.inputs()[0], i);
-        for (std::int64_t rows = tokens() ? 1 : most; rows <= most; ++rows) node.expect(rows, workspace_);
+        for (std::int64_t rows = tokens() ? 1 : most; rows <= most; ++rows) {
+            node.expect(rows, workspace_);
+            if (groups_[i]) groups_[i]->expect(rows, workspace_.dense);
+        }
         passing = std::max(passing, node.passing_bytes());
     }
     placed_ = plan_memory(steps, sizes, output());
@@ -97,26 +123,41 @@ float* Executor::place_of(int index, const Call& call) const {
     return index == output() && call.taken != nullptr ? call.taken : value(index);
 }
 
+In Executor::input_of(int index, const Call& call) const {
+    const std::optional<Range>& range = ranges_[at(index)];
+    return {index == 0 && call.given != nullptr ? call.given : place_of(index, call),
+            tokens() ? static_cast<std::int64_t>(call.tokens.size()) : elements(shape(index)) / shape(index).back(), range ? &*range : nullptr};
+}
+
 void Executor::run(std::size_t first, std::size_t end, const Call& call) {
     constexpr std::size_t most_inputs = 3;
-    const auto rows = static_cast<std::int64_t>(call.tokens.size());
-    for (std::size_t i = first; i < end; ++i) {
+    for (std::size_t i = first; i < end; i += together(i)) {
         Node& node = *nodes_[i];
         const trace::Span span(trace::enabled ? trace::keep(node.name()) : nullptr);
         pool_.check(0);
+        if (groups_[i]) {
+            run_group(i, call);
+            continue;
+        }
         In in[most_inputs] = {};
         const std::vector<int>& inputs = node.inputs();
-        for (std::size_t k = 0; k < inputs.size(); ++k) {
-            const int index = inputs[k];
-            const std::optional<Range>& range = ranges_[at(index)];
-            in[k].data = index == 0 && call.given != nullptr ? call.given : place_of(index, call);
-            in[k].rows = tokens() ? rows : elements(shape(index)) / shape(index).back();
-            in[k].range = range ? &*range : nullptr;
-        }
+        for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = input_of(inputs[k], call);
         Out out{place_of(node.output(), call), std::nullopt};
         node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, pool_, workspace_});
         ranges_[at(node.output())] = out.range;
     }
+}
+
+void Executor::run_group(std::size_t first, const Call& call) {
+    float* y[most_layers];
+    const DenseGroup& group = *groups_[first];
+    for (std::size_t i = 0; i < group.size(); ++i) {
+        const int value = nodes_[first + i]->output();
+        y[i] = place_of(value, call);
+        ranges_[at(value)] = std::nullopt;
+    }
+    const In in = input_of(nodes_[first]->inputs()[0], call);
+    group.run(in.data, in.rows, nodes_[first]->reuses_prepared(), {y, group.size()}, pool_, workspace_.dense);
 }
 
 std::vector<PlanLine> Executor::plan() const {

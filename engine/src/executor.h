@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "block.h"
+#include "dense_group.h"
 #include "kernels/kernels.h"
 #include "memory_plan.h"
 #include "ops/node.h"
@@ -67,6 +68,11 @@ class Executor {
   private:
     void make_nodes(CacheNumbers cache, std::uint64_t memory_cap);
     void share_prepared_inputs();
+    void group_layers();
+    // Nodes that run as one from `first` on.
+    std::size_t together(std::size_t first) const { return groups_[first] ? groups_[first]->size() : 1; }
+    void run_group(std::size_t first, const Call& call);
+    In input_of(int value, const Call& call) const;
     std::int64_t rows_of(int value, std::size_t node) const;
     // A value's place in a call: the output's is the caller's where it gave one, for those that read it too.
     float* place_of(int index, const Call& call) const;
@@ -80,6 +86,7 @@ class Executor {
     Workspace workspace_;
     Block weights_;  // bits of all layers, in the order in which they are read
     std::vector<std::unique_ptr<Node>> nodes_;
+    std::vector<std::optional<DenseGroup>> groups_;  // of nodes that begin one
     std::size_t remembering_ = 0;
     MemoryPlan placed_;
     std::uint64_t most_bytes_ = 0;

@@ -31,4 +31,21 @@ void parallel_rows(ThreadPool& pool, std::int64_t rows, std::int64_t width, cons
     });
 }
 
+// Numbers of which a function that takes about a nanosecond for each is worth a thread's coming.
+constexpr std::int64_t least_numbers_of_a_thread = 512;
+
+// The same for such functions, of `n` numbers: threads share even a single row.
+template <class Body>
+void parallel_numbers(ThreadPool& pool, std::int64_t n, const Body& body) {
+    constexpr std::int64_t line = 16;
+    const std::int64_t share = (n + pool.threads() - 1) / pool.threads();
+    const std::int64_t some = std::clamp((share + line - 1) / line * line, least_numbers_of_a_thread, numbers_at_once),
+                       pieces = (n + some - 1) / some;
+    if (pieces == 1) return body(std::int64_t{0}, n);
+    pool.parallel_for(pieces, [&](std::int64_t i, int thread) {
+        pool.check(thread);
+        body(i * some, std::min(some, n - i * some));
+    });
+}
+
 }  // namespace onebit

@@ -1,15 +1,19 @@
 // The pool's rounds, and dense layers whose outputs threads divide.
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <stdexcept>
 #include <thread>
 #include <vector>
 
 #include "check.h"
+#include "dense_group.h"
 #include "dense_layer.h"
 #include "kernel_tests.h"
+#include "parallel.h"
 #include "thread_pool.h"
 
 namespace {
@@ -115,10 +119,68 @@ void test_divided_layers(const onebit::Kernels& kernels) {
     }
 }
 
+// Layers that run as one give what each of them gives alone, in one round or, where some have too little work or too many rows, one after the other.
+void test_grouped_layers(const onebit::Kernels& kernels) {
+    constexpr std::int64_t inputs = 768;
+    struct Case {
+        std::vector<std::int64_t> outputs;
+        std::vector<int> planes;
+    };
+    const Case cases[] = {{{768, 768, 768}, {1}}, {{768, 1030}, {1}}, {{512, 640, 512}, {2, 1}}, {{768, 30, 768}, {1}}};
+    for (const Case& c : cases) {
+        for (const int threads : {1, 2, 3}) {
+            std::vector<Layer> layers;
+            std::vector<const onebit::DenseLayer*> grouped;
+            for (const std::int64_t outputs : c.outputs) layers.emplace_back(inputs, outputs, c.planes, kernels, threads);
+            for (const Layer& layer : layers) grouped.push_back(layer.layer.get());
+            const onebit::DenseGroup group(grouped);
+            onebit::ThreadPool pool(threads);
+            onebit::DenseScratch scratch;
+            scratch.threads.resize(static_cast<std::size_t>(threads));
+            for (const std::int64_t count : {1, 3, 6}) {
+                if (count > 1 && threads > 2 && kernels.needs == 0) continue;  // scalar takes long
+                std::vector<float> x(static_cast<std::size_t>(count * inputs));
+                for (float& v : x) v = pick_float();
+                if (count == 3) x[inputs] = std::numeric_limits<float>::infinity();
+                std::vector<std::vector<float>> found, expected;
+                std::vector<float*> to;
+                for (const Layer& layer : layers) {
+                    expected.push_back(layer.run(x, count, pool, scratch));
+                    found.emplace_back(expected.back().size());
+                }
+                for (std::vector<float>& y : found) to.push_back(y.data());
+                for (const bool again : {false, true}) {
+                    group.run(x.data(), count, again, to, pool, scratch);
+                    for (std::size_t i = 0; i < layers.size(); ++i) {
+                        for (std::size_t o = 0; o < found[i].size(); ++o) CHECK(identical(expected[i][o], found[i][o]));
+                        std::fill(found[i].begin(), found[i].end(), 0.0f);
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Each number falls to one piece, however few there are for a thread.
+void test_shared_numbers() {
+    for (const int threads : {1, 2, 3}) {
+        onebit::ThreadPool pool(threads);
+        for (const std::int64_t n : {0, 1, 511, 768, 1024, 1537, 50'000}) {
+            std::vector<int> seen(static_cast<std::size_t>(n));
+            onebit::parallel_numbers(pool, n, [&](std::int64_t first, std::int64_t count) {
+                for (std::int64_t i = first; i < first + count; ++i) ++seen[static_cast<std::size_t>(i)];
+            });
+            for (const int times : seen) CHECK(times == 1);
+        }
+    }
+}
+
 }  // namespace
 
 void add_thread_tests(Tests& tests) {
     tests.add("rounds of threads", test_rounds);
     tests.add("rounds that fail", test_failing_rounds);
+    tests.add("numbers that threads share", test_shared_numbers);
     add_for_each_set(tests, "divided layers", test_divided_layers);
+    add_for_each_set(tests, "grouped layers", test_grouped_layers);
 }

@@ -18,16 +18,19 @@ struct Channels {
 
 class Unary : public Node {
   public:
-    Unary(const NodeSource& source, UnaryKernel f) : Node(source.step), f_(f), width_(source.input().back()) {}
+    Unary(const NodeSource& source, UnaryKernel f)
+        : Node(source.step), f_(f), width_(source.input().back()), cheap_(source.step.op == Op::relu || source.step.op == Op::relu_squared) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        parallel_rows(context.pool, in[0].rows * width_, 1,
-                      [&](std::int64_t first, std::int64_t count) { f_(in[0].data + first, count, out.data + first); });
+        const auto some = [&](std::int64_t first, std::int64_t count) { f_(in[0].data + first, count, out.data + first); };
+        if (cheap_) return parallel_rows(context.pool, in[0].rows * width_, 1, some);
+        parallel_numbers(context.pool, in[0].rows * width_, some);
     }
 
   private:
     UnaryKernel f_;
     std::int64_t width_;
+    bool cheap_;  // without e^x
 };
 
 class Scale : public Node {

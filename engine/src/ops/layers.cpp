@@ -42,7 +42,7 @@ class DenseNode : public LayerNode {
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        layer_->run(in[0].data, in[0].rows, reuses_prepared_, out.data, context.pool, context.workspace.dense);
+        layer_->run(in[0].data, in[0].rows, reuses_prepared(), out.data, context.pool, context.workspace.dense);
     }
 
   private:

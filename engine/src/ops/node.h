@@ -120,13 +120,13 @@ class Node {
     int memory() const { return memory_; }
     void set_memory(int index) { memory_ = index; }
     void reuse_prepared() { reuses_prepared_ = true; }
+    bool reuses_prepared() const { return reuses_prepared_; }
 
   protected:
     Memory& memory_of(const Row& row) const;
 
-    bool reuses_prepared_ = false;
-
   private:
+    bool reuses_prepared_ = false;
     std::vector<int> inputs_;  // values
     int output_;
     std::string name_;  // with the steps that it took in
