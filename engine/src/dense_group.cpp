@@ -33,11 +33,12 @@ void DenseGroup::run(const float* x, std::int64_t rows, bool again, std::span<fl
     scratch.sums8.reserve(static_cast<std::size_t>(sums(rows)));
     first.reserve(rows, again, scratch);
     if (!again) ++scratch.input;
+    for (std::int64_t r = 0; r < rows && !again; ++r) first.quantize_row(x, r, true, scratch);
     const std::int64_t lines = rows * first.digits_;
     pool.parallel_for(first.bits_.parts(), [&](std::int64_t part, int thread) {
         // While the row is prepared, and then a layer multiplied, the next layer's first bits are on their way.
         first.bits_.fetch(part);
-        const std::uint8_t* tables = first.own_tables(x, rows, thread, scratch);
+        const std::uint8_t* tables = first.own_tables(rows, thread, scratch);
         std::int32_t* to = scratch.sums8.data();
         const trace::Span span("product");
         for (std::size_t i = 0; i < layers_.size(); ++i) {
@@ -51,8 +52,6 @@ void DenseGroup::run(const float* x, std::int64_t rows, bool again, std::span<fl
 }
 
 void DenseGroup::finish(std::int64_t rows, std::span<float* const> y, ThreadPool& pool, DenseScratch& scratch) const {
-    // The caller's thread always has a part of the outputs, for which it has prepared the rows.
-    const DenseLayer::Lines lines{scratch.threads[0].levels.data(), scratch.threads[0].rows.data()};
     const auto count = static_cast<std::int64_t>(layers_.size()), pieces = std::min<std::int64_t>(count, pool.threads());
     pool.parallel_for(pieces, [&](std::int64_t piece, int) {
         std::int32_t* sums = scratch.sums8.data();
@@ -60,7 +59,7 @@ void DenseGroup::finish(std::int64_t rows, std::span<float* const> y, ThreadPool
             const DenseLayer& layer = *layers_[static_cast<std::size_t>(i)];
             const EpilogueArgs e = layer.epilogue_.args();
             for (std::int64_t r = 0; r < rows && i >= count * piece / pieces; ++r) {
-                layer.finish_row(r, true, e, lines, y[static_cast<std::size_t>(i)], sums);
+                layer.finish_row(r, true, e, scratch, y[static_cast<std::size_t>(i)], sums);
             }
             sums += rows * layer.digits_ * layer.sums_stride();
         }

@@ -21,7 +21,7 @@ constexpr std::int64_t prepared_at_once = std::int64_t{400} << 10;
 // With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
 constexpr std::int64_t least_rows_of_a_thread = 32;
 // Up to so many rows each thread prepares all of them for itself: to make a row's tables takes no longer than to fetch them from the cache of another
-// core, and nobody waits.
+// core.
 constexpr std::int64_t most_rows_alone = 4;
 
 }  // namespace
@@ -34,8 +34,6 @@ WorkingBytes DenseScratch::working_bytes() const {
     sum += rows.working_bytes();
     sum += tiles.working_bytes();
     for (const Thread& thread : threads) {
-        sum += thread.levels.working_bytes();
-        sum += thread.rows.working_bytes();
         sum += thread.prepared.working_bytes();
         sum += thread.panel8.working_bytes();
         sum += thread.panel.working_bytes();
@@ -125,17 +123,13 @@ void DenseLayer::each_buffer(std::int64_t rows, bool again, DenseScratch& scratc
     if (tiles_ && !way.few) return tiles_->each_buffer(rows, again, static_cast<std::int64_t>(scratch.threads.size()), scratch.tiles, f);
     f(scratch.sums8, lines * sums_stride());
     // What was prepared for a layer of the same input stays.
-    if (!again && !way.alone) {
+    if (!again) {
         f(scratch.rows, lines);
         f(scratch.levels, lines * length + slack_bytes);
-        if (way.few && way.at_once == 0) f(scratch.prepared, lines * bits_.prepared_bytes());
+        if (way.few && way.at_once == 0 && !way.alone) f(scratch.prepared, lines * bits_.prepared_bytes());
     }
     for (DenseScratch::Thread& thread : scratch.threads) {
-        if (!again && way.alone) {
-            f(thread.rows, lines);
-            f(thread.levels, lines * length + slack_bytes);
-            f(thread.prepared, lines * bits_.prepared_bytes());
-        }
+        if (!again && way.alone) f(thread.prepared, lines * bits_.prepared_bytes());
         if (!way.few) f(thread.panel8, length * panel_outputs);
         if (way.few && way.at_once > 0) f(thread.prepared, way.at_once * digits_ * bits_.prepared_bytes());
     }
@@ -178,51 +172,49 @@ void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const W
     const std::int64_t group = way.few ? image_positions : kernels_.gemm.rows_at_once, groups = (rows + group - 1) / group;
     const std::int64_t most = way.few ? way.at_once / group : groups, least_pieces = (groups + most - 1) / most;
     const std::int64_t pieces = (least_pieces + threads - 1) / threads * threads;
-    const Lines lines{scratch.levels.data(), scratch.rows.data()};
     parallel(pool, rows * digits_ * plane_outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
         const std::int64_t first = std::min(rows, groups * piece / pieces * group);
         const std::int64_t end = std::min(rows, groups * (piece + 1) / pieces * group);
         const std::int64_t first_line = first * digits_, end_line = end * digits_;
-        for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, way.few, lines);
+        for (std::int64_t r = first; r < end && !again; ++r) quantize_row(x, r, way.few, scratch);
         if (way.few) {
             std::uint8_t* prepared = scratch.threads[static_cast<std::size_t>(thread)].prepared.data();
-            for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, lines);
+            for (std::int64_t i = first_line; i < end_line; ++i) prepare_line(i, prepared + (i - first_line) * prepared_bytes, scratch);
             const trace::Span span("product");
             bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
         }
         for (std::int64_t p = 0; p < panels && !way.few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
-        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, lines, y, scratch.sums8.data());
+        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, scratch, y, scratch.sums8.data());
     });
 }
 
 void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                              DenseScratch& scratch) const {
     const std::int64_t all_lines = rows * digits_;
-    Lines lines{scratch.levels.data(), scratch.rows.data()};
     if (!again) ++scratch.input;
+    // A row's levels are a quarter of its floats' bytes: the caller's thread makes them, so that less passes from core to core.
+    for (std::int64_t r = 0; r < rows && !again && way.alone; ++r) quantize_row(x, r, true, scratch);
     if (!again && !way.alone) {
         parallel(pool, all_lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
-            quantize_row(x, r, way.few, lines);
+            quantize_row(x, r, way.few, scratch);
             for (std::int64_t i = r * digits_; i < (r + 1) * digits_ && way.few; ++i) {
-                prepare_line(i, scratch.prepared.data() + i * bits_.prepared_bytes(), lines);
+                prepare_line(i, scratch.prepared.data() + i * bits_.prepared_bytes(), scratch);
             }
         });
     }
     if (way.few) {
-        multiply_few(x, rows, way.alone ? nullptr : scratch.prepared.data(), pool, scratch);
+        multiply_few(rows, way.alone ? nullptr : scratch.prepared.data(), pool, scratch);
     } else {
         parallel(pool, all_lines * plane_outputs_ * inputs_, (plane_outputs_ + panel_outputs - 1) / panel_outputs,
                  [&](std::int64_t p, int thread) { multiply_panel(p, 0, all_lines, thread, pool, scratch); });
     }
-    // The caller's thread always has a part of the outputs, for which it has prepared the rows.
-    if (way.alone) lines = {scratch.threads[0].levels.data(), scratch.threads[0].rows.data()};
-    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, lines, y, scratch.sums8.data()); });
+    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, scratch, y, scratch.sums8.data()); });
 }
 
-void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const {
+void DenseLayer::multiply_few(std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const {
     const std::int64_t lines = rows * digits_;
     const auto multiply = [&](std::int64_t first, std::int64_t end, int thread) {
-        const std::uint8_t* tables = prepared != nullptr ? prepared : own_tables(x, rows, thread, scratch);
+        const std::uint8_t* tables = prepared != nullptr ? prepared : own_tables(rows, thread, scratch);
         const trace::Span span("product");
         bits_.multiply(first, end, tables, lines, scratch.sums8.data(), sums_stride());
     };
@@ -239,13 +231,11 @@ void DenseLayer::multiply_few(const float* x, std::int64_t rows, const std::uint
         pieces, [&](std::int64_t piece, int thread) { multiply(bits_.units() * piece / pieces, bits_.units() * (piece + 1) / pieces, thread); });
 }
 
-const std::uint8_t* DenseLayer::own_tables(const float* x, std::int64_t rows, int thread, DenseScratch& scratch) const {
+const std::uint8_t* DenseLayer::own_tables(std::int64_t rows, int thread, DenseScratch& scratch) const {
     DenseScratch::Thread& own = scratch.threads[static_cast<std::size_t>(thread)];
     std::uint8_t* tables = own.prepared.data();
     if (own.input == scratch.input) return tables;
-    const Lines its{own.levels.data(), own.rows.data()};
-    for (std::int64_t r = 0; r < rows; ++r) quantize_row(x, r, true, its);
-    for (std::int64_t i = 0; i < rows * digits_; ++i) prepare_line(i, tables + i * bits_.prepared_bytes(), its);
+    for (std::int64_t i = 0; i < rows * digits_; ++i) prepare_line(i, tables + i * bits_.prepared_bytes(), scratch);
     own.input = scratch.input;
     return tables;
 }
@@ -254,16 +244,16 @@ bool DenseLayer::worth_dividing(std::int64_t lines) const {
     return lines * plane_outputs_ * inputs_ >= kernels_.gemv.least_divided;
 }
 
-void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Lines& lines) const {
+void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScratch& scratch) const {
     const trace::Span span("quantise");
     const std::int64_t stride = bits_.padded_inputs();
     const float* from = x + r * inputs_;
     Range range;
     if (needs_range(levels_)) kernels_.rows.range(from, inputs_, &range.largest_bits, &range.negative);
     const Quantizer q(levels_, range);
-    std::uint8_t* first = lines.levels + r * digits_ * stride;
+    std::uint8_t* first = scratch.levels.data() + r * digits_ * stride;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = lines.rows[r * digits_ + d];
+        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
         std::uint8_t* to = first + d * stride;
         row.scale = q.scale;
         row.finite = q.finite;
@@ -282,16 +272,16 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, const Li
     }
     if (!plus_minus_) return;
     for (std::int64_t d = 0; d < digits_; ++d) {
-        DenseScratch::Row& row = lines.rows[r * digits_ + d];
+        DenseScratch::Row& row = scratch.rows.data()[r * digits_ + d];
         const std::uint8_t* to = first + d * stride;
         const int shift = shift_of(row.is_signed);
         for (std::int64_t k = 0; k < inputs_; ++k) row.total += (few ? static_cast<std::int8_t>(to[k]) : to[k]) - shift;
     }
 }
 
-void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const {
+void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const {
     const trace::Span span("tables");
-    const std::uint8_t* levels = lines.levels + line * bits_.padded_inputs();
+    const std::uint8_t* levels = scratch.levels.data() + line * bits_.padded_inputs();
     kernels_.gemv.prepare(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
 }
 
@@ -306,23 +296,23 @@ void DenseLayer::settle(bool few, const DenseScratch::Row& row, std::int32_t* su
     for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
 }
 
-void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const Lines& lines, float* y, std::int32_t* sums) const {
+void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const DenseScratch& scratch, float* y, std::int32_t* sums) const {
     const trace::Span span("finish");
-    const DenseScratch::Row& row = lines.rows[r * digits_];
+    const DenseScratch::Row* line = scratch.rows.data() + r * digits_;
     sums += r * digits_ * sums_stride();
     float* to = y + r * outputs_;
-    if (!row.finite) {
+    if (!line->finite) {
         std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
         return;
     }
-    for (std::int64_t d = 0; d < digits_; ++d) settle(few, lines.rows[r * digits_ + d], sums + d * sums_stride());
+    for (std::int64_t d = 0; d < digits_; ++d) settle(few, line[d], sums + d * sums_stride());
     for (std::int64_t o = 0; o < plane_outputs_ && digits_ == 2; ++o) {
         // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
         const auto upper = static_cast<std::uint32_t>(sums[sums_stride() + o]) * 256u;
         sums[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) + upper);
     }
     combine_planes(planes_, outputs_, sums);
-    kernels_.rows.epilogue_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+    kernels_.rows.epilogue_int8(sums, line->scale, static_cast<int>(outputs_), e, to);
 }
 
 int DenseLayer::blocks_of(std::int64_t p) const {

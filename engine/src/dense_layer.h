@@ -32,12 +32,10 @@ struct DenseScratch {
         std::int32_t total = 0;  // of the levels
     };
     Buffer<Row> rows;
-    std::uint64_t input = 0;  // counts the inputs of layers of which each thread prepares its own
+    std::uint64_t input = 0;  // counts the inputs of layers that each thread prepares for itself
     struct Thread {
-        Buffer<std::uint8_t> levels;
-        Buffer<Row> rows;
         Buffer<std::uint8_t> prepared;
-        std::uint64_t input = 0;  // what stands in them
+        std::uint64_t input = 0;  // what stands there
         Buffer<std::int8_t> panel8;
         Buffer<float> panel;
     };
@@ -76,12 +74,7 @@ class DenseLayer {
     struct Way {
         bool few;              // by look-ups of bits, else by multiply_panel
         std::int64_t at_once;  // rows that a thread takes from their floats to their floats at most; 0: threads divide the outputs instead
-        bool alone;            // each thread prepares the rows for itself
-    };
-    // Rows of levels and what is known of them: all threads', or a thread's own.
-    struct Lines {
-        std::uint8_t* levels;
-        DenseScratch::Row* rows;
+        bool alone;            // each thread prepares the quantised rows for itself
     };
     Way way_of(std::int64_t rows, std::size_t threads) const;
     // Calls f(buffer, size) for each buffer that a run takes.
@@ -93,17 +86,17 @@ class DenseLayer {
     void run_outputs(const float* x, std::int64_t rows, bool again, const Way& way, const EpilogueArgs& e, float* y, ThreadPool& pool,
                      DenseScratch& scratch) const;
     // `few`: the row goes to look-ups, else to multiply_panel.
-    void quantize_row(const float* x, std::int64_t row, bool few, const Lines& lines) const;
+    void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
     // `sums`: of all rows.
-    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const Lines& lines, float* y, std::int32_t* sums) const;
+    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const DenseScratch& scratch, float* y, std::int32_t* sums) const;
     // Each thread's part of the outputs; what the threads prepare is `prepared`, or where that is null each prepares all for itself.
-    void multiply_few(const float* x, std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
-    // What the thread has prepared of the rows for itself, now if not before.
-    const std::uint8_t* own_tables(const float* x, std::int64_t rows, int thread, DenseScratch& scratch) const;
+    void multiply_few(std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
+    // What the thread has prepared of the quantised rows for itself, now if not before.
+    const std::uint8_t* own_tables(std::int64_t rows, int thread, DenseScratch& scratch) const;
     // The sums of a row of digits without what shifts added to them.
     void settle(bool few, const DenseScratch::Row& row, std::int32_t* sums) const;
     // A line is a row of digits: rows, or twice as many.
-    void prepare_line(std::int64_t line, std::uint8_t* prepared, const Lines& lines) const;
+    void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
     // Lines from `line` to `end` with a panel of outputs.
     void multiply_panel(std::int64_t panel, std::int64_t line, std::int64_t end, int thread, ThreadPool& pool, DenseScratch& scratch) const;
     void multiply_floats(const float* x, std::int64_t rows, ThreadPool& pool, DenseScratch& scratch) const;

@@ -38,10 +38,10 @@ constexpr std::int64_t least_numbers_of_a_thread = 512;
 template <class Body>
 void parallel_numbers(ThreadPool& pool, std::int64_t n, const Body& body) {
     constexpr std::int64_t line = 16;
-    const std::int64_t share = (n + pool.threads() - 1) / pool.threads();
-    const std::int64_t some = std::clamp((share + line - 1) / line * line, least_numbers_of_a_thread, numbers_at_once),
-                       pieces = (n + some - 1) / some;
-    if (pieces == 1) return body(std::int64_t{0}, n);
+    const std::int64_t shares = std::clamp<std::int64_t>(n / least_numbers_of_a_thread, 1, pool.threads());
+    const std::int64_t lines = ((n + shares - 1) / shares + line - 1) / line;
+    const std::int64_t some = std::clamp(lines * line, line, numbers_at_once), pieces = (n + some - 1) / some;
+    if (pieces <= 1) return body(std::int64_t{0}, n);
     pool.parallel_for(pieces, [&](std::int64_t i, int thread) {
         pool.check(thread);
         body(i * some, std::min(some, n - i * some));
