@@ -232,14 +232,21 @@ void attend_rows(const float* q, const Stored* keys, const Stored* values, const
     weigh_features<Stored, rows, tile_parts(rows, 2)>(values, a, scores, shares, a.features, y);
 }
 
+// Calls f<rows>(): kernels keep so many queries' sums in registers.
+template <class Function>
+void by_rows(int rows, const Function& f) {
+    static_assert(most_queries == 4);
+    switch (rows) {
+        case 1: return f.template operator()<1>();
+        case 2: return f.template operator()<2>();
+        case 3: return f.template operator()<3>();
+        default: return f.template operator()<4>();
+    }
+}
+
 template <class Stored>
 void attend_head(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
-    switch (a.rows) {
-        case 1: return attend_rows<Stored, 1>(q, keys, values, a, scores, y);
-        case 2: return attend_rows<Stored, 2>(q, keys, values, a, scores, y);
-        case 3: return attend_rows<Stored, 3>(q, keys, values, a, scores, y);
-        default: return attend_rows<Stored, 4>(q, keys, values, a, scores, y);
-    }
+    by_rows(a.rows, [&]<int rows>() { attend_rows<Stored, rows>(q, keys, values, a, scores, y); });
 }
 
 }  // namespace

@@ -205,12 +205,7 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
 
 void attend_int8(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
     if (a.features > most_whole_features) return attend_head(q, keys, values, a, scores, y);
-    switch (a.rows) {
-        case 1: return attend_whole<1>(q, keys, values, a, scores, y);
-        case 2: return attend_whole<2>(q, keys, values, a, scores, y);
-        case 3: return attend_whole<3>(q, keys, values, a, scores, y);
-        default: return attend_whole<4>(q, keys, values, a, scores, y);
-    }
+    by_rows(a.rows, [&]<int rows>() { attend_whole<rows>(q, keys, values, a, scores, y); });
 }
 
 }  // namespace

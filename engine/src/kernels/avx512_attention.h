@@ -188,12 +188,7 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
 
 void attend_int8(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
     if (a.features > most_digit_features) return attend_head(q, keys, values, a, scores, y);
-    switch (a.rows) {
-        case 1: return attend_digits<1>(q, keys, values, a, scores, y);
-        case 2: return attend_digits<2>(q, keys, values, a, scores, y);
-        case 3: return attend_digits<3>(q, keys, values, a, scores, y);
-        default: return attend_digits<4>(q, keys, values, a, scores, y);
-    }
+    by_rows(a.rows, [&]<int rows>() { attend_digits<rows>(q, keys, values, a, scores, y); });
 }
 
 }  // namespace
