@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, Literal
@@ -101,7 +102,7 @@ class StepReader(Mapping[str, Any]):
             raise self.fail(f"has what this op does not take: {', '.join(excerpt(name) for name in sorted(extra))}")
 
 
-class Op:
+class Op(ABC):
     """One op of docs/program.md. A subclass declares what it takes, and says what it computes.
 
     name: in the program.
@@ -128,9 +129,9 @@ class Op:
         """The lengths of the axes of its tensors, by the names that `tensors` gives them; `x` is the shape of the first input."""
         return {}
 
+    @abstractmethod
     def run(self, attributes: Attributes, tensors: Tensors, precision: Precision, *inputs: Any) -> Array:
         """The output from the inputs, each (n, *shape); `tensors` by their roles."""
-        raise NotImplementedError(self.name)
 
     def mixes_tokens(self, attributes: Attributes) -> str:
         """What is wrong with attributes, not yet checked, in a program over tokens; empty where nothing is."""
