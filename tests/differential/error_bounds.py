@@ -273,7 +273,9 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
 
 def _scale_shift(v: Value, scale: Any, shift: Any) -> Value:
     y = v.x * scale + shift
-    error = np.where(v.error == 0, 0, np.abs(scale) * v.error)
+    # Nothing is promised of 0 times a number that may be anything.
+    known = np.where(np.isinf(v.error), 0, v.error)
+    error = np.where(np.isinf(v.error), np.inf, np.abs(scale) * known)
     if v.sums or np.any(error > 0):
         fewer = _rounding(v.x * scale) + _rounding(y)
         error = np.where(((error > 0) | v.sums) & ~(np.isnan(y) & (v.error == 0)), error + 2 * fewer, 0)

@@ -161,3 +161,9 @@ def test_what_is_promised_exactly_has_the_bound_0():
     for precision, exact in (("int8", True), ("float32", False)):
         values = error_bounds.run(replace(case.program, steps=steps, output="b"), case.tensors, case.x, precision)
         assert (values["b"].error == 0).all() == exact
+
+
+def test_nothing_is_promised_of_zero_times_what_may_be_anything():
+    unknown = error_bounds.Value(np.zeros((1, 2), np.float32), np.full((1, 2), np.inf))
+    scale, shift = np.array([0, 1], np.float32), np.array([3, 3], np.float32)
+    assert np.isinf(error_bounds._scale_shift(unknown, scale, shift).error).all()
