@@ -17,10 +17,10 @@ from onebit.data.tokens import TextSet, Unit
 from onebit.errors import OnebitError
 from onebit.fileformat import load_model
 from onebit.images import ImageTask
-from onebit.metrics import TextMetrics, nats_of
+from onebit.metrics import AnswerMetrics, TextMetrics, nats_of
 from onebit.pretrained import find
 from onebit.printable import printable
-from onebit.runtime.session import Cache, ImageSession, Precision, load, softmax
+from onebit.runtime.session import Cache, ImageSession, Precision, load
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -33,13 +33,15 @@ PYTORCH = "PyTorch float32"
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """How good a classifier of images is. `str` is a line.
+    """How good a classifier of images is. `str` is two lines.
 
     Args:
         model: the run folder or the file.
         numerics: what computed, and how exactly.
         accuracy: the share of right answers.
         loss: the mean cross-entropy, in nats.
+        confidence: the mean probability that it gave its answers.
+        calibration_error: the expected distance between the confidence and the accuracy of an answer; see `onebit.confidence`.
         images: how many were measured.
         part: "test", or "all" where images that it was trained on may be among them.
         seconds: of computing.
@@ -50,6 +52,8 @@ class ImageFigures:
     numerics: str
     accuracy: float
     loss: float
+    confidence: float
+    calibration_error: float
     images: int
     part: str
     seconds: float
@@ -63,7 +67,8 @@ class ImageFigures:
         what = "test images" if self.part == "test" else "images"
         return (
             f"{printable(self.model)} ({self.numerics}): accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4f} "
-            f"on {self.images} {what}, {self.seconds:.1f} s"
+            f"on {self.images} {what}, {self.seconds:.1f} s\n"
+            f"  confidence {100 * self.confidence:.1f} % on average; expected calibration error {100 * self.calibration_error:.1f} points"
         )
 
 
@@ -187,14 +192,12 @@ def _run_on_images(run: Run, data: str | None) -> ImageFigures:
     else:
         measured = images_to_measure(data, run.task, run.record)
     start = time.perf_counter()
-    figures = figures_of(run.model, measured.images, run.task)
+    figures = figures_of(run.model, measured.images, run.task).figures()
     seconds = time.perf_counter() - start
     return ImageFigures(
         model=str(run.path),
         numerics=PYTORCH,
-        accuracy=figures["accuracy"],
-        loss=figures["loss"],
-        images=len(measured.images),
+        **figures,
         part=measured.part,
         seconds=seconds,
         notes=tuple(measured.notes),
@@ -237,10 +240,10 @@ def _evaluate_file(
             raise OnebitError(f"[{path}] is not a classifier of images")
         images, part, notes = images_to_measure(data, session.task, record)
         start = time.perf_counter()
-        accuracy, loss = evaluate_images(session, images)
+        figures = evaluate_images(session, images).figures()
         seconds = time.perf_counter() - start
         numerics = f"engine {session.precision}"
-        return ImageFigures(str(path), numerics, accuracy, loss, len(images), part, seconds, tuple(notes))
+        return ImageFigures(str(path), numerics, **figures, part=part, seconds=seconds, notes=tuple(notes))
     text, notes = text_to_measure(data, session.task, "document", record)
     start = time.perf_counter()
     figures = evaluate_session(session, text).figures()
@@ -249,15 +252,13 @@ def _evaluate_file(
     return TextFigures(str(path), numerics, text.source, **figures, seconds=seconds, notes=tuple(notes))
 
 
-def evaluate_images(session: ImageSession, images: ImageSet) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy of a packed classifier on images."""
-    right, loss = 0, 0.0
+def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
+    """What a packed classifier answers to images."""
+    metrics = AnswerMetrics()
     for first in range(0, len(images), BATCH):
-        labels = images.labels[first : first + BATCH]
         logits = session(np.ascontiguousarray(images.pixels[first : first + BATCH]))
-        right += int((logits.argmax(1) == labels).sum())
-        loss -= float(np.log(np.maximum(softmax(logits)[np.arange(len(labels)), labels], 1e-30)).sum())
-    return right / len(images), loss / len(images)
+        metrics.add(logits, images.labels[first : first + BATCH])
+    return metrics
 
 
 def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:

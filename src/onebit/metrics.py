@@ -1,13 +1,15 @@
-"""Honest figures of a language model: over real tokens only, with what they were measured on."""
+"""Honest figures: of a language model over real tokens only, with what they were measured on; of a classifier with its confidence."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from onebit.confidence import Reliability, reliability
 
 # Rows of logits whose probabilities are made at once.
 _ROWS = 16
@@ -65,6 +67,39 @@ class TextMetrics:
             figures["padded_perplexity_not_comparable"] = _exp(loss)
             figures["padded_accuracy_not_comparable"] = (self.right + self.padding_right) / count
         return figures
+
+
+@dataclass
+class AnswerMetrics:
+    """What a classifier answered, and the figures that follow from it."""
+
+    nats: float = 0.0
+    _right: list[NDArray[np.bool_]] = field(default_factory=list)
+    _confidence: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def add(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+        """Take in logits (answers, classes) and the right classes (answers,)."""
+        nats, right = nats_of(logits, labels)
+        # The answer has the largest logit: its probability is one over the sum of all powers that are taken from there.
+        self._confidence.append(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))
+        self._right.append(right)
+        self.nats += float(nats.sum(dtype=np.float64))
+
+    @property
+    def reliability(self) -> Reliability:
+        """How often answers of each confidence were right."""
+        return reliability(np.concatenate(self._confidence), np.concatenate(self._right))
+
+    def figures(self) -> dict[str, Any]:
+        """Accuracy, loss, mean confidence, calibration error, and of how many images."""
+        right, confidence = np.concatenate(self._right), np.concatenate(self._confidence)
+        return {
+            "accuracy": float(right.mean()),
+            "loss": self.nats / len(right),
+            "confidence": float(confidence.mean(dtype=np.float64)),
+            "calibration_error": reliability(confidence, right).error,
+            "images": len(right),
+        }
 
 
 def nats_of(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -57,7 +57,7 @@ def test_a_run_folder_is_complete(trained):
     result = trained.result()
     assert (result["test_images"], result["train_images"], result["chosen_epoch"]) == (359, 300, 3)
     test = load_images("digits", channels=1).test
-    assert result["test_accuracy"] == evaluate(trained.model, test, trained.task)["accuracy"]
+    assert result["test_accuracy"] == evaluate(trained.model, test, trained.task).figures()["accuracy"]
 
 
 def test_it_learns(tmp_path):

@@ -17,7 +17,6 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
@@ -27,6 +26,7 @@ from onebit.data.text import TextSplits, load_text
 from onebit.errors import OnebitError, shown
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
+from onebit.metrics import AnswerMetrics
 from onebit.models.decoder import LanguageDecoder
 from onebit.nn.synchronize import synchronize_statistics
 from onebit.paths import expand
@@ -247,7 +247,7 @@ def _image_job(recipe: Recipe, progress: bool) -> _Job:
         )
 
     def test(trained: nn.Module) -> dict[str, Any]:
-        result = evaluate(trained, splits.test, task)
+        result = evaluate(trained, splits.test, task).figures()
         return {
             "test_accuracy": result["accuracy"],
             "test_loss": result["loss"],
@@ -316,17 +316,15 @@ def _teacher(job: _Job, path: str) -> nn.Module:
     return source.model
 
 
-def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> dict[str, float]:
-    """Accuracy and mean cross-entropy of a PyTorch network, in float32 and evaluation mode."""
-    right, loss = 0, 0.0
+def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> AnswerMetrics:
+    """What a PyTorch network answers to images, in float32 and evaluation mode."""
+    metrics = AnswerMetrics()
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
         for pixels, target in Batches(images, EVALUATION_BATCH):
-            logits = model(scale_pixels(pixels.to(device), task)).float()
-            loss += F.cross_entropy(logits, target.to(device), reduction="sum").item()
-            right += int((logits.argmax(1).cpu() == target).sum())
-    return {"accuracy": right / len(images), "loss": loss / len(images), "images": len(images)}
+            metrics.add(model(scale_pixels(pixels.to(device), task)).float().cpu().numpy(), target.numpy())
+    return metrics
 
 
 def _note(line: str) -> None:
