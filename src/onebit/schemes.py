@@ -174,6 +174,21 @@ class Bipolar(BinaryNormalized):
 
 
 @dataclass(frozen=True, repr=False)
+class PureBits(Scheme):
+    """Every parameter one bit, and no normalisation of each layer: signs of what lies above each output's mean, times a constant.
+
+    The constant follows from the layer's size, so that sums of inputs of unit deviation have unit deviation. For networks that normalise in front of
+    their branches, such as ``language_decoder(form="all-bits")``.
+
+    Source: docs/accuracy.md compares it with the paper's `BinaryNormalized`.
+    """
+
+    weights: WeightQuantizer = MeanThreshold("bipolar", per="output", scale="inputs")
+    bias: Literal["bits", "float"] = "bits"
+    norm: Literal["batch", "group"] | None = None
+
+
+@dataclass(frozen=True, repr=False)
 class BinaryConnect(Scheme):
     """Weights by their sign, or at random (``weights=Sign(IDENTITY, stochastic=True)``); float activations; latents clipped to -1..1.
 
@@ -329,6 +344,7 @@ SCHEMES: dict[str, type[Scheme]] = {
     for scheme in (
         BinaryNormalized,
         Bipolar,
+        PureBits,
         BinaryConnect,
         BinaryWeightNetwork,
         BinaryNet,

@@ -40,6 +40,7 @@ from onebit.schemes import (
     BitNet158,
     DoReFa,
     NormFree,
+    PureBits,
     ReActNet,
     Scheme,
     XnorNet,
@@ -64,6 +65,10 @@ def mean_threshold(w, axis):
 
 def own_mean_threshold(w, axis):
     return value_of(torch.where(w > w.mean(outputs_apart(w, axis), keepdim=True), 1.0, -1.0).to(w.dtype), w)
+
+
+def own_mean_threshold_by_inputs(w, axis):
+    return (w.numel() / w.shape[axis]) ** -0.5 * own_mean_threshold(w, axis)
 
 
 def plain_sign(w, axis):
@@ -146,6 +151,7 @@ def unchanged(x, layer, axes):
 TEXTBOOK = [
     (BinaryNormalized(), mean_threshold, unchanged),
     (Bipolar(normalize="channel"), own_mean_threshold, unchanged),
+    (PureBits(), own_mean_threshold_by_inputs, unchanged),
     (BinaryConnect(), plain_sign, unchanged),
     (BinaryWeightNetwork(), xnor_weights, unchanged),
     (BinaryNet(), plain_sign, clipped_sign),
@@ -188,6 +194,10 @@ def expected(layer, x, weights, inputs, product, magnitude=None, image=False, ax
         if scheme.bias == "bits":
             low = 0.0 if scheme.weights.values == "unipolar" else -1.0
             bias = value_of(torch.where(bias > bias.mean(), 1.0, low).to(bias.dtype), bias)
+            if (
+                getattr(scheme.weights, "scale", None) == "inputs"
+            ):  # bits are added to the sums, which are scaled together
+                bias = bias * (layer.weight.numel() / layer.weight.shape[axis]) ** -0.5
         y = y + channels(bias)
     if scheme.normalize is not None:
         over = [1 if image else y.dim() - 1]

@@ -41,6 +41,8 @@ QUANTIZERS = [
     MeanThreshold("unipolar"),
     MeanThreshold("bipolar"),
     MeanThreshold("unipolar", per="output"),
+    MeanThreshold("bipolar", per="output", scale="inputs"),
+    MeanThreshold("bipolar", scale=0.75),
     Sign(),
     Sign(stochastic=True),
     ScaledSign("output", share=True),
@@ -50,6 +52,23 @@ QUANTIZERS = [
     Ternary(),
     *(KBitWeights(k) for k in range(1, 9)),
 ]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("scale", ["inputs", 0.75])
+def test_a_constant_scale_depends_on_the_shape_alone(axis, scale):
+    w = torch.randn(6, 4, 3, 3)
+    quantizer = MeanThreshold("bipolar", per="output", scale=scale)
+    made = quantizer(w, axis)
+    assert torch.equal(made.codes, binarize(w, "bipolar", axis=axis))
+    assert made.scale == pytest.approx((216 / (6, 4)[axis]) ** -0.5 if scale == "inputs" else 0.75)
+    assert quantizer(100 * w, axis).scale == made.scale
+
+
+@pytest.mark.parametrize("scale", [0, -1.0, float("inf"), float("nan"), "outputs", True])
+def test_a_scale_that_is_no_constant_is_refused(scale):
+    with pytest.raises(ValueError, match=r"\[MeanThreshold\] scale=.*: use 'inputs', a number above 0 or None"):
+        MeanThreshold(scale=scale)
 
 
 def one_or_minus_one(w):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from onebit.errors import shown
 from onebit.quantizers.codes import (
     SMALLEST_SCALE,
     Codes,
@@ -229,25 +231,43 @@ class MeanThreshold(WeightQuantizer):
     Args:
         values: how a bit reads, ``"unipolar"`` as 0 or 1 (the paper), ``"bipolar"`` as -1 or +1; ``"01"`` and ``"pm1"`` are read too.
         per: ``"layer"`` (the paper): one mean for the whole tensor; ``"output"``: one for the weights of each output.
+        scale: a constant that the sums are multiplied with, for layers without a normalisation: a number above 0, or ``"inputs"``, one over the
+            square root of the weights of an output, which keeps sums of inputs of unit deviation at unit deviation. It depends on the layer's shape
+            alone, so that every parameter stays a bit. None (the paper): 1.
+
+    Raises:
+        ValueError: an argument is none of these.
     """
 
     values: Values = "unipolar"
     per: Per = "layer"
+    scale: float | Literal["inputs"] | None = None
     planes: ClassVar[tuple[int, ...]] = (1,)
-    keeps_magnitude: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", values_named("MeanThreshold", self.values))
         if self.per not in ("layer", "output"):
             raise ValueError(f"[MeanThreshold] per={self.per!r}: use 'layer' or 'output'")
+        number = isinstance(self.scale, (int, float)) and not isinstance(self.scale, bool)
+        if not (self.scale in (None, "inputs") or (number and 0 < float(self.scale or 0) < math.inf)):
+            raise ValueError(f"[MeanThreshold] scale={shown(self.scale)}: use 'inputs', a number above 0 or None")
 
     def __repr__(self) -> str:
         """As in the paper where nothing else is said."""
         per = "" if self.per == "layer" else f", per={self.per!r}"
-        return f"MeanThreshold(values={self.values!r}{per})"
+        scale = "" if self.scale is None else f", scale={self.scale!r}"
+        return f"MeanThreshold(values={self.values!r}{per}{scale})"
+
+    @property
+    def keeps_magnitude(self) -> bool:
+        return self.scale == "inputs"  # that of latents which start as Glorot's do
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
-        return Codes(binarize(w, self.values, axis=axis if self.per == "output" else None))
+        codes = binarize(w, self.values, axis=axis if self.per == "output" else None)
+        if self.scale is None:
+            return Codes(codes)
+        scale = (w.numel() / w.shape[axis]) ** -0.5 if self.scale == "inputs" else self.scale
+        return Codes(codes, torch.tensor(scale, device=w.device))
 
     def scale_axes(self, w: Tensor, axis: int) -> list[int] | None:
         return axes_that_share(self.per, w, axis)
