@@ -2,12 +2,13 @@
 
     python benchmarks/kernels.py [--threads 1 2] [--isa avx2 avx512] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
     python benchmarks/kernels.py --tiles [--threads 1 2] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
-    python benchmarks/kernels.py --callgrind [--build FOLDER] [--out FOLDER]
+    python benchmarks/kernels.py --callgrind [--isa avx2] [--work TEXT] [--build FOLDER] [--out FOLDER]
+    python benchmarks/kernels.py --arm [--isa neon] [--work TEXT] [--build FOLDER] [--out FOLDER]
 
 Builds `engine_benchmarks` with CMake and runs it; writes OUT/kernels.json, OUT/kernels.md and OUT/kernels.png. With --tiles it measures the parts
 of a layer of 256 rows by AMX's tiles, and the layer cut in several ways, and writes OUT/tiles.json and OUT/tiles.md: all but the layer needs AVX-512
-only. With --callgrind it counts the instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md. docs/kernels.md
-tells how to read them.
+only. With --callgrind it counts the instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md; with --arm it
+does so for 64-bit Arm, by Debian's g++-aarch64-linux-gnu and qemu-user. docs/kernels.md tells how to read them.
 """
 
 from __future__ import annotations
@@ -15,18 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from measure import cpu_name
+from instruction_counts import count_instructions, instruction_table
+from kernel_program import Program, build, heading, machine
 
-ROOT = Path(__file__).resolve().parent.parent
+COMMAND = "python benchmarks/kernels.py"
 # Bars of an instruction set: the whole layer, and the product alone.
 COLOURS = {
     "scalar": ("tab:gray", "silver"),
@@ -36,47 +33,6 @@ COLOURS = {
     "neon": ("tab:orange", "#ffd0a0"),
     "neon_dotprod": ("tab:blue", "#a8cbe8"),
 }
-
-
-def build(folder: Path, jobs: int) -> Path:
-    """Compile the measuring program; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # A virtual environment's own CMake and Ninja are found though the environment is not activated.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
-    options = ["-DCMAKE_BUILD_TYPE=Release", "-DONEBIT_BUILD_BENCHMARKS=ON"]
-    if not (folder / "CMakeCache.txt").exists():
-        options.append("-DONEBIT_BUILD_PYTHON=OFF")
-        if shutil.which("ninja", path=environment["PATH"]):
-            options += ["-G", "Ninja"]
-    words = ["--build", str(folder), "--target", "engine_benchmarks", "--parallel", str(jobs)]
-    for command in (["cmake", "-S", str(ROOT), "-B", str(folder), *options], ["cmake", *words]):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-    return folder / "engine_benchmarks"
-
-
-def lines_of(command: list[str]) -> list[dict[str, Any]]:
-    """The JSON lines that a program prints."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return [json.loads(line) for line in done.stdout.splitlines()]
-
-
-def machine(program: Path) -> dict[str, Any]:
-    """What the figures hold for."""
-    (found, *_) = lines_of([str(program), "--list"])
-    commit = subprocess.run(
-        ["git", "-C", str(ROOT), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
-    )
-    return {
-        "cpu": cpu_name(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.release()}",
-        "features": found["features"],
-        "compiler": found["compiler"],
-        "isas": found["isas"],
-        "commit": commit.stdout.strip(),
-    }
 
 
 def title(row: dict[str, Any]) -> str:
@@ -96,14 +52,6 @@ def share(row: dict[str, Any]) -> float | None:
     """Of the limit that the row is measured beside: reading for one row, multiplying for many."""
     found = row.get("share_of_reading") if row["rows"] == 1 else row.get("share_of_peak")
     return None if found is None else float(found)
-
-
-def heading(found: dict[str, Any]) -> str:
-    """The machine in a line, as every table has it."""
-    return (
-        f"{found['cpu']}, {found['cores']} cores, {', '.join(found['features'])}; {found['system']}; {found['compiler']}; "
-        f"onebit at {found['commit']}"
-    )
 
 
 def table(results: dict[str, Any]) -> str:
@@ -217,74 +165,6 @@ def draw(results: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def collected(program: Path, isa: str, kernel: str, times: int) -> int | None:
-    """Instructions of a whole process as callgrind counts them; None where it does not know the instructions."""
-    command = ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", str(program)]
-    command += ["--isa", isa, "--work", kernel, "--times", str(times)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    found = re.search(r"Collected : (\d+)", done.stderr)
-    return int(found[1]) if done.returncode == 0 and found else None
-
-
-def stepped(program: Path, isa: str, kernel: str, times: int) -> int | None:
-    """The same, counted by single steps."""
-    command = [str(program), "--isa", isa, "--work", kernel, "--times", str(times), "--single-steps"]
-    count = int(lines_of(command)[0]["instructions"])
-    return None if count < 0 else count
-
-
-def count_instructions(program: Path, isas: list[str]) -> list[dict[str, Any]]:
-    """Instructions per multiply-accumulate of each kernel: the difference between three calls and one."""
-    kernels = [row["kernel"] for row in lines_of([str(program), "--list"]) if row["kind"] == "kernel"]
-    has_valgrind = shutil.which("valgrind") is not None
-    rows = []
-    for isa in isas:
-        for kernel in kernels:
-            for method, count in (("callgrind", collected), ("single steps", stepped)):
-                if count is collected and not has_valgrind:
-                    continue
-                one = count(program, isa, kernel, 1)
-                three = None if one is None else count(program, isa, kernel, 3)
-                if one is None or three is None:
-                    continue
-                (work,) = lines_of([str(program), "--isa", isa, "--work", kernel, "--times", "0"])
-                instructions = (three - one) // 2
-                rows.append(
-                    {
-                        "isa": isa,
-                        "kernel": kernel,
-                        "size": work["size"],
-                        "method": method,
-                        "instructions": instructions,
-                        "products": work["products"],
-                        "per_product": instructions / work["products"],
-                    }
-                )
-                print(f"{isa:<12} {kernel:<14} {rows[-1]['per_product']:.5f} ({method})", flush=True)
-                break
-            else:
-                print(f"{isa:<12} {kernel:<14} not counted: neither callgrind nor single steps work here", flush=True)
-    return rows
-
-
-def instruction_table(results: dict[str, Any]) -> str:
-    """Instructions per multiply-accumulate as Markdown."""
-    rows = results["instructions"]
-    isas = list(dict.fromkeys(row["isa"] for row in rows))
-    lines = [heading(results["machine"]), "", f"    {results['command']}", ""]
-    lines += [f"| kernel | work | {' | '.join(isas)} |", f"| --- | --- |{' ---: |' * len(isas)}"]
-    for kernel in dict.fromkeys(row["kernel"] for row in rows):
-        cells = {row["isa"]: f"{row['per_product']:.5f}" for row in rows if row["kernel"] == kernel}
-        size = next(row["size"] for row in rows if row["kernel"] == kernel)
-        lines.append(f"| {kernel} | {size} | {' | '.join(cells.get(isa, '') for isa in isas)} |")
-    methods = {isa: sorted({row["method"] for row in rows if row["isa"] == isa}) for isa in isas}
-    lines += [
-        "",
-        "Counted by: " + "; ".join(f"{isa} {' and '.join(used)}" for isa, used in methods.items()) + ".",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def tile_table(results: dict[str, Any]) -> str:
     """The parts of a layer by tiles as Markdown."""
     lines = [heading(results["machine"]), "", f"    {results['command']}", "", "4096 x 4096, 256 rows.", ""]
@@ -304,6 +184,26 @@ def tile_table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def measure_tiles(program: Program, threads: list[int], seconds: float) -> dict[str, Any]:
+    """The parts of a layer by tiles."""
+    rows = program.lines("--tiles", "--threads", ",".join(map(str, threads)), "--seconds", str(seconds))
+    return {
+        "command": f"{COMMAND} --tiles --threads {' '.join(map(str, threads))}",
+        "measurements": [row for row in rows if row["kind"] == "tiles"],
+    }
+
+
+def measure_kernels(program: Program, threads: list[int], isas: list[str], seconds: float) -> dict[str, Any]:
+    """All cases of layers and products, and the machine's limits."""
+    words = ["--threads", ",".join(map(str, threads)), "--seconds", str(seconds), "--isa", ",".join(isas)]
+    return {
+        "command": f"{COMMAND} --threads {' '.join(map(str, threads))} --seconds {seconds:g}",
+        "threads": threads,
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
+        "measurements": [row for row in program.lines(*words) if row["kind"] != "machine"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
@@ -314,35 +214,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/kernels"))
     parser.add_argument("--tiles", action="store_true", help="measure the parts of a layer by tiles")
     parser.add_argument("--callgrind", action="store_true", help="count instructions instead of measuring time")
+    parser.add_argument("--arm", action="store_true", help="count those of 64-bit Arm, cross-compiled and emulated")
+    parser.add_argument("--work", default="", help="count only kernels and layers whose name contains this")
     arguments = parser.parse_args()
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        program = build(arguments.build or Path(folder), arguments.jobs)
-        command = "python benchmarks/kernels.py"
+        program = build(arguments.build or Path(folder), arguments.jobs, arguments.arm)
         results: dict[str, Any] = {"machine": machine(program)}
         isas = arguments.isa or results["machine"]["isas"]
-        if arguments.callgrind:
-            results |= {"command": command + " --callgrind", "instructions": count_instructions(program, isas)}
+        threads = list(dict.fromkeys(arguments.threads))
+        if arguments.callgrind or arguments.arm:
+            counts = count_instructions(program, isas, arguments.work, arguments.build or Path(folder))
+            results |= {"command": f"{COMMAND} --{'arm' if arguments.arm else 'callgrind'}", "instructions": counts}
             name, text = "instructions", instruction_table(results)
         elif arguments.tiles:
-            words = ["--tiles", "--threads", ",".join(map(str, arguments.threads)), "--seconds", str(arguments.seconds)]
-            rows = [row for row in lines_of([str(program), *words]) if row["kind"] == "tiles"]
-            results |= {
-                "command": f"{command} --tiles --threads {' '.join(map(str, arguments.threads))}",
-                "measurements": rows,
-            }
+            results |= measure_tiles(program, threads, arguments.seconds)
             name, text = "tiles", tile_table(results)
         else:
-            threads = list(dict.fromkeys(arguments.threads))
-            words = ["--threads", ",".join(map(str, threads)), "--seconds", str(arguments.seconds)]
-            rows = lines_of([str(program), *words, "--isa", ",".join(isas)])
-            results |= {
-                "command": f"{command} --threads {' '.join(map(str, threads))} --seconds {arguments.seconds:g}",
-                "threads": threads,
-                "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
-                "measurements": [row for row in rows if row["kind"] != "machine"],
-            }
+            results |= measure_kernels(program, threads, isas, arguments.seconds)
             name, text = "kernels", table(results)
     (arguments.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     (arguments.out / f"{name}.md").write_text(text)

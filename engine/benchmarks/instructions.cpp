@@ -2,7 +2,6 @@
 
 #include <csignal>
 #include <cstddef>
-#include <cstring>
 #include <vector>
 
 #include "bit_matrix.h"
@@ -108,9 +107,7 @@ void attend_int8(const Kernels& k, int times) {
     attend(k, CacheNumbers::int8, times);
 }
 
-}  // namespace
-
-const Work all_work[] = {
+constexpr Work kernel_work[] = {
     {"product_bits", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
     {"product_bits, rows", "24 rows, 256 outputs, 512 inputs", rows * 256.0 * panel_inputs, product_rows},
     // What is made once serves all outputs.
@@ -121,7 +118,15 @@ const Work all_work[] = {
     {"attend_bf16", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_bf16},
     {"attend_int8", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_int8},
 };
-const int work_count = static_cast<int>(sizeof all_work / sizeof *all_work);
+
+}  // namespace
+
+std::vector<Work> all_work() {
+    std::vector<Work> all;
+    for (const Work& work : kernel_work) all.push_back(work);
+    for (const Work& work : layer_work()) all.push_back(work);
+    return all;
+}
 
 std::int64_t count_single_steps(const Work& work, const Kernels& kernels, int times) {
 #if defined(__linux__)

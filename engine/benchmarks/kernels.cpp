@@ -344,8 +344,7 @@ void print_machine(const Options& options) {
 }
 
 int run_work(const std::string& name, const Kernels& kernels, int times, bool single_steps) {
-    for (int i = 0; i < onebit::work_count; ++i) {
-        const onebit::Work& work = onebit::all_work[i];
+    for (const onebit::Work& work : onebit::all_work()) {
         if (name != work.kernel) continue;
         const long long counted = single_steps ? onebit::count_single_steps(work, kernels, times) : -1;
         if (!single_steps) work.run(kernels, times);
@@ -419,10 +418,10 @@ int run(int argc, char** argv) {
     if (!work.empty()) return run_work(work, *options.sets.front(), times, single_steps);
     print_machine(options);
     if (list) {
-        for (int i = 0; i < onebit::work_count; ++i)
+        for (const onebit::Work& each : onebit::all_work())
             std::printf(R"({"kind": "kernel", "kernel": "%s"})"
                         "\n",
-                        onebit::all_work[i].kernel);
+                        each.kernel);
         return 0;
     }
     if (tiles) {
