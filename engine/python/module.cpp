@@ -2,6 +2,7 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
@@ -37,11 +38,21 @@ onebit::TensorView view(const std::string& name, const Array& array) {
 constexpr std::pair<const char*, onebit::CacheNumbers> cache_names[] = {
     {"float32", onebit::CacheNumbers::float32}, {"bf16", onebit::CacheNumbers::bf16}, {"int8", onebit::CacheNumbers::int8}};
 
+void check_threads(int threads) {
+    if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
+}
+
+std::shared_ptr<onebit::ThreadPool> make_pool(int threads, bool pin) {
+    check_threads(threads);
+    return std::make_shared<onebit::ThreadPool>(threads, pin);
+}
+
 template <class Runner>
 std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors, const std::string& precision, int threads,
-                             const std::optional<std::string>& isa, std::uint64_t memory_cap, bool pin, const std::optional<std::string>& cache) {
+                             const std::optional<std::string>& isa, std::uint64_t memory_cap, bool pin, const std::optional<std::string>& cache,
+                             std::shared_ptr<onebit::ThreadPool> pool) {
     if (precision != "int8" && precision != "float32") throw std::invalid_argument("[engine] precision='" + precision + "': use 'int8' or 'float32'");
-    if (threads < 1 || threads > 256) throw std::invalid_argument("[engine] threads=" + std::to_string(threads) + ": use 1 to 256");
+    check_threads(threads);
     onebit::Tensors views;
     for (const auto& [key, item] : tensors) {
         const auto name = nb::cast<std::string>(key);
@@ -53,6 +64,7 @@ std::unique_ptr<Runner> make(const std::string& program, const nb::dict& tensors
     options.isa = isa.value_or("");
     options.memory_cap = memory_cap;
     options.pin = pin;
+    options.pool = std::move(pool);
     for (const auto& [name, value] : cache_names) {
         if (cache == name) options.cache = value;
     }
@@ -78,16 +90,19 @@ nb::list plan(const Runner& runner) {
     return lines;
 }
 
+// Of what waits for the turn of a computation: that may need Python's lock to hear signals.
+using waits = nb::call_guard<nb::gil_scoped_release>;
+
 // What both kinds of runner tell of themselves.
 template <class Runner>
 void describe(nb::class_<Runner>& runner) {
     runner
         .def(nb::new_(&make<Runner>), "program"_a, "tensors"_a, "precision"_a, "threads"_a, "isa"_a.none() = nb::none(),
-             "memory_cap"_a = onebit::Options().memory_cap, "pin"_a = false, "cache"_a.none() = nb::none())
+             "memory_cap"_a = onebit::Options().memory_cap, "pin"_a = false, "cache"_a.none() = nb::none(), "pool"_a.none() = nb::none())
         .def_prop_ro("isa", [](const Runner& r) { return std::string(r.kernels().name); })
         .def_prop_ro("threads", &Runner::threads)
         .def_prop_ro("precision", [](const Runner& r) { return std::string(r.precision() == onebit::Precision::int8 ? "int8" : "float32"); })
-        .def_prop_ro("memory_bytes", &Runner::memory_bytes)
+        .def_prop_ro("memory_bytes", &Runner::memory_bytes, waits())
         .def_prop_ro("most_bytes", &Runner::most_bytes)
         .def_prop_ro("arena_bytes", &Runner::arena_bytes)
         .def("plan", &plan<Runner>);
@@ -188,15 +203,18 @@ NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
     m.def("calibration", &calibration, "isa"_a, "Which ways a set takes on this machine, and where that is known from.");
+    nb::class_<onebit::ThreadPool>(m, "ThreadPool")
+        .def(nb::new_(&make_pool), "threads"_a, "pin"_a = false)
+        .def_prop_ro("threads", &onebit::ThreadPool::threads);
     nb::class_<onebit::ArrayModel> engine(m, "Engine");
     describe(engine);
     engine.def("run", &run, "batch"_a);
     nb::class_<onebit::TokenModel> decoder(m, "Decoder");
     describe(decoder);
-    decoder.def("open", &onebit::TokenModel::open)
-        .def("close", &onebit::TokenModel::close, "sequence"_a)
-        .def("length", &onebit::TokenModel::length, "sequence"_a)
-        .def("cut", &onebit::TokenModel::cut, "sequence"_a, "length"_a)
+    decoder.def("open", &onebit::TokenModel::open, waits())
+        .def("close", &onebit::TokenModel::close, "sequence"_a, waits())
+        .def("length", &onebit::TokenModel::length, "sequence"_a, waits())
+        .def("cut", &onebit::TokenModel::cut, "sequence"_a, "length"_a, waits())
         .def("extend", &extend, "sequences"_a, "counts"_a, "tokens"_a, "all"_a = false)
         .def_prop_ro("cache",
                      [](const onebit::TokenModel& d) {

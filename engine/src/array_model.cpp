@@ -22,8 +22,8 @@ ArrayModel::ArrayModel(const std::string& text, const Tensors& tensors, const Op
 }
 
 void ArrayModel::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask) {
-    const auto lock = take_turn(mutex_, ask);
-    const ThreadPool::Asking asking(executor_.pool(), ask);
+    const auto turn = take_turn(turn_, ask);
+    const ThreadPool::Use use(executor_.pool(), ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
         float* x = executor_.value(0);
@@ -33,8 +33,8 @@ void ArrayModel::run(const std::uint8_t* batch, std::int64_t count, float* out, 
 }
 
 void ArrayModel::run(const float* batch, std::int64_t count, float* out, const Ask& ask) {
-    const auto lock = take_turn(mutex_, ask);
-    const ThreadPool::Asking asking(executor_.pool(), ask);
+    const auto turn = take_turn(turn_, ask);
+    const ThreadPool::Use use(executor_.pool(), ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     // Arrays in Python may begin at any byte.
     const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;

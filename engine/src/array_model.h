@@ -2,11 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "executor.h"
+#include "turn.h"
 
 namespace onebit {
 
@@ -39,7 +39,7 @@ class ArrayModel {
     void run_example(const float* given, float* out);
 
     Executor executor_;
-    std::timed_mutex mutex_;
+    Turn turn_;  // taken before the pool's
 };
 
 }  // namespace onebit

@@ -21,8 +21,13 @@
 #include "model_file.h"
 #include "onebit/onebit.h"
 #include "sampling.h"
+#include "thread_pool.h"
 #include "token_model.h"
 #include "vocabulary.h"
+
+struct onebit_pool {
+    std::shared_ptr<onebit::ThreadPool> threads;
+};
 
 namespace {
 
@@ -121,16 +126,28 @@ onebit_options copy_options(const onebit_options* given) {
     return options;
 }
 
+void check_threads(std::int32_t threads, std::int32_t pin_threads) {
+    if (threads < 0 || threads > 256) invalid("[onebit] threads=" + std::to_string(threads) + ": use 1 to 256, or 0 for one for each core");
+    if (pin_threads != 0 && pin_threads != 1) invalid("[onebit] pin_threads=" + std::to_string(pin_threads) + ": use 0 or 1");
+}
+
+void read_threads(const onebit_options& options, onebit::Options& settings) {
+    check_threads(options.threads, options.pin_threads);
+    settings.threads = options.threads == 0 ? core_count() : options.threads;
+    settings.pin = options.pin_threads == 1;
+    if (options.pool == nullptr) return;
+    if (options.threads != 0 || options.pin_threads != 0)
+        invalid("[onebit] threads=" + std::to_string(options.threads) + ", pin_threads=" + std::to_string(options.pin_threads) +
+                " and a pool: leave both 0, the pool has threads already");
+    settings.pool = options.pool->threads;
+}
+
 onebit::Options read_options(const onebit_options& options) {
     onebit::Options settings;
     if (options.precision != ONEBIT_INT8 && options.precision != ONEBIT_FLOAT32)
         invalid("[onebit] precision=" + std::to_string(options.precision) + ": use ONEBIT_INT8 or ONEBIT_FLOAT32");
-    if (options.threads < 0 || options.threads > 256)
-        invalid("[onebit] threads=" + std::to_string(options.threads) + ": use 1 to 256, or 0 for one for each core");
     settings.precision = options.precision == ONEBIT_INT8 ? onebit::Precision::int8 : onebit::Precision::float32;
-    settings.threads = options.threads == 0 ? core_count() : options.threads;
-    if (options.pin_threads != 0 && options.pin_threads != 1) invalid("[onebit] pin_threads=" + std::to_string(options.pin_threads) + ": use 0 or 1");
-    settings.pin = options.pin_threads == 1;
+    read_threads(options, settings);
     settings.isa = options.isa == nullptr ? "" : options.isa;
     onebit::calibrated(onebit::choose_kernels(settings.isa));  // an unknown set, or way, is no fault of the file
     if (options.memory_cap_bytes != 0) settings.memory_cap = options.memory_cap_bytes;
@@ -351,6 +368,21 @@ onebit_status onebit_options_init(onebit_options* options, size_t size) {
         std::memset(static_cast<void*>(options), 0, size);
         options->size = size;
     });
+}
+
+onebit_status onebit_pool_create(int32_t threads, int32_t pin_threads, onebit_pool** pool) {
+    if (pool != nullptr) *pool = nullptr;
+    return guarded([&] {
+        need(pool, "pool");
+        check_threads(threads, pin_threads);
+        auto made = std::make_unique<onebit_pool>();
+        made->threads = std::make_shared<onebit::ThreadPool>(threads == 0 ? core_count() : threads, pin_threads == 1);
+        *pool = made.release();
+    });
+}
+
+void onebit_pool_free(onebit_pool* pool) {
+    delete pool;
 }
 
 onebit_status onebit_load(const char* path, const onebit_options* options, onebit_model** model) {

@@ -25,8 +25,8 @@ Executor::Executor(Program program, const Options& options, CacheNumbers cache)
       precision_(options.precision),
       memory_cap_(options.memory_cap),
       program_(fuse(std::move(program))),
-      pool_(options.threads, options.pin),
-      workspace_(pool_.threads()),
+      pool_(options.pool ? options.pool : std::make_shared<ThreadPool>(options.threads, options.pin)),
+      workspace_(pool_->threads()),
       ranges_(program_.shapes.size()) {
     make_nodes(cache, options.memory_cap);
     share_prepared_inputs();
@@ -45,7 +45,7 @@ void Executor::make_nodes(CacheNumbers cache, std::uint64_t memory_cap) {
     // Some layouts take many times the bytes of the file.
     check_memory(sum.all, memory_cap);
     weights_ = Block(static_cast<std::size_t>(sum.bits), true);
-    Loading loading{weights_.data(), kept_panels_bytes, pool_.threads()};
+    Loading loading{weights_.data(), kept_panels_bytes, pool_->threads()};
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->load(loading);
         if (nodes_[i]->new_memory() == nullptr) continue;
@@ -134,7 +134,7 @@ void Executor::run(std::size_t first, std::size_t end, const Call& call) {
     for (std::size_t i = first; i < end; i += together(i)) {
         Node& node = *nodes_[i];
         const trace::Span span(trace::enabled ? trace::keep(node.name()) : nullptr);
-        pool_.check(0);
+        pool_->check(0);
         if (groups_[i]) {
             run_group(i, call);
             continue;
@@ -143,7 +143,7 @@ void Executor::run(std::size_t first, std::size_t end, const Call& call) {
         const std::vector<int>& inputs = node.inputs();
         for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = input_of(inputs[k], call);
         Out out{place_of(node.output(), call), std::nullopt};
-        node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, pool_, workspace_});
+        node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, *pool_, workspace_});
         ranges_[at(node.output())] = out.range;
     }
 }
@@ -157,7 +157,7 @@ void Executor::run_group(std::size_t first, const Call& call) {
         ranges_[at(value)] = std::nullopt;
     }
     const In in = input_of(nodes_[first]->inputs()[0], call);
-    group.run(in.data, in.rows, nodes_[first]->reuses_prepared(), {y, group.size()}, pool_, workspace_.dense);
+    group.run(in.data, in.rows, nodes_[first]->reuses_prepared(), {y, group.size()}, *pool_, workspace_.dense);
 }
 
 std::vector<PlanLine> Executor::plan() const {

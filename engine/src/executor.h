@@ -41,13 +41,13 @@ class Executor {
         float* taken = nullptr;
         std::span<const Row> tokens = {};  // of a program over tokens
     };
-    // Runs nodes from `first` to before `end`.
+    // Runs nodes from `first` to before `end`. The caller has the pool's turn, if others may use it.
     void run(std::size_t first, std::size_t end, const Call& call);
 
     const Kernels& kernels() const { return kernels_; }
     Precision precision() const { return precision_; }
-    ThreadPool& pool() { return pool_; }
-    const ThreadPool& pool() const { return pool_; }
+    ThreadPool& pool() { return *pool_; }
+    const ThreadPool& pool() const { return *pool_; }
     const Shape& shape(int value) const { return program_.shapes[static_cast<std::size_t>(value)]; }
     int output() const { return program_.output; }
     bool tokens() const { return program_.tokens; }
@@ -82,7 +82,7 @@ class Executor {
     Precision precision_;
     std::uint64_t memory_cap_;
     Program program_;  // after fusing; its tensors are the caller's and gone once the nodes are loaded
-    ThreadPool pool_;
+    std::shared_ptr<ThreadPool> pool_;
     Workspace workspace_;
     Block weights_;  // bits of all layers, in the order in which they are read
     std::vector<std::unique_ptr<Node>> nodes_;

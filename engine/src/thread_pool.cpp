@@ -187,21 +187,15 @@ void ThreadPool::ask_now_and_then() {
     asked_ = std::chrono::steady_clock::now();
 }
 
-ThreadPool::Asking::Asking(ThreadPool& pool, const Ask& ask) : pool_(pool) {
+ThreadPool::Use::Use(ThreadPool& pool, const Ask& ask) : pool_(pool) {
+    pool.turn_.lock(ask);
     pool.ask_ = ask ? &ask : nullptr;
     if (ask) pool.asked_ = std::chrono::steady_clock::now();
 }
 
-std::unique_lock<std::timed_mutex> take_turn(std::timed_mutex& mutex, const Ask& ask) {
-    std::unique_lock lock(mutex, std::defer_lock);
-    if (!ask) {
-        lock.lock();
-    } else {
-        // By the system's clock: the thread sanitizer of gcc 12 does not know the call that waits by the steady one. Where the clock is set, the
-        // question comes earlier or later.
-        while (!lock.try_lock_until(std::chrono::system_clock::now() + ask_every)) ask();
-    }
-    return lock;
+ThreadPool::Use::~Use() {
+    pool_.ask_ = nullptr;
+    pool_.turn_.unlock();
 }
 
 void ThreadPool::work(int thread) {

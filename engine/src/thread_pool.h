@@ -1,4 +1,4 @@
-// A few threads that wait for work; one caller at a time.
+// A few threads that wait for work, for one model or for several that take turns.
 #pragma once
 
 #include <atomic>
@@ -9,32 +9,23 @@
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <stdexcept>
 #include <thread>
 #include <vector>
 
+#include "turn.h"
+
 namespace onebit {
-
-// Asked about every 50 ms, in the thread that called, while a computation runs or waits for its turn; throws to end it. Empty: nobody asks.
-using Ask = std::function<void()>;
-
-// What a computation throws that was ended.
-struct Interrupted : std::runtime_error {
-    Interrupted() : std::runtime_error("[engine] the computation was interrupted") {}
-};
-
-// Waits for the turn of a computation, and asks meanwhile.
-std::unique_lock<std::timed_mutex> take_turn(std::timed_mutex& mutex, const Ask& ask);
 
 class ThreadPool {
   public:
-    // While one lives, work of the pool asks the caller whether to go on.
-    class Asking {
+    // While one lives, the pool is its maker's: others wait for their turn, in the order in which they came, and work of the pool asks the caller
+    // whether to go on. What a model does between two of its rounds belongs to the turn, so a turn is a whole computation. Throws as Turn::lock.
+    class Use {
       public:
-        Asking(ThreadPool& pool, const Ask& ask);
-        ~Asking() { pool_.ask_ = nullptr; }
-        Asking(const Asking&) = delete;
-        Asking& operator=(const Asking&) = delete;
+        Use(ThreadPool& pool, const Ask& ask);
+        ~Use();
+        Use(const Use&) = delete;
+        Use& operator=(const Use&) = delete;
 
       private:
         ThreadPool& pool_;
@@ -102,6 +93,7 @@ class ThreadPool {
     alignas(64) Round round_;
     alignas(64) std::atomic<std::int64_t> next_{0};
     alignas(64) std::atomic<int> sleeping_{0};
+    Turn turn_;
     std::exception_ptr error_;  // the first of a round
     std::atomic<bool> failed_{false};
     const Ask* ask_ = nullptr;

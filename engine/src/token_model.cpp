@@ -1,6 +1,7 @@
 #include "token_model.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdexcept>
 #include <utility>
 
@@ -73,7 +74,7 @@ void TokenModel::find_kept() {
 }
 
 std::size_t TokenModel::memory_bytes() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard turn(turn_);
     std::size_t sum = executor_.memory_bytes();
     for (const Kept& kept : kept_) sum += kept.rows.bytes();
     for (const Sequence& sequence : sequences_) {
@@ -83,7 +84,7 @@ std::size_t TokenModel::memory_bytes() const {
 }
 
 int TokenModel::open() {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard turn(turn_);
     Sequence fresh;
     for (std::size_t i = 0; i < executor_.remembering(); ++i) {
         if (auto memory = executor_.node(i).new_memory()) fresh.memories.push_back(std::move(memory));
@@ -102,19 +103,19 @@ void TokenModel::check(int number) const {
 }
 
 void TokenModel::close(int number) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard turn(turn_);
     check(number);
     sequence(number) = Sequence();
 }
 
 std::int64_t TokenModel::length(int number) const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard turn(turn_);
     check(number);
     return sequences_[at(number)].length;
 }
 
 void TokenModel::cut(int number, std::int64_t length) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard turn(turn_);
     check(number);
     Sequence& s = sequence(number);
     if (length < 0 || length > s.length)
@@ -147,8 +148,8 @@ std::vector<Row> TokenModel::rows_of(const std::vector<int>& sequences, const st
 
 void TokenModel::extend(const std::vector<int>& sequences, const std::vector<std::int64_t>& counts, const std::int32_t* tokens, bool all, float* out,
                         const Ask& ask) {
-    const auto lock = take_turn(mutex_, ask);
-    const ThreadPool::Asking asking(executor_.pool(), ask);
+    const auto turn = take_turn(turn_, ask);
+    const ThreadPool::Use use(executor_.pool(), ask);
     const std::vector<Row> rows = rows_of(sequences, counts, tokens, all);
     try {
         for (std::size_t first = 0; first < rows.size(); first += at(most_rows)) {

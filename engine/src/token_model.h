@@ -3,12 +3,12 @@
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "buffer.h"
 #include "executor.h"
+#include "turn.h"
 
 namespace onebit {
 
@@ -64,7 +64,7 @@ class TokenModel {
     Executor executor_;
     std::vector<Kept> kept_;
     std::vector<Sequence> sequences_;
-    mutable std::timed_mutex mutex_;
+    mutable Turn turn_;  // taken before the pool's
 };
 
 }  // namespace onebit

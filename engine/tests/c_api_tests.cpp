@@ -231,6 +231,10 @@ struct Free {
     void operator()(onebit_model* model) const { onebit_free(model); }
     void operator()(onebit_sequence* sequence) const { onebit_sequence_close(sequence); }
 };
+struct FreePool {
+    void operator()(onebit_pool* pool) const { onebit_pool_free(pool); }
+};
+using Pool = std::unique_ptr<onebit_pool, FreePool>;
 using Model = std::unique_ptr<onebit_model, Free>;
 using Sequence = std::unique_ptr<onebit_sequence, Free>;
 
@@ -678,6 +682,51 @@ void test_threads() {
     CHECK(wrong == 0);
 }
 
+Pool pool_of(std::int32_t threads) {
+    onebit_pool* pool = nullptr;
+    CHECK(onebit_pool_create(threads, 0, &pool) == ONEBIT_OK);
+    return Pool(pool);
+}
+
+// Models of a pool compute at the same time from several threads as each alone, also after the pool's handle is gone.
+void test_shared_pool() {
+    const Bytes file = image_file();
+    onebit_pool* none = nullptr;
+    CHECK_FAILS(onebit_pool_create(2, 0, nullptr), ONEBIT_INVALID_ARGUMENT, "pool is NULL");
+    CHECK_FAILS(onebit_pool_create(-1, 0, &none), ONEBIT_INVALID_ARGUMENT, "threads=-1: use 1 to 256");
+    CHECK_FAILS(onebit_pool_create(257, 0, &none), ONEBIT_INVALID_ARGUMENT, "threads=257: use 1 to 256");
+    CHECK_FAILS(onebit_pool_create(2, 2, &none), ONEBIT_INVALID_ARGUMENT, "pin_threads=2: use 0 or 1");
+    CHECK(none == nullptr);
+    onebit_pool_free(nullptr);
+    CHECK(pool_of(0) != nullptr);  // one for each core
+    Pool pool = pool_of(3);
+    onebit_options how = options(0);
+    how.pool = pool.get();
+    Model model;
+    how.threads = 2;
+    CHECK_FAILS(try_load(file, model, how), ONEBIT_INVALID_ARGUMENT, "threads=2, pin_threads=0 and a pool: leave both 0");
+    how.threads = 0, how.pin_threads = 1;
+    CHECK_FAILS(try_load(file, model, how), ONEBIT_INVALID_ARGUMENT, "threads=0, pin_threads=1 and a pool: leave both 0");
+    how.pin_threads = 0;
+    const auto pixels = some_pixels(1);
+    const auto logits_of = [&](const Model& of) {
+        std::vector<float> logits(label_count);
+        return onebit_run_pixels(of.get(), pixels.data(), pixels.size(), 1, logits.data(), logits.size()) == ONEBIT_OK ? logits
+                                                                                                                       : std::vector<float>();
+    };
+    const std::vector<float> expected = logits_of(loaded(file, options(3)));
+    const Model first = loaded(file, how), second = loaded(file, how);
+    pool.reset();
+    CHECK(onebit::parse_json(onebit_describe(first.get())).at("threads").number == 3);
+    std::atomic<int> wrong{0};
+    std::thread other([&] {
+        for (int i = 0; i < 1000; ++i) wrong += logits_of(second) != expected;
+    });
+    for (int i = 0; i < 1000; ++i) wrong += logits_of(first) != expected;
+    other.join();
+    CHECK(wrong == 0);
+}
+
 // The options' interrupt ends a computation that it finds too long; the model and its sequences go on afterwards.
 void test_interrupt() {
     const Bytes file = image_file();
@@ -853,6 +902,7 @@ int main(int argc, char** argv) {
     tests.add("alignment", test_alignment);
     tests.add("large vocabulary", test_large_vocabulary);
     tests.add("threads", test_threads);
+    tests.add("shared pool", test_shared_pool);
     tests.add("interrupt", test_interrupt);
     tests.add("allocations", [] { test_allocations(text_file()); });
     tests.add("allocations of recurrent text", [] { test_allocations(recurrent_file()); });

@@ -1,12 +1,14 @@
 // The engine's own tests: every instruction set against the scalar one (kernel_tests.cpp), the thread pool, the plan of memory, and threads around
 // one engine. They are also what runs under the sanitizers (-DONEBIT_SANITIZE=address,undefined or thread).
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
 #include <map>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -18,6 +20,7 @@
 #include "executor.h"
 #include "json.h"
 #include "kernel_tests.h"
+#include "thread_pool.h"
 #include "token_model.h"
 
 namespace {
@@ -336,6 +339,81 @@ void test_decoder_in_threads(const std::string& program, const onebit::Tensors& 
     }
 }
 
+// Models of one pool, each called by a thread of its own, give the bits that they give alone, and a model outlives whoever made the pool.
+void test_shared_pool(const onebit::Tensors& text_tensors) {
+    const RecurrentTensors recurrent;
+    std::vector<float> image(3 * 7 * 5 * 4);
+    for (float& v : image) v = pick_float();
+    std::vector<std::int32_t> text(40);
+    for (auto& token : text) token = pick(0, 8);
+    const auto write = [&](onebit::TokenModel& decoder) {
+        std::vector<float> y(40 * 9);
+        const int sequence = decoder.open();
+        decoder.extend({sequence}, {11}, text.data(), true, y.data());
+        for (int i = 11; i < 40; ++i) decoder.extend({sequence}, {1}, text.data() + i, false, y.data() + i * 9);
+        decoder.close(sequence);
+        return y;
+    };
+    const auto images = [&](onebit::ArrayModel& engine) {
+        std::vector<float> y(3 * 5);
+        engine.run(image.data(), 3, y.data());
+        return y;
+    };
+    onebit::Options options{.threads = 3};
+    onebit::ArrayModel own_engine(sequence_program(), sequence_tensors(recurrent), options);
+    onebit::TokenModel own_decoder(token_program(), text_tensors, options);
+    const std::vector<float> expected_image = images(own_engine), expected_text = write(own_decoder);
+    options.threads = 1;
+    options.pool = std::make_shared<onebit::ThreadPool>(3);
+    onebit::ArrayModel engine(sequence_program(), sequence_tensors(recurrent), options);
+    onebit::TokenModel decoder(token_program(), text_tensors, options), other(token_program(), text_tensors, options);
+    options.pool.reset();
+    CHECK(engine.threads() == 3 && decoder.threads() == 3);
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 2; ++t) {
+        threads.emplace_back([&] {
+            for (int i = 0; i < 200; ++i) wrong += images(engine) != expected_image;
+        });
+        threads.emplace_back([&, t] {
+            for (int i = 0; i < 10; ++i) wrong += write(t == 0 ? decoder : other) != expected_text;
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(wrong.load() == 0);
+}
+
+// What is asked while a model computes cannot compute with a model of the same pool: it is told so and does not wait for itself.
+void test_pool_within_its_turn() {
+    const RecurrentTensors recurrent;
+    onebit::Options options;
+    options.pool = std::make_shared<onebit::ThreadPool>(2);
+    onebit::ArrayModel engine(sequence_program(), sequence_tensors(recurrent), options);
+    onebit::ArrayModel inner(sequence_program(), sequence_tensors(recurrent), options);
+    constexpr std::int64_t count = 20'000;
+    const std::vector<float> image(7 * 5 * 4, 0.5f), many(count * 7 * 5 * 4, 0.5f);
+    std::vector<float> y(5), all(count * 5);
+    std::string error;
+    const onebit::Ask ask = [&] {
+        try {
+            inner.run(image.data(), 1, y.data());
+        } catch (const std::invalid_argument& e) {
+            error = e.what();
+            throw onebit::Interrupted();
+        }
+    };
+    bool ended = false;
+    try {
+        while (true) engine.run(many.data(), count, all.data(), ask);
+    } catch (const onebit::Interrupted&) {
+        ended = true;
+    }
+    CHECK(ended && error.find("has the turn") != std::string::npos);
+    inner.run(image.data(), 1, y.data());
+    engine.run(many.data(), 1, all.data());
+    CHECK(std::equal(y.begin(), y.end(), all.begin()));
+}
+
 // Programs that would take more memory for activations than is allowed are refused before any of it is taken.
 void test_memory_cap() {
     const std::vector<std::uint8_t> zeros(20 * 8);
@@ -410,6 +488,11 @@ int main(int argc, char** argv) {
     tests.add("thread pool", test_thread_pool);
     tests.add("memory cap", test_memory_cap);
     tests.add("engine in threads", test_engine_in_threads);
+    tests.add("pool of several models", [] {
+        const auto bits = token_bits();
+        test_shared_pool({{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});
+    });
+    tests.add("pool within its turn", test_pool_within_its_turn);
     tests.add("image convolutions", test_image_convolutions);
     tests.add("sequences", test_sequences);
     tests.add("decoder in threads", [] {

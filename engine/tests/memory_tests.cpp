@@ -168,7 +168,7 @@ void test_interruption() {
     // The thread that called has nothing to do any more, and waits for another.
     onebit::ThreadPool pool(2);
     const onebit::Ask ask = [] { throw onebit::Interrupted(); };
-    const onebit::ThreadPool::Asking asking(pool, ask);
+    const onebit::ThreadPool::Use use(pool, ask);
     bool ended = false;
     try {
         pool.parallel_for(2, [&](std::int64_t i, int thread) {

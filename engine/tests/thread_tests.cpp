@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <thread>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "kernel_tests.h"
 #include "parallel.h"
 #include "thread_pool.h"
+#include "turn.h"
 
 namespace {
 
@@ -175,11 +177,71 @@ void test_shared_numbers() {
     }
 }
 
+// One thread at a time has a turn.
+void test_turns() {
+    onebit::Turn turn;
+    int inside = 0, most = 0, taken = 0;  // guarded by the turn
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 4; ++t) {
+        threads.emplace_back([&, t] {
+            const onebit::Ask ask = t % 2 == 0 ? onebit::Ask([] {}) : onebit::Ask();
+            for (int i = 0; i < 300; ++i) {
+                const auto held = onebit::take_turn(turn, ask);
+                most = std::max(most, ++inside);
+                ++taken;
+                --inside;
+            }
+        });
+    }
+    for (auto& thread : threads) thread.join();
+    CHECK(most == 1 && taken == 1200);
+    // Who has it and asks again would wait for itself.
+    const std::lock_guard held(turn);
+    bool refused = false;
+    try {
+        turn.lock();
+    } catch (const std::invalid_argument&) {
+        refused = true;
+    }
+    CHECK(refused);
+}
+
+// Threads get their turns in the order in which they asked. One that is told not to go on leaves, and those after it do not wait for it.
+void test_order_of_turns() {
+    onebit::Turn turn;
+    std::vector<int> order;  // guarded by the turn
+    std::vector<std::thread> threads;
+    std::atomic<bool> end{false}, waits[4] = {};
+    {
+        const std::lock_guard held(turn);
+        for (int t = 0; t < 4; ++t) {
+            threads.emplace_back([&, t] {
+                try {
+                    const auto mine = onebit::take_turn(turn, [&, t] {
+                        waits[t].store(true);
+                        if (t == 1 && end.load()) throw onebit::Interrupted();
+                    });
+                    order.push_back(t);
+                } catch (const onebit::Interrupted&) {
+                }
+            });
+            // Who is asked is waiting.
+            while (!waits[t].load()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        }
+        end.store(true);
+        threads[1].join();
+    }
+    for (const int t : {0, 2, 3}) threads[static_cast<std::size_t>(t)].join();
+    CHECK((order == std::vector<int>{0, 2, 3}));
+}
+
 }  // namespace
 
 void add_thread_tests(Tests& tests) {
     tests.add("rounds of threads", test_rounds);
     tests.add("rounds that fail", test_failing_rounds);
+    tests.add("turns", test_turns);
+    tests.add("order of turns", test_order_of_turns);
     tests.add("numbers that threads share", test_shared_numbers);
     add_for_each_set(tests, "divided layers", test_divided_layers);
     add_for_each_set(tests, "grouped layers", test_grouped_layers);

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from onebit.packing import pack as pack
     from onebit.runtime import ImageSession as ImageSession
     from onebit.runtime import Session as Session
+    from onebit.runtime import ThreadPool as ThreadPool
     from onebit.runtime import load as load
     from onebit.runtime.text import TextSession as TextSession
     from onebit.sampling import Sampling as Sampling
@@ -50,6 +51,7 @@ _WHERE = {
     "Session": "onebit.runtime",
     "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",
+    "ThreadPool": "onebit.runtime",
     "bench": "onebit.speed",
     "conversion": "",
     "convert": "onebit.conversion",

@@ -10,6 +10,13 @@ def isas() -> list[dict[str, Any]]:
 def calibration(isa: str) -> dict[str, Any]:
     """Which ways a set takes on this machine: most_rows and least_image_gain (None: no limit, never), least_divided, source, file."""
 
+class ThreadPool:
+    """Threads that runners share; with a pool, `threads` and `pin` of a runner are not looked at."""
+
+    def __init__(self, threads: int, pin: bool = False) -> None: ...
+    @property
+    def threads(self) -> int: ...
+
 class _Runner:
     def __init__(
         self,
@@ -21,6 +28,7 @@ class _Runner:
         memory_cap: int = ...,
         pin: bool = False,
         cache: str | None = None,
+        pool: ThreadPool | None = None,
     ) -> None: ...
     @property
     def isa(self) -> str: ...

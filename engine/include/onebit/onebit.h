@@ -1,12 +1,12 @@
 /* Runs packed 1-bit networks (.onebit files) from C; docs/c.md has examples.
  *
  * Errors. A function that can fail returns an onebit_status, or NULL, 0 or -1 where it returns something else; onebit_last_error() then says
- * what was wrong and what to do. A NULL argument is an error and never a crash, except that onebit_free and onebit_sequence_close take NULL and
- * do nothing, as free() does. A call that fails changes nothing but its outputs. No C++ exception leaves the library.
+ * what was wrong and what to do. A NULL argument is an error and never a crash, except that onebit_free, onebit_sequence_close and
+ * onebit_pool_free take NULL and do nothing, as free() does. A call that fails changes nothing but its outputs. No C++ exception leaves the library.
  *
- * Threads. A model may be shared by any number of threads: computations with one model take turns, each using the model's own threads;
+ * Threads. A model may be shared by any number of threads: computations with one model take turns, each using the model's threads;
  * everything that only reads (sizes, labels, vocabulary, description) runs at the same time. A sequence belongs to one thread at a time; different
- * sequences of one model may be used by different threads. After fork() a child must load its models anew.
+ * sequences of one model may be used by different threads. Models that share a pool take turns, too. After fork() a child must load its models anew.
  *
  * Sizes of buffers are counted in elements, not in bytes.
  *
@@ -57,6 +57,9 @@ typedef struct onebit_model onebit_model;
 /* The tokens of one text, with what the model remembers of them. */
 typedef struct onebit_sequence onebit_sequence;
 
+/* Threads that models share. */
+typedef struct onebit_pool onebit_pool;
+
 /* How a model is loaded. Fill it with onebit_options_init, then change what you want. */
 typedef struct onebit_options {
     size_t size;               /* of this structure in bytes; set by onebit_options_init */
@@ -66,11 +69,12 @@ typedef struct onebit_options {
     uint64_t memory_cap_bytes; /* refuse a model that needs more in all, texts beyond their first token apart; default 0: 4 GiB */
     int32_t pin_threads;       /* 1: each worker thread stays on a processor of its own; default 0 */
     /* Asked about every 50 ms while the model computes, or waits for its turn, by the thread that called: what is not 0 ends the call with
-     * ONEBIT_INTERRUPTED, and the model and its sequences can be used again. It must not call this library with the same model, nor leave by
+     * ONEBIT_INTERRUPTED, and the model and its sequences can be used again. It must not compute with the same model or pool, nor leave by
      * longjmp or an exception. Use it for a deadline, or for a flag that another thread or a signal handler sets. Default NULL: a call ends when it
      * is done, which nothing bounds but the file's sizes. Loading does not ask. */
     int32_t (*interrupt)(void* interrupt_data);
     void* interrupt_data; /* given to interrupt; default NULL */
+    onebit_pool* pool;    /* the model computes with its threads, and has none of its own; threads and pin_threads stay 0; default NULL */
 } onebit_options;
 
 /* The library's version, such as "0.1.0". */
@@ -91,6 +95,17 @@ ONEBIT_API const char* onebit_status_name(int status);
  *   size     sizeof(onebit_options), as your compiler knows it
  * Errors: ONEBIT_INVALID_ARGUMENT for NULL, or a size smaller than the structure ever was. */
 ONEBIT_API onebit_status onebit_options_init(onebit_options* options, size_t size);
+
+/* Start threads that several models share: give the pool to each in its options. Computations of these models take turns, in the order in which
+ * they were asked for, and give what they would give with as many threads of their own.
+ *   threads      1 to 256, the calling thread included; 0: one for each core that this process may use
+ *   pin_threads  1: each worker thread stays on a processor of its own; else 0
+ *   pool         where to put the pool, NULL where it fails; free it with onebit_pool_free
+ * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_OUT_OF_MEMORY. */
+ONEBIT_API onebit_status onebit_pool_create(int32_t threads, int32_t pin_threads, onebit_pool** pool);
+
+/* Free a pool; it must not be given to onebit_load any more. Its threads end with the last model that was loaded with it. NULL does nothing. */
+ONEBIT_API void onebit_pool_free(onebit_pool* pool);
 
 /* Load a .onebit file. All of it is checked; it may come from anywhere. It is only read while this function runs, and must not be changed
  * meanwhile: replace a file by renaming a new one over it.

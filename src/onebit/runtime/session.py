@@ -14,8 +14,8 @@ from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.image_task import ImageTask
 from onebit.pretrained import find
-from onebit.processors import cores
 from onebit.program import Program, Shape
+from onebit.runtime.threads import ThreadPool, thread_count
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -27,7 +27,7 @@ Cache = Literal["bf16", "int8"]
 class Session:
     """A packed model in the engine: what `ImageSession` and `TextSession` have in common. `load` makes one of the two.
 
-    Several Python threads may use one session, and take turns. Sessions of their own run at the same time.
+    Several Python threads may use one session, and take turns. Sessions of their own run at the same time, those of one `ThreadPool` in turns.
     """
 
     program: Program
@@ -84,7 +84,7 @@ _FLOAT_LIMIT = 16.0
 
 def engine_options(
     precision: str,
-    threads: int | None,
+    threads: int | ThreadPool | None,
     isa: str | None = None,
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
@@ -92,22 +92,25 @@ def engine_options(
     """The arguments of an engine, checked; one thread for each core where None is asked for."""
     if not isinstance(precision, str) or precision not in ("int8", "float32"):
         raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
-    if threads is None:
-        threads = cores()
-    if not isinstance(threads, int) or not 1 <= threads <= 256:
-        raise OnebitError(f"[load] threads={threads!r}: use 1 to 256, or None for one for each core")
+    pool = threads._pool if isinstance(threads, ThreadPool) else None
+    count = threads.threads if isinstance(threads, ThreadPool) else thread_count(threads, "load")
     if not isinstance(memory_cap, int) or not 1 <= memory_cap < 1 << 62:
         raise OnebitError(f"[load] memory_cap={memory_cap!r}: use a number of bytes from 1 up")
     if isa is not None and (not isinstance(isa, str) or not isa.isascii()):
         raise OnebitError(f"[load] isa={isa!r}: use the name of an instruction set, or None for the best of this CPU")
     if not isinstance(pin_threads, bool):
         raise OnebitError(f"[load] pin_threads={pin_threads!r}: use True or False")
+    if pin_threads and pool is not None:
+        raise OnebitError(
+            "[load] pin_threads=True and a pool, whose threads run already: use onebit.ThreadPool(threads, pin_threads=True)"
+        )
     return {
         "precision": precision,
-        "threads": threads,
+        "threads": count,
         "isa": isa,
         "memory_cap": memory_cap,
         "pin": pin_threads,
+        "pool": pool,
     }
 
 
@@ -133,7 +136,7 @@ class ImageSession(Session):
         self,
         model: PackedModel,
         precision: Precision = "int8",
-        threads: int | None = None,
+        threads: int | ThreadPool | None = None,
         isa: str | None = None,
         memory_cap: int = MEMORY_CAP,
         pin_threads: bool = False,
@@ -168,7 +171,10 @@ class ImageSession(Session):
                 raise DataError(
                     f"[Session] a batch of float32 from {least:g} to {most:g}: give uint8 (0 to 255), or divide by 255 (0 to 1)"
                 )
-        return self._engine.run(batch)
+        try:
+            return self._engine.run(batch)
+        except ValueError as error:  # within a signal's handler, while this session computes
+            raise OnebitError(str(error)) from None
 
     def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
         """The most probable labels of images of any size.
@@ -215,7 +221,7 @@ class LoadOptions(TypedDict, total=False):
     """The keywords of `load`."""
 
     precision: Precision
-    threads: int | None
+    threads: int | ThreadPool | None
     isa: str | None
     cache: Cache | None
     memory_cap: int
@@ -225,7 +231,7 @@ class LoadOptions(TypedDict, total=False):
 def load(
     path: str | Path,
     precision: Precision = "int8",
-    threads: int | None = None,
+    threads: int | ThreadPool | None = None,
     isa: str | None = None,
     cache: Cache | None = None,
     memory_cap: int = MEMORY_CAP,
@@ -238,7 +244,7 @@ def load(
     Args:
         path: a `.onebit` file, or the name of a network that comes with the package: ``"books"``, which writes English.
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
-        threads: default one for each core.
+        threads: a number, default one for each core; or a `ThreadPool` that other sessions use, too.
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
         cache: as what a language model keeps the keys and values of its texts: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
             half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.

@@ -17,6 +17,7 @@ from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
 from onebit.runtime.generation import Overflow, Written, check_length, check_stops, sampling_of
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
+from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions
 from onebit.text import TextTask, Tokenizer, valid_text
@@ -54,7 +55,7 @@ class TextSession(Session):
         self,
         model: PackedModel,
         precision: Precision = "int8",
-        threads: int | None = None,
+        threads: int | ThreadPool | None = None,
         isa: str | None = None,
         cache: Cache | None = None,
         memory_cap: int = MEMORY_CAP,
