@@ -75,8 +75,62 @@ def test_packed_bytes_are_those_of_the_file(make, tmp_path):
 def test_a_threshold_folds_into_the_statistics_before_it():
     model = nn.Sequential(nn.BatchNorm1d(6), BinaryLinear(6, 4, bias=False, scheme=ReActNet()))
     first, second = onebit.summary(model, (6,)).layers
-    assert first.packed_bytes == 4 * 12
-    assert second.packed_bytes == 4 * 8 + 4 * 8  # four rows, and a scale and a shift of each output
+    assert first.packed_bytes == 0  # its scale and shift are in the threshold's
+    assert second.packed_bytes == 4 * 12 + 4 * 8 + 4 * 8  # and four rows, and a scale and a shift of each output
+
+
+def test_a_model_that_cannot_be_packed_says_why_and_counts_its_layers_one_by_one():
+    model = nn.Sequential(nn.BatchNorm1d(6), BinaryLinear(6, 4, bias=False, scheme=ReActNet()), nn.Bilinear(4, 4, 2))
+    model.forward = lambda x: model[2](model[1](model[0](x)), x[:, :4])
+    result = onebit.summary(model, (6,))
+    first, second, third = (layer.packed_bytes for layer in result.layers)
+    assert (first, second, third) == (4 * 12, 4 * 12 + 4 * 8 + 4 * 8, None)
+    assert result.total.packed_bytes is None
+    assert (
+        "[pack] 2: a layer of type Bilinear" in result.not_packed
+        and f"cannot be packed: {result.not_packed}" in str(result)
+    )
+
+
+def test_constants_between_layers_are_bytes_of_no_layer():
+    result = onebit.summary(nn.Sequential(BinaryLinear(70, 6), nn.Hardswish(), nn.Linear(6, 2, bias=False)), (70,))
+    assert result.other_packed_bytes == 2 * 4 * 6  # the slope and the shift of its sigmoid
+    assert result.total.packed_bytes == 48 + 6 * 16 + 8 + 4 * 12
+    assert "(constants between layers)" in str(result)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        BinaryConv2d(3, 8, 3, dilation=2),
+        nn.BatchNorm2d(5),
+        nn.GroupNorm(2, 6),
+        nn.LayerNorm(7),
+        nn.PReLU(),
+        nn.Embedding(9, 4),
+        nn.LSTM(5, 6, batch_first=True),
+        onebit.nn.BinaryGRU(5, 6),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_weighs_the_same_with_and_without_an_input(layer):
+    size = {
+        "BinaryConv2d": (3, 9, 8),
+        "BatchNorm2d": (5, 2, 2),
+        "GroupNorm": (6, 3, 3),
+        "LayerNorm": (7,),
+        "PReLU": (1,),
+    }
+    model, kind = nn.Sequential(layer), type(layer).__name__
+    alone = onebit.summary(model).total.packed_bytes
+    assert alone > 0
+    if kind in size:
+        assert onebit.summary(model, size[kind]).total.packed_bytes == alone
+
+
+def test_a_model_without_values_has_no_packed_bytes():
+    result = onebit.summary(nn.Linear(3, 2, device="meta"), (3,))
+    assert result.total.packed_bytes is None and "device meta" in result.not_packed
 
 
 def test_attention_is_counted_beside_the_layers():
@@ -110,7 +164,9 @@ def test_tokens_shared_weights_and_values_that_matter(binary):
         onebit.convert(model, keep=())
     result = onebit.summary(model, (9,), dtype=torch.long)
     table, head = result.layers
-    assert (table.parameters, head.parameters, head.packed_bytes) == (280, 0, 0)
+    assert (table.parameters, head.parameters) == (280, 0)
+    # The thresholds are those of each layer's own outputs: the same latents are other bits in the table than in the head.
+    assert head.packed_bytes == (70 * 8 if binary else 0)
     assert table.packed_bytes == (70 * 8 if binary else 4 * 280)
     assert (head.bit_macs, head.float_macs) == ((9 * 280, 0) if binary else (0, 9 * 280))
     with pytest.raises(OnebitError, match=r"Tied does not run on an input of shape \(1, 2\): a token too large"):

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from onebit.errors import OnebitError
-from onebit.layer_bytes import ends_with_scale_shift, packed_bytes, starts_with_scale_shift
 from onebit.nn import BinaryLayer, BinaryRecurrence, BinaryTransposedLinear
-from onebit.nn.wrapped import unwrapped
+from onebit.nn.wrapped import in_use, unwrapped
+from onebit.packing.dry_run import PackedBytes, packed_bytes
 from onebit.printable import printable
 from onebit.tables import lay_out
 
@@ -43,7 +43,8 @@ class LayerSummary:
         parameters: its own; one that it shares with a layer above counts there.
         bits: of each weight when packed.
         float_bytes: of its parameters at float32.
-        packed_bytes: of what a packed file holds of it: bits in padded rows, and the floats that its scheme leaves.
+        packed_bytes: of its tensors in a packed file: bits in padded rows, and the floats that its scheme leaves. Scales that follow each other
+            are one, which counts at the last of their layers. None where a program cannot express the layer.
         bit_macs: multiply-accumulates of one-bit weights; a weight of k bits counts k times. None where the model was not run.
         float_macs: those of float weights.
         output_shape: of its first output, batch included; None where it was not called.
@@ -54,7 +55,7 @@ class LayerSummary:
     parameters: int
     bits: int
     float_bytes: int
-    packed_bytes: int
+    packed_bytes: int | None
     bit_macs: int | None = None
     float_macs: int | None = None
     output_shape: tuple[int, ...] | None = None
@@ -68,23 +69,28 @@ class Summary:
         model: its type.
         layers: those with parameters, in the model's order.
         other_float_macs: of products of activations, as in attention, which belong to no layer; None where the model was not run.
+        other_packed_bytes: of constants between the layers.
+        not_packed: why the model as a whole cannot be packed; its layers are then counted one by one. "" where it can be, or was not run.
     """
 
     model: str
     layers: tuple[LayerSummary, ...]
     other_float_macs: int | None = None
+    other_packed_bytes: int = 0
+    not_packed: str = ""
 
     @property
     def total(self) -> LayerSummary:
         """All layers in one."""
         ran = self.other_float_macs is not None
+        packed = [layer.packed_bytes for layer in self.layers if layer.packed_bytes is not None]
         return LayerSummary(
             name="total",
             kind=self.model,
             parameters=sum(layer.parameters for layer in self.layers),
             bits=0,
             float_bytes=sum(layer.float_bytes for layer in self.layers),
-            packed_bytes=sum(layer.packed_bytes for layer in self.layers),
+            packed_bytes=sum(packed) + self.other_packed_bytes if len(packed) == len(self.layers) else None,
             bit_macs=sum(layer.bit_macs or 0 for layer in self.layers) if ran else None,
             float_macs=sum(layer.float_macs or 0 for layer in self.layers) + (self.other_float_macs or 0)
             if ran
@@ -97,12 +103,18 @@ class Summary:
         if self.other_float_macs:
             other = f"{self.other_float_macs:,}"
             rows.append(("(products of activations)", "", "", "", "", "", "", other, ""))
+        if self.other_packed_bytes:
+            rows.append(("(constants between layers)", "", "", "", "", f"{self.other_packed_bytes:,}", "", "", ""))
         return [*rows, _row(self.total)]
 
     def __str__(self) -> str:
         total = self.total
-        ratio = total.float_bytes / total.packed_bytes if total.packed_bytes else 1.0
-        end = f"{total.float_bytes:,} bytes at float32, {total.packed_bytes:,} packed: {ratio:.1f} times smaller"
+        end = f"{total.float_bytes:,} bytes at float32"
+        if total.packed_bytes:
+            ratio = total.float_bytes / total.packed_bytes
+            end += f", {total.packed_bytes:,} packed: {ratio:.1f} times smaller"
+        if self.not_packed:
+            end += f"\nthe model as a whole cannot be packed: {self.not_packed}"
         return f"{lay_out(self.rows(), right=_NUMBERS)}\n{end}"
 
     def __rich__(self) -> Any:
@@ -133,7 +145,7 @@ class Summary:
         print(self)
 
     def to_json(self) -> str:
-        """Everything as JSON: `model`, `layers`, `other_float_macs` and `total`."""
+        """Everything as JSON: the fields, and `total`."""
         total = {key: value for key, value in asdict(self.total).items() if key not in ("name", "kind", "bits")}
         return json.dumps(asdict(self) | {"total": {k: v for k, v in total.items() if k != "output_shape"}})
 
@@ -166,8 +178,9 @@ def summary(
         inputs: tensors to run the model on instead, one or several.
 
     Returns:
-        A `Summary`; multiply-accumulates and shapes only where the model was run. Packed bytes are those of the file's tensors, scales that follow
-        each other folded into one, which a file does where nothing else reads what lies between them.
+        A `Summary`; multiply-accumulates and shapes only where the model was run. Packed bytes are those of the tensors that `onebit.pack` would
+        write: the model is recorded as for packing. Without an input, and where the model as a whole cannot be packed, its layers are recorded one
+        by one; then no scales are merged across layers.
 
     Raises:
         OnebitError: `input_size` is no size, or the model does not run on such an input.
@@ -178,18 +191,18 @@ def summary(
     """
     model = unwrapped(model)
     layers = [(name, module) for name, module in model.named_modules() if any(True for _ in _own(module))]
-    run = _run(model, layers, _example(model, input_size, dtype, inputs))
+    example = _example(model, input_size, dtype, inputs)
+    run = _run(model, layers, example)
+    packed = _packed(model, example)
     seen: set[int] = set()
     rows = []
     for name, module in layers:
-        fresh = [(key, p) for key, p in _own(module) if id(p) not in seen]
-        seen.update(id(p) for _, p in fresh)
-        count = sum(p.numel() for _, p in fresh)
-        row = LayerSummary(name or "(the model)", type(module).__name__, count, 32, 4 * count, 0)
+        fresh = [p for p in _own(module) if id(p) not in seen]
+        seen.update(map(id, fresh))
+        count = sum(p.numel() for p in fresh)
         planes = module.scheme.weights.bits if isinstance(module, BinaryLayer) else 0
-        folded = run is not None and module in run.folded
-        packed = packed_bytes(module, [key for key, _ in fresh], folded)
-        row = replace(row, bits=planes or 32, packed_bytes=packed)
+        kind = type(module).__name__
+        row = LayerSummary(name or "(the model)", kind, count, planes or 32, 4 * count, packed.layers[name])
         if run is not None:
             macs = run.macs.get(module, 0)
             row = replace(
@@ -199,11 +212,27 @@ def summary(
                 output_shape=run.shapes.get(module),
             )
         rows.append(row)
-    return Summary(type(model).__name__, tuple(rows), None if run is None else run.other)
+    return Summary(
+        type(model).__name__,
+        tuple(rows),
+        None if run is None else run.other,
+        packed.others,
+        "" if run is None else packed.reason,
+    )
 
 
-def _own(module: nn.Module) -> list[tuple[str, nn.Parameter]]:
-    return list(module.named_parameters(recurse=False))
+def _packed(model: nn.Module, inputs: list[Tensor] | None) -> PackedBytes:
+    """What the layers weigh in a file that takes such inputs."""
+    if inputs is None or len(inputs) != 1:
+        return packed_bytes(model, None, False)
+    shape = tuple(inputs[0].shape[1:])
+    if len(shape) == 3:
+        shape = (*shape[1:], shape[0])  # a program has the channels last
+    return packed_bytes(model, shape, not inputs[0].is_floating_point())
+
+
+def _own(module: nn.Module) -> list[nn.Parameter]:
+    return list(module.parameters(recurse=False))
 
 
 def _row(layer: LayerSummary) -> tuple[str, ...]:
@@ -269,11 +298,10 @@ _MACS: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any, tuple[Tensor, ...
 
 @dataclass
 class _Run:
-    """What a run showed: of each layer its products and its output's shape, and whose first scale folds into one before it."""
+    """What a run showed: of each layer its products and its output's shape."""
 
     macs: dict[nn.Module, int]
     shapes: dict[nn.Module, tuple[int, ...]]
-    folded: set[nn.Module]
     other: int = 0
 
 
@@ -293,26 +321,21 @@ def _example(
 def _run(model: nn.Module, layers: list[tuple[str, nn.Module]], inputs: list[Tensor] | None) -> _Run | None:
     if inputs is None:
         return None
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with in_use(model):
             try:
                 # Shapes are all that is asked for, so nothing need be computed.
                 empty, blank = _blank(model), tuple(x.to("meta") for x in inputs)
                 # A module with two names would be swapped twice if ties were followed, and would stay without values.
-                return _watch(lambda: torch.func.functional_call(model, empty, blank, tie_weights=False), model, layers)
+                return _watch(lambda: torch.func.functional_call(model, empty, blank, tie_weights=False), layers)
             except Exception:
                 # Values matter to some models, and some make tensors of their own on another device.
-                return _watch(lambda: model(*inputs), model, layers)
+                return _watch(lambda: model(*inputs), layers)
     except Exception as error:  # a model may raise anything
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs)
         raise OnebitError(
             f"[summary] {type(model).__name__} does not run on an input of shape {shapes}: {error}"
         ) from None
-    finally:
-        for module, state in training.items():
-            module.training = state
 
 
 def _blank(model: nn.Module) -> dict[str, Tensor]:
@@ -325,9 +348,8 @@ def _blank(model: nn.Module) -> dict[str, Tensor]:
     return blank
 
 
-def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn.Module]]) -> _Run:
-    result = _Run({}, {}, set())
-    made: dict[int, Tensor] = {}  # what ends with a scale and a shift, held so that no other gets its place
+def _watch(call: Callable[[], Any], layers: list[tuple[str, nn.Module]]) -> _Run:
+    result = _Run({}, {})
 
     def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         y = output[0] if isinstance(output, (tuple, list)) else output
@@ -337,10 +359,6 @@ def _watch(call: Callable[[], Any], model: nn.Module, layers: list[tuple[str, nn
             if isinstance(module, kinds):
                 result.macs[module] = result.macs.get(module, 0) + count(module, args, y)
         result.shapes[module] = tuple(y.shape)
-        if id(args[0]) in made and starts_with_scale_shift(module):
-            result.folded.add(module)
-        if ends_with_scale_shift(module):
-            made[id(y)] = y
 
     handles = [module.register_forward_hook(look) for _, module in layers]
     try:

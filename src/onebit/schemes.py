@@ -43,7 +43,7 @@ class Scheme:
         gradients: bits that the gradient of the layer's output is quantised to; None leaves it float.
         bias: ``"bits"``: binarised by its mean, as the paper's; ``"float"``: a float for each output.
         normalize: what the layer's sums are normalised over, without parameters; None: not at all.
-        eps: of that normalisation.
+        eps: of that normalisation, and of the inputs'.
         latent_spread: of the initial weight latents, as a multiple of Glorot's. It is a learning rate in disguise: a bit flips when its latent
             crosses the threshold.
         input_normalize: the inputs are normalised over the channels before they are quantised.

@@ -6,9 +6,10 @@ import torch
 
 import onebit
 from onebit.models import mobile_net, resnet, vgg
+from onebit.nn import BinaryLinear
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import reference
-from onebit.schemes import SCHEMES, AbsMax, BinaryNormalized, BinaryWeightNetwork, DoReFa, NormFree
+from onebit.schemes import SCHEMES, AbsMax, BinaryNormalized, BinaryWeightNetwork, BitNet, DoReFa, NormFree
 
 TASK = onebit.ImageTask(labels=tuple("abcdefghij"), image_size=(16, 16))
 # Whatever a scheme's inputs are quantised to, a rounding at the border between two levels may fall the other way.
@@ -75,3 +76,14 @@ def test_inputs_of_signs_are_packed_as_such():
     steps = [step for step in packed.program.steps if step.op == "bit_conv2d"]
     assert all(step.attributes["input"] == {"quantizer": "sign"} for step in steps)
     assert sum(step.op == "mean_magnitude" for step in packed.program.steps) == len(steps)
+
+
+def test_the_inputs_normalisation_has_the_schemes_eps():
+    torch.manual_seed(0)
+    task = onebit.ImageTask(labels=tuple("abcd"), image_size=(1, 1))
+    model = torch.nn.Sequential(torch.nn.Flatten(), BinaryLinear(3, 4, scheme=BitNet(eps=0.5)))
+    pixels = np.array([[[[128, 129, 130]]], [[[110, 140, 150]]]], np.uint8)
+    packed = to_packed_model(model, task)
+    found = reference.run(packed.program, packed.tensors, pixels, "float32")
+    assert np.abs(found - logits(model, pixels)).max() < 1e-5
+    assert [step.attributes["eps"] for step in packed.program.steps if step.op == "normalize"] == [0.5]

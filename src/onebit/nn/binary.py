@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -111,7 +112,8 @@ class BinaryLayer(nn.Module):
 
     def normalized_input(self, x: Tensor) -> Tensor:
         """The inputs, normalised over the channels where the scheme does so."""
-        return self._normalized(normalize_channel, x) if self.scheme.input_normalize else x
+        scheme = self.scheme
+        return self._normalized(partial(normalize_channel, eps=scheme.eps), x) if scheme.input_normalize else x
 
     def input_codes(self, x: Tensor) -> Codes:
         """The inputs, shifted by learned thresholds and quantized, as the scheme says."""

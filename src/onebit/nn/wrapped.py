@@ -1,9 +1,12 @@
-"""The network inside what PyTorch and others put around one: compiled, averaged, or shared out over devices."""
+"""The network inside what PyTorch and others put around one: compiled, averaged, or shared out over devices; and a network that is only looked at."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -61,3 +64,16 @@ def _refuse_parts(model: nn.Module) -> None:
             "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) "
             "into the network as it was before FSDP, and use that"
         )
+
+
+@contextmanager
+def in_use(model: nn.Module) -> Iterator[None]:
+    """A network in evaluation mode without gradients; at the end each of its modules is in the mode in which it was."""
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, state in training.items():
+            module.training = state

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-
-if TYPE_CHECKING:
-    from onebit.packing.trace import Builder
 
 
 @dataclass(frozen=True)
@@ -28,10 +25,6 @@ class Activation:
     layers: tuple[type[nn.Module], ...] = ()
     functions: tuple[Any, ...] = ()
     foreign: tuple[str, ...] = ()
-
-    def pack_layer(self, b: Builder, name: str, layer: nn.Module, x: str) -> str:
-        """Append the step of a layer; returns the name of its output."""
-        return b.step(self.op, [x])
 
 
 ACTIVATIONS = (

@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from onebit.data.record import DataRecord
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
 from onebit.images import ImageTask
-from onebit.nn.wrapped import unwrapped
+from onebit.nn.wrapped import in_use, unwrapped
 from onebit.packing.check import check_task, checked
-from onebit.packing.foreign import context_of
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
 from onebit.paths import expand
@@ -133,19 +131,20 @@ def pack(
 
 def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
     check_task(task)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            if isinstance(task, TextTask):
-                context = context_of(model)
-                if context is None:
-                    raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
-                result = trace(model, (context,), tokens=True)
-            else:
-                result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
-    finally:
-        for module, state in training.items():
-            module.training = state
+    with in_use(model):
+        if isinstance(task, TextTask):
+            context = _context_of(model)
+            if context is None:
+                raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
+            result = trace(model, (context,), tokens=True)
+        else:
+            result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
     packed = checked(result.program, result.tensors, task)
-    return packed, result.bit_parameters, tuple(result.kept_float)
+    return packed, result.bit_parameters, result.kept_float
+
+
+def _context_of(model: nn.Module) -> int | None:
+    """The most tokens that a language model can look at, by its own word or by its configuration's."""
+    config = getattr(model, "config", None)
+    context = getattr(model, "context", getattr(config, "max_position_embeddings", None))
+    return context if type(context) is int and context >= 1 else None

@@ -1,0 +1,5 @@
+"""Layers and models of other libraries, told by the names of their types. Importing this package enters all of them into the table."""
+
+from onebit.packing.foreign import activations, gpt2, timm
+
+__all__ = ["activations", "gpt2", "timm"]

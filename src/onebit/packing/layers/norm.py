@@ -1,0 +1,90 @@
+"""Normalisations, and the scales and shifts of layers: each ends as a scale and a shift of each channel where it can."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onebit.nn import Normalize
+from onebit.packing.handlers import packs
+from onebit.packing.recorder import Recorder
+from onebit.program import Shape
+
+Floats = NDArray[np.float32]
+
+
+def floats(tensor: Tensor) -> Floats:
+    """A parameter as a NumPy array of float32."""
+    return tensor.detach().float().cpu().numpy()
+
+
+def scaled(r: Recorder, name: str, x: str, scale: Floats | None, shift: Floats | None) -> str:
+    """Record a layer's scale, () or (channels), and its float bias, (channels); None for what it lacks."""
+    if scale is None and shift is None:
+        return x
+    channels = r.shape(x)[-1]
+    full = np.ones(channels, np.float32) if scale is None else np.broadcast_to(scale, (channels,))
+    reasons = [] if scale is None else ["the scale of the weights"]
+    reasons += [] if shift is None else ["a float bias"]
+    empty = np.zeros(channels, np.float32)
+    return r.scale_shift(x, full, empty if shift is None else shift, name, " and ".join(reasons))
+
+
+@packs(Normalize)
+def normalized(r: Recorder, name: str, layer: Normalize, x: str) -> str:
+    """Record a normalisation without parameters."""
+    if layer.over != "batch":
+        over = "channel" if layer.over == "channel" or len(r.shape(x)) == 1 else "example"
+        return r.step("normalize", [x], {"over": over, "eps": layer.eps})
+    return _running_statistics(r, name, layer, x, None, None)
+
+
+@packs(nn.BatchNorm1d, nn.BatchNorm2d)
+def _batch_norm(r: Recorder, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: str) -> str:
+    if layer.running_mean is None or layer.running_var is None:
+        raise r.fail("a batch normalisation without running statistics cannot be packed: use track_running_stats=True")
+    return _running_statistics(r, name, layer, x, layer.weight, layer.bias)
+
+
+def _running_statistics(
+    r: Recorder,
+    name: str,
+    layer: Normalize | nn.BatchNorm1d | nn.BatchNorm2d,
+    x: str,
+    weight: Tensor | None,
+    bias: Tensor | None,
+) -> str:
+    """Fold running mean and variance, and a learned scale and shift where there is one, to one scale and shift for each channel."""
+    assert layer.running_mean is not None and layer.running_var is not None
+    scale = (layer.running_var.detach().double() + layer.eps).rsqrt()
+    if weight is not None:
+        scale = scale * weight.detach().double()
+    shift = -layer.running_mean.detach().double() * scale
+    if bias is not None:
+        shift = shift + bias.detach().double()
+    reason = "running statistics of a batch normalisation"
+    return r.scale_shift(x, scale.cpu().numpy(), shift.cpu().numpy(), name, reason)
+
+
+@packs(nn.LayerNorm)
+def _layer_norm(r: Recorder, name: str, layer: nn.LayerNorm, x: str) -> str:
+    shape: Shape = layer.normalized_shape
+    if len(shape) != 1 or r.shape(x)[-1] != shape[0]:
+        raise r.fail(f"LayerNorm({shape}) cannot be packed: normalise over the last axis")
+    y = r.step("normalize", [x], {"over": "channel", "eps": layer.eps})
+    return _learned(r, name, layer, y, "learned scale and shift of a layer normalisation")
+
+
+@packs(nn.GroupNorm)
+def _group_norm(r: Recorder, name: str, layer: nn.GroupNorm, x: str) -> str:
+    y = r.step("group_normalize", [x], {"groups": layer.num_groups, "eps": layer.eps})
+    return _learned(r, name, layer, y, "learned scale and shift of a group normalisation")
+
+
+def _learned(r: Recorder, name: str, layer: nn.LayerNorm | nn.GroupNorm, y: str, reason: str) -> str:
+    if layer.weight is None:
+        return y
+    weight = floats(layer.weight)
+    shift = np.zeros_like(weight) if layer.bias is None else floats(layer.bias)
+    return r.scale_shift(y, weight, shift, name, reason)

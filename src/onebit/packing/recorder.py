@@ -1,0 +1,146 @@
+"""Records the steps and the tensors of a program. It does not know what a layer becomes: that is for the handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from onebit.errors import PackError
+from onebit.nn.binary import all_finite
+from onebit.packing.merge import FloatTensor, merge_scales
+from onebit.program import Program, Shape, Step, pack_rows
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What became of a model.
+
+    Args:
+        program, tensors: of its file.
+        bit_parameters: how many of its parameters are bits.
+        kept_float: tensors that stay float32, and why.
+    """
+
+    program: Program
+    tensors: dict[str, NDArray[Any]]
+    bit_parameters: int
+    kept_float: tuple[FloatTensor, ...]
+
+
+class Recorder:
+    """Collects steps over named values and knows the shape of each.
+
+    Args:
+        where: what an error names as its place: the layer or the function that is being recorded. Change it on the way.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._program = Program("input", (), (), "input")
+        self._steps: list[Step] = []
+        self._shapes: dict[str, Shape] = {}
+        self._tensors: dict[str, NDArray[Any]] = {}
+        self._kept_float: list[FloatTensor] = []
+        self._bit_parameters = 0
+        self._sound: set[int] = set()  # latents without NaN and infinity
+        self._stored: dict[int, list[str]] = {}  # a parameter to the names of the tensors made of it
+
+    @property
+    def tensors(self) -> Mapping[str, NDArray[Any]]:
+        """The tensors so far, by their names."""
+        return self._tensors
+
+    def begin(self, shape: Shape, tokens: bool) -> str:
+        """Start from an input of a shape without the batch axis, channels last; returns its name. What was stored so far stays."""
+        self._program = Program("input", shape, (), "input", tokens)
+        self._steps.clear()
+        self._shapes = {"input": shape}
+        return "input"
+
+    def finish(self, result: str) -> Recording:
+        """The program that gives the value `result`: its scales merged, its shapes checked."""
+        steps = merge_scales(self._steps, self._tensors, self._kept_float, result)
+        program = Program("input", self._program.input_shape, tuple(steps), result, self._program.tokens)
+        self.where = "output"
+        try:
+            program.shapes(self._tensors)
+        except ValueError as error:
+            raise self._misfit(error) from None
+        return Recording(program, self._tensors, self._bit_parameters, tuple(self._kept_float))
+
+    def fail(self, message: str) -> PackError:
+        """An error that names the place."""
+        return PackError(f"[pack] {self.where}: {message}")
+
+    def _misfit(self, error: ValueError) -> PackError:
+        return self.fail(f"the model does not fit an input of shape {self._program.input_shape}: {error}")
+
+    def shape(self, value: str) -> Shape:
+        """The shape of a value, without the batch axis."""
+        return self._shapes[value]
+
+    def step(self, op: str, inputs: Sequence[str], attributes: dict[str, Any] | None = None, **tensors: str) -> str:
+        """Append a step; returns the name of its output."""
+        name = f"v{len(self._steps)}"
+        step = Step(op, tuple(inputs), name, attributes or {}, tensors)
+        try:
+            self._shapes[name] = self._program.step_shape(len(self._steps), step, self._shapes, self._tensors)
+        except ValueError as error:
+            raise self._misfit(error) from None
+        self._steps.append(step)
+        return name
+
+    def scale_shift(self, x: str, scale: NDArray[Any], shift: NDArray[Any], layer: str, reason: str) -> str:
+        """Append a scale and a shift of each channel, stored under the layer's name; returns the name of the output."""
+        return self.step(
+            "scale_shift",
+            [x],
+            scale=self.float_tensor(f"{layer}.scale", scale, reason),
+            shift=self.float_tensor(f"{layer}.shift", shift, reason),
+        )
+
+    def unique(self) -> str:
+        """A name for tensors that no layer holds."""
+        return f"v{len(self._steps)}"
+
+    def float_tensor(self, name: str, values: Tensor | NDArray[Any], reason: str) -> str:
+        """Store a tensor as float32; returns its name. A parameter that is stored already is not stored twice."""
+        array = values.detach().float().cpu().numpy() if isinstance(values, Tensor) else values
+        if not np.isfinite(array).all():
+            raise self.fail(f"{name} holds NaN or infinity: train again, or pack an earlier checkpoint")
+        array = np.ascontiguousarray(array, dtype=np.float32)
+        known = self._known(values, array)
+        if known is not None:
+            return known
+        self._tensors[name] = array
+        self._kept_float.append(FloatTensor(name, array.size, reason))
+        self._stored.setdefault(id(values), []).append(name)
+        return name
+
+    def bit_tensor(self, name: str, latent: Tensor, bits: Tensor) -> str:
+        """Store a matrix of bits, (rows, n); returns its name. The same bits of a latent that layers share are stored once."""
+        if id(latent) not in self._sound and not all_finite(latent):
+            raise self.fail(f"the latents of {name} hold NaN or infinity: train again, or pack an earlier checkpoint")
+        self._sound.add(id(latent))
+        packed = pack_rows(bits.cpu().numpy())
+        known = self._known(latent, packed)
+        if known is not None:
+            return known
+        self._tensors[name] = packed
+        self._bit_parameters += bits.numel()
+        self._stored.setdefault(id(latent), []).append(name)
+        return name
+
+    def _known(self, values: Any, array: NDArray[Any]) -> str | None:
+        """The name of a tensor that was made of the same parameter and has the same values; None where there is none."""
+        if not isinstance(values, nn.Parameter):
+            return None  # made for the occasion, so that its id means nothing
+        for name in self._stored.get(id(values), []):
+            if name in self._tensors and np.array_equal(self._tensors[name], array):
+                return name
+        return None
