@@ -160,8 +160,8 @@ def measure_training(threads: int, repeats: int) -> dict[str, float]:
 
     from onebit.images import ImageTask
     from onebit.training import load_recipe
+    from onebit.training.jobs import build_model
     from onebit.training.recipe import TextRecipe
-    from onebit.training.run import build_model
 
     torch.set_num_threads(threads)
     recipe = load_recipe("mini")

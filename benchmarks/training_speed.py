@@ -33,8 +33,8 @@ from onebit.text import TextTask
 from onebit.training import ImageRecipe, Recipe, TextRecipe, load_recipe
 from onebit.training.batches import Batches, scale_pixels
 from onebit.training.compiled import Compiled
+from onebit.training.jobs import build_model, decoder_sizes_of
 from onebit.training.memory import keep_freed_memory
-from onebit.training.run import build_model, decoder_sizes_of
 from onebit.training.windows import TextBatches
 
 # Names of the table, the recipes that they stand for, and how many classes or tokens these have.

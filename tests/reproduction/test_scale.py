@@ -9,7 +9,7 @@ from onebit.reproduction import TABLES, Settings
 from onebit.reproduction.scale import scale_recipe
 from onebit.text import TextTask
 from onebit.training import load_recipe
-from onebit.training.run import build_model
+from onebit.training.jobs import build_model
 
 FOOD = ImageTask(tuple(map(str, range(101))), (256, 256), 3)
 BERT = TextTask(("[PAD]", "[UNK]", "[SEP]", *(f"t{i}" for i in range(30_522 - 3))), "words")

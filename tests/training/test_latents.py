@@ -13,7 +13,7 @@ from onebit.quantizers.gradients import Polynomial, Tanh
 from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, BitNet, NormFree, Scheme
 from onebit.training import ImageRecipe
 from onebit.training.latents import check_latents, clip_gradient, clip_latents, clipped_parameters, pull
-from onebit.training.module import Classifier
+from onebit.training.module import TrainingModule
 
 EPOCHS, STEPS = 3, 4
 
@@ -36,7 +36,7 @@ def fit(model, callback=None, **keys):
         enable_model_summary=False, callbacks=[watch] if callback else [],
     )  # fmt: skip
     recipe = ImageRecipe(epochs=EPOCHS, **{"learning_rate": 0.5, **keys})
-    trainer.fit(Classifier(model, recipe, STEPS), DataLoader(data, 8), DataLoader(data, 8))
+    trainer.fit(TrainingModule(model, recipe, STEPS), DataLoader(data, 8), DataLoader(data, 8))
     return watch.seen
 
 
@@ -196,8 +196,8 @@ def test_several_bits_are_not_pulled():
     from onebit.schemes import DoReFa
 
     with pytest.raises(OnebitError, match=r"\[pull\] DoReFa has weights of several bits"):
-        Classifier(network(DoReFa(weights=2)), ImageRecipe(pull=1.0), STEPS)
-    assert Classifier(network(DoReFa(weights=1)), ImageRecipe(pull=1.0), STEPS)
+        TrainingModule(network(DoReFa(weights=2)), ImageRecipe(pull=1.0), STEPS)
+    assert TrainingModule(network(DoReFa(weights=1)), ImageRecipe(pull=1.0), STEPS)
 
 
 def test_bop_trains_by_the_recipe_and_its_bits_stay_bits():
@@ -210,7 +210,7 @@ def test_bop_trains_by_the_recipe_and_its_bits_stay_bits():
 
 def test_bop_is_refused_before_anything_is_trained():
     with pytest.raises(OnebitError, match=r"\[Bop\] 0: BinaryNormalized does not take the sign"):
-        Classifier(network(BinaryNormalized()), ImageRecipe(optimizer="bop"), STEPS)
+        TrainingModule(network(BinaryNormalized()), ImageRecipe(optimizer="bop"), STEPS)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

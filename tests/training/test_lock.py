@@ -54,7 +54,7 @@ def holder():
 def test_a_second_training_is_refused_at_once_and_names_the_first(tmp_path, holder, monkeypatch):
     out = tmp_path / "runs" / "two"
     process = holder(out)
-    for name in ("onebit.training.train", "onebit.reproduction.scale"):
+    for name in ("onebit.training.jobs.images", "onebit.reproduction.scale"):
         monkeypatch.setattr(sys.modules[name], "load_images", lambda *args: pytest.fail("the data are read"))
     message = f"is in use by process {process.pid} on {socket.gethostname()}: wait until that has ended, or give"
     for resume in (False, True):

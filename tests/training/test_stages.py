@@ -10,7 +10,7 @@ from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.nn.binary import binary_layers
 from onebit.schemes import BinaryNet, XnorNet
 from onebit.training import ImageRecipe, load_run, train
-from onebit.training.module import Classifier
+from onebit.training.module import TrainingModule
 from onebit.training.warm_start import warm_start
 
 TINY = ImageRecipe(
@@ -67,13 +67,13 @@ def test_the_first_stage_keeps_weights_float_and_the_second_has_bits(tmp_path, m
 
 def test_the_best_epoch_is_one_of_the_second_stage(tmp_path, monkeypatch):
     right = iter([9.0, 8.0, 5.0, 4.0])  # of ten: float weights are better
-    original = Classifier.on_validation_epoch_end
+    original = TrainingModule.on_validation_epoch_end
 
     def end(self):
         self._sums["val"] = torch.tensor([1.0, next(right), 10.0])
         original(self)
 
-    monkeypatch.setattr(Classifier, "on_validation_epoch_end", end)
+    monkeypatch.setattr(TrainingModule, "on_validation_epoch_end", end)
     run = train(TINY.override({"first_stage_epochs": 2, "validation_share": 0.2}), tmp_path / "a", progress=False)
     assert run.epochs == 3
     assert [row["val_accuracy"] for row in run.curves()] == [0.9, 0.8, 0.5, 0.4]
@@ -81,11 +81,11 @@ def test_the_best_epoch_is_one_of_the_second_stage(tmp_path, monkeypatch):
 
 def test_each_stage_has_a_schedule_of_its_own():
     recipe = ImageRecipe(epochs=10, first_stage_epochs=4, warmup=5)
-    module = Classifier(nn.Linear(1, 1), recipe, 10)
+    module = TrainingModule(nn.Linear(1, 1), recipe, 10)
     rates = [module._rate(step) for step in range(101)]
-    alone = Classifier(nn.Linear(1, 1), ImageRecipe(epochs=4, warmup=5), 10)
+    alone = TrainingModule(nn.Linear(1, 1), ImageRecipe(epochs=4, warmup=5), 10)
     assert rates[:40] == [alone._rate(step) for step in range(40)]
-    alone = Classifier(nn.Linear(1, 1), ImageRecipe(epochs=6, warmup=5), 10)
+    alone = TrainingModule(nn.Linear(1, 1), ImageRecipe(epochs=6, warmup=5), 10)
     assert rates[40:] == [alone._rate(step) for step in range(61)]
 
 

@@ -18,8 +18,8 @@ from onebit.errors import DataError, OnebitError, RecipeError
 from onebit.images import ImageTask
 from onebit.training import ImageRecipe, evaluate, load_run, train
 from onebit.training.batches import Batches, Part, draw_moves, move_images, scale_pixels
+from onebit.training.precision import computes_in_bf16
 from onebit.training.sources import check_same
-from onebit.training.train import _computes_in_bf16
 
 TINY = ImageRecipe(
     data="digits", channels=1, widths=(6, 8), values="pm1", normalize="batch", epochs=3, train_limit=300, batch_size=32,
@@ -288,10 +288,10 @@ def test_augmented_images_are_shifted_or_mirrored_copies():
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
 def test_the_learning_rate_rises_and_falls_as_the_recipe_says(schedule):
-    from onebit.training.module import Classifier
+    from onebit.training.module import TrainingModule
 
     recipe = ImageRecipe(epochs=10, warmup=4, schedule=schedule)
-    module = Classifier(torch.nn.Linear(1, 1), recipe, 10)
+    module = TrainingModule(torch.nn.Linear(1, 1), recipe, 10)
     rates = [module._rate(step) for step in range(101)]
     assert rates[:4] == [0.25, 0.5, 0.75, 1]
     assert max(rates) == 1
@@ -309,7 +309,7 @@ def test_the_learning_rate_rises_and_falls_as_the_recipe_says(schedule):
     ],
 )
 def test_bfloat16_is_chosen_where_it_is_faster(vendor, flags, faster):
-    assert _computes_in_bf16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == faster
+    assert computes_in_bf16(f"vendor_id\t: {vendor}\nflags\t\t: fpu {flags}\n") == faster
 
 
 def test_a_recipe_by_its_name_with_keys(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from onebit.reproduction.scale import LAW
 from onebit.reproduction.tables import PaperTable, Row
 from onebit.tables import lay_out
 from onebit.training import ImageRecipe, Recipe, TextRecipe
-from onebit.training.run import decoder_sizes_of, write_json
+from onebit.training.jobs import decoder_sizes_of
+from onebit.training.run import write_json
 
 Cells = list[list[str]]
 

@@ -11,8 +11,8 @@ from functools import cache
 from onebit.data import load_images
 from onebit.data.text import load_text
 from onebit.models.classifier import NAMED_WIDTHS
+from onebit.training.jobs import decoder_sizes_of
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe
-from onebit.training.run import decoder_sizes_of
 
 # Of the paper: Food-101's two parts, and 95 % of 782,208 sentences.
 TRAIN_IMAGES, VALIDATION_IMAGES, TRAIN_SENTENCES = 75_750, 25_250, 743_098

@@ -132,11 +132,20 @@ def move_images(pixels: NDArray[np.uint8], moves: list[NDArray[Any]]) -> NDArray
     return pixels
 
 
-class ImageData(lightning.LightningDataModule):
-    """The splits of a recipe's data as Lightning wants them.
+class TrainingData(lightning.LightningDataModule):
+    """What is trained and validated on, as Lightning asks for it.
 
     The trainer must ask for the training batches anew in every epoch (``reload_dataloaders_every_n_epochs=1``): their order depends on it.
     """
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches that are trained on in an epoch."""
+        raise NotImplementedError
+
+
+class ImageData(TrainingData):
+    """The images of a recipe, divided into parts."""
 
     def __init__(self, splits: ImageSplits, task: ImageTask, recipe: ImageRecipe) -> None:
         super().__init__()
@@ -144,10 +153,14 @@ class ImageData(lightning.LightningDataModule):
         self.task = task
         self.recipe = recipe
 
+    @property
+    def batches_per_epoch(self) -> int:
+        return len(Batches(self.splits.train, self.recipe.batch_size))
+
     def train_dataloader(self) -> Batches:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         recipe = self.recipe
-        part = part_of(self.trainer, len(Batches(self.splits.train, recipe.batch_size)))
+        part = part_of(self.trainer, self.batches_per_epoch)
         return Batches(self.splits.train, recipe.batch_size, recipe.augment, recipe.seed, epoch, part)
 
     def val_dataloader(self) -> Batches:

@@ -9,20 +9,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-import traceback
 from pathlib import Path
 
 import onebit
 from onebit import errors
 from onebit.errors import OnebitError
-from onebit.fileformat import write_atomically
 from onebit.training.layout import Layout
-from onebit.training.recipe import Recipe, load_recipe
+from onebit.training.recipe import Recipe
 
 # Processes that lose one of theirs fail too, at once; in this time all that is to be known of the first is there.
 SETTLE_SECONDS = 0.5
+# Named, not imported: it imports what trains.
+WORKER = "onebit.training.worker"
 
 
 def run_processes(
@@ -36,7 +35,7 @@ def run_processes(
 ) -> None:
     """Train in processes of this machine, and wait for them.
 
-    They are this module, not the caller's program once more: it works from a script, a notebook and a test, and nothing that stands after the
+    They run `WORKER`, not the caller's program once more: it works from a script, a notebook and a test, and nothing that stands after the
     training is done by each of them.
 
     Args:
@@ -65,7 +64,7 @@ def run_processes(
         waiting = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for local_rank, environment in enumerate(_environments(layout)):
-                words = [sys.executable, "-c", f"from {__name__} import work; work({name!r})"]
+                words = [sys.executable, "-c", f"from {WORKER} import work; work({name!r})"]
                 # Their input is a pipe of ours: when we are gone, however that came, they see its end.
                 process = subprocess.Popen(
                     words, env=environment, stdin=subprocess.PIPE, pass_fds=[] if lock is None else [lock]
@@ -133,31 +132,3 @@ def _watch(processes: dict[int, subprocess.Popen[bytes]], folder: Path) -> None:
     print(text, file=sys.stderr)
     failed = words[0].stem.removeprefix("failed-") if words else next(rank for rank in statuses if statuses[rank])
     raise OnebitError(f"[train] rank {failed} failed: {text.splitlines()[-1]}: the last checkpoint stands")
-
-
-def work(name: str) -> None:
-    """Be one of the processes, with what is to be done in a folder: train, leave word of what went wrong, and end."""
-    from onebit.training.train import train_in_process
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whatever unblocks it
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    rank, folder = os.environ["RANK"], Path(name)
-    try:
-        options = json.loads((folder / "options.json").read_text())
-        layout = Layout(options.pop("devices"), options.pop("nodes"), options.pop("strategy"))
-        train_in_process(load_recipe(folder / "recipe.yaml"), Path(options.pop("out")), layout=layout, **options)
-    except (OnebitError, OSError) as error:
-        _leave(folder / f"error-{rank}.json", json.dumps([type(error).__name__, str(error)]))
-    except Exception:
-        _leave(folder / f"failed-{rank}.txt", traceback.format_exc())
-
-
-def _end_with_parent() -> None:
-    os.read(0, 1)
-    os._exit(1)
-
-
-def _leave(file: Path, text: str) -> None:
-    """Write a last word and end at once: what would be torn down waits for the other processes."""
-    write_atomically(file, text.encode())
-    os._exit(1)

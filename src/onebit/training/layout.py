@@ -14,7 +14,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from onebit.errors import OnebitError, shown
-from onebit.training.recipe import Recipe, TextRecipe
+from onebit.training.recipe import Recipe
 from onebit.training.sharding import ShardedStrategy
 
 StrategyName = Literal["auto", "ddp", "fsdp"]
@@ -86,7 +86,7 @@ class Layout:
             raise OnebitError(
                 f"[train] batch_size={size} cannot be divided among {self.world} devices: use a multiple of {self.world}, such as {least}"
             )
-        if self.sharded and not isinstance(recipe, TextRecipe):
+        if self.sharded and not recipe.shardable:
             raise OnebitError("[train] strategy=fsdp is for text; networks of images are small: use strategy=ddp")
         if self.sharded and recipe.pull:
             raise OnebitError(

@@ -1,4 +1,4 @@
-"""The Lightning module that trains a network, binary or float: a classifier of images, or of next tokens."""
+"""The Lightning module that trains a network, binary or float, of any kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.data.examples import NOT_COUNTED
@@ -28,21 +27,22 @@ from onebit.training.latents import (
     set_progress,
 )
 from onebit.training.layout import gathered_objects, total
-from onebit.training.recipe import Recipe, TextRecipe
+from onebit.training.objective import Objective
+from onebit.training.recipe import Recipe
 from onebit.training.sharding import ShardedStrategy, shard
 
 # A GPU computes so many steps ahead of the look whether all numbers are finite: reading a number waits for all that computes it.
 STEPS_UNSEEN = 10
 
 
-class Classifier(lightning.LightningModule):
+class TrainingModule(lightning.LightningModule):
     """Cross-entropy, Adam, AdamW or Bop, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
         recipe: of the optimiser and the schedule.
         batches_per_epoch: of the training set.
-        tokens_per_byte: of the validation text, for bits per byte; None for images.
+        objective: the loss, and the figures of an epoch.
         teacher: a trained network to learn from, or None.
         note: takes lines for the user.
 
@@ -55,7 +55,7 @@ class Classifier(lightning.LightningModule):
         model: nn.Module,
         recipe: Recipe,
         batches_per_epoch: int,
-        tokens_per_byte: float | None = None,
+        objective: Objective = Objective(),  # noqa: B008, which is frozen
         teacher: nn.Module | None = None,
         note: Callable[[str], object] = lambda line: None,
     ) -> None:
@@ -63,9 +63,9 @@ class Classifier(lightning.LightningModule):
         self.model = model
         self.recipe = recipe
         self.batches_per_epoch = batches_per_epoch
-        self.accumulate = recipe.accumulate if isinstance(recipe, TextRecipe) else 1
+        self.accumulate = recipe.accumulate
         self.steps_per_epoch = -(-batches_per_epoch // self.accumulate)
-        self.tokens_per_byte = tokens_per_byte
+        self.objective = objective
         self._sums = {"train": self._nothing(), "val": self._nothing()}
         self._unseen: list[tuple[int, Tensor]] = []  # steps and losses
         self._steps_unseen = 1
@@ -170,10 +170,7 @@ class Classifier(lightning.LightningModule):
         target = target.flatten()
         logits = network(x).float().flatten(0, -2)
         count = (target != NOT_COUNTED).sum()
-        if len(batch) == 2:
-            loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
-        else:  # a share of a small batch may hold nothing that counts, of which there is no mean
-            loss = F.cross_entropy(logits, target, ignore_index=NOT_COUNTED, reduction="sum") / count.clamp_min(1)
+        loss = self.objective.loss(logits, target, count, whole=len(batch) == 2)
         with torch.no_grad():
             sums = self._sums[part]
             self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == target).sum(), count]).to(sums)
@@ -245,11 +242,7 @@ class Classifier(lightning.LightningModule):
         for part, sums in self._sums.items():
             loss, right, count = total(sums)
             if count:
-                self.epoch_metrics[f"{part}_loss"] = loss / count
-                self.epoch_metrics[f"{part}_accuracy"] = right / count
-        if self.tokens_per_byte is not None:
-            bits = self.epoch_metrics["val_loss"] / math.log(2)
-            self.epoch_metrics["val_bits_per_byte"] = bits * self.tokens_per_byte
+                self.epoch_metrics |= self.objective.figures(part, loss / count, right / count)
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         # A network whose weights are still float is none to choose: NaN is never the best.
         unfit = {"val_loss": math.nan, "val_accuracy": math.nan} if self._first_stage else {}
@@ -257,7 +250,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        kind = torch.optim.AdamW if isinstance(recipe, TextRecipe) else torch.optim.Adam
+        kind = torch.optim.AdamW if recipe.decoupled_weight_decay else torch.optim.Adam
         bits, rest = bits_and_rest(self.model) if recipe.optimizer == "bop" else ([], list(self.parameters()))
         # Bits alone leave nothing to Adam, which refuses an empty list.
         options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
@@ -270,7 +263,7 @@ class Classifier(lightning.LightningModule):
 
     def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
         """The parameters, those of embeddings with a learning rate of their own where the recipe gives them one."""
-        rate = self.recipe.embedding_rate if isinstance(self.recipe, TextRecipe) else 1.0
+        rate = self.recipe.embedding_rate
         if rate == 1:
             return [{"params": parameters}]
         tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
@@ -283,7 +276,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
-        if isinstance(self.recipe, TextRecipe) and self.recipe.clip is not None:
+        if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
         for parameter, share, axis in self._clipped:
             clip_gradient(parameter, share, axis)

@@ -14,7 +14,31 @@ from onebit.processors import cores
 # A user who has chosen how OpenMP waits is not overruled.
 CHOICES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
-_parked: list[threading.Thread] = []
+
+class _Parked(threading.Thread):
+    """A thread that owns an idle pool of OpenMP threads until it is told to leave."""
+
+    def __init__(self) -> None:
+        super().__init__(name="onebit-openmp", daemon=True)
+        self._ready = threading.Event()
+        self._left = threading.Event()
+
+    def run(self) -> None:
+        # Large enough to be shared out, so that this thread gets a pool of its own.
+        torch.ones(1 << 20).add_(1)
+        self._ready.set()
+        self._left.wait()
+
+    def park(self) -> None:
+        self.start()
+        self._ready.wait()
+
+    def leave(self) -> None:
+        self._left.set()
+        self.join()
+
+
+_parked: list[_Parked] = []
 
 
 def use_threads(count: int) -> None:
@@ -41,24 +65,18 @@ def use_threads(count: int) -> None:
 @contextlib.contextmanager
 def threads_in_use(count: int) -> Iterator[None]:
     """`use_threads` for as long as the body runs."""
-    before = torch.get_num_threads()
+    before, parked = torch.get_num_threads(), list(_parked)
     use_threads(count)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        for thread in [thread for thread in _parked if thread not in parked]:
+            _parked.remove(thread)
+            thread.leave()
 
 
 def _park() -> None:
-    ready = threading.Event()
-
-    def sleep() -> None:
-        # Large enough to be shared out, so that this thread gets a pool of its own.
-        torch.ones(1 << 20).add_(1)
-        ready.set()
-        threading.Event().wait()
-
-    thread = threading.Thread(target=sleep, name="onebit-openmp", daemon=True)
-    thread.start()
-    ready.wait()
+    thread = _Parked()
+    thread.park()
     _parked.append(thread)

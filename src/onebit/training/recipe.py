@@ -6,10 +6,10 @@ import difflib
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import yaml
@@ -48,6 +48,9 @@ class Recipe:
         distill_feature_weight: of these.
         learning_rate: the highest of the schedule.
         weight_decay: the optimiser's.
+        embedding_rate: the learning rate of embeddings, as a multiple of the others'.
+        accumulate: batches whose gradients make one step.
+        clip: the largest norm of a step's gradient; null for no limit.
         warmup: steps (or epochs, see schedule_unit) in which the learning rate rises to its highest.
         schedule: constant, linear or cosine, after the warm-up.
         decay: steps (or epochs) from the start until the rate reaches 0; null: the end of training.
@@ -57,6 +60,10 @@ class Recipe:
         seed: of latents, order, augmentation and splits.
         threads: of PyTorch; null: one for each core.
     """
+
+    # Whether a sharded network of this kind is worth its traffic, and whether Adam's weight decay is decoupled from its gradients (AdamW).
+    shardable: ClassVar[bool] = False
+    decoupled_weight_decay: ClassVar[bool] = False
 
     data: str = ""
     binary: bool = True
@@ -80,6 +87,9 @@ class Recipe:
     distill_feature_weight: float = 1.0
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
+    embedding_rate: float = 1.0
+    accumulate: int = 1
+    clip: float | None = None
     warmup: int = 0
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     decay: int | None = None
@@ -90,13 +100,14 @@ class Recipe:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        for key, hint in get_type_hints(type(self)).items():
+        for key, hint in _key_types(type(self)).items():
             object.__setattr__(self, key, _fitting(key, getattr(self, key), hint))
         self._at_least(1, "epochs", "batch_size")
-        self._at_least(1, "threads", "decay")
+        self._at_least(1, "threads", "decay", "accumulate")
         self._at_least(0, "weight_decay", "warmup", "seed", "pull", "bop_threshold")
         self._at_least(0, "first_stage_epochs", "distill_feature_weight")
         self._above_zero("learning_rate", "logit_scale", "distill_temperature", "latent_spread", "latent_clip")
+        self._above_zero("embedding_rate", "clip")
         _require(0 < self.bop_gamma <= 1, "bop_gamma", self.bop_gamma, "a number above 0, at most 1")
         _require(0 <= self.distill_weight <= 1, "distill_weight", self.distill_weight, "a number from 0 to 1")
         for key in ("optimizer", "pull", "first_stage_epochs"):
@@ -154,7 +165,7 @@ class Recipe:
     def override(self, values: Mapping[str, Any], where: str = "recipe") -> Self:
         """The recipe with other values for some keys; raises RecipeError where a key is unknown or a value does not fit."""
         _check_mapping(values, where)
-        hints = get_type_hints(type(self))
+        hints = _key_types(type(self))
         changes = {}
         for key, value in values.items():
             name = str(key)[:LONGEST_KEY].replace("-", "_")
@@ -297,17 +308,17 @@ class TextRecipe(Recipe):
             layers as blocks, no heads, and no dense layers before the last unless head names them.
         hidden: size of the state of a recurrent network; null: features.
         residual_scale, embedding_widening, head_widening, embedding_spread, pre_norm: of the network; see there.
-        embedding_rate: the learning rate of embeddings, as a multiple of the others'.
         scheme: of a recurrent network; see `onebit.schemes`.
         hybrid: a recurrent network keeps its embedding and its last layer float.
         binary_hidden: the hidden state of a recurrent network is one bit in its recurrent product.
         epoch_steps: steps between two evaluations, which is what an epoch is here; null: one pass over the training text.
-        accumulate: batches whose gradients make one step.
         checkpoint_activations: computes the inside of each block of a decoder again on the way back instead of keeping it: less memory, a
             third more work.
-        clip: the largest norm of a step's gradient; null for no limit.
         validation_tokens: at most so many are evaluated after each epoch; null for all. The last evaluation is of all.
     """
+
+    shardable: ClassVar[bool] = True
+    decoupled_weight_decay: ClassVar[bool] = True
 
     data: str = "python"
     validation_data: str | None = None
@@ -327,22 +338,19 @@ class TextRecipe(Recipe):
     embedding_widening: int = 1
     head_widening: int = 1
     embedding_spread: float = 1.0
-    embedding_rate: float = 1.0
     pre_norm: bool = False
     scheme: str = "BinaryNormalized"
     hybrid: bool = False
     binary_hidden: bool = False
     epoch_steps: int | None = None
-    accumulate: int = 1
     checkpoint_activations: bool = False
-    clip: float | None = None
     validation_tokens: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "context", "blocks", "features", "heads", "head", "embedding_widening", "head_widening")
-        self._at_least(1, "epoch_steps", "accumulate", "validation_tokens", "hidden")
-        self._above_zero("residual_scale", "embedding_spread", "embedding_rate", "clip")
+        self._at_least(1, "epoch_steps", "validation_tokens", "hidden")
+        self._above_zero("residual_scale", "embedding_spread")
         _require(0 < self.validation_share < 1, "validation_share", self.validation_share, "a number above 0, below 1")
         if isinstance(self.vocabulary, int):
             _require(self.vocabulary >= 259, "vocabulary", self.vocabulary, "259 or more, or a vocab.txt")
@@ -460,6 +468,11 @@ _YAML_ERRORS = (yaml.YAMLError, ValueError)
 
 def _read_yaml(text: str) -> Any:
     return yaml.load(text, _PlainYaml)
+
+
+def _key_types(recipe: type[Recipe]) -> dict[str, Any]:
+    hints = get_type_hints(recipe)
+    return {field.name: hints[field.name] for field in fields(recipe)}
 
 
 def describe_type(hint: Any) -> str:

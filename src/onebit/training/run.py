@@ -12,25 +12,14 @@ import torch
 from torch import nn
 
 from onebit.data.record import DataRecord
-from onebit.errors import OnebitError, RecipeError
+from onebit.errors import OnebitError
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
-from onebit.models import (
-    alexnet,
-    conv_classifier,
-    decoder_sizes,
-    language_decoder,
-    language_lstm,
-    mlp,
-    mobile_net,
-    resnet,
-    sequence_classifier,
-    vgg,
-)
 from onebit.paths import expand
 from onebit.printable import printable
 from onebit.text import TextTask
-from onebit.training.recipe import CELLS, ImageRecipe, Recipe, TextRecipe, load_recipe
+from onebit.training.jobs import build_model
+from onebit.training.recipe import Recipe, load_recipe
 from onebit.training.sources import read_fingerprints, record_of
 
 
@@ -98,103 +87,6 @@ class Run:
         """What the finished run wrote to result.json; empty where it has not finished."""
         path = self.path / "result.json"
         return json.loads(path.read_text()) if path.exists() else {}
-
-
-def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
-    """The network that a recipe describes, for the classes or the vocabulary of a task."""
-    if isinstance(recipe, TextRecipe) and isinstance(task, TextTask):
-        if recipe.model != "decoder":
-            return _recurrent_language_model(recipe, len(task.vocabulary))
-        return language_decoder(
-            {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)},
-            binary=recipe.binary,
-            scheme=recipe.composed_scheme,
-            residual_scale=recipe.residual_scale,
-            logit_scale=recipe.logit_scale,
-            embedding_widening=recipe.embedding_widening,
-            head_widening=recipe.head_widening,
-            embedding_spread=recipe.embedding_spread,
-            pre_norm=recipe.pre_norm,
-        )
-    if not isinstance(recipe, ImageRecipe) or not isinstance(task, ImageTask):
-        raise OnebitError("[run] its recipe and its task are of different kinds: the folder is damaged")
-    if recipe.model != "classifier":
-        return _literature(recipe, task)
-    return conv_classifier(
-        kernel_size=recipe.kernel_size,
-        num_classes=len(task.labels),
-        widths=recipe.widths,
-        binary=recipe.binary,
-        in_channels=recipe.channels,
-        batch_norm=recipe.batch_norm,
-        hidden=recipe.hidden,
-        logit_scale=recipe.logit_scale,
-        scheme=recipe.composed_scheme,
-    )
-
-
-def _recurrent_language_model(recipe: TextRecipe, vocabulary: int) -> nn.Module:
-    scheme = recipe.composed_scheme if recipe.binary else None
-    sizes = decoder_sizes_of(recipe)
-    features = sizes["features"]
-    try:
-        return language_lstm(
-            vocabulary,
-            sizes["context"],
-            features=recipe.embedding_widening * features,
-            hidden=recipe.hidden or features,
-            layers=sizes["blocks"],
-            head=tuple(recipe.head_widening * width for width in recipe.head or ()),
-            cell=recipe.model,
-            scheme=scheme,
-            hybrid=recipe.hybrid,
-            binary_hidden=recipe.binary_hidden,
-            logit_scale=recipe.logit_scale,
-            embedding_spread=recipe.embedding_spread,
-        )
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
-
-
-def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
-    """One of the literature's networks."""
-    common: dict[str, Any] = {
-        "num_classes": len(task.labels),
-        "scheme": recipe.composed_scheme if recipe.binary else None,
-        "hybrid": recipe.hybrid,
-        "logit_scale": recipe.logit_scale if recipe.binary else None,
-    }
-    hidden: dict[str, Any] = {} if recipe.hidden is None else {"hidden": recipe.hidden}
-    height, width = task.image_size
-    try:
-        if recipe.model == "mlp":
-            return mlp(recipe.channels * height * width, **common, **hidden)
-        if recipe.model in CELLS:
-            layers = recipe.hidden or (128,)
-            sizes = (recipe.channels * width, common.pop("num_classes"), layers[0], len(layers), recipe.model, True)
-            return sequence_classifier(*sizes, **common)
-        if recipe.model == "vgg":
-            widths: dict[str, Any] = {} if isinstance(recipe.widths, str) else {"widths": recipe.widths}
-            return vgg((height, width), in_channels=recipe.channels, **common, **hidden, **widths)
-        common |= {"in_channels": recipe.channels, "width": recipe.width}
-        if recipe.model == "alexnet":
-            return alexnet(**common)
-        if recipe.model == "mobile-net":
-            return mobile_net(small_images=max(height, width) < 96, **common)
-        return resnet(int(recipe.model.removeprefix("resnet")), **common)
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
-
-
-def decoder_sizes_of(recipe: TextRecipe) -> dict[str, Any]:
-    """The sizes of a recipe's decoder: those of its named size, but for what it sets itself."""
-    own = {key: getattr(recipe, key) for key in ("context", "blocks", "features", "heads", "head")}
-    if recipe.model != "decoder":
-        own["heads"] = 1  # which divides all features
-    try:
-        return decoder_sizes({**decoder_sizes(recipe.size), **{k: v for k, v in own.items() if v is not None}})
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
 
 
 def read_task(values: Any) -> ImageTask | TextTask:

@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from onebit.data.examples import NOT_COUNTED, Examples
 from onebit.data.text import TextSplits
 from onebit.data.tokens import TextSet
-from onebit.metrics import TextMetrics
 from onebit.text import TextTask, Tokenizer
-from onebit.training.batches import ALL, Part, part_of
+from onebit.training.batches import ALL, Part, TrainingData, part_of
 from onebit.training.recipe import TextRecipe
 
 EVALUATION_BATCH = 16
@@ -95,7 +91,7 @@ def _share(part: Part, inputs: NDArray[np.int64], targets: NDArray[np.int64]) ->
     return part.batch(torch.from_numpy(inputs[ours]), torch.from_numpy(targets[ours]), len(inputs), counted)
 
 
-class _InOrder:
+class InOrder:
     """All examples in the text's order, or the first of them up to a number of tokens."""
 
     def __init__(self, examples: Examples, tokens: int | None, part: Part = ALL) -> None:
@@ -112,8 +108,8 @@ class _InOrder:
             yield _share(self._part, inputs, targets)
 
 
-class TextData(lightning.LightningDataModule):
-    """The splits of a recipe's text as Lightning wants them; see `ImageData` for the order."""
+class TextData(TrainingData):
+    """The text of a recipe, divided into parts."""
 
     def __init__(self, splits: TextSplits, recipe: TextRecipe, context: int) -> None:
         super().__init__()
@@ -126,14 +122,18 @@ class TextData(lightning.LightningDataModule):
         count = None if self.recipe.epoch_steps is None else self.recipe.epoch_steps * self.recipe.accumulate
         return TextBatches(self.splits.train, self.splits.task, self.recipe, self.context, count, epoch, part)
 
+    @property
+    def batches_per_epoch(self) -> int:
+        return len(self.batches(0))
+
     def train_dataloader(self) -> TextBatches:
         if self.trainer is None:
             return self.batches(0)
-        return self.batches(self.trainer.current_epoch, part_of(self.trainer, len(self.batches(0))))
+        return self.batches(self.trainer.current_epoch, part_of(self.trainer, self.batches_per_epoch))
 
-    def val_dataloader(self) -> _InOrder:
+    def val_dataloader(self) -> InOrder:
         examples = evaluation_examples(self.splits.validation, self.splits.task, self.context, self.recipe.examples)
-        return _InOrder(examples, self.recipe.validation_tokens, part_of(self.trainer))
+        return InOrder(examples, self.recipe.validation_tokens, part_of(self.trainer))
 
 
 def evaluation_examples(text: TextSet, task: TextTask, context: int, kind: str) -> Examples:
@@ -142,28 +142,3 @@ def evaluation_examples(text: TextSet, task: TextTask, context: int, kind: str) 
     return Examples(
         text, context, "sentences" if kind == "sentences" else "windows", tokenizer.pad, tokenizer.separator
     )
-
-
-def evaluate_text(model: nn.Module, text: TextSet, task: TextTask, context: int, kind: str = "windows") -> TextMetrics:
-    """The figures of a PyTorch language model on all of a text, in float32 and evaluation mode.
-
-    Args:
-        model: integers (batch, context) to logits (batch, context, vocabulary).
-        text: tokens.
-        task: the tokenizer.
-        context: tokens that the model looks at.
-        kind: of examples; see `Examples`.
-    """
-    device = next(model.parameters()).device
-    metrics = TextMetrics(task.description, context, text.tokens_per_byte)
-    pad = Tokenizer(task).pad
-    model.eval()
-    with torch.inference_mode():
-        for inputs, targets in _InOrder(evaluation_examples(text, task, context, kind), None):
-            counted = targets != NOT_COUNTED
-            targets = torch.where(counted, targets, pad).to(device)
-            logits = model(inputs.to(device)).float()  # (batch, time, vocabulary)
-            nats = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-            right = logits.argmax(-1).flatten() == targets.flatten()
-            metrics.add(nats.cpu().numpy(), right.cpu().numpy(), counted.flatten().numpy())
-    return metrics
