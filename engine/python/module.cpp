@@ -14,6 +14,7 @@
 #include "array_model.h"
 #include "calibration.h"
 #include "cpu.h"
+#include "text.h"
 #include "token_model.h"
 
 namespace nb = nanobind;
@@ -201,6 +202,8 @@ nb::dict calibration(const std::string& isa) {
 
 NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
+    // A session or a tokenizer that a program keeps to its end is not a mistake.
+    nb::set_leak_warnings(false);
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
     m.def("calibration", &calibration, "isa"_a, "Which ways a set takes on this machine, and where that is known from.");
     nb::class_<onebit::ThreadPool>(m, "ThreadPool")
@@ -225,4 +228,5 @@ NB_MODULE(_engine, m) {
                      })
         .def_prop_ro("context", &onebit::TokenModel::context)
         .def_prop_ro("outputs", &onebit::TokenModel::outputs);
+    bind_tokenizer(m);
 }

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "unicode.h"
+
 namespace onebit {
 namespace {
 
@@ -142,24 +144,6 @@ class Parser {
         if (error != std::errc() || next != text_.data() + at_ + 4) fail("a wrong escape");
         at_ += 4;
         return code;
-    }
-
-    static void append_utf8(std::string& out, unsigned code) {
-        if (code < 0x80) {
-            out += static_cast<char>(code);
-        } else if (code < 0x800) {
-            out += static_cast<char>(0xC0 | (code >> 6));
-            out += static_cast<char>(0x80 | (code & 63));
-        } else if (code < 0x10000) {
-            out += static_cast<char>(0xE0 | (code >> 12));
-            out += static_cast<char>(0x80 | ((code >> 6) & 63));
-            out += static_cast<char>(0x80 | (code & 63));
-        } else {
-            out += static_cast<char>(0xF0 | (code >> 18));
-            out += static_cast<char>(0x80 | ((code >> 12) & 63));
-            out += static_cast<char>(0x80 | ((code >> 6) & 63));
-            out += static_cast<char>(0x80 | (code & 63));
-        }
     }
 
     std::string quoted() {

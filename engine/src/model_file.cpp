@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "json.h"
+#include "unicode.h"
 
 #if __has_include(<sys/mman.h>)
 #include <fcntl.h>
@@ -32,24 +33,6 @@ static_assert(std::endian::native == std::endian::little, "tensors are little-en
     throw std::invalid_argument("damaged: " + what + "; copy or pack it again");
 }
 
-// Names and labels go on to programs that expect UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF).
-bool is_utf8(std::string_view text) {
-    for (std::size_t i = 0; i < text.size();) {
-        const auto byte = [&](std::size_t k) { return static_cast<unsigned char>(text[k]); };
-        const unsigned first = byte(i++);
-        if (first < 0x80) continue;
-        const std::size_t more = first >= 0xF0 ? 3 : first >= 0xE0 ? 2 : 1;
-        if (first < 0xC2 || first > 0xF4 || text.size() - i < more) return false;
-        const unsigned low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80, high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
-        if (byte(i) < low || byte(i) > high) return false;
-        for (std::size_t k = 1; k < more; ++k) {
-            if (byte(i + k) >> 6 != 2) return false;
-        }
-        i += more;
-    }
-    return true;
-}
-
 // Refuses what cannot be a safetensors file; returns the header's text.
 std::string_view header_text(const std::byte* data, std::size_t size) {
     if (size == 0) throw std::invalid_argument("is empty: copy or pack it again");
@@ -62,6 +45,7 @@ std::string_view header_text(const std::byte* data, std::size_t size) {
                                     std::to_string(size) + "; copy it again");
     }
     const std::string_view text(reinterpret_cast<const char*>(data + size_bytes), static_cast<std::size_t>(header));
+    // Names and labels go on to programs that expect UTF-8.
     if (!is_utf8(text)) damaged("the header is not UTF-8");
     return text;
 }

@@ -65,7 +65,7 @@ int lacking_bytes(const std::unordered_map<std::string_view, std::int32_t>& ids)
 
 }  // namespace
 
-Vocabulary::Vocabulary(const std::string& text, bool of_bytes) {
+Vocabulary::Vocabulary(const std::string& text, bool of_bytes) : of_bytes_(of_bytes) {
     const auto count = static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n')) + 1;
     if (count > max_tokens) wrong("the vocabulary has " + std::to_string(count) + " tokens: needs at most " + std::to_string(max_tokens));
     pieces_.reserve(count);
@@ -92,6 +92,12 @@ Vocabulary::Vocabulary(const std::string& text, bool of_bytes) {
     if (const int lacking = of_bytes ? lacking_bytes(ids_) : 0)
         wrong("the vocabulary lacks " + std::to_string(lacking) + " of the 256 bytes: use alphabet='words' with it");
     never_ = {id("[PAD]"), id("[UNK]")};
+}
+
+bool Vocabulary::foreign(std::int64_t token) const {
+    // Of the characters that stand for bytes, those that stand for themselves and take one byte of UTF-8 are printable ASCII.
+    const auto stands_for_itself = [](char c) { return c > 0x20 && c < 0x7F; };
+    return piece(token) == bytes(token) && !std::all_of(piece(token).begin(), piece(token).end(), stands_for_itself);
 }
 
 std::int32_t Vocabulary::id(std::string_view piece) const {

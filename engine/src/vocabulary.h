@@ -21,15 +21,20 @@ class Vocabulary {
     Vocabulary(Vocabulary&&) = default;
     Vocabulary& operator=(Vocabulary&&) = default;
 
+    bool of_bytes() const { return of_bytes_; }
     std::int64_t size() const { return static_cast<std::int64_t>(pieces_.size()); }
     const std::string& piece(std::int64_t token) const { return pieces_[static_cast<std::size_t>(token)]; }
+    // What the token adds to a text.
     const std::string& bytes(std::int64_t token) const { return bytes_[static_cast<std::size_t>(token)]; }
+    // Whether a token of a vocabulary of bytes has a character that stands for no byte, so that no text is cut into it.
+    bool foreign(std::int64_t token) const;
     // -1 where there is none.
     std::int32_t id(std::string_view piece) const;
     // Tokens that are never written: padding, and what stands for unknown characters.
     const std::vector<std::int32_t>& never() const { return never_; }
 
   private:
+    bool of_bytes_ = false;
     std::vector<std::string> pieces_, bytes_;
     std::unordered_map<std::string_view, std::int32_t> ids_;
     std::vector<std::int32_t> never_;

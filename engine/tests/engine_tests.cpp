@@ -481,6 +481,7 @@ int main(int argc, char** argv) {
     add_tile_tests(tests);
     add_thread_tests(tests);
     add_calibration_tests(tests);
+    add_text_tests(tests);
     tests.add("features", test_features);
     tests.add("choice of a set", test_choice);
     tests.add("memory plan", test_memory_plan);

@@ -17,6 +17,8 @@ void add_xnor_tests(Tests& tests);
 void add_tile_tests(Tests& tests);
 // The pool of threads, and dense layers that they divide.
 void add_thread_tests(Tests& tests);
+// Texts to tokens and back.
+void add_text_tests(Tests& tests);
 
 // Which way is chosen, where it is kept, and that all ways give the same bits.
 void add_calibration_tests(Tests& tests);

@@ -79,3 +79,22 @@ class Decoder(_Runner):
         self, sequences: Sequence[int], counts: Sequence[int], tokens: NDArray[np.int32], all: bool = False
     ) -> NDArray[np.float32]:
         """Append counts[i] of the tokens to sequences[i]; the outputs after each token (`all`), or after the last of each sequence."""
+
+class Tokenizer:
+    """WordPiece over bytes or words; raises ValueError where the vocabulary, one token in each line, is not one."""
+
+    def __init__(self, vocabulary: str, of_bytes: bool, lowercase: bool) -> None: ...
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """The tokens of a text without surrogates."""
+
+    def encode_many(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """The tokens of each text; other threads run meanwhile."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text; of words with a space before each."""
+
+    def word(self, token: int, first: bool) -> str:
+        """What a token of words adds to a text."""

@@ -8,30 +8,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import tokenizers
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+import numpy as np
+from numpy.typing import NDArray
 
 from onebit.errors import DataError, FormatError
 from onebit.paths import expand
 from onebit.strict_json import excerpt
 from onebit.task import byte_alphabet, check_task, vocabulary_fault
 
+if TYPE_CHECKING:
+    from onebit import _engine
+
 # BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 Alphabet = Literal["bytes", "words"]
-# WordPiece looks for the longest piece first, which is quadratic in the length of a word. Over bytes the tokenizer gives [UNK] for a longer
-# word (a run of letters, digits, punctuation or blanks), and `Tokenizer` puts the same pieces in its place in linear time. BERT's tokenizer
-# takes no word of more than 100 characters.
-_LONGEST_WORD = {"bytes": 250, "words": 100}
 # Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too, and a token has at most 1,024 bytes of UTF-8,
 # two for each character that stands for a byte.
 _LONGEST_TRAINING_WORD = 500
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_CHARACTER_OF_BYTE = byte_alphabet()
-_BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(_CHARACTER_OF_BYTE)}
 
 
 def valid_text(text: str) -> tuple[str, int]:
@@ -112,13 +109,13 @@ class TextTask:
 
 
 class Tokenizer:
-    """Text to token ids and back; a thin layer over Hugging Face tokenizers.
+    """Text to token ids and back, by the engine: as Hugging Face tokenizers does it, in time that is linear in the text.
 
     Args:
         task: the vocabulary and how it is used.
 
     Example:
-        >>> tokenizer = Tokenizer(train_vocabulary(["one bit"], 300))
+        >>> tokenizer = Tokenizer(load_vocabulary("vocab.txt"))
         >>> tokenizer.decode(tokenizer.encode("one bit"))
         'one bit'
     """
@@ -129,27 +126,11 @@ class Tokenizer:
         self.pad, self.unknown, self.separator = (task.vocabulary.index(token) for token in (PAD, UNKNOWN, SEPARATOR))
 
     @cached_property
-    def _tokenizer(self) -> tokenizers.Tokenizer:
-        # Made when a text is first met: it takes as long as all else in loading a model, and who works with ids does not need it.
-        task = self.task
-        ids = {token: index for index, token in enumerate(task.vocabulary)}
-        prefix = "" if task.alphabet == "bytes" else "##"
-        tokenizer = tokenizers.Tokenizer(
-            models.WordPiece(
-                ids,
-                unk_token=UNKNOWN,
-                continuing_subword_prefix=prefix,
-                max_input_chars_per_word=_LONGEST_WORD[task.alphabet],
-            )
-        )
-        # [SEP] and its like are not told to the tokenizer: in a text they are letters and brackets.
-        if task.alphabet == "bytes":
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        else:
-            tokenizer.normalizer = normalizers.BertNormalizer(lowercase=task.lowercase)
-            tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-            tokenizer.decoder = decoders.WordPiece()
-        return tokenizer
+    def _tokenizer(self) -> _engine.Tokenizer:
+        # Made when a text is first met: who works with ids does not need it, and `info` works where the engine was not built.
+        from onebit._engine import Tokenizer as EngineTokenizer
+
+        return EngineTokenizer("\n".join(self.task.vocabulary), self.task.alphabet == "bytes", self.task.lowercase)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text; no token is added at its ends. What is not Unicode in it is replaced; see `valid_text`.
@@ -158,73 +139,23 @@ class Tokenizer:
             DataError: it is not a str.
         """
         text = valid_text(text)[0]
-        if not text:
-            return []  # without making the tokenizer
-        return self._whole(text, self._tokenizer.encode(text).ids)
-
-    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, several at once."""
-        valid = [valid_text(text)[0] for text in texts]
-        encodings = self._tokenizer.encode_batch_fast(valid)
-        return [self._whole(text, encoding.ids) for text, encoding in zip(valid, encodings, strict=True)]
-
-    def _whole(self, text: str, ids: list[int]) -> list[int]:
-        """The ids with the pieces of each word that was too long for the tokenizer: over bytes nothing is unknown."""
-        if self.task.alphabet == "words" or self.unknown not in ids:
-            return ids
-        encoding = self._tokenizer.encode(text)  # again, for where each word stands: `encode_batch_fast` does not tell
-        whole: list[int] = []
-        for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-            if index == self.unknown:
-                whole += self._longest_pieces(text[start:end])
-            else:
-                whole.append(index)
-        return whole
-
-    def _longest_pieces(self, word: str) -> list[int]:
-        """A word as WordPiece cuts it: the longest token that it begins with, and so on with the rest."""
-        characters = [_CHARACTER_OF_BYTE[byte] for byte in word.encode()]
-        ids, start = [], 0
-        while start < len(characters):
-            node, found, length = self._tree, -1, 0
-            for position in range(start, len(characters)):
-                node = node.get(characters[position])
-                if node is None:
-                    break
-                if "" in node:
-                    found, length = node[""], position + 1 - start
-            ids.append(found)  # each byte is a token, so one is found
-            start += length
+        ids: list[int] = self._tokenizer.encode(text).tolist() if text else []  # without making the tokenizer
         return ids
 
-    @cached_property
-    def _tree(self) -> Any:
-        """The tokens by their characters, a dictionary a node; "" leads to the id of the token that ends there."""
-        root: dict[str, Any] = {}
-        for index, token in enumerate(self.task.vocabulary):
-            node = root
-            for character in token:
-                node = node.setdefault(character, {})
-            node[""] = index
-        return root
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text. Other threads run meanwhile."""
+        return [ids.tolist() for ids in self.arrays(texts)]
+
+    def arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+        """As `encode_many`, int32 (ids,) for each text: of long texts they take far less memory than lists."""
+        return self._tokenizer.encode_many([valid_text(text)[0] for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; raises DataError where one is out of range."""
         for index in ids:
             if not 0 <= index < self.size:
                 raise DataError(f"[tokenizer] token {index} is out of range: use 0 to {self.size - 1}")
-        if self.task.alphabet == "bytes":
-            return b"".join(map(self._bytes, ids)).decode("utf-8", "replace")
-        text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False)
-        return text
-
-    def _bytes(self, index: int) -> bytes:
-        """The bytes that a token of bytes adds to a text."""
-        token = self.task.vocabulary[index]
-        try:
-            return bytes([_BYTE_OF_CHARACTER[character] for character in token])
-        except KeyError:  # a token of a foreign vocabulary that is not written in bytes stands for itself
-            return token.encode("utf-8", "surrogatepass")
+        return self._tokenizer.decode(list(map(int, ids)))
 
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
         """Each id with the piece of text that it completes, "" where it ends inside a character.
@@ -235,13 +166,14 @@ class Tokenizer:
         """
         if self.task.alphabet == "bytes":
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
-            decoder.decode(b"".join(map(self._bytes, prompt)))
+            decoder.decode(b"".join(map(self._tokenizer.token_bytes, prompt)))
             for index in ids:
-                yield index, decoder.decode(self._bytes(index))
+                yield index, decoder.decode(self._tokenizer.token_bytes(index))
             return
-        stream = decoders.DecodeStream(ids=list(prompt), skip_special_tokens=False)
+        first = len(prompt) == 0
         for index in ids:
-            yield index, stream.step(self._tokenizer, index) or ""
+            yield index, self._tokenizer.word(index, first)
+            first = False
 
 
 def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
@@ -252,14 +184,21 @@ def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
         size: how many tokens, at least 259: the 256 bytes, [PAD], [UNK] and [SEP]. Little text gives fewer.
 
     Raises:
-        DataError: `size` is too small.
+        DataError: `size` is too small, or Hugging Face tokenizers, which trains it, is not installed.
     """
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = sorted(byte_alphabet())
     specials = [PAD, UNKNOWN, SEPARATOR]
     least = len(alphabet) + len(specials)
     if size < least:
         raise DataError(f"[vocabulary] {size} tokens: use at least {least} (256 bytes, {', '.join(specials)})")
-    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token=UNKNOWN, continuing_subword_prefix=""))
+    try:
+        from tokenizers import Tokenizer as Trainee
+        from tokenizers import models, pre_tokenizers, trainers
+    except ImportError:
+        raise DataError(
+            '[vocabulary] is trained with Hugging Face tokenizers: pip install "onebit[train]", or use a vocab.txt'
+        ) from None
+    tokenizer = Trainee(models.WordPiece(unk_token=UNKNOWN, continuing_subword_prefix=""))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.ByteLevel(add_prefix_space=False),

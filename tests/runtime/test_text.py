@@ -317,12 +317,6 @@ def test_a_long_word_is_seen_and_judged_whole(session):
     ]
 
 
-def test_an_empty_prompt_needs_no_tokenizer(file, monkeypatch):
-    session = onebit.load(file, threads=1)
-    assert list(session.generate("", 5, seed=1))
-    assert "_tokenizer" not in vars(session.tokenizer)
-
-
 @pytest.mark.parametrize("ids", [[-1], [0, TOKENIZER.size]])
 def test_tokens_out_of_range_are_named(session, ids):
     for call in (session.logits, session.score_tokens):

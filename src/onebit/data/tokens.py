@@ -28,7 +28,7 @@ Unit = Literal["document", "line"]
 
 # Of what lies in the cache: another number where the same text gives other tokens.
 CACHE_FORMAT = 2
-# Tokenized at once: enough for several threads, and little, since a tokenizer's answer is hundreds of times larger than its text.
+# Tokenized at once, and the longest part of a line that is kept in memory.
 _BATCH_CHARACTERS = 1 << 20
 # Of tokens that are held in memory, where no disk takes them.
 _MEMORY_BYTES = 1 << 30
@@ -166,16 +166,24 @@ def _write_tokens(
     dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "bytes": 0, "documents": 0, "replaced": 0, "unknown": 0}
 
-    def write(ids: Sequence[int]) -> None:
-        array = np.asarray(ids, dtype)
-        counts["unknown"] += int((array == tokenizer.unknown).sum())
-        counts["tokens"] += len(array)
-        file.write(array.tobytes())  # NumPy's own way into a file does not say what the system said
+    def write(ids: NDArray[Any]) -> None:
+        counts["unknown"] += int((ids == tokenizer.unknown).sum())
+        counts["tokens"] += len(ids)
+        file.write(ids.astype(dtype).tobytes())  # NumPy's own way into a file does not say what the system said
 
-    write([tokenizer.separator])
+    separator = np.array([tokenizer.separator])
+    write(separator)
     for batch in _batches(_units(documents, unit, counts)):
-        for (_, ends), ids in zip(batch, tokenizer.encode_many([text for text, _ in batch]), strict=True):
-            write([*ids, tokenizer.separator] if ends else ids)
+        arrays = tokenizer.arrays([text for text, _ in batch])
+        write(
+            np.concatenate(
+                [
+                    part
+                    for (_, ends), ids in zip(batch, arrays, strict=True)
+                    for part in ((ids, separator) if ends else (ids,))
+                ]
+            )
+        )
     if not counts["bytes"]:
         raise DataError(f"[{source}] holds no text: give a text file, or a folder of text files")
     return {"dtype": np.dtype(dtype).name, **counts}
