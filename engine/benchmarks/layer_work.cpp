@@ -95,7 +95,7 @@ struct Signs {
     Signs(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels) {
         Step own = step;
         own.plus_minus = true;
-        own.input.quantizer = InputLevels::Quantizer::sign;
+        own.input = {InputLevels::Quantizer::sign, 1};
         layer_.emplace(own, input, output, kernels);
         fill(x_, elements(input));
         y_.reserve(static_cast<std::size_t>(elements(output)));

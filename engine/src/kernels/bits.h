@@ -48,46 +48,6 @@ struct Columns {
     }
 };
 
-// Each byte has the same input of eight outputs, and 4 inputs lie side by side: what a dot product of bytes takes once all bits but one are masked
-// away. Byte 4 * lane + i of a step belongs to its input i; bit b of it to the output 16 * b + lane.
-struct Planes {
-    static constexpr int step_inputs = 4, unit_outputs = 128;
-
-    // Eight bytes as a matrix of bits, transposed: bit b of byte i becomes bit i of byte b (Warren, Hacker's Delight, 7-3).
-    static std::uint64_t transpose(std::uint64_t x) {
-        std::uint64_t t = (x ^ x >> 7) & 0x00AA00AA00AA00AAu;
-        x ^= t ^ t << 7;
-        t = (x ^ x >> 14) & 0x0000CCCC0000CCCCu;
-        x ^= t ^ t << 14;
-        t = (x ^ x >> 28) & 0x00000000F0F0F0F0u;
-        return x ^ t ^ t << 28;
-    }
-
-    static void lay_out(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
-                        std::ptrdiff_t step_stride) {
-        const std::int64_t steps = (inputs + 3) / 4;
-        for (int lane = 0; lane < block_outputs; ++lane) {
-            for (std::int64_t i = 0; i < (inputs + 7) / 8; ++i) {
-                std::uint64_t eight = 0;
-                for (int b = 0; b < 8; ++b) {
-                    const int o = b * block_outputs + lane;
-                    if (o < rows) eight |= static_cast<std::uint64_t>(bits[o * row_bytes + i]) << (8 * b);
-                }
-                eight = transpose(eight);
-                for (std::int64_t k = 8 * i; k < 8 * i + 8 && k < 4 * steps; ++k, eight >>= 8) {
-                    unit[k / 4 * step_stride + lane * 4 + k % 4] = static_cast<std::uint8_t>(eight);
-                }
-            }
-        }
-    }
-
-    static unsigned four_inputs(const std::uint8_t* step, int output, int) {
-        unsigned four = 0;
-        for (int i = 0; i < 4; ++i) four |= (step[output % block_outputs * 4 + i] >> (output / block_outputs) & 1u) << i;
-        return four;
-    }
-};
-
 // Some blocks of 16 outputs of a tile to a panel for 8-bit products, of 0 and 1.
 template <class Layout>
 void expand_bits_int8(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, std::int8_t* panel) {

@@ -7,6 +7,18 @@ namespace {
 // Each product is at most 128, as weights are -1, 0 or 1: so many fit 16 bits.
 constexpr int most_added = 255;
 
+// 128 times the sum of the weights of each output of a block.
+void taken_away(const Segments& s, const std::int8_t* panel, int width, std::int32_t* out) {
+    int32x4_t sums[quarters];
+    for (int q = 0; q < quarters; ++q) sums[q] = vdupq_n_s32(0);
+    const std::ptrdiff_t groups = std::ptrdiff_t{s.segments} * (s.length / int8_group);
+    for (std::ptrdiff_t g = 0; g < groups; ++g, panel += std::ptrdiff_t{int8_group} * width) {
+#pragma GCC unroll 4
+        for (int q = 0; q < quarters; ++q) sums[q] = vpadalq_s16(sums[q], vpaddlq_s8(vld1q_s8(panel + 16 * q)));
+    }
+    for (int q = 0; q < quarters; ++q) vst1q_s32(out + 4 * q, vshlq_n_s32(sums[q], 7));
+}
+
 // Sums of 16 bits, one for each input of a group: a register holds two outputs'.
 template <int count>
 void tile_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, const std::int32_t* start, std::int32_t* out,
@@ -72,36 +84,11 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
     }
 }
 
-// Inputs where the bit is set, added in pairs to 16 bits: at most 2 * 128 for each group.
-void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, bool add, std::int32_t* out) {
-    static_assert(groups_at_once * 2 * 128 <= 32767);
-    bits_by_halves(tile, x, groups, add, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
-        int16x8_t sums[tile_blocks][2];
-        for (int b = 0; b < tile_blocks; ++b) sums[b][0] = sums[b][1] = vdupq_n_s16(0);
-        for (std::int64_t g = 0; g < n; ++g, part += tile_group_bytes) {
-            std::uint32_t four;
-            std::memcpy(&four, row + g * int8_group, 4);
-            const uint8x16_t inputs = vreinterpretq_u8_u32(vdupq_n_u32(four));
-            const uint8x16_t low = vld1q_u8(part), high = vld1q_u8(part + 16);
-#pragma GCC unroll 8
-            for (int b = 0; b < tile_blocks; ++b) {
-                const uint8x16_t bit = vdupq_n_u8(static_cast<std::uint8_t>(1 << b));
-                sums[b][0] = vpadalq_s8(sums[b][0], vreinterpretq_s8_u8(vandq_u8(vtstq_u8(low, bit), inputs)));
-                sums[b][1] = vpadalq_s8(sums[b][1], vreinterpretq_s8_u8(vandq_u8(vtstq_u8(high, bit), inputs)));
-            }
-        }
-#pragma GCC unroll 8
-        for (int b = 0; b < tile_blocks; ++b, y += block_outputs) {
-            vst1q_s32(y, vpadalq_s16(vld1q_s32(y), sums[b][0]));
-            vst1q_s32(y + 4, vpadalq_s16(vld1q_s32(y + 4), sums[b][1]));
-        }
-    });
-}
-
 constexpr Kernels table() {
     Kernels k = neon_table();
     k.gemm.product_int8 = product_int8;
-    k.gemv.product = product_bits;
+    k.conv.least_gain = 2;
+    k.conv.least_run_gain = 1;
     return k;
 }
 

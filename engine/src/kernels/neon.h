@@ -7,6 +7,8 @@
 
 #include <algorithm>
 
+#include "neon_look_ups.h"
+#include "neon_rows.h"
 #include "table.h"
 
 namespace onebit {
@@ -65,50 +67,12 @@ void product_float(const float* const* rows, int count, const Segments& s, const
     }
 }
 
-// There is no product of unsigned with signed bytes, so inputs are taken less 128 as signed ones. This is what that takes away from each sum of a
-// block: 128 times the sum of its weights.
-void taken_away(const Segments& s, const std::int8_t* panel, int width, std::int32_t* out) {
-    int32x4_t sums[quarters];
-    for (int q = 0; q < quarters; ++q) sums[q] = vdupq_n_s32(0);
-    const std::ptrdiff_t groups = std::ptrdiff_t{s.segments} * (s.length / int8_group);
-    for (std::ptrdiff_t g = 0; g < groups; ++g, panel += std::ptrdiff_t{int8_group} * width) {
-#pragma GCC unroll 4
-        for (int q = 0; q < quarters; ++q) sums[q] = vpadalq_s16(sums[q], vpaddlq_s8(vld1q_s8(panel + 16 * q)));
-    }
-    for (int q = 0; q < quarters; ++q) vst1q_s32(out + 4 * q, vshlq_n_s32(sums[q], 7));
-}
-
-// Four bytes of inputs, less 128, in each lane.
+// There is no product of unsigned with signed bytes, so inputs are taken less 128 as signed ones, and 128 times the sum of the weights is added.
+// Here are four bytes of inputs, less 128, in each lane.
 inline int8x16_t broadcast_inputs(const std::uint8_t* x) {
     std::uint32_t four;
     std::memcpy(&four, x, 4);
     return vreinterpretq_s8_u32(vdupq_n_u32(four ^ 0x80808080u));
-}
-
-// The sums of 128 outputs for half a tile's lanes take 16 registers, so each half is a pass of its own: over so few groups at once that they are
-// still in the first-level cache for the second, and that their sums fit 16 bits.
-constexpr std::int64_t groups_at_once = 120;
-
-using Layout = Planes;
-constexpr int tile_blocks = 8;
-constexpr int tile_outputs = Layout::unit_outputs, tile_group_bytes = unit_step_bytes;
-// A unit is a tile of its own.
-constexpr BitLayout bit_layout = {
-    "8 outputs of each input in a byte", Layout::unit_outputs, Layout::step_inputs, 1, all_steps, Layout::step_inputs, std::int64_t{1} << 24, 4};
-
-void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared) {
-    std::memcpy(prepared, x, static_cast<std::size_t>(steps) * Layout::step_inputs);
-}
-
-// add(tile, x, groups, out) adds to the sums of 8 lanes.
-template <class Add>
-void bits_by_halves(const std::uint8_t* tile, const std::uint8_t* prepared, std::int64_t groups, bool keep, std::int32_t* out, const Add& add) {
-    const auto* x = reinterpret_cast<const std::int8_t*>(prepared);
-    if (!keep) std::memset(out, 0, sizeof *out * tile_outputs);
-    for (std::int64_t first = 0; first < groups; first += groups_at_once) {
-        const std::int64_t here = std::min(groups_at_once, groups - first);
-        for (int half = 0; half < 2; ++half) add(tile + first * tile_group_bytes + 32 * half, x + first * int8_group, here, out + 8 * half);
-    }
 }
 
 // Four rows at once: 32 bits of each in a register's lanes, of which each byte in turn is spread over its lane and tested bit by bit.
@@ -116,7 +80,7 @@ void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
     const auto& [first_row, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
     if (raw_length != length) return expand_rows(args, panel);
     const std::uint8_t* bits = first_row;
-    const uint8x16_t low_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x08040201u)), high_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x80402010u));
+    const uint8x16_t first_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x08040201u)), last_bits = vreinterpretq_u8_u32(vdupq_n_u32(0x80402010u));
     const uint8x16_t lane_starts = vreinterpretq_u8_u64(vcombine_u64(vcreate_u64(0x0404040400000000u), vcreate_u64(0x0C0C0C0C08080808u)));
     const int groups = segments * (length / int8_group);
     const std::ptrdiff_t step = std::ptrdiff_t{block_outputs} * int8_group * blocks;
@@ -134,19 +98,37 @@ void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
             const int here = std::min(groups - g, 8);
             for (int j = 0; j < here; ++j) {
                 const uint8x16_t bytes = vqtbl1q_u8(word, vaddq_u8(lane_starts, vdupq_n_u8(static_cast<std::uint8_t>(j / 2))));
-                vst1q_u8(out + (g + j) * step, vbslq_u8(vtstq_u8(bytes, j % 2 == 0 ? low_bits : high_bits), set, clear));
+                vst1q_u8(out + (g + j) * step, vbslq_u8(vtstq_u8(bytes, j % 2 == 0 ? first_bits : last_bits), set, clear));
             }
         }
     }
 }
 
+// Tables of 4 KB.
+constexpr std::int64_t chunk_steps = 32;
+
 // Without name, text, needs and the 8-bit products, which are each set's own.
 constexpr Kernels neon_table() {
     Kernels k = shared_kernels<Layout>();
-    k.gemv.layout = bit_layout;
+    k.gemv.layout = {.name = "8 inputs of each output side by side, tables of sums",
+                     .unit_outputs = Layout::unit_outputs,
+                     .step_inputs = Layout::step_inputs,
+                     .tile_units = look_up_units,
+                     .chunk_steps = chunk_steps,
+                     .prepared_bytes = tables_of_step,
+                     .most_inputs = std::int64_t{1} << 24,
+                     .most_rows = any_rows};
     k.gemm.expand_int8 = expand_int8;
+    k.gemm.expand_bits_int8 = expand_bits_panel;
     k.gemm.product_float = product_float;
     k.gemv.prepare = prepare_bits;
+    k.gemv.product = product_bits;
+    k.conv.most_positions = 4 * image_positions;
+    k.conv.prepare = prepare_pixels;
+    k.conv.product = product_image;
+    k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.rows.range = range;
+    k.rows.quantize = quantize;
     return k;
 }
 

@@ -14,6 +14,22 @@ template <int lane, int count>
     }
 }
 
+// 128 times the sum of the weights of each output of a block.
+void taken_away(const Segments& s, const std::int8_t* panel, int width, std::int32_t* out) {
+    const int8x16_t ones = vdupq_n_s8(1);
+    const std::ptrdiff_t step = std::ptrdiff_t{int8_group} * width, groups = std::ptrdiff_t{s.segments} * (s.length / int8_group);
+    int32x4_t sums[quarters];
+#pragma GCC unroll 4
+    for (int q = 0; q < quarters; ++q) sums[q] = vdupq_n_s32(0);
+#pragma GCC unroll 4
+    for (std::ptrdiff_t g = 0; g < groups; ++g, panel += step) {
+#pragma GCC unroll 4
+        for (int q = 0; q < quarters; ++q) sums[q] = vdotq_s32(sums[q], vld1q_s8(panel + 16 * q), ones);
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < quarters; ++q) vst1q_s32(out + 4 * q, vshlq_n_s32(sums[q], 7));
+}
+
 template <int count>
 void tile_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, const std::int32_t* start, std::int32_t* out,
                std::ptrdiff_t out_stride) {
@@ -61,47 +77,11 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
     }
 }
 
-template <int lane>
-[[gnu::always_inline]] inline void add_bits(int32x4_t (&sums)[tile_blocks][2], const std::uint8_t* part, int8x16_t inputs) {
-    const uint8x16_t low = vld1q_u8(part), high = vld1q_u8(part + 16);
-#pragma GCC unroll 8
-    for (int b = 0; b < tile_blocks; ++b) {
-        const uint8x16_t bit = vdupq_n_u8(static_cast<std::uint8_t>(1 << b));
-        sums[b][0] = vdotq_laneq_s32(sums[b][0], vreinterpretq_s8_u8(vtstq_u8(low, bit)), inputs, lane);
-        sums[b][1] = vdotq_laneq_s32(sums[b][1], vreinterpretq_s8_u8(vtstq_u8(high, bit)), inputs, lane);
-    }
-}
-
-// The test of a bit gives -1 where it is set, so these are the sums' negatives: two instructions for 16 products, whatever the bit's place.
-void product_bits(const std::uint8_t* tile, std::ptrdiff_t, int, const std::uint8_t* x, std::int64_t groups, bool add, std::int32_t* out) {
-    bits_by_halves(tile, x, groups, add, out, [](const std::uint8_t* part, const std::int8_t* row, std::int64_t n, std::int32_t* y) {
-        int32x4_t sums[tile_blocks][2];
-        for (int b = 0; b < tile_blocks; ++b) sums[b][0] = sums[b][1] = vdupq_n_s32(0);
-        std::int64_t g = 0;
-        for (; g + 4 <= n; g += 4, part += 4 * tile_group_bytes) {
-            const int8x16_t inputs = vld1q_s8(row + g * int8_group);
-            add_bits<0>(sums, part, inputs);
-            add_bits<1>(sums, part + tile_group_bytes, inputs);
-            add_bits<2>(sums, part + 2 * tile_group_bytes, inputs);
-            add_bits<3>(sums, part + 3 * tile_group_bytes, inputs);
-        }
-        for (; g < n; ++g, part += tile_group_bytes) {
-            std::uint32_t four;
-            std::memcpy(&four, row + g * int8_group, 4);
-            add_bits<0>(sums, part, vreinterpretq_s8_u32(vdupq_n_u32(four)));
-        }
-#pragma GCC unroll 8
-        for (int b = 0; b < tile_blocks; ++b, y += block_outputs) {
-            vst1q_s32(y, vsubq_s32(vld1q_s32(y), sums[b][0]));
-            vst1q_s32(y + 4, vsubq_s32(vld1q_s32(y + 4), sums[b][1]));
-        }
-    });
-}
-
 constexpr Kernels table() {
     Kernels k = neon_table();
     k.gemm.product_int8 = product_int8;
-    k.gemv.product = product_bits;
+    // A dot product of bytes is one instruction for 16 products, where look-ups take four for 64 and widen what they add.
+    k.gemv.layout.most_rows = 4;
     return k;
 }
 
