@@ -1,6 +1,7 @@
-# Two commands for a fresh machine with Python, gcc and make:
+# Three commands for a fresh machine with Python, gcc and make:
 #   make demo    train, pack and run a 1-bit network, about two minutes
 #   make test    everything that is checked before a change lands
+#   make docs    the documentation site, in build/docs; its notebooks train for a minute or two
 # Each makes its own virtual environment in .venv.
 
 PYTHON ?= python3
@@ -21,13 +22,17 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
 
 test: $(VENV)/installed-dev lint engine-test
 	$(BIN)/pytest
+
+# Every notebook runs, and a warning of any kind ends the build with an error. Open build/docs/index.html.
+docs: $(VENV)/installed-docs
+	$(BIN)/sphinx-build -b html -c docs -d build/doctrees -j auto -W --keep-going -q . build/docs
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -102,6 +107,10 @@ $(VENV)/installed-train: $(BIN)/python $(SOURCES)
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet -c constraints.txt ".[train,dev]"
+	touch $@
+
+$(VENV)/installed-docs: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[docs]"
 	touch $@
 
 clean:

@@ -9,12 +9,15 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import jupytext
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Python files; their Markdown is read as that of a page.
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.py"))
 
 _COMMAND = re.compile(r"(?:^|.*\s)(?:\S*/)?onebit\s+(.*)")
 
@@ -42,9 +45,17 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def text_of(page: Path) -> str:
+    """The Markdown of a page or of a notebook."""
+    text = page.read_text("utf-8")
+    if page.suffix != ".py":
+        return text
+    return "\n\n".join(c.source for c in jupytext.reads(text, fmt="py:percent").cells if c.cell_type == "markdown")
+
+
 @cache
 def tokens_of(page: Path) -> list[Token]:
-    return MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8"))
+    return MarkdownIt("commonmark").enable("table").parse(text_of(page))
 
 
 def _inline(page: Path) -> Iterator[Token]:

@@ -10,7 +10,7 @@ import pytest
 from onebit.cli.main import build_parser
 from onebit.cli.recipe_keys import parse_keys
 
-PAGES = pytest.mark.parametrize("page", pages.PAGES, ids=pages.name_of)
+PAGES = pytest.mark.parametrize("page", [*pages.PAGES, *pages.NOTEBOOKS], ids=pages.name_of)
 COMMANDS = [command for page in pages.PAGES for command in pages.commands(page)]
 LONGEST_SENTENCE = 30  # words
 
@@ -100,7 +100,7 @@ def test_anchors_are_distinct(page):
 
 def test_every_page_is_in_the_index():
     index = {Path(target.partition("#")[0]).name for target in pages.links(pages.ROOT / "docs" / "README.md")}
-    assert {page.name for page in pages.PAGES} <= index | {"README.md"}
+    assert {page.name for page in [*pages.PAGES, *pages.NOTEBOOKS]} <= index | {"README.md"}
 
 
 @PAGES
@@ -115,5 +115,5 @@ def test_the_first_paragraph_is_made_of_short_sentences(page):
 @PAGES
 @pytest.mark.parametrize("odd", ODD)
 def test_plain_words(page, odd):
-    found = re.search(rf"[^.|\n]*{odd}[^.|\n]*", page.read_text("utf-8"), re.IGNORECASE)
+    found = re.search(rf"[^.|\n]*{odd}[^.|\n]*", pages.text_of(page), re.IGNORECASE)
     assert found is None, f"{found and found[0]!r}: write {ODD[odd]}"

@@ -19,7 +19,7 @@ class Bits(NamedTuple):
     """The bits of a layer: bool tensors of the shapes of its `weight` and `bias`.
 
     Args:
-        weight: of the shape of the weight; of a scheme with several bits a weight, (planes, *shape).
+        weight: of the shape of the weight; of a scheme with several bits a weight, `(planes, *shape)`.
         bias: None where the layer has none, or a float one.
     """
 

@@ -412,7 +412,7 @@ class KBitWeights(WeightQuantizer):
 
 
 def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor | None]:
-    """What a quantizer makes of weights in use: the bits of each plane, bool (planes, *w.shape), and the scale.
+    """What a quantizer makes of weights in use: the bits of each plane, bool `(planes, *w.shape)`, and the scale.
 
     The codes are ``sum over p of quantizer.planes[p] * v(bits[p])``, v by `quantizer.values`.
     """

@@ -1,0 +1,73 @@
+"""What the site is made of, as the pages say it: the sidebar of the tables of docs/README.md, the reference of docs/api.md and the docstrings.
+
+It needs no Sphinx, so that the tests can read it too.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import posixpath
+import re
+from collections.abc import Iterator
+
+FRONT, INDEX, API = "README", "docs/README", "docs/api"
+# What functions of `onebit` give and raise: their classes are not exported, but a reader meets them.
+MET = {
+    "onebit": (
+        "onebit.speed.Speed",
+        "onebit.file_info.FileInfo",
+        "onebit.evaluation.ImageFigures",
+        "onebit.evaluation.TextFigures",
+        "onebit.verification.Verification",
+        "onebit.errors.FormatError",
+        "onebit.errors.DataError",
+        "onebit.errors.RecipeError",
+        "onebit.errors.PackError",
+    )
+}
+
+
+def sections(text: str) -> dict[str, str]:
+    """The sections of a page, by their titles."""
+    return dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.M | re.S))
+
+
+def sidebar(index: str) -> str:
+    """The pages in the tables of docs/README.md as trees for the sidebar, one for each section."""
+    trees = []
+    for title, body in sections(index).items():
+        links = re.findall(r"^\| \[[^\]]+\]\(([^)]+)\)", body, re.M)
+        names = [posixpath.splitext(posixpath.normpath(posixpath.join("docs", link)))[0] for link in links]
+        pages = "\n".join(f"/{name}" for name in names if name != FRONT)
+        trees.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```\n")
+    return "\n".join(trees)
+
+
+def exported(api: str) -> dict[str, dict[str, str]]:
+    """The names of each module that docs/api.md lists, with what it says of them."""
+    found = {title: dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", body, re.M)) for title, body in sections(api).items()}
+    return {module: names for module, names in found.items() if names}
+
+
+def reference(modules: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
+    """A page of the reference for each module: its name and its text. What an earlier page has is named there only."""
+    known: dict[int, str] = {}
+    for module, names in modules.items():
+        lines = [module, "=" * len(module), "", f".. automodule:: {module}", ""]
+        for name, what in names.items():
+            value = getattr(importlib.import_module(module), name)
+            full = f"{module}.{name}"
+            kind = "class" if inspect.isclass(value) else "function" if inspect.isfunction(value) else "data"
+            if inspect.ismodule(value):
+                continue  # it has a page of its own
+            if kind == "data":
+                lines += [f".. py:data:: {name}", "", f"   {what[0].upper()}{what[1:]}.", ""]
+            elif id(value) in known:
+                lines += [f".. py:{kind}:: {name}", "", f"   The same as `{known[id(value)]}`.", ""]
+            else:
+                lines += [f".. auto{kind}:: {full}", *(["   :members:"] if kind == "class" else []), ""]
+            known.setdefault(id(value), full)
+        for full in MET.get(module, ()):
+            lines += [f".. autoclass:: {full}", "   :members:", ""]
+        yield module, "\n".join(lines)
