@@ -64,15 +64,14 @@ class Layers {
         std::mt19937 generator(1);
         std::vector<std::uint8_t> bits(static_cast<std::size_t>(c.outputs * onebit::row_bytes(c.inputs) + onebit::slack_bytes));
         for (auto& byte : bits) byte = static_cast<std::uint8_t>(generator());
-        onebit::Step step;
-        step.op = onebit::Op::bit_linear;
-        step.bits = step.bias_bits = bits.data();
+        onebit::ops::Layer layer;
+        layer.bits.rows = layer.bias_bits = bits.data();
         const std::size_t before = onebit::huge_bytes();
         // One block for all, as a decoder has it.
         const std::size_t bytes = onebit::BitMatrix::bytes(c.inputs, c.outputs, kernels);
         memory_ = onebit::Block(bytes * c.layers(), true);
         for (std::size_t i = 0; i < c.layers(); ++i) {
-            layers_.push_back(std::make_unique<DenseLayer>(step, c.inputs, c.outputs, true, kernels, memory_.data() + i * bytes));
+            layers_.push_back(std::make_unique<DenseLayer>(layer, c.inputs, c.outputs, true, kernels, memory_.data() + i * bytes));
         }
         const auto found = static_cast<double>(onebit::huge_bytes()) - static_cast<double>(before);
         huge_share_ = std::clamp(found / static_cast<double>(c.layer_bytes() * c.layers()), 0.0, 1.0);

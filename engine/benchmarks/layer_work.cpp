@@ -21,19 +21,15 @@ Layer& only(const Kernels& kernels) {
 }
 
 // Channels are normalised over each position or row and pass a ReLU, as in the paper's networks.
-Step layer_step(Op op, std::int64_t inputs, std::int64_t outputs, std::vector<std::uint8_t>& bits) {
+ops::Layer layer_of(std::int64_t inputs, std::int64_t outputs, std::vector<std::uint8_t>& bits) {
     std::mt19937 generator(1);
     bits.resize(static_cast<std::size_t>(outputs * row_bytes(inputs) + slack_bytes));
     for (auto& byte : bits) byte = static_cast<std::uint8_t>(generator());
-    Step step, normalize, relu;
-    step.op = op;
-    step.bits = step.bias_bits = bits.data();
-    normalize.op = Op::normalize;
-    normalize.over_channel = true;
-    normalize.eps = 1e-5f;
-    relu.op = Op::relu;
-    step.after = {normalize, relu};
-    return step;
+    ops::Layer layer;
+    layer.bits.rows = layer.bias_bits = bits.data();
+    layer.after.normalize = {true, 1e-5f};
+    layer.after.relu = true;
+    return layer;
 }
 
 void fill(Buffer<float>& x, std::int64_t count) {
@@ -47,7 +43,7 @@ template <std::int64_t outputs, std::int64_t inputs, std::int64_t rows>
 struct Dense {
     explicit Dense(const Kernels& kernels)
         : bits_(BitMatrix::bytes(inputs, outputs, kernels), true),
-          layer_(layer_step(Op::bit_linear, inputs, outputs, file_), inputs, outputs, true, kernels, bits_.data()) {
+          layer_(layer_of(inputs, outputs, file_), inputs, outputs, true, kernels, bits_.data()) {
         fill(x_, rows * inputs);
         y_.reserve(rows * outputs);
         scratch_.threads.resize(1);
@@ -65,17 +61,18 @@ struct Dense {
 
 // A square image and a kernel of `side`, padded so that both images have one size.
 template <std::int64_t side, std::int64_t channels, std::int64_t outputs, std::int64_t size>
-Step convolution_step(std::vector<std::uint8_t>& bits) {
-    Step step = layer_step(Op::bit_conv2d, side * side * channels, outputs, bits);
-    step.window.kernel[0] = step.window.kernel[1] = side;
-    for (auto& padding : step.window.padding) padding = side / 2;
-    return step;
+ops::Layer convolution_of(std::vector<std::uint8_t>& bits) {
+    ops::Layer layer = layer_of(side * side * channels, outputs, bits);
+    layer.convolution = true;
+    layer.window.kernel[0] = layer.window.kernel[1] = side;
+    for (auto& padding : layer.window.padding) padding = side / 2;
+    return layer;
 }
 
 template <std::int64_t side, std::int64_t channels, std::int64_t outputs, std::int64_t size>
 struct Convolution {
     explicit Convolution(const Kernels& kernels)
-        : layer_(convolution_step<side, channels, outputs, size>(file_), {size, size, channels}, {size, size, outputs}, true, kernels, budget_) {
+        : layer_(convolution_of<side, channels, outputs, size>(file_), {size, size, channels}, {size, size, outputs}, true, kernels, budget_) {
         fill(x_, size * size * channels);
         y_.reserve(size * size * outputs);
         scratch_.threads.resize(1);
@@ -92,10 +89,10 @@ struct Convolution {
 };
 
 struct Signs {
-    Signs(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels) {
-        Step own = step;
-        own.plus_minus = true;
-        own.input = {InputLevels::Quantizer::sign, 1};
+    Signs(const ops::Layer& layer, const Shape& input, const Shape& output, const Kernels& kernels) {
+        ops::Layer own = layer;
+        own.bits.plus_minus = true;
+        own.bits.input = {InputLevels::Quantizer::sign, 1};
         layer_.emplace(own, input, output, kernels);
         fill(x_, elements(input));
         y_.reserve(static_cast<std::size_t>(elements(output)));
@@ -115,15 +112,14 @@ struct SignConvolution : Signs {
 
   private:
     SignConvolution(const Kernels& kernels, std::vector<std::uint8_t> bits)
-        : Signs(convolution_step<3, 64, 64, 32>(bits), {32, 32, 64}, {32, 32, 64}, kernels) {}
+        : Signs(convolution_of<3, 64, 64, 32>(bits), {32, 32, 64}, {32, 32, 64}, kernels) {}
 };
 
 struct SignDense : Signs {
     explicit SignDense(const Kernels& kernels) : SignDense(kernels, {}) {}
 
   private:
-    SignDense(const Kernels& kernels, std::vector<std::uint8_t> bits)
-        : Signs(layer_step(Op::bit_linear, 4096, 4096, bits), {4096}, {4096}, kernels) {}
+    SignDense(const Kernels& kernels, std::vector<std::uint8_t> bits) : Signs(layer_of(4096, 4096, bits), {4096}, {4096}, kernels) {}
 };
 
 template <class Layer>

@@ -44,7 +44,7 @@ class Layer {
         if (!with_products) kernels_.tiles = &no_products;
         const BitMatrix matrix(kernels_, bits_.data(), inputs, outputs, memory_.data());
         const std::vector<std::int32_t> offsets(static_cast<std::size_t>(outputs));
-        layer_ = std::make_unique<TileLayer>(kernels_, matrix, Step(), inputs, outputs, offsets.data(), plan);
+        layer_ = std::make_unique<TileLayer>(kernels_, matrix, ops::Layer(), inputs, outputs, offsets.data(), plan);
         layer_->each_buffer(rows, false, threads, scratch_, reserve_buffer);
         epilogue_.norm = EpilogueArgs::Norm::channel;
         epilogue_.eps = 1e-5f;

@@ -57,25 +57,27 @@ double work_of(const std::uint8_t* data, std::size_t size) {
     };
     double work = count(0);
     for (const onebit::Step& step : program.steps) {
-        const onebit::Window& w = step.window;
         const onebit::Shape& x = program.shapes[static_cast<std::size_t>(step.inputs[0])];
-        const double taps = static_cast<double>(w.kernel[0] * w.kernel[1]), planes = static_cast<double>(step.planes.size());
         const double outputs = count(step.output);
-        switch (step.op) {
-            case onebit::Op::bit_conv2d:
-            case onebit::Op::conv2d:
-                work += outputs * planes * taps * static_cast<double>(x[2] / w.groups);
+        const auto taps_of = [](const onebit::Window& w) { return static_cast<double>(w.kernel[0] * w.kernel[1]); };
+        if (const auto* layer = step.find<onebit::ops::Layer>()) {
+            const onebit::Window& w = layer->window;
+            const double planes = static_cast<double>(layer->bits.plane_count());
+            work += outputs * planes * taps_of(w) * static_cast<double>(x.back() / w.groups);
+            if (layer->convolution)
                 work += static_cast<double>(x[0] + w.padding[0] + w.padding[1]) * static_cast<double>(x[1] + w.padding[2] + w.padding[3]) *
                         static_cast<double>(x[2]);
-                break;
-            case onebit::Op::bit_linear:
-            case onebit::Op::linear: work += outputs * planes * static_cast<double>(x.back()); break;
-            case onebit::Op::bit_gru:
-            case onebit::Op::bit_lstm:
-            case onebit::Op::gru:
-            case onebit::Op::lstm: work += outputs * planes * 4 * static_cast<double>(step.hidden); break;
-            case onebit::Op::attention: work += outputs * rows; break;
-            default: work += outputs * taps + count(step.inputs[0]);
+        } else if (const auto* recurrence = step.find<onebit::ops::Recurrence>()) {
+            work += outputs * static_cast<double>(recurrence->bits.plane_count() * 4 * recurrence->hidden);
+        } else if (step.op == onebit::Op::attention) {
+            work += outputs * rows;
+        } else {
+            const auto* pool = step.find<onebit::ops::Pool>();
+            const auto* magnitude = step.find<onebit::ops::MeanMagnitude>();
+            const onebit::Window window = pool != nullptr        ? pool->window
+                                          : magnitude != nullptr ? magnitude->window.value_or(onebit::Window())
+                                                                 : onebit::Window();
+            work += outputs * taps_of(window) + count(step.inputs[0]);
         }
     }
     return work;

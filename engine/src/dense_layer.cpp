@@ -41,9 +41,9 @@ WorkingBytes DenseScratch::working_bytes() const {
     return sum;
 }
 
-std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    const std::int64_t plane_outputs = static_cast<std::int64_t>(step.planes.size()) * outputs;
-    if (step.bits == nullptr) {
+std::uint64_t DenseLayer::weight_bytes(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
+    const std::int64_t plane_outputs = layer.bits.plane_count() * outputs;
+    if (!layer.binary()) {
         const std::int64_t padded = (outputs + panel_outputs - 1) / panel_outputs * panel_outputs;
         return static_cast<std::uint64_t>(padded * inputs + outputs) * sizeof(float);
     }
@@ -53,25 +53,25 @@ std::uint64_t DenseLayer::weight_bytes(const Step& step, std::int64_t inputs, st
     return BitMatrix::bytes(inputs, plane_outputs, kernels) + numbers * sizeof(float);
 }
 
-DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
+DenseLayer::DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
                        int threads)
     : kernels_(kernels),
       quantize_(quantize),
-      plus_minus_(step.plus_minus),
-      planes_(step.planes),
-      levels_(step.input),
-      digits_(digits_of(step.input)),
+      plus_minus_(layer.bits.plus_minus),
+      planes_(layer.bits.planes),
+      levels_(layer.bits.input),
+      digits_(digits_of(layer.bits.input)),
       inputs_(inputs),
       outputs_(outputs),
-      plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * outputs),
-      bits_(step.bits == nullptr ? BitMatrix() : BitMatrix(kernels, step.bits, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)),
-      epilogue_(step, outputs) {
-    if (step.bits == nullptr) {
+      plane_outputs_(layer.bits.plane_count() * outputs),
+      bits_(!layer.binary() ? BitMatrix() : BitMatrix(kernels, layer.bits.rows, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)),
+      epilogue_(layer, outputs) {
+    if (!layer.binary()) {
         const std::int64_t panels = (outputs + panel_outputs - 1) / panel_outputs;
         weights_.assign(static_cast<std::size_t>(panels * panel_outputs * inputs), 0.0f);
         for (std::int64_t o = 0; o < outputs; ++o) {
             float* panel = weights_.data() + o / panel_outputs * panel_outputs * inputs + o % panel_outputs;
-            for (std::int64_t k = 0; k < inputs; ++k) panel[k * panel_outputs] = step.weight[o * inputs + k];
+            for (std::int64_t k = 0; k < inputs; ++k) panel[k * panel_outputs] = layer.weight[o * inputs + k];
         }
         return;
     }
@@ -83,7 +83,7 @@ DenseLayer::DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outpu
     offset_sums_.resize(static_cast<std::size_t>(bits_.padded_outputs()));
     bits_.multiply(0, bits_.units(), prepared.data(), 1, offset_sums_.data(), bits_.padded_outputs());
     for (std::int32_t& sum : offset_sums_) sum *= signed_shift;
-    if (kernels_.tiles != nullptr) tiles_.emplace(kernels_, bits_, step, inputs_, outputs_, offset_sums_.data());
+    if (kernels_.tiles != nullptr) tiles_.emplace(kernels_, bits_, layer, inputs_, outputs_, offset_sums_.data());
 }
 
 std::string DenseLayer::kernel() const {

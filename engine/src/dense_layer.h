@@ -49,11 +49,11 @@ class DenseLayer {
   public:
     // Copies the step's tensors, and those of what was fused into it, a binary layer's to `bits`, where the caller has made room for all planes.
     // `quantize`: inputs become whole numbers (binary layers only). `threads`: as many as will run it, for which its bits are laid out.
-    DenseLayer(const Step& step, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
+    DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
                int threads = 1);
 
     // Bytes of its copy of the step's tensors, `bits` included.
-    static std::uint64_t weight_bytes(const Step& step, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     // Says what runs of so many rows will take of the scratch memory.
     void expect(std::int64_t rows, DenseScratch& scratch) const;

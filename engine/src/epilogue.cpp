@@ -1,40 +1,37 @@
 #include "epilogue.h"
 
 #include <algorithm>
-#include <stdexcept>
-#include <string>
 #include <type_traits>
 
 namespace onebit {
 
-Epilogue::Epilogue(const Step& step, std::int64_t outputs) : planes_(step.planes), outputs_(outputs) {
+Epilogue::Epilogue(const ops::Layer& layer, std::int64_t outputs) : planes_(layer.bits.planes), outputs_(outputs) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
-    if (step.bias_bits != nullptr) {
+    if (layer.bias_bits != nullptr) {
         for (std::int64_t o = 0; o < outputs; ++o) {
-            const bool set = step.bias_bits[o / 8] >> (o % 8) & 1;
-            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (step.plus_minus ? -1.0f : 0.0f);
+            const bool set = layer.bias_bits[o / 8] >> (o % 8) & 1;
+            bias_[static_cast<std::size_t>(o)] = set ? 1.0f : (layer.bits.plus_minus ? -1.0f : 0.0f);
         }
-    } else if (step.bits == nullptr && step.bias != nullptr) {
-        bias_.assign(step.bias, step.bias + outputs);
+    } else if (layer.bias != nullptr) {
+        bias_.assign(layer.bias, layer.bias + outputs);
     }
-    for (const Step& after : step.after) take(after);
+    take(layer.after);
 }
 
-void Epilogue::take(const Step& after) {
-    if (after.op == Op::normalize) {
+void Epilogue::take(const ops::Fused& after) {
+    if (after.normalize) {
         norm_ = EpilogueArgs::Norm::channel;
-        eps_ = after.eps;
-    } else if (after.op == Op::scale_shift) {
+        eps_ = after.normalize->eps;
+    }
+    if (after.scale_shift) {
         norm_ = EpilogueArgs::Norm::affine;
-        scale_.assign(after.weight, after.weight + outputs_);
-        shift_.assign(after.bias, after.bias + outputs_);
-    } else if (after.op == Op::relu) {
-        relu_ = true;
-    } else if (after.op == Op::max_pool2d) {
-        pool_height_ = after.window.kernel[0];
-        pool_width_ = after.window.kernel[1];
-    } else {
-        throw std::logic_error(std::string("an epilogue does not compute ") + op_name(after.op));
+        scale_.assign(after.scale_shift->scale, after.scale_shift->scale + outputs_);
+        shift_.assign(after.scale_shift->shift, after.scale_shift->shift + outputs_);
+    }
+    relu_ = after.relu;
+    if (after.max_pool) {
+        pool_height_ = after.max_pool->kernel[0];
+        pool_width_ = after.max_pool->kernel[1];
     }
 }
 

@@ -13,8 +13,8 @@ namespace onebit {
 
 class Epilogue {
   public:
-    // Copies the step's bias, and what was fused into it.
-    Epilogue(const Step& step, std::int64_t outputs);
+    // Copies the layer's bias, and what was fused into it.
+    Epilogue(const ops::Layer& layer, std::int64_t outputs);
 
     std::int64_t pool_height() const { return pool_height_; }
     std::int64_t pool_width() const { return pool_width_; }
@@ -29,7 +29,7 @@ class Epilogue {
     std::size_t bytes() const { return sizeof(float) * (bias_.size() + scale_.size() + shift_.size()); }
 
   private:
-    void take(const Step& after);
+    void take(const ops::Fused& after);
     std::int64_t columns_at_once() const { return (15 + pool_width_) / pool_width_; }  // of windows: 16 positions or more
 
     std::vector<int> planes_;

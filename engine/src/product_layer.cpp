@@ -31,40 +31,41 @@ WorkingBytes Scratch::working_bytes() const {
     return sum;
 }
 
-bool ProductLayer::reads_bits(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
-    const bool sign = step.input.quantizer == InputLevels::Quantizer::sign;
-    return quantize && step.op == Op::bit_conv2d && !sign && digits_of(step.input) == 1 &&
-           BitConvolution::suits(step.window, input.back(), static_cast<std::int64_t>(step.planes.size()) * output.back(), kernels);
+bool ProductLayer::reads_bits(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
+    const bool sign = layer.bits.input.quantizer == InputLevels::Quantizer::sign;
+    return quantize && layer.convolution && !sign && digits_of(layer.bits.input) == 1 &&
+           BitConvolution::suits(layer.window, input.back(), layer.bits.plane_count() * output.back(), kernels);
 }
 
-std::uint64_t ProductLayer::weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
-    const auto planes = static_cast<std::int64_t>(step.planes.size());
-    const std::int64_t outputs = planes * output.back(), taps = step.window.kernel[0] * step.window.kernel[1];
-    const std::int64_t row = taps * (input.back() / step.window.groups);
+std::uint64_t ProductLayer::weight_bytes(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
+    const auto planes = layer.bits.plane_count();
+    const std::int64_t outputs = planes * output.back(), taps = layer.window.kernel[0] * layer.window.kernel[1];
+    const std::int64_t row = taps * (input.back() / layer.window.groups);
     // Offsets of outputs, twice, and a bias.
     const std::int64_t of_outputs = (2 * outputs + output.back()) * std::int64_t{sizeof(float)};
-    if (reads_bits(step, input, output, quantize, kernels)) {
-        return BitConvolution::weight_bytes(step.window, input.back(), outputs, kernels) + static_cast<std::uint64_t>(of_outputs);
+    if (reads_bits(layer, input, output, quantize, kernels)) {
+        return BitConvolution::weight_bytes(layer.window, input.back(), outputs, kernels) + static_cast<std::uint64_t>(of_outputs);
     }
-    const std::int64_t weights = step.bits != nullptr ? outputs * row_bytes(row) + slack_bytes : outputs * row * std::int64_t{sizeof(float)};
-    const std::int64_t group_outputs = output.back() / step.window.groups, panel = block_outputs * max_blocks;
-    const std::int64_t parts = planes * step.window.groups * ((group_outputs + panel - 1) / panel);
+    const std::int64_t weights = layer.binary() ? outputs * row_bytes(row) + slack_bytes : outputs * row * std::int64_t{sizeof(float)};
+    const std::int64_t group_outputs = output.back() / layer.window.groups, panel = block_outputs * max_blocks;
+    const std::int64_t parts = planes * layer.window.groups * ((group_outputs + panel - 1) / panel);
     return static_cast<std::uint64_t>(weights + of_outputs + parts * std::int64_t{sizeof(Part)} + taps * std::int64_t{sizeof(std::ptrdiff_t)});
 }
 
-ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget)
+ProductLayer::ProductLayer(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels,
+                           std::size_t& budget)
     : kernels_(kernels),
       quantize_(quantize),
-      plus_minus_(step.plus_minus),
-      planes_(step.planes),
-      levels_(step.input),
-      window_(step.window),
-      epilogue_(step, output.back()) {
+      plus_minus_(layer.bits.plus_minus),
+      planes_(layer.bits.planes),
+      levels_(layer.bits.input),
+      window_(layer.window),
+      epilogue_(layer, output.back()) {
     channels_ = input.back();
     outputs_ = output.back();
     const auto planes = static_cast<std::int64_t>(planes_.size());
     plane_outputs_ = planes * outputs_;
-    if (step.op == Op::bit_conv2d || step.op == Op::conv2d) {
+    if (layer.convolution) {
         height_ = input[0];
         width_ = input[1];
         out_height_ = output[0];
@@ -85,8 +86,14 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
     }
     raw_length_ = static_cast<int>(whole_rows ? window_.kernel[1] * channels_ : group_channels);
     segments_ = {offsets_.data(), static_cast<int>(offsets_.size()), quantize ? round_up(raw_length_, int8_group) : raw_length_};
+    cut_into_parts();
+    take_weights(layer, reads_bits(layer, input, output, quantize, kernels));
+    if (!by_bits_) keep_panels(budget);
+}
 
-    const std::int64_t row_weights = static_cast<std::int64_t>(segments_.segments) * raw_length_;
+void ProductLayer::cut_into_parts() {
+    const auto planes = static_cast<std::int64_t>(planes_.size());
+    const std::int64_t group_channels = channels_ / window_.groups;
     const auto padded_weights = static_cast<std::size_t>(segments_.segments) * static_cast<std::size_t>(segments_.length);
     const std::int64_t group_outputs = outputs_ / window_.groups;
     for (std::int64_t g = 0; g < planes * window_.groups; ++g) {
@@ -98,33 +105,37 @@ ProductLayer::ProductLayer(const Step& step, const Shape& input, const Shape& ou
             panel_weights_ += padded_weights * static_cast<std::size_t>(blocks * block_outputs);
         }
     }
+}
 
-    const std::int64_t stored = row_bytes(row_weights);
-    if (reads_bits(step, input, output, quantize, kernels)) {
-        by_bits_ = std::make_unique<BitConvolution>(step.bits, plus_minus_, window_, channels_, plane_outputs_, out_width_, kernels);
+void ProductLayer::take_weights(const ops::Layer& layer, bool by_bits) {
+    const std::int64_t row_weights = static_cast<std::int64_t>(segments_.segments) * raw_length_, stored = row_bytes(row_weights);
+    if (by_bits) {
+        by_bits_ = std::make_unique<BitConvolution>(layer.bits.rows, plus_minus_, window_, channels_, plane_outputs_, out_width_, kernels_);
         output_offsets_.assign(by_bits_->offset_sums(), by_bits_->offset_sums() + plane_outputs_);
         combine_planes(planes_, outputs_, output_offsets_.data());
+        return;
     }
-    if (by_bits_) return;
-    if (step.bits != nullptr) {
+    if (layer.binary()) {
         // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
-        bits_.assign(step.bits, step.bits + plane_outputs_ * stored);
+        bits_.assign(layer.bits.rows, layer.bits.rows + plane_outputs_ * stored);
         bits_.resize(bits_.size() + slack_bytes);
-        for (std::int64_t o = 0; o < plane_outputs_ && quantize; ++o) {
+        for (std::int64_t o = 0; o < plane_outputs_ && quantize_; ++o) {
             std::int64_t ones = 0;
             for (std::int64_t i = 0; i < stored; ++i) ones += std::popcount(bits_[static_cast<std::size_t>(o * stored + i)]);
             offset_sums_.push_back(static_cast<std::int32_t>(signed_shift * (plus_minus_ ? 2 * ones - row_weights : ones)));
         }
         output_offsets_ = offset_sums_;
-        if (quantize) combine_planes(planes_, outputs_, output_offsets_.data());
+        if (quantize_) combine_planes(planes_, outputs_, output_offsets_.data());
     } else {
-        weights_.assign(step.weight, step.weight + outputs_ * row_weights);
+        weights_.assign(layer.weight, layer.weight + outputs_ * row_weights);
     }
+}
 
-    const std::size_t bytes = panel_weights_ * (quantize ? 1 : sizeof(float));
+void ProductLayer::keep_panels(std::size_t& budget) {
+    const std::size_t bytes = panel_weights_ * (quantize_ ? 1 : sizeof(float));
     if (bytes <= budget) {
         budget -= bytes;
-        if (quantize) {
+        if (quantize_) {
             kept8_.resize(panel_weights_);
             for (const Part& part : parts_) expand(part, kept8_.data() + part.panel);
         } else {

@@ -39,10 +39,10 @@ class ProductLayer {
   public:
     // Copies the step's tensors, and those of what was fused into it. `output` is the step's own. `quantize`: inputs become whole numbers (binary
     // layers only). `budget`: bytes that may still be spent on keeping expanded weights; what is spent is taken off.
-    ProductLayer(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
+    ProductLayer(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
     // Bytes of its copy of the step's tensors, at most, without what `budget` may be spent on.
-    static std::uint64_t weight_bytes(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
 
     // Whether max-pooling of windows that lie side by side may be fused: sums of so many outputs, of rows so wide, wait for it.
     static bool can_pool(const Window& window, std::int64_t width, std::int64_t outputs);
@@ -65,6 +65,10 @@ class ProductLayer {
         std::size_t panel;            // where its panel begins, in weights
     };
 
+    // What the constructor does, in this order: the parts of the weights, the layer's tensors, expanded weights that are kept.
+    void cut_into_parts();
+    void take_weights(const ops::Layer& layer, bool by_bits);
+    void keep_panels(std::size_t& budget);
     // The padded input: convert(from, n, to) makes n numbers, `zero` stands around them.
     template <class Input, class Convert>
     void prepare(const float* x, Input* padded, Input zero, const Convert& convert, ThreadPool& pool) const;
@@ -76,7 +80,7 @@ class ProductLayer {
     template <class Function>
     void each_buffer(Scratch& scratch, const Function& f) const;
     // Whether the levels of inputs may be those of a product with bits.
-    static bool reads_bits(const Step& step, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
+    static bool reads_bits(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
     // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
     std::int64_t units_at_once(std::int64_t most, std::size_t threads) const;
     std::int64_t units_of_chunk(std::size_t threads) const;

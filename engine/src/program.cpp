@@ -5,6 +5,7 @@
 #include <iterator>
 #include <stdexcept>
 #include <string_view>
+#include <utility>
 
 #include "json.h"
 #include "step_checks.h"
@@ -101,6 +102,34 @@ struct RawStep {
     Json attributes, tensors;
 };
 
+// Checks a step and appends it with the value that it makes. `named`: all values before it.
+void add_step(Program& program, const RawStep& raw, const Tensors& tensors, std::map<std::string, int>& named) {
+    std::string where = "step " + std::to_string(program.steps.size());
+    const auto op = op_names().find(raw.op);
+    if (op == op_names().end()) {
+        throw std::invalid_argument("[" + where + "] unknown op " + excerpt(raw.op) + ": this version knows " + known_ops() + "; use a newer onebit");
+    }
+    where += " (" + raw.op + ")";
+    const auto fail = [&](const std::string& message) { throw std::invalid_argument("[" + where + "] " + message); };
+    Step step;
+    step.op = op->second;
+    for (const std::string& name : raw.inputs) {
+        if (!named.contains(name)) fail("uses the value " + excerpt(name) + " before any step makes it");
+    }
+    step.output = static_cast<int>(program.shapes.size());
+    if (!named.emplace(raw.output, step.output).second) fail("makes the value " + excerpt(raw.output) + " a second time");
+    const auto wanted = static_cast<std::size_t>(row_of(step.op).inputs);
+    if (raw.inputs.size() != wanted) fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(wanted));
+    for (std::size_t i = 0; i < raw.inputs.size(); ++i) step.inputs[i] = named.at(raw.inputs[i]);
+    const auto shape_of = [&](int value) { return value < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(value)]; };
+    Shape made = check_step(step, {where, raw.attributes, raw.tensors, tensors},
+                            {*shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), program.tokens});
+    check_shape(made, where);
+    program.names.push_back(raw.output);
+    program.shapes.push_back(std::move(made));
+    program.steps.push_back(std::move(step));
+}
+
 }  // namespace
 
 const char* op_name(Op op) {
@@ -115,10 +144,6 @@ std::string known_ops() {
     std::string known;
     for (const auto& [name, op] : op_names()) known += (known.empty() ? "" : ", ") + name;
     return known;
-}
-
-std::int64_t gates_of(Op op) {
-    return op == Op::bit_lstm || op == Op::lstm ? 4 : op == Op::bit_gru || op == Op::gru ? 3 : 0;
 }
 
 std::int64_t elements(const Shape& shape) {
@@ -164,33 +189,7 @@ Program read_program(const std::string& text, const Tensors& tensors) {
     program.shapes.push_back(shape);
     check_shape(shape, "input");
     std::map<std::string, int> named = {{program.names.back(), 0}};
-    for (const RawStep& raw : steps) {
-        std::string where = "step " + std::to_string(program.steps.size());
-        const auto op = op_names().find(raw.op);
-        if (op == op_names().end()) {
-            throw std::invalid_argument("[" + where + "] unknown op " + excerpt(raw.op) + ": this version knows " + known_ops() +
-                                        "; use a newer onebit");
-        }
-        where += " (" + raw.op + ")";
-        const auto fail = [&](const std::string& message) { throw std::invalid_argument("[" + where + "] " + message); };
-        Step step;
-        step.op = op->second;
-        for (const std::string& name : raw.inputs) {
-            if (!named.contains(name)) fail("uses the value " + excerpt(name) + " before any step makes it");
-        }
-        step.output = static_cast<int>(program.shapes.size());
-        if (!named.emplace(raw.output, step.output).second) fail("makes the value " + excerpt(raw.output) + " a second time");
-        const auto wanted = static_cast<std::size_t>(row_of(step.op).inputs);
-        if (raw.inputs.size() != wanted) fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(wanted));
-        for (std::size_t i = 0; i < raw.inputs.size(); ++i) step.inputs[i] = named.at(raw.inputs[i]);
-        const auto shape_of = [&](int value) { return value < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(value)]; };
-        Shape made = check_step(step, {where, raw.attributes, raw.tensors, tensors},
-                                {*shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), program.tokens});
-        check_shape(made, where);
-        program.names.push_back(raw.output);
-        program.shapes.push_back(std::move(made));
-        program.steps.push_back(step);
-    }
+    for (const RawStep& raw : steps) add_step(program, raw, tensors, named);
     const auto output = named.find(output_name);
     if (output == named.end() || (program.tokens && output->second == 0)) wrong("its output " + excerpt(output_name) + " is made by no step");
     program.output = output->second;

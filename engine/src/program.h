@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <variant>
 #include <vector>
+
+#include "attributes.h"
 
 namespace onebit {
 
@@ -32,52 +35,21 @@ enum class Op {
 // Which programs an op may stand in: any, only those over arrays or over tokens, or those over tokens with the tokens themselves as its input.
 enum class PlacedIn { any, arrays, tokens, tokens_themselves };
 
-// What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
-struct Window {
-    std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
-    std::int64_t padding[4] = {0, 0, 0, 0};  // top, bottom, left, right
-    std::int64_t groups = 1;
-};
-
-// What a binary layer's inputs are quantised to before the product; `absent`: what the precision says.
-struct InputLevels {
-    enum class Quantizer { absent, sign, unit, absmax };
-    Quantizer quantizer = Quantizer::absent;
-    int bits = 8;  // of unit and absmax
-
-    bool operator==(const InputLevels&) const = default;
-    bool given() const { return quantizer != Quantizer::absent; }
-    // The largest magnitude of a level.
-    std::int64_t largest() const;
-};
-
 struct Step {
     Op op{};
     int inputs[3] = {-1, -1, -1};  // indices of values
     int output = -1;
-    Window window;
-    bool plus_minus = false;             // bits read as -1 and +1
-    std::vector<int> planes{1};          // what the planes of a binary layer's weights count
-    InputLevels input;                   // of a binary layer
-    bool over_channel = false;           // normalize: the last axis; else the whole example
-    bool channels_first = false;         // flatten: order "chw"
-    bool of_position = false;            // embedding: of the position, not of the token
-    bool counts_padding = false;         // avg_pool2d
-    bool windowed = false;               // mean_magnitude: over the window of an image, not of each row
-    std::int64_t rows = 0;               // embedding: of its table
-    std::int64_t heads = 0;              // attention
-    std::int64_t groups = 0;             // group_normalize
-    std::int64_t hidden = 0;             // recurrences: numbers of the state that the next step sees
-    bool reverse = false;                // recurrences: from the last row to the first
-    float eps = 0;                       // of a binary recurrence that does not normalise: 0
-    float factor = 0;                    // scale
-    float low = 0, high = 0;             // clip
-    const std::uint8_t* bits = nullptr;  // of binary layers
-    const std::uint8_t* bias_bits = nullptr;
-    const float* weight = nullptr;  // of float layers and embeddings; the scale of scale_shift; the slope of prelu; the scale of a binary recurrence
-    const float* bias = nullptr;    // of float layers; the shift of scale_shift and of recurrences
-    // Steps that fuse.h took in: a scale_shift before a layer of signs, and what its epilogue computes.
-    std::vector<Step> before, after;
+    Attributes attributes;
+
+    // What the step's family is given; of another family, null.
+    template <class Family>
+    const Family* find() const {
+        return std::get_if<Family>(&attributes);
+    }
+    template <class Family>
+    const Family& as() const {
+        return std::get<Family>(attributes);
+    }
 };
 
 // Values are numbered in the order in which they are made; value 0 is the input.
@@ -93,8 +65,6 @@ const char* op_name(Op op);
 PlacedIn placed_in(Op op);
 // All names in their order, as messages list them.
 std::string known_ops();
-// Of a recurrence, 4 or 3; else 0.
-std::int64_t gates_of(Op op);
 
 // Throws std::invalid_argument with a message for users where the text or the tensors do not fit docs/program.md.
 Program read_program(const std::string& json, const Tensors& tensors);

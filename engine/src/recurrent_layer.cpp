@@ -4,28 +4,42 @@
 
 namespace onebit {
 
-RecurrentLayer::RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits)
+namespace {
+
+// The product of the state with the recurrent weights. What is added to a GRU's sums of floats is its bias; that of binary ones comes after their
+// normalisation.
+ops::Layer product_of(const ops::Recurrence& recurrence) {
+    ops::Layer layer;
+    layer.bits = recurrence.bits;
+    layer.weight = recurrence.weight;
+    if (!recurrence.binary()) layer.bias = recurrence.shift;
+    return layer;
+}
+
+}  // namespace
+
+RecurrentLayer::RecurrentLayer(const ops::Recurrence& recurrence, bool quantize, const Kernels& kernels, std::uint8_t* bits)
     : kernels_(kernels),
-      cells_(gates_of(step.op) == 4),
-      reverse_(step.reverse),
-      hidden_(step.hidden),
-      outputs_(gates_of(step.op) * step.hidden),
-      product_(step, hidden_, outputs_, quantize, kernels, bits),
-      eps_(step.eps) {
-    if (step.bits == nullptr) return;
-    scale_.assign(step.weight, step.weight + outputs_);
-    shift_.assign(step.bias, step.bias + outputs_);
+      cells_(recurrence.gates == 4),
+      reverse_(recurrence.reverse),
+      hidden_(recurrence.hidden),
+      outputs_(recurrence.outputs()),
+      product_(product_of(recurrence), hidden_, outputs_, quantize, kernels, bits),
+      eps_(recurrence.eps) {
+    if (!recurrence.binary()) return;
+    scale_.assign(recurrence.scale, recurrence.scale + outputs_);
+    shift_.assign(recurrence.shift, recurrence.shift + outputs_);
 }
 
-std::uint64_t RecurrentLayer::bits_bytes(const Step& step, const Kernels& kernels) {
-    return step.bits == nullptr
-               ? 0
-               : BitMatrix::bytes(step.hidden, static_cast<std::int64_t>(step.planes.size()) * gates_of(step.op) * step.hidden, kernels);
+std::uint64_t RecurrentLayer::bits_bytes(const ops::Recurrence& recurrence, const Kernels& kernels) {
+    if (!recurrence.binary()) return 0;
+    return BitMatrix::bytes(recurrence.hidden, recurrence.bits.plane_count() * recurrence.outputs(), kernels);
 }
 
-std::uint64_t RecurrentLayer::weight_bytes(const Step& step, const Kernels& kernels) {
-    const std::int64_t outputs = gates_of(step.op) * step.hidden;
-    return DenseLayer::weight_bytes(step, step.hidden, outputs, kernels) + static_cast<std::uint64_t>(2 * outputs) * sizeof(float);
+std::uint64_t RecurrentLayer::weight_bytes(const ops::Recurrence& recurrence, const Kernels& kernels) {
+    const std::int64_t outputs = recurrence.outputs();
+    return DenseLayer::weight_bytes(product_of(recurrence), recurrence.hidden, outputs, kernels) +
+           static_cast<std::uint64_t>(2 * outputs) * sizeof(float);
 }
 
 WorkingBytes RecurrentScratch::working_bytes() const {

@@ -38,10 +38,10 @@ class RecurrentLayer {
 
     // Copies the step's tensors, a binary recurrence's weights to `bits`, where the caller has made room for `bits_bytes`. `quantize`: the hidden
     // state becomes whole numbers before the product (binary ones only).
-    RecurrentLayer(const Step& step, bool quantize, const Kernels& kernels, std::uint8_t* bits);
-    static std::uint64_t bits_bytes(const Step& step, const Kernels& kernels);
+    RecurrentLayer(const ops::Recurrence& recurrence, bool quantize, const Kernels& kernels, std::uint8_t* bits);
+    static std::uint64_t bits_bytes(const ops::Recurrence& recurrence, const Kernels& kernels);
     // Bytes of its copy of the step's tensors, `bits` included.
-    static std::uint64_t weight_bytes(const Step& step, const Kernels& kernels);
+    static std::uint64_t weight_bytes(const ops::Recurrence& recurrence, const Kernels& kernels);
 
     // Numbers of a state: the hidden ones, and an LSTM's cells behind them.
     std::int64_t state_size() const { return cells_ ? 2 * hidden_ : hidden_; }

@@ -10,6 +10,9 @@
 namespace onebit {
 
 constexpr std::int64_t max_axis = std::int64_t{1} << 24;
+constexpr std::int64_t max_elements = std::int64_t{1} << 31;
+// An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
+constexpr std::int64_t max_binary_row = std::int64_t{1} << 22;
 
 // What a step's JSON holds, and the tensors of its file.
 struct StepSource {

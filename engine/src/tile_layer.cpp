@@ -68,14 +68,14 @@ WorkingBytes TileScratch::working_bytes() const {
     return sum;
 }
 
-TileLayer::TileLayer(const Kernels& kernels, const BitMatrix& bits, const Step& step, std::int64_t inputs, std::int64_t outputs,
+TileLayer::TileLayer(const Kernels& kernels, const BitMatrix& bits, const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs,
                      const std::int32_t* offset_sums, const TilePlan& plan)
     : kernels_(kernels),
       bits_(bits),
-      planes_(step.planes),
-      plus_minus_(step.plus_minus),
-      levels_(step.input),
-      digits_(digits_of(step.input)),
+      planes_(layer.bits.planes),
+      plus_minus_(layer.bits.plus_minus),
+      levels_(layer.bits.input),
+      digits_(digits_of(layer.bits.input)),
       inputs_(inputs),
       outputs_(outputs),
       in_place_(digits_ == 1 && one_plane(planes_)),

@@ -49,7 +49,7 @@ struct TileScratch {
 class TileLayer {
   public:
     // `bits`: of the step's weights, which the caller keeps. `offset_sums`: 128 times how many bits each row of weights has.
-    TileLayer(const Kernels& kernels, const BitMatrix& bits, const Step& step, std::int64_t inputs, std::int64_t outputs,
+    TileLayer(const Kernels& kernels, const BitMatrix& bits, const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs,
               const std::int32_t* offset_sums, const TilePlan& plan = TilePlan());
 
     // Calls f(buffer, size) for each buffer that a run takes.

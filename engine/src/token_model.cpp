@@ -38,7 +38,8 @@ CacheNumbers cache_of(const Options& options, std::int64_t context) {
 std::int64_t vocabulary_of(const Program& program) {
     std::int64_t least = most_vocabulary;
     for (const Step& step : program.steps) {
-        if (placed_in(step.op) == PlacedIn::tokens_themselves && !step.of_position) least = std::min(least, step.rows);
+        const auto* embedding = step.find<ops::Embedding>();
+        if (embedding != nullptr && !embedding->of_position) least = std::min(least, embedding->rows);
     }
     return least;
 }

@@ -67,44 +67,44 @@ WorkingBytes XnorScratch::working_bytes() const {
     return sum;
 }
 
-std::uint64_t XnorLayer::weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs) {
-    const std::int64_t* kernel = step.window.kernel;
+std::uint64_t XnorLayer::weight_bytes(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs) {
+    const std::int64_t* kernel = layer.window.kernel;
     const std::int64_t steps = kernel[0] * kernel[1] * divide_up(channels, xnor_inputs);
-    const std::int64_t stride = divide_up(static_cast<std::int64_t>(step.planes.size()) * outputs, xnor_outputs) * xnor_outputs;
-    const bool tells_ones = step.input.quantizer == InputLevels::Quantizer::sign && padded(step.window);
+    const std::int64_t stride = divide_up(layer.bits.plane_count() * outputs, xnor_outputs) * xnor_outputs;
+    const bool tells_ones = layer.bits.input.quantizer == InputLevels::Quantizer::sign && padded(layer.window);
     const std::int64_t ones = tells_ones ? (kernel[0] + 1) * (kernel[1] + 1) * stride : 0;
     const std::int64_t words = steps * stride, numbers = steps + stride + ones + outputs;
     return static_cast<std::uint64_t>(words) * sizeof(std::uint64_t) + static_cast<std::uint64_t>(numbers) * sizeof(std::int32_t);
 }
 
-bool XnorLayer::suits(const Step& step, std::int64_t channels, std::int64_t outputs) {
-    const InputLevels& input = step.input;
+bool XnorLayer::suits(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs) {
+    const InputLevels& input = layer.bits.input;
     const bool sign = input.quantizer == InputLevels::Quantizer::sign;
-    if ((step.op != Op::bit_linear && step.op != Op::bit_conv2d) || step.window.groups != 1) return false;
+    if (!layer.binary() || layer.window.groups != 1) return false;
     if (!sign && (input.quantizer != InputLevels::Quantizer::unit || input.bits > most_level_bits)) return false;
-    if (padded(step.window)) {
-        const std::int64_t rectangles = (step.window.kernel[0] + 1) * (step.window.kernel[1] + 1);
-        if (rectangles * outputs * static_cast<std::int64_t>(step.planes.size()) > most_ones) return false;
+    if (padded(layer.window)) {
+        const std::int64_t rectangles = (layer.window.kernel[0] + 1) * (layer.window.kernel[1] + 1);
+        if (rectangles * outputs * layer.bits.plane_count() > most_ones) return false;
     }
     return channels >= least_inputs[input.bits - 1] * divide_up(channels, xnor_inputs);
 }
 
-XnorLayer::XnorLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels)
+XnorLayer::XnorLayer(const ops::Layer& layer, const Shape& input, const Shape& output, const Kernels& kernels)
     : kernels_(kernels),
       xnor_(choose_xnor(kernels)),
-      plus_minus_(step.plus_minus),
-      signs_(step.input.quantizer == InputLevels::Quantizer::sign),
-      dense_(step.op == Op::bit_linear),
-      levels_(step.input),
-      window_(step.window),
+      plus_minus_(layer.bits.plus_minus),
+      signs_(layer.bits.input.quantizer == InputLevels::Quantizer::sign),
+      dense_(!layer.convolution),
+      levels_(layer.bits.input),
+      window_(layer.window),
       channels_(input.back()),
       outputs_(output.back()),
-      plane_outputs_(static_cast<std::int64_t>(step.planes.size()) * output.back()),
-      level_bits_(step.input.bits),
+      plane_outputs_(layer.bits.plane_count() * output.back()),
+      level_bits_(layer.bits.input.bits),
       plane_words_(divide_up(input.back(), xnor_inputs)),
       steps_(window_.kernel[0] * window_.kernel[1] * plane_words_),
       units_(divide_up(plane_outputs_, xnor_outputs)),
-      epilogue_(step, output.back()) {
+      epilogue_(layer, output.back()) {
     if (!dense_) {
         height_ = input[0];
         width_ = input[1];
@@ -123,8 +123,8 @@ XnorLayer::XnorLayer(const Step& step, const Shape& input, const Shape& output, 
     const std::int64_t reach = (window_.kernel[1] - 1) * window_.dilation[1] + 1, last = width_ + window_.padding[2] - reach;
     inner_first_ = divide_up(window_.padding[2], window_.stride[1]);
     inner_end_ = last < 0 ? 0 : std::min(out_width_, last / window_.stride[1] + 1);
-    lay_out(step.bits);
-    for (const Step& before : step.before) take_thresholds(before);
+    lay_out(layer.bits.rows);
+    if (layer.before) take_thresholds(*layer.before);
 }
 
 void XnorLayer::lay_out(const std::uint8_t* bits) {
@@ -168,18 +168,18 @@ void XnorLayer::lay_out(const std::uint8_t* bits) {
     }
 }
 
-bool XnorLayer::folds(const Step& step, const Step& scale_shift, std::int64_t channels) {
-    const float* scale = scale_shift.weight;
+bool XnorLayer::folds(const ops::Layer& layer, const ops::ScaleShift& scale_shift, std::int64_t channels) {
+    const float* scale = scale_shift.scale;
     // Infinity times 0 is not a number: there is no threshold.
-    return step.input.quantizer == InputLevels::Quantizer::sign &&
+    return layer.bits.input.quantizer == InputLevels::Quantizer::sign &&
            std::all_of(scale, scale + channels, [](float s) { return s != 0 && std::isfinite(s); });
 }
 
-void XnorLayer::take_thresholds(const Step& scale_shift) {
-    const float* scale = scale_shift.weight;
+void XnorLayer::take_thresholds(const ops::ScaleShift& scale_shift) {
+    const float* scale = scale_shift.scale;
     for (std::int64_t c = 0; c < channels_; ++c) {
         flips_.push_back(scale[c] < 0 ? 0x80000000u : 0);
-        least_.push_back(least_with_sign(std::fabs(scale[c]), scale_shift.bias[c]));
+        least_.push_back(least_with_sign(std::fabs(scale[c]), scale_shift.shift[c]));
     }
 }
 

@@ -35,15 +35,15 @@ struct XnorScratch {
 class XnorLayer {
   public:
     // Whether a step can be computed so, and is faster than with bytes. `channels`: of its input.
-    static bool suits(const Step& step, std::int64_t channels, std::int64_t outputs);
+    static bool suits(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs);
     // Whether a scale_shift that stands before the layer can be folded into it: inputs are signs, and a threshold of each channel says what the signs
     // of what it gives would be.
-    static bool folds(const Step& step, const Step& scale_shift, std::int64_t channels);
+    static bool folds(const ops::Layer& layer, const ops::ScaleShift& scale_shift, std::int64_t channels);
     // Copies the step's tensors, and those of what was fused into it. `output` is the step's own.
-    XnorLayer(const Step& step, const Shape& input, const Shape& output, const Kernels& kernels);
+    XnorLayer(const ops::Layer& layer, const Shape& input, const Shape& output, const Kernels& kernels);
 
     // Bytes of its copy of the step's tensors.
-    static std::uint64_t weight_bytes(const Step& step, std::int64_t channels, std::int64_t outputs);
+    static std::uint64_t weight_bytes(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs);
 
     // Says what runs of so many rows (1 for an image) will take of the scratch memory.
     void expect(std::int64_t rows, XnorScratch& scratch) const;
@@ -64,7 +64,7 @@ class XnorLayer {
     // Rows that a thread computes at once where each has rows of its own, else 0.
     static std::int64_t rows_of_piece(std::int64_t rows, std::size_t threads);
     void lay_out(const std::uint8_t* bits);
-    void take_thresholds(const Step& scale_shift);
+    void take_thresholds(const ops::ScaleShift& scale_shift);
     Range run_rows(const float* x, std::int64_t rows, float* y, ThreadPool& pool, XnorScratch& scratch) const;
     Range run_image(const float* x, float* y, ThreadPool& pool, XnorScratch& scratch) const;
     // Pixels of one row to words, and their totals where they are needed.

@@ -64,10 +64,9 @@ struct Layer {
     std::unique_ptr<onebit::DenseLayer> layer;
 
     Layer(std::int64_t in, std::int64_t out, const std::vector<int>& planes, const onebit::Kernels& kernels, int threads) : inputs(in), outputs(out) {
-        onebit::Step step;
-        step.op = onebit::Op::bit_linear;
-        step.planes = planes;
-        step.plus_minus = outputs % 2 == 0;
+        onebit::ops::Layer of;
+        of.bits.planes = planes;
+        of.bits.plus_minus = outputs % 2 == 0;
         const auto plane_outputs = static_cast<std::int64_t>(planes.size()) * outputs;
         rows.resize(static_cast<std::size_t>(plane_outputs * onebit::row_bytes(inputs)));
         std::uint32_t state = 7;
@@ -76,10 +75,10 @@ struct Layer {
         for (std::int64_t o = 0; o < plane_outputs && inputs % 8 != 0; ++o) {
             rows[static_cast<std::size_t>((o + 1) * onebit::row_bytes(inputs) - 1)] &= static_cast<std::uint8_t>((1 << inputs % 8) - 1);
         }
-        step.bits = rows.data();
+        of.bits.rows = rows.data();
         memory.resize(static_cast<std::size_t>(onebit::BitMatrix::bytes(inputs, plane_outputs, kernels)) + 64);
         std::uint8_t* line = memory.data() + (64 - reinterpret_cast<std::uintptr_t>(memory.data()) % 64) % 64;
-        layer = std::make_unique<onebit::DenseLayer>(step, inputs, outputs, true, kernels, line, threads);
+        layer = std::make_unique<onebit::DenseLayer>(of, inputs, outputs, true, kernels, line, threads);
     }
 
     std::vector<float> run(const std::vector<float>& x, std::int64_t count, onebit::ThreadPool& pool, onebit::DenseScratch& scratch) const {

@@ -18,14 +18,15 @@ namespace {
 using onebit::DenseLayer;
 using onebit::InputLevels;
 
-// A layer's step with what it points to.
-struct RandomStep {
-    onebit::Step step, norm;
+// A layer with what it points to.
+struct RandomLayer {
+    onebit::ops::Layer layer;
+    onebit::ops::Fused norm;
     std::int64_t inputs, outputs;
     std::vector<std::uint8_t> bits, bias;
     std::vector<float> scale, shift;
 
-    RandomStep(std::int64_t layer_inputs, std::int64_t layer_outputs) : inputs(layer_inputs), outputs(layer_outputs) {
+    RandomLayer(std::int64_t layer_inputs, std::int64_t layer_outputs) : inputs(layer_inputs), outputs(layer_outputs) {
         const std::vector<int> planes[] = {{1}, {1}, {1, 2}, {4, 2, 1}, {3}};
         const InputLevels levels[] = {{},
                                       {},
@@ -34,11 +35,10 @@ struct RandomStep {
                                       {InputLevels::Quantizer::absmax, 8},
                                       {InputLevels::Quantizer::absmax, 16},
                                       {InputLevels::Quantizer::unit, 2}};
-        step.op = onebit::Op::bit_linear;
-        step.planes = planes[pick(0, 4)];
-        step.input = levels[pick(0, 6)];
-        step.plus_minus = pick(0, 1) == 1;
-        const auto row_bytes = onebit::row_bytes(inputs), plane_outputs = static_cast<std::int64_t>(step.planes.size()) * outputs;
+        layer.bits.planes = planes[pick(0, 4)];
+        layer.bits.input = levels[pick(0, 6)];
+        layer.bits.plus_minus = pick(0, 1) == 1;
+        const auto row_bytes = onebit::row_bytes(inputs), plane_outputs = layer.bits.plane_count() * outputs;
         bits.assign(static_cast<std::size_t>(row_bytes * plane_outputs + onebit::slack_bytes), 0);
         for (std::int64_t i = 0; i < plane_outputs * inputs; ++i) {
             if (pick(0, 1) == 1)
@@ -46,22 +46,21 @@ struct RandomStep {
         }
         bias.resize(static_cast<std::size_t>(outputs / 8 + 1));
         for (auto& byte : bias) byte = static_cast<std::uint8_t>(pick(0, 255));
-        step.bits = bits.data();
-        step.bias_bits = pick(0, 1) == 1 ? bias.data() : nullptr;
+        layer.bits.rows = bits.data();
+        layer.bias_bits = pick(0, 1) == 1 ? bias.data() : nullptr;
         for (std::int64_t o = 0; o < outputs; ++o) scale.push_back(pick_float()), shift.push_back(pick_float());
-        norm.op = pick(0, 1) == 1 ? onebit::Op::normalize : onebit::Op::scale_shift;
-        norm.over_channel = true;
-        norm.eps = 1e-5f;
-        norm.weight = scale.data();
-        norm.bias = shift.data();
+        if (pick(0, 1) == 1) {
+            norm.normalize = {true, 1e-5f};
+        } else {
+            norm.scale_shift = {scale.data(), shift.data()};
+        }
     }
 
     // With nothing fused, with a normalisation, or with that and ReLU.
-    onebit::Step with(int fused) const {
-        onebit::Step all = step, relu;
-        relu.op = onebit::Op::relu;
-        if (fused > 0) all.after.push_back(norm);
-        if (fused > 1) all.after.push_back(relu);
+    onebit::ops::Layer with(int fused) const {
+        onebit::ops::Layer all = layer;
+        if (fused > 0) all.after = norm;
+        all.after.relu = fused > 1;
         return all;
     }
 
@@ -83,8 +82,8 @@ struct RandomStep {
 // One layer and what it runs with.
 class Runner {
   public:
-    Runner(const RandomStep& from, const onebit::Kernels& kernels, int threads, int fused)
-        : memory_(onebit::BitMatrix::bytes(from.inputs, static_cast<std::int64_t>(from.step.planes.size()) * from.outputs, kernels)),
+    Runner(const RandomLayer& from, const onebit::Kernels& kernels, int threads, int fused)
+        : memory_(onebit::BitMatrix::bytes(from.inputs, from.layer.bits.plane_count() * from.outputs, kernels)),
           layer_(from.with(fused), from.inputs, from.outputs, true, kernels, memory_.data()),
           outputs_(from.outputs),
           pool_(threads) {
@@ -114,7 +113,7 @@ void test_dense_rows(const onebit::Kernels& fast) {
     for (int round = 0; round < 60; ++round) {
         const std::int64_t rows = round < 40 ? round + 1 : pick(41, 200);
         const std::int64_t inputs = round % 10 == 9 ? pick(1025, 2300) : pick(1, 200), outputs = inputs > 1000 ? pick(1, 40) : pick(1, 140);
-        const RandomStep step(inputs, outputs);
+        const RandomLayer step(inputs, outputs);
         const int fused = pick(0, 2), threads = pick(1, 3);
         Runner plain(step, onebit::scalar_kernels, 1, fused), tested(step, fast, threads, fused);
         const std::vector<float> x = step.rows(rows), expected = plain.run(x, rows, false);
@@ -130,22 +129,22 @@ void test_dense_rows(const onebit::Kernels& fast) {
 void test_plans(const onebit::Kernels& kernels) {
     for (int round = 0; round < 40; ++round) {
         const std::int64_t inputs = pick(1, 900), outputs = pick(1, 100), rows = pick(1, 150);
-        RandomStep step(inputs, outputs);
-        step.step.planes = {1};
-        step.step.input = {InputLevels::Quantizer::unit, 8};
+        RandomLayer step(inputs, outputs);
+        step.layer.bits.planes = {1};
+        step.layer.bits.input = {InputLevels::Quantizer::unit, 8};
         const auto row_bytes = onebit::row_bytes(inputs);
         std::vector<std::uint8_t> memory(onebit::BitMatrix::bytes(inputs, outputs, kernels));
         const onebit::BitMatrix bits(kernels, step.bits.data(), inputs, outputs, memory.data());
         const auto weight = [&](std::int64_t o, std::int64_t i) {
             const bool set = (step.bits[static_cast<std::size_t>(o * row_bytes + i / 8)] >> (i % 8) & 1) != 0;
-            return set ? 1 : step.step.plus_minus ? -1 : 0;
+            return set ? 1 : step.layer.bits.plus_minus ? -1 : 0;
         };
         std::vector<std::int32_t> offsets(static_cast<std::size_t>(bits.padded_outputs()), 0);
         for (std::int64_t o = 0; o < outputs; ++o) {
             for (std::int64_t i = 0; i < inputs; ++i) offsets[static_cast<std::size_t>(o)] += weight(o, i) == 1 ? onebit::signed_shift : 0;
         }
         const onebit::TilePlan plan{pick(1, 5), pick(0, 1) == 1, pick(1, 60) * 1024, 32 * pick(1, 3)};
-        const onebit::TileLayer layer(kernels, bits, step.step, inputs, outputs, offsets.data(), plan);
+        const onebit::TileLayer layer(kernels, bits, step.layer, inputs, outputs, offsets.data(), plan);
         // Levels from 0 to 255 are their own numbers.
         std::vector<float> x(static_cast<std::size_t>(rows * inputs)), y(static_cast<std::size_t>(rows * outputs)),
             bias(static_cast<std::size_t>(outputs));
@@ -172,11 +171,11 @@ void test_plans(const onebit::Kernels& kernels) {
 // Convolutions whose lines are shorter and longer than what a product takes, with groups, strides and dilations.
 void test_convolutions(const onebit::Kernels& fast) {
     for (int round = 0; round < 40; ++round) {
-        onebit::Step step;
-        step.op = onebit::Op::bit_conv2d;
-        step.plus_minus = pick(0, 1) == 1;
-        step.window.groups = pick(1, 2);
-        onebit::Window& w = step.window;
+        onebit::ops::Layer convolution;
+        convolution.convolution = true;
+        convolution.bits.plus_minus = pick(0, 1) == 1;
+        convolution.window.groups = pick(1, 2);
+        onebit::Window& w = convolution.window;
         const std::int64_t channels = w.groups * pick(1, 40), outputs = w.groups * pick(1, 70), out_height = pick(1, 4);
         const std::int64_t out_width = round % 3 == 0 ? pick(1, 11) : pick(12, 70);
         for (int axis = 0; axis < 2; ++axis) w.kernel[axis] = pick(1, 3), w.stride[axis] = pick(1, 2), w.dilation[axis] = pick(1, 2);
@@ -193,7 +192,7 @@ void test_convolutions(const onebit::Kernels& fast) {
             const auto byte = static_cast<std::size_t>(i / inputs * row_bytes + i % inputs / 8);
             bits[byte] = static_cast<std::uint8_t>(bits[byte] | pick(0, 1) << (i % inputs % 8));
         }
-        step.bits = bits.data();
+        convolution.bits.rows = bits.data();
         std::vector<float> x(static_cast<std::size_t>(size[0] * size[1] * channels));
         for (auto& v : x) v = round % 2 == 0 ? pick_float() : std::fabs(pick_float());
         const int threads = pick(1, 3);
@@ -201,7 +200,7 @@ void test_convolutions(const onebit::Kernels& fast) {
         std::vector<float> results[2];
         for (const onebit::Kernels* kernels : {&onebit::scalar_kernels, &fast}) {
             std::size_t budget = round % 4 == 0 ? 0 : 1000000;
-            const onebit::ProductLayer layer(step, {size[0], size[1], channels}, {out_height, out_width, outputs}, true, *kernels, budget);
+            const onebit::ProductLayer layer(convolution, {size[0], size[1], channels}, {out_height, out_width, outputs}, true, *kernels, budget);
             onebit::Scratch scratch;
             scratch.threads.resize(static_cast<std::size_t>(threads));
             std::vector<float>& y = results[kernels == &fast ? 1 : 0];

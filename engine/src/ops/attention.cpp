@@ -30,7 +30,7 @@ class AttentionNode : public Node {
         : Node(source.step),
           kernels_(source.kernels),
           width_(source.output().back()),
-          heads_(source.step.heads),
+          heads_(source.step.as<ops::Attention>().heads),
           context_(source.program.shapes.front()[0]),
           empty_(source.cache, heads_, width_ / heads_, context_) {}
 

@@ -36,7 +36,7 @@ class Unary : public Node {
 class Scale : public Node {
   public:
     explicit Scale(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), factor_(source.step.factor) {}
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), factor_(source.step.as<ops::Scale>().factor) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         parallel_rows(context.pool, in[0].rows * width_, 1,
@@ -52,22 +52,24 @@ class Scale : public Node {
 class Clip : public Node {
   public:
     explicit Clip(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), low_(source.step.low), high_(source.step.high) {}
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), clip_(source.step.as<ops::Clip>()) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        parallel_rows(context.pool, in[0].rows * width_, 1,
-                      [&](std::int64_t first, std::int64_t count) { kernels_.rows.clip(in[0].data + first, count, low_, high_, out.data + first); });
+        parallel_rows(context.pool, in[0].rows * width_, 1, [&](std::int64_t first, std::int64_t count) {
+            kernels_.rows.clip(in[0].data + first, count, clip_.low, clip_.high, out.data + first);
+        });
     }
 
   private:
     const Kernels& kernels_;
     std::int64_t width_;
-    float low_, high_;
+    ops::Clip clip_;
 };
 
 class Prelu : public Node {
   public:
-    explicit Prelu(const NodeSource& source) : Node(source.step), kernels_(source.kernels), channels_(source.input()), source_(source.step.weight) {}
+    explicit Prelu(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), channels_(source.input()), source_(source.step.as<ops::Prelu>().slope) {}
 
     TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(1); }
     void load(Loading&) override { slope_.assign(source_, source_ + channels_.count), source_ = nullptr; }
@@ -90,13 +92,13 @@ class Prelu : public Node {
 class ScaleShift : public Node {
   public:
     explicit ScaleShift(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), channels_(source.input()), of_scale_(source.step.weight), of_shift_(source.step.bias) {}
+        : Node(source.step), kernels_(source.kernels), channels_(source.input()), source_(source.step.as<ops::ScaleShift>()) {}
 
     TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(2); }
     void load(Loading&) override {
-        scale_.assign(of_scale_, of_scale_ + channels_.count);
-        shift_.assign(of_shift_, of_shift_ + channels_.count);
-        of_scale_ = of_shift_ = nullptr;
+        scale_.assign(source_.scale, source_.scale + channels_.count);
+        shift_.assign(source_.shift, source_.shift + channels_.count);
+        source_ = {};
     }
     std::uint64_t weight_bytes() const override { return sizeof(float) * (scale_.size() + shift_.size()); }
 
@@ -110,7 +112,7 @@ class ScaleShift : public Node {
   private:
     const Kernels& kernels_;
     Channels channels_;
-    const float *of_scale_, *of_shift_;
+    ops::ScaleShift source_;
     std::vector<float> scale_, shift_;
 };
 

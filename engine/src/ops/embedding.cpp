@@ -22,12 +22,12 @@ struct Expansion {
 class EmbeddingNode : public Node {
   public:
     explicit EmbeddingNode(const NodeSource& source)
-        : Node(source.step), step_(source.step), of_position_(source.step.of_position), width_(source.output().back()) {}
+        : Node(source.step), source_(source.step.as<ops::Embedding>()), of_position_(source_.of_position), width_(source.output().back()) {}
 
   protected:
     std::int64_t row_of(const Row& row) const { return of_position_ ? row.position : row.token; }
 
-    Step step_;
+    ops::Embedding source_;  // until it is loaded
     bool of_position_;
     std::int64_t width_;
 };
@@ -36,10 +36,10 @@ class FloatEmbedding : public EmbeddingNode {
   public:
     using EmbeddingNode::EmbeddingNode;
 
-    TensorBytes tensor_bytes() const override { return {static_cast<std::uint64_t>(step_.rows * width_) * sizeof(float), 0}; }
+    TensorBytes tensor_bytes() const override { return {static_cast<std::uint64_t>(source_.rows * width_) * sizeof(float), 0}; }
     void load(Loading&) override {
-        table_.assign(step_.weight, step_.weight + step_.rows * width_);
-        step_ = {};
+        table_.assign(source_.table, source_.table + source_.rows * width_);
+        source_ = {};
     }
     std::uint64_t weight_bytes() const override { return sizeof(float) * table_.size(); }
 
@@ -54,18 +54,18 @@ class FloatEmbedding : public EmbeddingNode {
 
 class BitEmbedding : public EmbeddingNode {
   public:
-    explicit BitEmbedding(const NodeSource& source) : EmbeddingNode(source), plus_minus_(source.step.plus_minus) {}
+    explicit BitEmbedding(const NodeSource& source) : EmbeddingNode(source), plus_minus_(source_.plus_minus) {}
 
     TensorBytes tensor_bytes() const override {
-        return {static_cast<std::uint64_t>(step_.rows * row_bytes(width_) + width_ * std::int64_t{sizeof(float)}), 0};
+        return {static_cast<std::uint64_t>(source_.rows * row_bytes(width_) + width_ * std::int64_t{sizeof(float)}), 0};
     }
     void load(Loading&) override {
-        bits_.assign(step_.bits, step_.bits + step_.rows * row_bytes(width_));
+        bits_.assign(source_.bits, source_.bits + source_.rows * row_bytes(width_));
         bias_.assign(at(width_), 0.0f);
-        for (std::int64_t c = 0; step_.bias_bits != nullptr && c < width_; ++c) {
-            bias_[at(c)] = (step_.bias_bits[c / 8] >> (c % 8) & 1) != 0 ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
+        for (std::int64_t c = 0; source_.bias != nullptr && c < width_; ++c) {
+            bias_[at(c)] = (source_.bias[c / 8] >> (c % 8) & 1) != 0 ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
         }
-        step_ = {};
+        source_ = {};
     }
     std::uint64_t weight_bytes() const override { return bits_.size() + sizeof(float) * bias_.size(); }
 

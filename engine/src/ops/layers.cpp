@@ -7,20 +7,20 @@
 namespace onebit {
 namespace {
 
-// What the three kinds share. The step is the program's until it is loaded.
+// What the three kinds share.
 class LayerNode : public Node {
   public:
     explicit LayerNode(const NodeSource& source)
         : Node(source.step),
           kernels_(source.kernels),
-          step_(source.step),
+          source_(source.step.as<ops::Layer>()),
           input_(source.input()),
           output_(source.own_output()),
-          quantizes_(source.quantizes()) {}
+          quantizes_(source.quantizes(source_.bits)) {}
 
   protected:
     const Kernels& kernels_;
-    Step step_;
+    ops::Layer source_;  // until it is loaded
     Shape input_, output_;
     bool quantizes_;
 };
@@ -30,11 +30,11 @@ class DenseNode : public LayerNode {
   public:
     using LayerNode::LayerNode;
 
-    TensorBytes tensor_bytes() const override { return {DenseLayer::weight_bytes(step_, input_.back(), output_.back(), kernels_), bits_bytes()}; }
+    TensorBytes tensor_bytes() const override { return {DenseLayer::weight_bytes(source_, input_.back(), output_.back(), kernels_), bits_bytes()}; }
     void load(Loading& loading) override {
-        layer_.emplace(step_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
+        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
         loading.bits += bits_bytes();
-        step_ = {};
+        source_ = {};
     }
     void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.dense); }
     const DenseLayer* prepares() const override { return quantizes_ ? &*layer_ : nullptr; }
@@ -47,8 +47,8 @@ class DenseNode : public LayerNode {
 
   private:
     std::uint64_t bits_bytes() const {
-        if (step_.bits == nullptr) return 0;
-        return BitMatrix::bytes(input_.back(), static_cast<std::int64_t>(step_.planes.size()) * output_.back(), kernels_);
+        if (!source_.binary()) return 0;
+        return BitMatrix::bytes(input_.back(), source_.bits.plane_count() * output_.back(), kernels_);
     }
 
     std::optional<DenseLayer> layer_;
@@ -59,10 +59,10 @@ class ProductNode : public LayerNode {
   public:
     using LayerNode::LayerNode;
 
-    TensorBytes tensor_bytes() const override { return {ProductLayer::weight_bytes(step_, input_, output_, quantizes_, kernels_), 0}; }
+    TensorBytes tensor_bytes() const override { return {ProductLayer::weight_bytes(source_, input_, output_, quantizes_, kernels_), 0}; }
     void load(Loading& loading) override {
-        layer_.emplace(step_, input_, output_, quantizes_, kernels_, loading.panels);
-        step_ = {};
+        layer_.emplace(source_, input_, output_, quantizes_, kernels_, loading.panels);
+        source_ = {};
     }
     void expect(std::int64_t, Workspace& workspace) const override { layer_->expect(workspace.product); }
     std::string kernel() const override { return layer_->kernel(); }
@@ -81,10 +81,10 @@ class XnorNode : public LayerNode {
   public:
     using LayerNode::LayerNode;
 
-    TensorBytes tensor_bytes() const override { return {XnorLayer::weight_bytes(step_, input_.back(), output_.back()), 0}; }
+    TensorBytes tensor_bytes() const override { return {XnorLayer::weight_bytes(source_, input_.back(), output_.back()), 0}; }
     void load(Loading&) override {
-        layer_.emplace(step_, input_, output_, kernels_);
-        step_ = {};
+        layer_.emplace(source_, input_, output_, kernels_);
+        source_ = {};
     }
     void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.count); }
     std::string kernel() const override { return layer_->kernel(); }
@@ -101,10 +101,9 @@ class XnorNode : public LayerNode {
 }  // namespace
 
 std::unique_ptr<Node> make_layer(const NodeSource& source) {
-    const Step& step = source.step;
-    if (XnorLayer::suits(step, source.input().back(), source.own_output().back())) return std::make_unique<XnorNode>(source);
-    const bool dense = step.op == Op::bit_linear || step.op == Op::linear;
-    if (dense && (source.program.tokens || source.quantizes())) return std::make_unique<DenseNode>(source);
+    const auto& layer = source.step.as<ops::Layer>();
+    if (XnorLayer::suits(layer, source.input().back(), source.own_output().back())) return std::make_unique<XnorNode>(source);
+    if (!layer.convolution && (source.program.tokens || source.quantizes(layer.bits))) return std::make_unique<DenseNode>(source);
     return std::make_unique<ProductNode>(source);
 }
 

@@ -20,10 +20,13 @@ struct NodeSource {
 
     const Shape& input(int i = 0) const { return program.shapes[static_cast<std::size_t>(step.inputs[i])]; }
     const Shape& output() const { return program.shapes[static_cast<std::size_t>(step.output)]; }
-    // Of the step itself, before what was fused into it.
-    const Shape& own_output() const { return step.after.empty() ? output() : program.shapes[static_cast<std::size_t>(step.after[0].inputs[0])]; }
-    // Whether a layer's inputs become whole numbers.
-    bool quantizes() const { return step.bits != nullptr && (precision == Precision::int8 || step.input.given()); }
+    // Of a layer itself, before what was fused into it.
+    const Shape& own_output() const {
+        const auto& after = step.as<ops::Layer>().after;
+        return after.any() ? program.shapes[static_cast<std::size_t>(after.own_output)] : output();
+    }
+    // Whether the inputs of a layer with such weights become whole numbers.
+    bool quantizes(const BitWeights& weights) const { return weights.rows != nullptr && (precision == Precision::int8 || weights.input.given()); }
 };
 
 // The only switch over ops.

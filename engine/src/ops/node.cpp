@@ -23,9 +23,17 @@ Node::Node(const Step& step) : output_(step.output) {
     for (const int input : step.inputs) {
         if (input >= 0) inputs_.push_back(input);
     }
-    for (const Step& before : step.before) name_ += op_name(before.op) + std::string(" + ");
+    const auto* layer = step.find<ops::Layer>();
+    if (layer != nullptr && layer->before) name_ += op_name(Op::scale_shift) + std::string(" + ");
     name_ += op_name(step.op);
-    for (const Step& after : step.after) name_ += std::string(" + ") + op_name(after.op);
+    if (layer == nullptr) return;
+    const auto add = [&](bool fused, Op op) {
+        if (fused) name_ += std::string(" + ") + op_name(op);
+    };
+    add(layer->after.normalize.has_value(), Op::normalize);
+    add(layer->after.scale_shift.has_value(), Op::scale_shift);
+    add(layer->after.relu, Op::relu);
+    add(layer->after.max_pool.has_value(), Op::max_pool2d);
 }
 
 Memory& Node::memory_of(const Row& row) const {

@@ -14,10 +14,10 @@ void each_run(const RunContext& context, const In& in, std::int64_t width, std::
 }
 
 // Zero mean and unit deviation of each run of `length` numbers.
-class Normalize : public Node {
+class RowNormalize : public Node {
   public:
-    Normalize(const NodeSource& source, std::int64_t length)
-        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), length_(length), eps_(source.step.eps) {}
+    RowNormalize(const NodeSource& source, std::int64_t length, float eps)
+        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), length_(length), eps_(eps) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         each_run(context, in[0], width_, length_, out.data, [&](const float* x, float* y) { kernels_.rows.normalize(x, length_, eps_, y); });
@@ -33,17 +33,17 @@ class Normalize : public Node {
 class ImageGroupNormalize : public Node {
   public:
     explicit ImageGroupNormalize(const NodeSource& source)
-        : Node(source.step), width_(source.input().back()), groups_(source.step.groups), eps_(source.step.eps) {}
+        : Node(source.step), width_(source.input().back()), of_(source.step.as<ops::GroupNormalize>()) {}
 
     std::uint64_t passing_bytes() const override { return static_cast<std::uint64_t>(width_) * 2 * (sizeof(double) + sizeof(float)); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        group_normalize(groups_, eps_, in[0].data, in[0].rows, width_, out.data, context.pool);
+        group_normalize(of_.groups, of_.eps, in[0].data, in[0].rows, width_, out.data, context.pool);
     }
 
   private:
-    std::int64_t width_, groups_;
-    float eps_;
+    std::int64_t width_;
+    ops::GroupNormalize of_;
 };
 
 class Softmax : public Node {
@@ -62,11 +62,13 @@ class Softmax : public Node {
 }  // namespace
 
 std::unique_ptr<Node> make_normalize(const NodeSource& source) {
-    return std::make_unique<Normalize>(source, source.step.over_channel ? source.input().back() : elements(source.input()));
+    const auto& of = source.step.as<ops::Normalize>();
+    return std::make_unique<RowNormalize>(source, of.over_channel ? source.input().back() : elements(source.input()), of.eps);
 }
 std::unique_ptr<Node> make_group_normalize(const NodeSource& source) {
     if (source.input().size() == 3) return std::make_unique<ImageGroupNormalize>(source);
-    return std::make_unique<Normalize>(source, source.input().back() / source.step.groups);
+    const auto& of = source.step.as<ops::GroupNormalize>();
+    return std::make_unique<RowNormalize>(source, source.input().back() / of.groups, of.eps);
 }
 std::unique_ptr<Node> make_softmax(const NodeSource& source) {
     return std::make_unique<Softmax>(source);

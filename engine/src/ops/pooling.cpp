@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "image_ops.h"
@@ -12,8 +13,8 @@ namespace {
 // Windows of an image: what the three ops over them share.
 class Windowed : public Node {
   public:
-    explicit Windowed(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), window_(source.step.window), shape_(source.input()), out_shape_(source.output()) {}
+    Windowed(const NodeSource& source, const Window& window)
+        : Node(source.step), kernels_(source.kernels), window_(window), shape_(source.input()), out_shape_(source.output()) {}
 
     std::uint64_t passing_bytes() const override { return pool_bytes(window_, shape_, out_shape_); }
 
@@ -25,7 +26,7 @@ class Windowed : public Node {
 
 class MaxPool : public Windowed {
   public:
-    using Windowed::Windowed;
+    explicit MaxPool(const NodeSource& source) : Windowed(source, source.step.as<ops::Pool>().window) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         max_pool(kernels_, window_, in[0].data, shape_, out.data, out_shape_, context.pool);
@@ -34,7 +35,8 @@ class MaxPool : public Windowed {
 
 class AveragePool : public Windowed {
   public:
-    explicit AveragePool(const NodeSource& source) : Windowed(source), counts_padding_(source.step.counts_padding) {}
+    explicit AveragePool(const NodeSource& source)
+        : Windowed(source, source.step.as<ops::Pool>().window), counts_padding_(source.step.as<ops::Pool>().counts_padding) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         average_pool(kernels_, window_, counts_padding_, in[0].data, shape_, out.data, out_shape_, context.pool);
@@ -107,7 +109,8 @@ std::unique_ptr<Node> make_mean_pool(const NodeSource& source) {
     return std::make_unique<MeanPool>(source);
 }
 std::unique_ptr<Node> make_mean_magnitude(const NodeSource& source) {
-    if (source.step.windowed) return std::make_unique<WindowedMagnitude>(source);
+    const std::optional<Window>& window = source.step.as<ops::MeanMagnitude>().window;
+    if (window) return std::make_unique<WindowedMagnitude>(source, *window);
     return std::make_unique<MeanMagnitude>(source);
 }
 

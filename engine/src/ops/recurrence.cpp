@@ -31,17 +31,19 @@ class RecurrenceNode : public Node {
     explicit RecurrenceNode(const NodeSource& source)
         : Node(source.step),
           kernels_(source.kernels),
-          step_(source.step),
-          quantizes_(source.quantizes()),
+          source_(source.step.as<ops::Recurrence>()),
+          quantizes_(source.quantizes(source_.bits)),
           tokens_(source.program.tokens),
           gates_(source.input().back()),
           hidden_(source.output().back()) {}
 
-    TensorBytes tensor_bytes() const override { return {RecurrentLayer::weight_bytes(step_, kernels_), RecurrentLayer::bits_bytes(step_, kernels_)}; }
+    TensorBytes tensor_bytes() const override {
+        return {RecurrentLayer::weight_bytes(source_, kernels_), RecurrentLayer::bits_bytes(source_, kernels_)};
+    }
     void load(Loading& loading) override {
-        layer_.emplace(step_, quantizes_, kernels_, loading.bits);
-        loading.bits += RecurrentLayer::bits_bytes(step_, kernels_);
-        step_ = {};
+        layer_.emplace(source_, quantizes_, kernels_, loading.bits);
+        loading.bits += RecurrentLayer::bits_bytes(source_, kernels_);
+        source_ = {};
     }
     void expect(std::int64_t rows, Workspace& workspace) const override {
         // Of tokens, as many sequences as rows may pass at once; an array is one.
@@ -80,7 +82,7 @@ class RecurrenceNode : public Node {
     }
 
     const Kernels& kernels_;
-    Step step_;
+    ops::Recurrence source_;  // until it is loaded
     bool quantizes_, tokens_;
     std::int64_t gates_, hidden_;
     std::optional<RecurrentLayer> layer_;

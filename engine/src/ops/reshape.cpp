@@ -49,7 +49,7 @@ class Last : public Node {
 }  // namespace
 
 std::unique_ptr<Node> make_flatten(const NodeSource& source) {
-    if (source.step.channels_first) return std::make_unique<FlattenChannelsFirst>(source);
+    if (source.step.as<ops::Flatten>().channels_first) return std::make_unique<FlattenChannelsFirst>(source);
     return std::make_unique<Copy>(source);
 }
 std::unique_ptr<Node> make_rows(const NodeSource& source) {

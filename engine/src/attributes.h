@@ -1,0 +1,140 @@
+// What the ops of a program are given besides their inputs: attributes and tensors, a struct for each family of ops. Tensors are the caller's.
+// docs/program.md says what they mean.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <variant>
+#include <vector>
+
+namespace onebit {
+
+// What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
+struct Window {
+    std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
+    std::int64_t padding[4] = {0, 0, 0, 0};  // top, bottom, left, right
+    std::int64_t groups = 1;
+};
+
+// What a binary layer's inputs are quantised to before the product; `absent`: what the precision says.
+struct InputLevels {
+    enum class Quantizer { absent, sign, unit, absmax };
+    Quantizer quantizer = Quantizer::absent;
+    int bits = 8;  // of unit and absmax
+
+    bool operator==(const InputLevels&) const = default;
+    bool given() const { return quantizer != Quantizer::absent; }
+    // The largest magnitude of a level.
+    std::int64_t largest() const;
+};
+
+// The weights of a binary layer, and what its inputs become.
+struct BitWeights {
+    const std::uint8_t* rows = nullptr;  // of all planes, one after the other
+    bool plus_minus = false;             // bits read as -1 and +1
+    std::vector<int> planes{1};          // what the planes count
+    InputLevels input;
+
+    std::int64_t plane_count() const { return static_cast<std::int64_t>(planes.size()); }
+};
+
+namespace ops {
+
+struct Normalize {
+    bool over_channel = false;  // the last axis; else the whole example
+    float eps = 0;
+};
+
+struct GroupNormalize {
+    std::int64_t groups = 0;
+    float eps = 0;
+};
+
+struct ScaleShift {
+    const float *scale = nullptr, *shift = nullptr;  // of each channel
+};
+
+// What fuse.h puts into a layer's epilogue: what becomes of its sums, in this order.
+struct Fused {
+    std::optional<Normalize> normalize;
+    std::optional<ScaleShift> scale_shift;
+    bool relu = false;
+    std::optional<Window> max_pool;
+    int own_output = -1;  // the layer's value before all of it, which is made no more
+
+    bool any() const { return own_output >= 0; }
+};
+
+// bit_conv2d, bit_linear, conv2d, linear.
+struct Layer {
+    bool convolution = false;
+    Window window;  // of a convolution
+    BitWeights bits;
+    const std::uint8_t* bias_bits = nullptr;
+    const float *weight = nullptr, *bias = nullptr;  // of a layer of floats
+    std::optional<ScaleShift> before;                // that fuse.h folded into a layer of signs
+    Fused after;
+
+    bool binary() const { return bits.rows != nullptr; }
+};
+
+// bit_gru, bit_lstm, gru, lstm.
+struct Recurrence {
+    std::int64_t gates = 0;   // 4 of an LSTM, 3 of a GRU
+    std::int64_t hidden = 0;  // numbers of the state that the next step sees
+    bool reverse = false;     // from the last row to the first
+    float eps = 0;            // of a binary one that normalises; else 0
+    BitWeights bits;
+    const float* weight = nullptr;                   // of one of floats
+    const float *scale = nullptr, *shift = nullptr;  // of a binary one, after its normalisation
+
+    bool binary() const { return bits.rows != nullptr; }
+    std::int64_t outputs() const { return gates * hidden; }
+};
+
+struct Attention {
+    std::int64_t heads = 0;
+};
+
+// embedding, bit_embedding.
+struct Embedding {
+    bool of_position = false;                             // of the position, not of the token
+    std::int64_t rows = 0;                                // of the table
+    const float* table = nullptr;                         // of floats
+    const std::uint8_t *bits = nullptr, *bias = nullptr;  // of a binary one
+    bool plus_minus = false;
+};
+
+// max_pool2d, avg_pool2d.
+struct Pool {
+    Window window;
+    bool counts_padding = false;  // of avg_pool2d
+};
+
+struct MeanMagnitude {
+    std::optional<Window> window;  // of an image; else of each row
+};
+
+struct Flatten {
+    bool channels_first = false;  // order "chw"
+};
+
+struct Scale {
+    float factor = 0;
+};
+
+struct Clip {
+    float low = 0, high = 0;
+};
+
+struct Prelu {
+    const float* slope = nullptr;  // of each channel
+};
+
+}  // namespace ops
+
+// Of ops that are given nothing else: monostate.
+using Attributes = std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Embedding, ops::Normalize, ops::GroupNormalize,
+                                ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu>;
+
+}  // namespace onebit

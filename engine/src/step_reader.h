@@ -1,0 +1,62 @@
+// Reads one step of a program: every attribute and tensor is checked before it is given, and the step knows at the end whether any was left unread.
+// step_checks.cpp says what each op takes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "json.h"
+#include "program.h"
+#include "step_checks.h"
+
+namespace onebit {
+
+// As Python writes a tuple, so that both sides say the same.
+std::string spelled(const Shape& shape);
+
+class StepReader {
+  public:
+    explicit StepReader(const StepSource& source)
+        : where_(source.where), attributes_(source.attributes), roles_(source.roles), tensors_(source.tensors) {}
+
+    [[noreturn]] void fail(const std::string& message) const;
+    [[noreturn]] void wrong_input(const Shape& x, const char* needed) const;
+    // Throws where the step has what its op does not take: a later version may mean something by it.
+    void finish() const;
+
+    bool has(const std::string& name) const { return attributes_.object.contains(name); }
+    // From 1 up.
+    std::int64_t size(const char* name);
+    float above_zero(const char* name);
+    float finite(const char* name);
+    bool boolean(const char* name);
+    // The attribute, which must be one of the two.
+    const std::string& choice(const char* name, const std::string& first, const std::string& second);
+    const float* floats(const char* role, const Shape& shape, bool optional);
+    const std::uint8_t* bits(const char* role, std::int64_t rows, std::int64_t n, bool optional);
+
+    void image(const Shape& x) const;
+    Window window(const Shape& x, bool dilated);
+    // How often the window fits.
+    std::int64_t side(const Window& w, const Shape& x, int axis) const;
+    // The weights of a layer with so many inputs and outputs.
+    BitWeights weights(std::int64_t out, std::int64_t in);
+
+  private:
+    const Json& attribute(const std::string& name);
+    void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least);
+    const TensorView* tensor(const char* role, bool is_float, const Shape& shape, bool optional);
+    std::vector<int> plane_counts(const Json& json) const;
+    InputLevels input_levels(const Json& json) const;
+
+    const std::string& where_;
+    const Json& attributes_;
+    const Json& roles_;
+    const Tensors& tensors_;
+    std::set<std::string> read_attributes_, read_roles_;
+};
+
+}  // namespace onebit
