@@ -22,7 +22,7 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -96,6 +96,11 @@ fuzz: $(VENV)/installed-dev
 # Random programs in the NumPy reference and with every instruction set of this machine: make differential COUNT=1000 SEED=5 ISAS=scalar,avx2.
 differential: $(VENV)/installed-dev
 	$(BIN)/python tests/differential/differential.py $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(if $(ISAS),--isas $(ISAS)) $(if $(JOBS),--jobs $(JOBS))
+
+# The wheels and the source distribution into dist/, each built, checked and run: make wheels WHEELS="--compilers zig --machines x86_64 --pythons 3.12".
+# tools/wheels.py tells what that needs and what it skips.
+wheels: $(VENV)/installed-dev
+	$(BIN)/python tools/wheels.py $(WHEELS)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
