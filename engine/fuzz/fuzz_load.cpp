@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -83,7 +84,20 @@ double work_of(const std::uint8_t* data, std::size_t size) {
     return work;
 }
 
-void ask(onebit_model* model) {
+// Text of some bytes, most of them as English has them, to tokens and back.
+void cut(const onebit_model* model, std::uint64_t seed) {
+    char text[64];
+    for (std::size_t i = 0; i < sizeof text; ++i) {
+        const auto byte = static_cast<unsigned char>(seed >> i % 57 ^ i * 31);
+        text[i] = static_cast<char>((seed & 3) == 0 ? byte : "etaoin srhldcu,'"[byte & 15]);
+    }
+    std::int32_t tokens[3 * sizeof text];
+    std::size_t count = 0, size = 0;
+    check(onebit_encode(model, text, sizeof text, tokens, std::size(tokens), &count) == ONEBIT_OK, "a text has no tokens");
+    check(onebit_decode(model, tokens, count, nullptr, 0, &size) == ONEBIT_OK, "tokens have no text");
+}
+
+void ask(onebit_model* model, std::uint64_t seed) {
     check(onebit_describe(model) != nullptr, "no description");
     for (std::size_t axis = 0; axis < 5; ++axis) onebit_input_axis(model, axis);
     const std::size_t labels = onebit_label_count(model), pieces = onebit_vocabulary_size(model);
@@ -95,6 +109,7 @@ void ask(onebit_model* model) {
         check(onebit_token_text(model, token) != nullptr && onebit_token_bytes(model, token, &size) != nullptr, "no piece");
     }
     onebit_token_id(model, "[SEP]");
+    if (pieces > 0) cut(model, seed);
     check(onebit_memory_bytes(model) < memory_cap_bytes + (std::uint64_t{64} << 20), "it holds far more than its cap");
 }
 
@@ -165,7 +180,7 @@ void run(const std::uint8_t* data, std::size_t size, onebit_precision precision,
     check((status == ONEBIT_OK) == (model != nullptr), "a status and a model that do not fit");
     check(status == ONEBIT_OK || status == ONEBIT_INVALID_FILE, "another error than of the file");
     if (status != ONEBIT_OK) return;
-    ask(model);
+    ask(model, seed);
     if (work_of(data, size) <= most_work) {
         if (onebit_model_kind(model) == ONEBIT_KIND_TOKENS) {
             run_tokens(model, seed);

@@ -23,6 +23,7 @@
 #include "sampling.h"
 #include "thread_pool.h"
 #include "token_model.h"
+#include "tokenizer.h"
 #include "vocabulary.h"
 
 struct onebit_pool {
@@ -161,6 +162,7 @@ struct Loaded {
     std::unique_ptr<onebit::TokenModel> decoder;
     std::vector<std::string> labels;
     onebit::Vocabulary vocabulary;
+    std::unique_ptr<onebit::Tokenizer> tokenizer;  // of the vocabulary, where there is one
     std::string description;
     onebit::Ask ask;  // whether to go on
 
@@ -194,6 +196,7 @@ void take_task(Loaded& model, onebit::Task& task) {
     }
     model.labels = std::move(task.labels);
     model.vocabulary = std::move(task.vocabulary);
+    if (model.vocabulary.size() > 0) model.tokenizer = std::make_unique<onebit::Tokenizer>(model.vocabulary, task.lowercase);
 }
 
 std::string describe(const Loaded& model, const std::string& task) {
@@ -294,10 +297,26 @@ const Loaded& of(const onebit_model* model) {
     return *model->loaded;
 }
 
+const onebit::Tokenizer& tokenizer_of(const Loaded& model) {
+    if (!model.tokenizer) invalid("[onebit] the model has no vocabulary");
+    return *model.tokenizer;
+}
+
 void check_token(const Loaded& model, std::int32_t token) {
-    if (model.vocabulary.size() == 0) invalid("[onebit] the model has no vocabulary");
+    tokenizer_of(model);
     if (token < 0 || token >= model.vocabulary.size())
         invalid("[onebit] token " + std::to_string(token) + " is out of range: use 0 to " + std::to_string(model.vocabulary.size() - 1));
+}
+
+// What was computed into the caller's buffer, or only its size where there is no buffer.
+template <class Values, class Element>
+void give(const Values& values, const char* name, Element* buffer, std::size_t room, std::size_t* size) {
+    *size = values.size();
+    if (buffer == nullptr) return;
+    if (values.size() > room)
+        invalid("[onebit] " + std::string(name) + " has room for " + std::to_string(room) + " elements: " + std::to_string(values.size()) +
+                " are needed");
+    std::copy(values.begin(), values.end(), buffer);
 }
 
 // Appends the pending token and `count` more to the decoder. Where that fails the sequence is as it was.
@@ -500,6 +519,27 @@ int32_t onebit_token_id(const onebit_model* model, const char* text) {
         const std::int32_t id = loaded.vocabulary.id(text);
         if (id < 0) invalid("[onebit] the model's vocabulary has no '" + std::string(text).substr(0, 40) + "'");
         return id;
+    });
+}
+
+onebit_status onebit_encode(const onebit_model* model, const char* text, size_t text_size, int32_t* tokens, size_t tokens_size, size_t* count) {
+    if (count != nullptr) *count = 0;
+    return guarded([&] {
+        const Loaded& loaded = of(model);
+        need(count, "count");
+        if (text_size > 0) need(text, "text");
+        give(tokenizer_of(loaded).encode({text, text_size}), "tokens", tokens, tokens_size, count);
+    });
+}
+
+onebit_status onebit_decode(const onebit_model* model, const int32_t* tokens, size_t count, char* text, size_t text_size, size_t* size) {
+    if (size != nullptr) *size = 0;
+    return guarded([&] {
+        const Loaded& loaded = of(model);
+        need(size, "size");
+        if (count > 0) need(tokens, "tokens");
+        for (std::size_t i = 0; i < count; ++i) check_token(loaded, tokens[i]);
+        give(tokenizer_of(loaded).decode({tokens, count}), "text", text, text_size, size);
     });
 }
 

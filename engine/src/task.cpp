@@ -62,7 +62,9 @@ void read_text_task(Task& task, const Json& json) {
     if (vocabulary == nullptr) wrong("has no vocabulary: needs a text with a token in each line");
     const Json* alphabet = member(json, "alphabet", Json::Kind::text);
     if (alphabet == nullptr || (alphabet->text != "bytes" && alphabet->text != "words")) wrong("alphabet: use 'bytes' or 'words'");
-    if (member(json, "lowercase", Json::Kind::boolean) == nullptr) wrong("lowercase: use true or false");
+    const Json* lowercase = member(json, "lowercase", Json::Kind::boolean);
+    if (lowercase == nullptr) wrong("lowercase: use true or false");
+    task.lowercase = lowercase->boolean;
     task.vocabulary = Vocabulary(vocabulary->text, alphabet->text == "bytes");
 }
 

@@ -15,6 +15,7 @@ struct Task {
     std::vector<std::string> labels;  // of "image-classification"
     Shape image;                      // of "image-classification": (height, width, channels)
     Vocabulary vocabulary;            // of "text-generation"
+    bool lowercase = false;           // of "text-generation": texts lose case and accents
 };
 
 // Throws std::invalid_argument where a field is missing, of a wrong type or out of its range. A kind that is not known is left to whoever knows it.

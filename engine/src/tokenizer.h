@@ -20,7 +20,7 @@ class Tokenizer {
     // The vocabulary must live as long as this. `lowercase`: texts lose their case and their accents first; of vocabularies of words.
     Tokenizer(const Vocabulary& vocabulary, bool lowercase) : vocabulary_(vocabulary), lowercase_(lowercase) {}
 
-    // What is not UTF-8 counts as U+FFFD. A text has at most as many tokens as bytes.
+    // What is not UTF-8 counts as U+FFFD. UTF-8 has at most as many tokens as bytes, other bytes at most three times as many.
     std::vector<std::int32_t> encode(std::string_view text) const;
     // The text of tokens that are in the vocabulary, as UTF-8.
     std::string decode(std::span<const std::int32_t> tokens) const;

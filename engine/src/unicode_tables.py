@@ -76,7 +76,7 @@ def classes() -> tuple[list[int], list[str]]:
         assert stays or kind & (REMOVED | BLANK), f"U+{code:04X} is white space that is not cleaned"
         if fold != character:
             kind |= FOLDED
-        # A text has at most as many tokens as bytes: onebit.h says so.
+        # UTF-8 has at most as many tokens as bytes: onebit.h says so.
         assert len(fold) <= len(character.encode())
         found.append(kind)
     return found, folds

@@ -627,6 +627,52 @@ void test_alignment() {
     }
 }
 
+std::vector<std::int32_t> encoded(const Model& model, const std::string& text) {
+    std::vector<std::int32_t> tokens(3 * text.size());
+    std::size_t count = 0, again = 0;
+    CHECK(onebit_encode(model.get(), text.data(), text.size(), nullptr, 0, &count) == ONEBIT_OK && count <= tokens.size());
+    CHECK(onebit_encode(model.get(), text.data(), text.size(), tokens.data(), tokens.size(), &again) == ONEBIT_OK && again == count);
+    tokens.resize(count);
+    return tokens;
+}
+
+std::string decoded(const Model& model, const std::vector<std::int32_t>& tokens) {
+    std::size_t size = 0, again = 0;
+    CHECK(onebit_decode(model.get(), tokens.data(), tokens.size(), nullptr, 0, &size) == ONEBIT_OK);
+    std::string text(size, 'x');
+    CHECK(onebit_decode(model.get(), tokens.data(), tokens.size(), text.data(), size, &again) == ONEBIT_OK && again == size);
+    return text;
+}
+
+void test_encoding() {
+    const Model bytes = loaded(text_file()), words = loaded(text_file(text_task(word_pieces(), "words"))), image = loaded(image_file());
+    const std::string text("a\0 wörter\n\xF0\x9F\x98\x80", 15);
+    CHECK(decoded(bytes, encoded(bytes, text)) == text);
+    CHECK(decoded(bytes, encoded(bytes, "a\xFF\xE2\x82")) == "a\xEF\xBF\xBD\xEF\xBF\xBD");
+    CHECK((encoded(words, "a ab word7, abb") == std::vector<std::int32_t>{3, 3, 4, 7, 1, 3, 4, 4}));
+    CHECK(decoded(words, {3, 4, 7, 4}) == "ab word7b");
+    CHECK(encoded(bytes, "").empty() && decoded(bytes, {}).empty());
+
+    std::size_t count = 0;
+    std::int32_t tokens[3] = {-7, -7, -7};
+    char letters[2] = {'x', 'x'};
+    CHECK(onebit_encode(bytes.get(), nullptr, 0, nullptr, 0, &count) == ONEBIT_OK && count == 0);
+    CHECK_FAILS(onebit_encode(words.get(), "a a a a", 7, tokens, 3, &count), ONEBIT_INVALID_ARGUMENT, "tokens has room for 3 elements: 4 are needed");
+    CHECK(count == 4 && tokens[0] == -7);
+    CHECK_FAILS(onebit_encode(nullptr, "a", 1, tokens, 3, &count), ONEBIT_INVALID_ARGUMENT, "model is NULL");
+    CHECK_FAILS(onebit_encode(words.get(), nullptr, 1, tokens, 3, &count), ONEBIT_INVALID_ARGUMENT, "text is NULL");
+    CHECK_FAILS(onebit_encode(words.get(), "a", 1, tokens, 3, nullptr), ONEBIT_INVALID_ARGUMENT, "count is NULL");
+    CHECK_FAILS(onebit_encode(image.get(), "a", 1, tokens, 3, &count), ONEBIT_INVALID_ARGUMENT, "has no vocabulary");
+    const std::int32_t known[] = {3, 4}, wrong[] = {3, 260};
+    CHECK_FAILS(onebit_decode(words.get(), known, 2, letters, 1, &count), ONEBIT_INVALID_ARGUMENT, "text has room for 1 elements: 2 are needed");
+    CHECK(count == 2 && letters[0] == 'x');
+    CHECK_FAILS(onebit_decode(words.get(), wrong, 2, letters, 2, &count), ONEBIT_INVALID_ARGUMENT, "token 260 is out of range: use 0 to 259");
+    CHECK_FAILS(onebit_decode(nullptr, known, 2, letters, 2, &count), ONEBIT_INVALID_ARGUMENT, "model is NULL");
+    CHECK_FAILS(onebit_decode(words.get(), nullptr, 2, letters, 2, &count), ONEBIT_INVALID_ARGUMENT, "tokens is NULL");
+    CHECK_FAILS(onebit_decode(words.get(), known, 2, letters, 2, nullptr), ONEBIT_INVALID_ARGUMENT, "size is NULL");
+    CHECK_FAILS(onebit_decode(image.get(), known, 2, letters, 2, &count), ONEBIT_INVALID_ARGUMENT, "has no vocabulary");
+}
+
 void test_large_vocabulary() {
     std::string pieces = R"([PAD]\n[UNK]\n[SEP])";
     const int count = 30522;
@@ -772,6 +818,17 @@ void test_allocations(const Bytes& text) {
     long tried = 0;
     for (const bool for_good : {false, true}) {
         failing_for_good.store(for_good);
+        tried += each_allocation([&] {
+            const long left = allocations_left.exchange(-1);
+            const Model model = loaded(text);  // whose tokenizer is new
+            allocations_left.store(left);
+            std::size_t count = 0;
+            const onebit_status status = onebit_encode(model.get(), "a b\xFF", 4, nullptr, 0, &count);
+            const long rest = allocations_left.exchange(-1);
+            CHECK(onebit_encode(model.get(), "a b\xFF", 4, nullptr, 0, &count) == ONEBIT_OK && count == 6);
+            allocations_left.store(rest);
+            return status;
+        });
         for (const auto precision : {ONEBIT_INT8, ONEBIT_FLOAT32}) {
             for (const int threads : {1, 3}) {
                 const onebit_options how = options(threads, precision);
@@ -900,6 +957,7 @@ int main(int argc, char** argv) {
     tests.add("files", test_files);
     tests.add("damaged frames", test_damaged_frames);
     tests.add("alignment", test_alignment);
+    tests.add("encoding", test_encoding);
     tests.add("large vocabulary", test_large_vocabulary);
     tests.add("threads", test_threads);
     tests.add("shared pool", test_shared_pool);

@@ -1,9 +1,10 @@
-/* Writes on from some tokens: generate MODEL COUNT [TOKEN ...]
- * Prints a line with the ids of the new tokens, the most probable one each time, and behind it their text. Without a token the text begins as any. */
+/* Writes on from a text: generate MODEL COUNT [TEXT]
+ * Prints what follows the text, at most COUNT tokens, the most probable one each time. Without a text it begins as any. */
 #include <errno.h>
 #include <onebit/onebit.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* A number from 0 to `most`; -1 for anything else. */
 static long read_number(const char* text, long most) {
@@ -19,32 +20,40 @@ static int failed(void) {
     return EXIT_FAILURE;
 }
 
-/* Feeds [SEP], with which a text begins, and the tokens of the command line. */
-static int feed(onebit_sequence* sequence, int32_t separator, char** texts, int count) {
-    int i;
-    if (onebit_sequence_feed(sequence, &separator, 1, NULL, 0) != ONEBIT_OK) return failed();
-    for (i = 0; i < count; ++i) {
-        int32_t token = (int32_t)read_number(texts[i], INT32_MAX);
-        if (onebit_sequence_feed(sequence, &token, 1, NULL, 0) != ONEBIT_OK) return failed();
+/* Feeds [SEP], with which a text begins, and the text. Of a longer text than the model's context only the end. */
+static int feed(const onebit_model* model, onebit_sequence* sequence, int32_t separator, const char* text) {
+    size_t size = strlen(text), context = onebit_context(model), count = 0, first;
+    size_t room = 3 * size; /* enough for what is not UTF-8 too */
+    int32_t* tokens = malloc((room + 1) * sizeof *tokens);
+    int result = EXIT_FAILURE;
+    if (tokens == NULL) {
+        fprintf(stderr, "[generate] out of memory\n");
+        return EXIT_FAILURE;
     }
-    return EXIT_SUCCESS;
+    tokens[0] = separator;
+    if (onebit_encode(model, text, size, tokens + 1, room, &count) != ONEBIT_OK) {
+        failed();
+    } else {
+        ++count;
+        first = count > context ? count - context : 0;
+        result = onebit_sequence_feed(sequence, tokens + first, count - first, NULL, 0) == ONEBIT_OK ? EXIT_SUCCESS : failed();
+    }
+    free(tokens);
+    return result;
 }
 
-/* Makes `count` tokens, or fewer where the text or the context ends, and prints them. */
-static int write_on(const onebit_model* model, onebit_sequence* sequence, int32_t separator, int32_t* tokens, long count) {
-    long made = 0, i;
-    while (made < count) {
-        onebit_status status = onebit_generate_next(sequence, 0.0, 0, 0, &tokens[made]);
-        if (status == ONEBIT_CONTEXT_FULL || (status == ONEBIT_OK && tokens[made] == separator)) break;
-        if (status != ONEBIT_OK) return failed();
-        ++made;
-    }
-    for (i = 0; i < made; ++i) printf("%s%ld", i == 0 ? "" : " ", (long)tokens[i]);
-    printf("\n");
-    for (i = 0; i < made; ++i) {
+/* Makes `count` tokens, or fewer where the text or the context ends, and prints each as it is made. */
+static int write_on(const onebit_model* model, onebit_sequence* sequence, int32_t separator, long count) {
+    for (; count > 0; --count) {
+        int32_t token;
         size_t size = 0;
-        const char* bytes = onebit_token_bytes(model, tokens[i], &size);
+        const char* bytes;
+        onebit_status status = onebit_generate_next(sequence, 0.0, 0, 0, &token);
+        if (status == ONEBIT_CONTEXT_FULL || (status == ONEBIT_OK && token == separator)) break;
+        if (status != ONEBIT_OK) return failed();
+        bytes = onebit_token_bytes(model, token, &size);
         if (bytes != NULL) fwrite(bytes, 1, size, stdout);
+        fflush(stdout);
     }
     printf("\n");
     return EXIT_SUCCESS;
@@ -54,25 +63,20 @@ int main(int argc, char** argv) {
     onebit_model* model = NULL;
     onebit_sequence* sequence = NULL;
     int32_t separator;
-    int32_t* tokens = NULL;
-    long count = argc < 3 ? -1 : read_number(argv[2], 1000000);
+    long count = argc < 3 || argc > 4 ? -1 : read_number(argv[2], 1000000);
     int result = EXIT_FAILURE;
 
     if (count < 1) {
-        fprintf(stderr, "usage: generate MODEL COUNT [TOKEN ...], with COUNT from 1 to 1000000\n");
+        fprintf(stderr, "usage: generate MODEL COUNT [TEXT], with COUNT from 1 to 1000000\n");
         return EXIT_FAILURE;
     }
     if (onebit_load(argv[1], NULL, &model) != ONEBIT_OK) return failed();
     separator = onebit_token_id(model, "[SEP]");
-    tokens = malloc((size_t)count * sizeof *tokens);
-    if (tokens == NULL) {
-        fprintf(stderr, "[generate] out of memory\n");
-    } else if (separator < 0 || onebit_sequence_open(model, &sequence) != ONEBIT_OK) {
+    if (separator < 0 || onebit_sequence_open(model, &sequence) != ONEBIT_OK) {
         failed();
-    } else if (feed(sequence, separator, argv + 3, argc - 3) == EXIT_SUCCESS) {
-        result = write_on(model, sequence, separator, tokens, count);
+    } else if (feed(model, sequence, separator, argc > 3 ? argv[3] : "") == EXIT_SUCCESS) {
+        result = write_on(model, sequence, separator, count);
     }
-    free(tokens);
     onebit_sequence_close(sequence);
     onebit_free(model);
     return result;

@@ -115,7 +115,7 @@ class Tokenizer:
         task: the vocabulary and how it is used.
 
     Example:
-        >>> tokenizer = Tokenizer(load_vocabulary("vocab.txt"))
+        >>> tokenizer = Tokenizer(train_vocabulary(["one bit"], 300))
         >>> tokenizer.decode(tokenizer.encode("one bit"))
         'one bit'
     """

@@ -181,6 +181,26 @@ ONEBIT_API const char* onebit_token_bytes(const onebit_model* model, int32_t tok
 /* The token whose vocabulary piece this is, such as "[SEP]", which stands before and between texts; -1 where there is none. */
 ONEBIT_API int32_t onebit_token_id(const onebit_model* model, const char* text);
 
+/* Cut a text into tokens, as Python's Tokenizer and Hugging Face tokenizers do. No [SEP] is put before or after it.
+ *   text         UTF-8; for what is not UTF-8 stands U+FFFD. It may hold characters of the code 0
+ *   text_size    of the text in bytes
+ *   tokens       where to put the tokens; NULL to learn only how many they are
+ *   tokens_size  room for so many tokens; text_size is enough for UTF-8, and 3 * text_size for any bytes
+ *   count        where to put how many tokens the text has, also where there is too little room for them
+ * Errors: ONEBIT_INVALID_ARGUMENT, also for a model without a vocabulary; ONEBIT_OUT_OF_MEMORY. */
+ONEBIT_API onebit_status onebit_encode(const onebit_model* model, const char* text, size_t text_size, int32_t* tokens, size_t tokens_size,
+                                       size_t* count);
+
+/* The text of tokens, as Python's Tokenizer gives it: UTF-8, with U+FFFD for characters that are not complete. With a vocabulary of words, one
+ * space stands between words, and none before most punctuation.
+ *   tokens     0 to the vocabulary's size - 1 each
+ *   count      how many tokens
+ *   text       where to put the text, without a 0 at its end; NULL to learn only its size
+ *   text_size  room for so many bytes
+ *   size       where to put how many bytes the text has, also where there is too little room for them
+ * Errors: ONEBIT_INVALID_ARGUMENT, also for a model without a vocabulary; ONEBIT_OUT_OF_MEMORY. */
+ONEBIT_API onebit_status onebit_decode(const onebit_model* model, const int32_t* tokens, size_t count, char* text, size_t text_size, size_t* size);
+
 /* Open an empty sequence.
  *   sequence  where to put it, NULL where it fails; close it with onebit_sequence_close
  * Errors: ONEBIT_INVALID_ARGUMENT, ONEBIT_WRONG_KIND, ONEBIT_OUT_OF_MEMORY. */
