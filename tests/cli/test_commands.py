@@ -239,9 +239,9 @@ def test_errors_of_files(packed, run_folder, pictures, tmp_path, capsys):
 def test_errors_of_training(run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["train", "nothing"], "no such recipe")
     fails(capsys, ["train", "digits", "--epoch", "5"], "did you mean 'epochs'")
-    fails(capsys, ["train", "digits", "--epochs"], "--epochs lacks its value")
+    fails(capsys, ["train", "digits", "--epochs"], "--epochs needs a value")
     fails(capsys, ["train", "digits", "--epochs", "five"], "needs an integer")
-    fails(capsys, ["train", "digits", "five"], "flags look like")
+    fails(capsys, ["train", "digits", "five"], "is not a flag")
     fails(capsys, ["train", "images", "--data", str(tmp_path), "--out", str(run_folder.parent / "r")], "has no folders")
     fails(capsys, ["train", "images", "--data", str(pictures), "--out", str(run_folder)], "is not empty")
     fails(capsys, ["train", "images", "--out", str(tmp_path / "r")], "no such data")

@@ -161,7 +161,7 @@ def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypa
         patch.setattr(Curves, "on_train_epoch_end", stop)
         assert main([*words, "--rows", "binary-3x3"]) == 130
     error = capsys.readouterr().err
-    assert "interrupted; go on with: onebit reproduce table2 --scale 0.001" in error
+    assert "interrupted; continue with: onebit reproduce table2 --scale 0.001" in error
     assert error.rstrip().endswith("--batch-size 16 --precision float32 --resume")
     assert not (out / "binary-3x3" / "result.json").exists()
     (out / "standard-5x5").mkdir()  # as a stop between the folder and the recipe in it would leave it
@@ -179,7 +179,7 @@ def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypa
         (["table2", "--rows", "binary"], "[reproduce] rows=binary: table2 has standard-3x3, binary-3x3, standard-5x5"),
         (["table2", "--rows", ","], "[reproduce] rows=: table2 has"),
         (["table2", "--epoch", "3"], "[reproduce] unknown key 'epoch'; did you mean 'epochs'?"),
-        (["table2", "--epochs"], "[reproduce] --epochs lacks its value"),
+        (["table2", "--epochs"], "[reproduce] --epochs needs a value"),
         (["table5", "--size", "tiny"], "[reproduce] size tells the rows of table5 apart: choose them with --rows"),
         (["table2", "--data", "BOOK"], "is a file: give a folder with one folder of images for each class"),
         (["table2", "--data", "wikitext-2"], "[wikitext-2] no such data: give a folder"),

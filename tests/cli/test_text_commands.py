@@ -59,7 +59,7 @@ def test_train_pack_generate(packed, capsys):
 def test_a_prompt_beyond_the_context_is_said(packed, capsys):
     capsys.readouterr()
     assert main(["generate", str(packed), "It was " * 60, "--max-new-tokens", "3"]) == 0
-    assert "the model's context is 32: it sees the end of it only" in capsys.readouterr().err
+    assert "the model's context is 32: it sees only the end of the prompt" in capsys.readouterr().err
 
 
 def test_generate_for_programs(packed, capsys):

@@ -232,7 +232,7 @@ def test_ctrl_c_while_processes_still_start_says_one_line(runs, tmp_path):
     os.kill(process.pid, signal.SIGINT)
     error = process.communicate(timeout=120)[1]
     assert process.returncode == 130
-    assert "interrupted; go on with" in error
+    assert "interrupted; continue with" in error
     assert "Traceback" not in error
 
 

@@ -1,4 +1,4 @@
-"""Arguments that several commands have, with one spelling and one help text."""
+"""Arguments that several commands share, each with one spelling and one help text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Run = Callable[[argparse.Namespace], int]
 
 
 def command(subparsers: Any, name: str, run: Run, examples: str, *, help: str, description: str) -> Any:
-    """The parser of a command, which has examples after its options."""
+    """The parser of a command. Its help ends with examples."""
     parser = subparsers.add_parser(
         name, help=help, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -21,41 +21,41 @@ def command(subparsers: Any, name: str, run: Run, examples: str, *, help: str, d
 
 
 def file(parser: Any, **options: Any) -> None:
-    """A packed file, by its path or by its name."""
+    """FILE: a packed file, by its path or by its name."""
     text = "a .onebit file, or the name of one that comes with onebit: books"
     parser.add_argument("file", type=find, metavar="FILE", help=text, **options)
 
 
 def precision(parser: Any) -> None:
-    """--precision of the engine."""
-    text = "of the engine (default %(default)s)"
+    """--precision: the engine's arithmetic."""
+    text = "arithmetic of the engine (default %(default)s)"
     parser.add_argument("--precision", choices=("int8", "float32"), default="int8", help=text)
 
 
 def cache(parser: Any) -> None:
-    """--cache of the engine."""
-    text = "as what the engine keeps keys and values of text (default bf16; float32 where --precision is)"
+    """--cache: the type of the engine's KV cache."""
+    text = "number type of the KV cache (default bf16, or float32 with --precision float32)"
     parser.add_argument("--cache", choices=("bf16", "int8"), help=text)
 
 
-def threads(parser: Any, text: str = "default one for each core") -> None:
-    """--threads."""
+def threads(parser: Any, text: str = "threads of the engine (default one per core)") -> None:
+    """--threads: the engine's threads."""
     parser.add_argument("--threads", type=int, metavar="N", help=text)
 
 
 def checkpoint(parser: Any) -> None:
-    """--checkpoint of a run folder."""
-    text = "which network (default %(default)s)"
+    """--checkpoint: which network of a run folder to read."""
+    text = "the network of the best or of the last epoch (default %(default)s)"
     parser.add_argument("--checkpoint", choices=("best", "last"), default="best", help=text)
 
 
-def as_json(parser: Any, text: str = "one JSON object") -> None:
-    """--json."""
+def as_json(parser: Any, text: str = "print one JSON object") -> None:
+    """--json: machine-readable output."""
     parser.add_argument("--json", action="store_true", help=text)
 
 
 def with_dashes(words: Sequence[str]) -> list[str]:
-    """Flags in their one spelling: `--top_k` is `--top-k`. What stands after `--` is not a flag."""
+    """Flags spelled with dashes: `--top_k` becomes `--top-k`. Words after `--` stay as they are."""
     end = words.index("--") if "--" in words else len(words)
     return [*map(_with_dashes, words[:end]), *words[end:]]
 

@@ -1,4 +1,4 @@
-"""`onebit bench`: how fast a packed file runs on this machine."""
+"""`onebit bench`: measure how fast a packed file runs on this machine."""
 
 from __future__ import annotations
 
@@ -21,22 +21,26 @@ def add_parser(subparsers: Any) -> None:
         "bench",
         run,
         EXAMPLES,
-        help="how fast a packed file runs on this machine",
+        help="measure how fast a packed file runs on this machine",
         description=(
             "Load a packed file, run it on random images or tokens for a few seconds, and print medians: milliseconds per image, or per token "
-            "and for a prompt. Speed does not depend on what the images or tokens are. Needs no PyTorch."
+            "and for a prompt. The content of the images or tokens does not change the speed. PyTorch is not needed."
         ),
     )
     arguments.file(parser)
     parser.add_argument(
-        "--threads", type=int, nargs="+", metavar="N", help="default: one thread, then one for each core"
+        "--threads", type=int, nargs="+", metavar="N", help="numbers of threads to try (default 1, then one per core)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=4.0, metavar="S", help="for all measurements together (default %(default)s)"
+        "--seconds",
+        type=float,
+        default=4.0,
+        metavar="S",
+        help="time for all measurements together (default %(default)s)",
     )
     arguments.precision(parser)
     parser.add_argument(
-        "--isa", metavar="NAME", help="an instruction set that `onebit info --engine` lists; default the best"
+        "--isa", metavar="NAME", help="an instruction set that `onebit info --engine` lists (default the best)"
     )
     arguments.as_json(parser)
 

@@ -1,4 +1,4 @@
-"""`onebit classify`: labels for image files."""
+"""`onebit classify`: classify image files."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ def add_parser(subparsers: Any) -> None:
         "classify",
         run,
         EXAMPLES,
-        help="labels with probabilities for image files",
-        description="Labels with probabilities for image files of any size and kind. Needs no PyTorch.",
+        help="classify image files",
+        description="Print the most probable labels of each image file. Images of any size are allowed. PyTorch is not needed.",
     )
     parser.add_argument("file", type=find, metavar="FILE", help="a .onebit file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="print N labels per image (default %(default)s)"
+    )
     arguments.precision(parser)
     arguments.threads(parser)
-    arguments.as_json(parser, "one JSON array for all images")
+    arguments.as_json(parser, "print one JSON array for all images")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             labels = session.classify([name], args.top)[0]
         except DataError as error:
-            # One bad image among many: name it and go on.
+            # One bad image does not stop the others: report it and continue.
             streams.say_error(error)
             failed = True
             continue

@@ -42,20 +42,20 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 EPILOG = """examples:
-  onebit demo                                    train, pack and run a 1-bit network on handwritten digits, about two minutes
-  onebit generate "It was"                       write on with a decoder of single bits that comes with the package
-  onebit train images --data my_pictures         train on own images in folders, one folder a class
-  onebit pack runs/images                        runs/images.onebit, 32 times smaller
-  onebit classify runs/images.onebit photo.jpg   what is in the photo
-  onebit train tiny --data book.txt              train a language decoder on own text
-  onebit generate runs/tiny.onebit "It was"      and write with it, once it is packed
+  onebit demo                                    train, pack and run a 1-bit network on handwritten digits: two minutes
+  onebit generate "It was"                       continue a text with the one-bit language model in the package
+  onebit train images --data my_pictures         train on your own images, one folder per class
+  onebit pack runs/images                        write runs/images.onebit, 32 times smaller
+  onebit classify runs/images.onebit photo.jpg   print what the photo shows
+  onebit train tiny --data book.txt              train a language model on your own text
+  onebit generate runs/tiny.onebit "It was"      continue a text with it, after `onebit pack runs/tiny`
 
-'onebit COMMAND --help' tells more of each.
+'onebit COMMAND --help' describes one command.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """Repeats words of a wrong usage as a terminal can show them."""
+    """Escapes control characters when an error message quotes the user's words."""
 
     def error(self, message: str) -> NoReturn:
         super().error(printable(message))

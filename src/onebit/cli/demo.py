@@ -1,4 +1,4 @@
-"""`onebit demo`: the whole way on handwritten digits, in about two minutes; or on text."""
+"""`onebit demo`: train, pack and run a network on handwritten digits, or on text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onebit.printable import printable
 EXAMPLES = """examples:
   onebit demo
   onebit demo --out my_demo --epochs 5
-  onebit demo text                          a 1-bit language decoder instead, about three minutes
+  onebit demo text                          a 1-bit language model, about three minutes
 """
 
 
@@ -27,19 +27,21 @@ def add_parser(subparsers: Any) -> None:
         EXAMPLES,
         help="train, pack and run a 1-bit network on handwritten digits, or on text",
         description=(
-            "Train a network of single bits and its float twin on scikit-learn's handwritten digits (or on the documentation and sources that come "
-            "with Python), pack it, verify it, run it, and print one table and one picture (or a sample of text)."
+            "Train a 1-bit network and its float twin on scikit-learn's handwritten digits; then pack, verify and run it, and print one table "
+            "and one picture. 'onebit demo text' does the same for text, on Python's own documentation and sources, and prints a sample."
         ),
     )
-    parser.add_argument("what", nargs="?", choices=("images", "text"), default="images", help="default %(default)s")
+    parser.add_argument(
+        "what", nargs="?", choices=("images", "text"), default="images", help="what to train on (default %(default)s)"
+    )
     parser.add_argument(
         "--out",
         type=expand,
         metavar="DIR",
-        help="default onebit-demo, onebit-demo-text; an earlier demo there is replaced",
+        help="output folder (default onebit-demo or onebit-demo-text); replaces an earlier demo",
     )
-    parser.add_argument("--epochs", type=int, help="of the binary network and of its twin (default the recipe's)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="training epochs of both networks (default as in the recipe)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.what == "images":
         print(f"  {command} classify {file} {printable(out / digits.SAMPLES)}/*.png --top 2")
         print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
-        print(f"  {command} demo text    the same for language, about three minutes")
+        print(f"  {command} demo text    the same for text, about three minutes")
     else:
         print(f'  {command} generate {file} "import "')
         print(f"  {command} train tiny --data FILE_OR_FOLDER    with your own text")
@@ -64,5 +66,5 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _command_name() -> str:
-    """How the user can call the command again: in a virtual environment that is not active it is found by its path only."""
+    """How to call the command again: by its path if it is in a virtual environment that is not active."""
     return "onebit" if shutil.which("onebit") or sys.argv[0].endswith("__main__.py") else sys.argv[0]

@@ -1,4 +1,4 @@
-"""`onebit evaluate`: accuracy and loss of a run folder or of a packed file; of a language model also perplexity and bits per byte."""
+"""`onebit evaluate`: measure the accuracy and loss of a run folder or of a packed file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   onebit evaluate runs/images                                      the trained network in PyTorch, on its own test images
   onebit evaluate runs/images.onebit --data my_pictures            the packed file in the engine
   onebit evaluate runs/images.onebit --data my_pictures --precision float32
-  onebit evaluate runs/mini                                        a language model, on the text that was set aside
-  onebit evaluate runs/mini.onebit --data other_books.txt          the packed file, on another text
+  onebit evaluate runs/mini                                        a language model, on its held-out text
+  onebit evaluate runs/mini.onebit --data other_books.txt          the packed language model, on another text
 """
 
 
@@ -24,16 +24,16 @@ def add_parser(subparsers: Any) -> None:
         "evaluate",
         run,
         EXAMPLES,
-        help="accuracy and loss of a trained network or a packed file",
+        help="measure accuracy and loss of a trained network or a packed file",
         description=(
-            "Accuracy and loss on test images, or perplexity, accuracy and bits per byte on text, of a run folder (in PyTorch) or of a packed file "
-            "(in the engine)."
+            "Measure a run folder in PyTorch, or a packed file in the engine. Print accuracy and loss on test images, or perplexity, accuracy "
+            "and bits per byte on text."
         ),
     )
-    parser.add_argument("model", type=find, metavar="RUN_OR_FILE")
+    parser.add_argument("model", type=find, metavar="RUN_OR_FILE", help="a run folder or a .onebit file")
     parser.add_argument(
         "--data",
-        help="a folder of images, a text file or folder, or the name of a data set; default what the run was trained on",
+        help="a folder of images, a text file or folder, or the name of a data set (default the run's own test data)",
     )
     arguments.precision(parser)
     arguments.cache(parser)

@@ -1,4 +1,4 @@
-"""`onebit generate`: text from a packed language model, streamed to the terminal."""
+"""`onebit generate`: write text with a packed language model, streamed to the terminal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onebit.pretrained import DEFAULT
 from onebit.sampling import Sampling
 
 EXAMPLES = """examples:
-  onebit generate "It was"                                    with the decoder that comes with onebit
-  onebit generate mine.onebit "It was a dark night"           with your own
-  onebit generate "It was" --temperature 0                    the most probable text
-  onebit generate mine.onebit                                 line by line: each line is gone on from
+  onebit generate "It was"                                    use the model that comes with onebit
+  onebit generate mine.onebit "It was a dark night"           use your own model
+  onebit generate "It was" --temperature 0                    take the most probable token each time
+  onebit generate mine.onebit                                 continue each line that you type
   onebit generate "It was" --json | jq .tokens_per_second
 """
 
@@ -30,29 +30,33 @@ def add_parser(subparsers: Any) -> None:
         EXAMPLES,
         help="write text with a packed language model",
         description=(
-            "Write on from a prompt with a packed language model, or with the one that comes with onebit, which knows English books; "
-            "without a prompt, from each line that is typed. Needs no PyTorch."
+            "Continue a prompt with a packed language model. The default model comes with onebit and was trained on English books. "
+            "Without a prompt, continue each line that you type. PyTorch is not needed."
         ),
     )
-    text = f"a .onebit file; default {DEFAULT}, which comes with onebit"
+    text = f"a .onebit file (default {DEFAULT}, which comes with onebit)"
     parser.add_argument("file", nargs="?", metavar="FILE", help=text)
-    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the text to go on from")
-    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="default %(default)s")
-    text = "0 takes the most probable token (default %(default)s)"
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="the text to continue")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (default %(default)s)"
+    )
+    text = "randomness; 0 always takes the most probable token (default %(default)s)"
     parser.add_argument("--temperature", type=float, metavar="T", help=text)
-    parser.add_argument("--top-k", type=int, metavar="K", help="only the K most probable tokens")
-    text = "only the most probable tokens that together have probability P (default %(default)s; 1 for all)"
+    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
+    text = "sample from the most probable tokens with total probability P (default %(default)s; 1 is all)"
     parser.add_argument("--top-p", type=float, metavar="P", help=text)
-    parser.add_argument("--repetition-penalty", type=float, metavar="R", help="above 1 against repetition")
-    parser.add_argument("--seed", type=int, help="the same text each time")
+    parser.add_argument(
+        "--repetition-penalty", type=float, metavar="R", help="a number above 1 makes repetition less likely"
+    )
+    parser.add_argument("--seed", type=int, help="a fixed seed gives the same text each time")
     parser.set_defaults(**vars(Sampling()))
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="end at this text; may be given several times")
-    text = "when the context is full: forget its older half, or end (default %(default)s)"
+    parser.add_argument("--stop", action="append", metavar="TEXT", help="stop at this text; may be given several times")
+    text = "with a full context: slide forgets the older half, stop ends (default %(default)s)"
     parser.add_argument("--overflow", choices=("slide", "stop"), default="slide", help=text)
     arguments.precision(parser)
     arguments.cache(parser)
     arguments.threads(parser)
-    arguments.as_json(parser, "one JSON object with tokens and timings; needs a PROMPT")
+    arguments.as_json(parser, "print one JSON object with tokens and timings; needs a PROMPT")
 
 
 def run(args: argparse.Namespace) -> int:

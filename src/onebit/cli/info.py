@@ -1,4 +1,4 @@
-"""`onebit info`: what is in a packed file, and what this machine can run."""
+"""`onebit info`: show what is in a packed file, and what this machine can run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onebit.cli import arguments
 EXAMPLES = """examples:
   onebit info pets.onebit
   onebit info pets.onebit --json
-  onebit info pets.onebit --engine     how the engine runs it: kernels, layouts, and where its activations lie
+  onebit info pets.onebit --engine     how the engine runs it: kernels, weight layouts, activation memory
   onebit info --engine                 the instruction sets of the engine on this machine
   ONEBIT_ISA=avx2 onebit info --engine
 """
@@ -23,14 +23,14 @@ def add_parser(subparsers: Any) -> None:
         "info",
         run,
         EXAMPLES,
-        help="what is in a packed file, and what this machine can run",
-        description="What is in a packed file: its task, its steps, its bytes; and the engine's instruction sets.",
+        help="show what is in a packed file, and what this machine can run",
+        description="Show a packed file's task, steps and bytes, and the engine's instruction sets.",
     )
     arguments.file(parser, nargs="?")
     parser.add_argument(
         "--engine",
         action="store_true",
-        help="the engine's instruction sets, and which one runs here; with FILE also how it is run",
+        help="list the engine's instruction sets and the one used here; with FILE, also show how the engine runs it",
     )
     arguments.as_json(parser)
     parser.set_defaults(usage_error=parser.error)

@@ -12,7 +12,7 @@ from onebit.errors import OnebitError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 1 for an error, 2 for a wrong usage, 130 for Ctrl-C."""
+    """Run one command and return its exit status: 0, 1 for an error, 2 for a wrong usage, 130 for Ctrl-C."""
     streams.prepare()
     try:
         try:
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         finally:
             streams.finish()
     except BrokenPipeError:
-        return 0  # who read the output has gone: not an error, and nothing more can be said
+        return 0  # the reader of the output has closed the pipe: that is not an error
     except KeyboardInterrupt:
         streams.say("\nonebit: interrupted")
         return 130

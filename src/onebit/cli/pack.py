@@ -1,4 +1,4 @@
-"""`onebit pack`: a run folder to a `.onebit` file."""
+"""`onebit pack`: pack the network of a run folder into a `.onebit` file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onebit.paths import expand
 EXAMPLES = """examples:
   onebit pack runs/images                          writes runs/images.onebit
   onebit pack runs/images --out pets.onebit
-  onebit pack runs/images --checkpoint last        the last epoch's network rather than the best
+  onebit pack runs/images --checkpoint last        the network of the last epoch instead of the best
 """
 
 
@@ -22,10 +22,10 @@ def add_parser(subparsers: Any) -> None:
         run,
         EXAMPLES,
         help="pack a trained network into a .onebit file",
-        description="Pack a trained network: latents dropped, one bit a parameter; prints what became of every byte.",
+        description="Pack a trained network: drop the latent weights, keep one bit per parameter, and print how large each layer is now.",
     )
-    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
-    parser.add_argument("--out", type=expand, metavar="FILE", help="default RUN.onebit")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' wrote")
+    parser.add_argument("--out", type=expand, metavar="FILE", help="the file to write (default RUN.onebit)")
     arguments.checkpoint(parser)
 
 

@@ -1,4 +1,4 @@
-"""`onebit plot`: pictures of schemes and of training runs."""
+"""`onebit plot`: draw schemes and training runs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from onebit.paths import expand
 from onebit.printable import printable
 
 EXAMPLES = """examples:
-  onebit plot scheme XnorNet                       XnorNet.png: what computes, and what stands for the derivative
+  onebit plot scheme XnorNet                       XnorNet.png: the quantizers and their gradients
   onebit plot scheme "DoReFa(weights=2)" --out dorefa.svg
-  onebit plot scheme all                           schemes.png: all schemes beside each other
-  onebit plot run runs/digits                      runs/digits/curves.png: loss and accuracy, and what goes on in each layer
+  onebit plot scheme all                           schemes.png: all schemes side by side
+  onebit plot run runs/digits                      runs/digits/curves.png: loss, accuracy and statistics of each layer
 """
 
 
@@ -28,8 +28,8 @@ def add_parser(subparsers: Any) -> None:
         description="Draw a scheme's quantizers with their straight-through gradients, or the curves and the layers of a training run.",
     )
     parser.add_argument("what", choices=("scheme", "run"), metavar="scheme|run", help="what to draw")
-    parser.add_argument("name", metavar="NAME", help="a scheme as recipes write it, or all; or a run folder")
-    parser.add_argument("--out", type=expand, metavar="FILE", help="a .png, .pdf or .svg file")
+    parser.add_argument("name", metavar="NAME", help="a scheme as recipes write it, all, or a run folder")
+    parser.add_argument("--out", type=expand, metavar="FILE", help="the .png, .pdf or .svg file to write")
 
 
 def run(args: argparse.Namespace) -> int:

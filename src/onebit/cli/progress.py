@@ -1,4 +1,4 @@
-"""Progress on a terminal that a library would write to as well."""
+"""Progress on a terminal, kept free of what a library writes to it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TextIO
 
 @contextlib.contextmanager
 def only_ours() -> Iterator[TextIO]:
-    """Discards what is written to the process's output and errors; what is written to the file that this yields still arrives.
+    """Discard standard output and standard error; yield a file that still reaches the terminal.
 
-    Ray, whose C++ parts write where Python's logging does not reach, keeps logs of its own below /tmp/ray.
+    Ray's C++ parts write there without Python's logging. Ray keeps its own logs under /tmp/ray.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -36,7 +36,7 @@ def only_ours() -> Iterator[TextIO]:
 
 
 def progress_line(terminal: TextIO) -> Callable[[int, int, float], None]:
-    """Shows how many records are done and how many a second, in one line that is written over."""
+    """A function that shows, in one line, how many records are done and how many per second."""
     last = 0.0
 
     def show(done: int, records: int, rate: float) -> None:

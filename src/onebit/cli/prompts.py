@@ -1,4 +1,4 @@
-"""The prompts of `onebit generate`: which word is one, and what is said of one."""
+"""The prompts of `onebit generate`: finding them among the words, reading and printing them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def file_and_prompt(file: str | None, prompt: str | None) -> tuple[Path, str | None]:
-    """Which of two words is what: a single one that is not a file and does not look like the path of one is a prompt."""
+    """The model file and the prompt. A single word is a prompt unless it is a file or looks like a path."""
     if file is None:
         return find(DEFAULT), None
     if prompt is None and not _names_a_file(file):
         if "/" in file and " " not in file:
-            print(f"note: there is no file {printable(file)}: it is taken for a prompt", file=sys.stderr)
+            print(f"note: file not found: {printable(file)}; it is used as the prompt", file=sys.stderr)
         return find(DEFAULT), file
     if not file:
         raise OnebitError("[generate] FILE is empty: give a .onebit file, or leave it out")
@@ -29,7 +29,7 @@ def file_and_prompt(file: str | None, prompt: str | None) -> tuple[Path, str | N
 
 
 def _names_a_file(word: str) -> bool:
-    """Whether a word is a file's name or was meant as one: what ends in .onebit, and what lies in a folder that is there."""
+    """Whether a word is, or was meant as, a file's name: it ends in .onebit, or its folder exists."""
     if word.endswith(".onebit") or (word.startswith(("/", "./", "../", "~")) and " " not in word):
         return True
     try:
@@ -40,28 +40,28 @@ def _names_a_file(word: str) -> bool:
 
 
 def readable(prompt: str) -> str:
-    """A prompt without the bytes in it that are not UTF-8, which Python hands on as halves of surrogate pairs."""
+    """A prompt with U+FFFD for each byte that is not UTF-8. Python passes such bytes as lone surrogates."""
     readable = prompt.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if readable != prompt:
-        print("note: the prompt is not UTF-8: each byte that cannot be read is taken for \ufffd", file=sys.stderr)
+        print("note: the prompt is not UTF-8: each unreadable byte becomes \ufffd", file=sys.stderr)
     return readable
 
 
 def note_length(session: TextSession, prompt: str, overflow: str) -> None:
-    """Say where the model cannot see all of a prompt, and goes on all the same."""
+    """Tell the user if the prompt is longer than the model's context."""
     tokens = len(session.tokenizer.encode(prompt)) + 1
     if tokens > session.context and overflow == "slide":
         print(
-            f"note: the prompt has {tokens} tokens, the model's context is {session.context}: it sees the end of it only",
+            f"note: the prompt has {tokens} tokens, the model's context is {session.context}: it sees only the end of the prompt",
             file=sys.stderr,
         )
 
 
 def typed() -> Iterator[str]:
-    """The lines of standard input up to an empty one, asked for on a terminal."""
+    """The lines of standard input up to an empty one. A terminal shows a `>` before each."""
     asks = sys.stdin.isatty()
     if asks:
-        print("Type the beginning of a text; an empty line or Ctrl-D ends.", file=sys.stderr)
+        print("Type the beginning of a text. An empty line or Ctrl-D quits.", file=sys.stderr)
     while True:
         if asks:
             print("> ", end="", file=sys.stderr, flush=True)
@@ -71,10 +71,10 @@ def typed() -> Iterator[str]:
 
 
 def write(prompt: str, pieces: Iterator[str]) -> None:
-    """Print a prompt and what is written after it. The pieces are asked for before, so that a refusal does not come after a printed prompt."""
+    """Print a prompt and its continuation. The caller creates `pieces` first, so errors come before the prompt."""
     print(printable_text(prompt), end="", flush=True)
     try:
         for piece in pieces:
             print(printable_text(piece), end="", flush=True)
     finally:
-        print(flush=True)  # what is said next, such as an error, has a line of its own
+        print(flush=True)  # the next output, such as an error, starts on its own line

@@ -1,15 +1,15 @@
-"""Keys of a recipe as flags."""
+"""Flags of a command that are keys of a recipe."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Keys whose values are paths: `--data 2024` means a folder.
+# The values of these keys are paths: `--data 2024` means a folder.
 PATHS = ("data", "validation_data", "teacher", "warm_start")
 
 
 def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
-    """Flags that are keys of a recipe, `--key value` or `--key=value`, to their values."""
+    """The values of recipe keys that are given as flags, `--key value` or `--key=value`."""
     from onebit.errors import RecipeError, shown
     from onebit.training.recipe import parse_text
 
@@ -18,11 +18,11 @@ def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
     while rest:
         word = rest.pop(0)
         if not word.startswith("--"):
-            raise RecipeError(f"[{where}] {shown(word)}: flags look like --epochs 5")
+            raise RecipeError(f"[{where}] {shown(word)} is not a flag; give keys of the recipe as in --epochs 5")
         key, equals, text = word[2:].partition("=")
         if not equals:
             if not rest or rest[0].startswith("--"):
-                raise RecipeError(f"[{where}] --{key[:80]} lacks its value, as in --{key} VALUE")
+                raise RecipeError(f"[{where}] --{key[:80]} needs a value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
         values[name] = text if name in PATHS else parse_text(text)

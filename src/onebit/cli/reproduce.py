@@ -1,4 +1,4 @@
-"""`onebit reproduce`: a table of the paper at any scale, next to the paper's figures."""
+"""`onebit reproduce`: train a table of the paper at any scale, next to the paper's figures."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from onebit.paths import expand
 from onebit.printable import printable, printable_text
 
 EXAMPLES = """examples:
-  onebit reproduce table2 --scale 0.05 --data pictures         Food-101's four networks, small, on own images
-  onebit reproduce table5 --scale 0.02 --data book.txt         WikiText-103's three networks, small, on own text
+  onebit reproduce table2 --scale 0.05 --data pictures         Food-101's four networks, small, on your own images
+  onebit reproduce table5 --scale 0.02 --data book.txt         WikiText-103's three networks, small, on your own text
   onebit reproduce table5 --vocabulary vocab.txt               the paper's size and data, with BERT's vocabulary
   onebit reproduce table2 --scale 0.05 --data pictures --recipes best --resume
-                                                               further rows: the same shapes with our best settings
+                                                               adds rows: the same shapes with our best settings
 
-At a scale F below 1 lengths of the networks shrink by the square root of F and amounts by F; docs/reproduce.md says how.
-Every key of a recipe is a flag and then holds for all rows, as in --epochs 5 --image-size 32.
+A scale F below 1 multiplies the networks' lengths by the square root of F and the amounts by F: see docs/reproduce.md.
+Every key of a recipe is also a flag, and applies to all rows: --epochs 5 --image-size 32.
 """
 
 
@@ -31,23 +31,23 @@ def add_parser(subparsers: Any) -> None:
         "reproduce",
         run,
         EXAMPLES,
-        help="run a table of the paper at any scale, next to the paper's figures",
+        help="train a table of the paper at any scale, next to the paper's figures",
         description="Train, pack and measure the networks of the paper's table 2 (images) or 5 (text), and print them next to the paper's figures.",
     )
-    parser.add_argument("table", metavar="table2|table5", help="which")
-    parser.add_argument("--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1, the paper (default)")
-    parser.add_argument("--data", metavar="PATH", help="a folder of images, or a text; default the paper's, by name")
-    parser.add_argument("--out", type=expand, metavar="DIR", help="the folder of all rows (default runs/TABLE)")
+    parser.add_argument("table", metavar="table2|table5", help="the table to reproduce")
     parser.add_argument(
-        "--resume", action="store_true", help="skip finished rows of DIR, go on with an interrupted one"
+        "--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1 (default 1: the paper)"
     )
-    parser.add_argument("--rows", metavar="NAME,...", help="some rows only, by the names of their run folders")
+    parser.add_argument("--data", metavar="PATH", help="a folder of images, or a text (default the paper's data)")
+    parser.add_argument("--out", type=expand, metavar="DIR", help="the output folder (default runs/TABLE)")
+    parser.add_argument("--resume", action="store_true", help="skip finished rows in DIR, continue an unfinished one")
+    parser.add_argument("--rows", metavar="NAME,...", help="train only these rows, by the names of their run folders")
     parser.add_argument(
-        "--recipes", choices=("paper", "best"), default="paper", help="best: our best settings as further rows"
+        "--recipes", choices=("paper", "best"), default="paper", help="best adds rows with our best settings"
     )
-    parser.add_argument("--paper-rate", action="store_true", help="the paper's learning rates at any scale")
-    parser.add_argument("--threads", type=int, help="of PyTorch (default one for each core)")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--paper-rate", action="store_true", help="use the paper's learning rates at any scale")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch (default one per core)")
+    parser.add_argument("--quiet", action="store_true", help="do not show progress")
     parser.set_defaults(takes_recipe_keys=True)
 
 
@@ -61,15 +61,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         report = reproduce(settings, out, args.recipes, rows, args.resume, args.threads, not args.quiet)
     except KeyboardInterrupt:
-        print(f"\nonebit: interrupted; go on with: {printable(_again(args, out))}", file=sys.stderr)
+        print(f"\nonebit: interrupted; continue with: {printable(_again(args, out))}", file=sys.stderr)
         return 130
     print(printable_text(str(report)))
-    print(f"\n{printable(out / args.table)}.md, .json and .png hold it; each row is a run folder in {printable(out)}")
+    print(f"\n{printable(out / args.table)}.md, .json and .png hold it. Each row is a run folder in {printable(out)}")
     return 0
 
 
 def _again(args: argparse.Namespace, out: Path) -> str:
-    """The same command with --resume."""
+    """The same command, with --resume."""
     words = ["onebit", "reproduce", args.table, "--scale", str(args.scale), "--out", str(out)]
     for name in ("data", "rows", "threads"):
         value = getattr(args, name)

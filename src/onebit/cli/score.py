@@ -1,4 +1,4 @@
-"""`onebit score`: scores of many images or texts, through Ray Data, into a folder of Parquet files."""
+"""`onebit score`: score many images or texts with Ray Data, into a folder of Parquet files."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from onebit.cli.progress import only_ours, progress_line
 from onebit.paths import expand
 
 EXAMPLES = """examples:
-  onebit score pets.onebit photos --out scores                         a folder of images, in folders of any depth
+  onebit score pets.onebit photos --out scores                         a folder of images, with all its subfolders
   onebit score pets.onebit photos.parquet --out scores --top 3 --keep caption
   onebit score books.onebit texts --out scores                         each file of a folder of text
   onebit score books.onebit book.txt --lines --out scores --workers 2  each line of a file
   onebit score pets.onebit s3-mirror --out scores --address auto       on the Ray cluster that runs on this machine
 
-A run that was stopped goes on where it was with the same command. Needs: pip install "onebit[scale]"
+The same command continues a run that was stopped. Install Ray first: pip install "onebit[scale]"
 """
 
 
-# Options that `onebit.score` has by the same names.
+# Options with the same names in `onebit.score`.
 PASSED_ON = ("lines", "column", "keep", "top", "logits", "precision", "workers", "threads", "address", "overwrite")
 
 
@@ -33,30 +33,32 @@ def add_parser(subparsers: Any) -> None:
         "score",
         run,
         EXAMPLES,
-        help="scores of many images or texts, into Parquet files",
+        help="score many images or texts, into Parquet files",
         description=(
-            "Classify images, or judge texts, of a folder, of text files or of Parquet files, with several workers through Ray Data, and write the "
-            "results into a folder of Parquet files. Records that cannot be scored are listed there with the reason. Needs no PyTorch."
+            "Classify images or score texts with several Ray Data workers, and write the results into a folder of Parquet files. The input is a "
+            "folder, text files or Parquet files. Records that fail are listed in DIR, with the reason. PyTorch is not needed."
         ),
     )
     arguments.file(parser)
     parser.add_argument("data", nargs="+", type=expand, metavar="DATA", help="folders and files: images, text, Parquet")
     parser.add_argument("--out", type=expand, required=True, metavar="DIR", help="the folder for the Parquet files")
-    parser.add_argument("--lines", action="store_true", help="each line of a text file is a record, not each file")
-    parser.add_argument("--column", metavar="NAME", help="of Parquet files, what is scored (default by name and type)")
-    parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to carry to the output")
-    parser.add_argument("--top", type=int, default=5, metavar="N", help="labels for each image (default %(default)s)")
-    parser.add_argument("--logits", action="store_true", help="write the logits of images too")
+    parser.add_argument("--lines", action="store_true", help="each line of a text file is a record (default each file)")
+    parser.add_argument("--column", metavar="NAME", help="the Parquet column to score (default by name and type)")
+    parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to copy to the output")
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="N", help="write N labels per image (default %(default)s)"
+    )
+    parser.add_argument("--logits", action="store_true", help="also write the logits of images")
     arguments.precision(parser)
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default one for each processor)")
-    arguments.threads(parser, "of each (default the processors, divided)")
-    text = "a Ray cluster to join, or auto (default RAY_ADDRESS, else a local one)"
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default one per processor)")
+    arguments.threads(parser, "threads per worker (default the processors, divided among the workers)")
+    text = "the Ray cluster to join, or auto (default RAY_ADDRESS, else a local one)"
     parser.add_argument("--address", metavar="HOST:PORT", help=text)
-    text = "records of an output file (default by how many there are)"
+    text = "records per output file (default by the number of records)"
     parser.add_argument("--part", type=int, metavar="N", help=text)
-    parser.add_argument("--overwrite", action="store_true", help="remove the scores that are in DIR and begin anew")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 where a record failed")
-    parser.add_argument("--ray-log", action="store_true", help="show what Ray says")
+    parser.add_argument("--overwrite", action="store_true", help="remove the scores in DIR and start again")
+    parser.add_argument("--strict", action="store_true", help="exit with 1 if a record failed")
+    parser.add_argument("--ray-log", action="store_true", help="show Ray's log")
     arguments.as_json(parser)
 
 

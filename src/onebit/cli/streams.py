@@ -1,4 +1,4 @@
-"""Standard input, output and errors, whatever state a shell, cron or a full disk leaves them in."""
+"""Make the standard streams safe to use, whatever state a shell, cron or a full disk leaves them in."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from onebit.printable import one_line
 
 
 class OutputError(OSError):
-    """What a command prints could not be written."""
+    """The output of a command could not be written."""
 
 
 def prepare() -> None:
-    """Make the three streams usable: closed ones lead nowhere, and no character that they cannot encode ends a command."""
+    """Make the three streams usable: closed ones go to /dev/null, and characters that they cannot encode are escaped."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The next file that is opened would take the number, and what a library writes to its output would go into that file.
+            # Otherwise the next file to be opened gets this number, and a library's output goes into that file.
             os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
     for name in ("stdin", "stdout", "stderr"):
         stream: Any = getattr(sys, name)
@@ -35,7 +35,7 @@ def prepare() -> None:
 
 
 class _Notes(io.BufferedIOBase):
-    """Standard error, where what cannot be written is lost: no progress on a full disk or to a reader that has gone ends a long training."""
+    """Standard error that ignores failed writes, so that a full disk or a closed pipe does not end a long training."""
 
     def writable(self) -> bool:
         return True
@@ -56,11 +56,11 @@ class _Notes(io.BufferedIOBase):
 
 
 def finish() -> None:
-    """Write what is still held.
+    """Flush standard output.
 
     Raises:
-        BrokenPipeError: the reader of the output has gone, as in `onebit info FILE | head`.
-        OutputError: it cannot be written.
+        BrokenPipeError: the reader has closed the pipe, as in `onebit info FILE | head`.
+        OutputError: the output cannot be written.
     """
     try:
         sys.stdout.flush()
@@ -72,7 +72,7 @@ def finish() -> None:
 
 
 def say(line: str) -> None:
-    """A line to standard error, if anything can be said there."""
+    """Print a line to standard error, if it is open."""
     try:
         print(line, file=sys.stderr, flush=True)
     except OSError:
@@ -80,18 +80,18 @@ def say(line: str) -> None:
 
 
 def say_error(error: object) -> None:
-    """An error as one line that a terminal shows as it is."""
+    """Print an error as one line without control characters."""
     say(f"onebit: error: {one_line(error)}")
 
 
 def say_notes(notes: Iterable[str]) -> None:
-    """What a user should know beyond a result, a line each."""
+    """Print the notes that come with a result, one line each."""
     for note in notes:
         say(f"note: {one_line(note)}")
 
 
 def _drop(stream: Any) -> None:
-    """Lead a stream nowhere, or the interpreter complains at its end of what it could not write."""
+    """Send a stream to /dev/null. Otherwise the interpreter prints an error at exit."""
     with contextlib.suppress(OSError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())

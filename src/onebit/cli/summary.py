@@ -1,4 +1,4 @@
-"""`onebit summary`: what the network of a run is made of, layer by layer."""
+"""`onebit summary`: describe the network of a run, layer by layer."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def add_parser(subparsers: Any) -> None:
         "summary",
         run,
         EXAMPLES,
-        help="what a trained network is made of",
-        description="Of each layer: parameters, bits, bytes now and packed, one-bit and float multiply-accumulates for one image, or for "
-        "a text as long as the network takes.",
+        help="describe a trained network, layer by layer",
+        description="Print for each layer: parameters, bits, bytes before and after packing, and one-bit and float multiply-accumulates for "
+        "one image or for a text of full context length.",
     )
-    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' made")
+    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' wrote")
     arguments.as_json(parser)
 
 

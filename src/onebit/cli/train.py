@@ -1,4 +1,4 @@
-"""`onebit train`: a recipe to a run folder."""
+"""`onebit train`: train a network from a recipe, into a run folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from onebit.printable import printable
 
 EXAMPLES = """examples:
   onebit train digits                                      the small handwritten digits that come with scikit-learn
-  onebit train images --data my_pictures                   own images: my_pictures/CLASS/*.jpg (or train/ and test/ that hold such folders)
-  onebit train images --data my_pictures --binary false    the float twin, to compare with
+  onebit train images --data my_pictures                   your own images: my_pictures/CLASS/*.jpg (or train/CLASS and test/CLASS)
+  onebit train images --data my_pictures --binary false    the float twin, for comparison
   onebit train cifar10 --epochs 5 --widths 32,64,128 --out runs/short
   onebit train cifar10 --out runs/short --epochs 5 --widths 32,64,128 --resume
   onebit train small --data books --devices 8 --strategy fsdp --checkpoint-steps 500
@@ -36,15 +36,15 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
-    parser.add_argument("--resume", action="store_true", help="go on after the last checkpoint in the run folder")
-    text = "a checkpoint after every N steps too (default: after each epoch)"
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the run folder")
+    text = "also write a checkpoint every N steps (default after each epoch)"
     parser.add_argument("--checkpoint-steps", type=int, metavar="N", help=text)
-    parser.add_argument("--show", action="store_true", help="print the recipe with its overrides, and train nothing")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--show", action="store_true", help="print the recipe with its overrides and do not train")
+    parser.add_argument("--quiet", action="store_true", help="do not show progress")
     parser.add_argument("--devices", type=int, default=1, metavar="N", help="GPUs, or processes on a CPU (default 1)")
-    text = "machines; torchrun, SLURM or you start one each"
+    text = "machines (default 1); start the command on each, by torchrun, SLURM or by hand"
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help=text)
-    text = "ddp: each device holds all (default); fsdp: a part"
+    text = "ddp: each device holds the whole network (default); fsdp: each holds a part"
     parser.add_argument("--strategy", choices=("auto", "ddp", "fsdp"), default="auto", help=text)
     parser.set_defaults(takes_recipe_keys=True)
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         flags = [word for flag, value in layout if value not in (1, None) for word in (flag, str(value))]
         flags += ["--strategy", args.strategy] if args.strategy != "auto" else []
         words = shlex.join(["onebit", "train", args.recipe, *args.recipe_keys, *flags, "--out", str(out), "--resume"])
-        print(f"\nonebit: interrupted; go on with: {printable(words)}", file=sys.stderr)
+        print(f"\nonebit: interrupted; continue with: {printable(words)}", file=sys.stderr)
         return 130
     if not is_first():
         return 0

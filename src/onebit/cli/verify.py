@@ -1,4 +1,4 @@
-"""`onebit verify`: does a packed file compute what was trained?"""
+"""`onebit verify`: check that a packed file gives the outputs of the trained network."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ def add_parser(subparsers: Any) -> None:
         "verify",
         run,
         EXAMPLES,
-        help="compare a packed file with the network it was packed from",
+        help="check that a packed file gives the outputs of the trained network",
         description=(
-            "Run the same test images or texts through PyTorch, the NumPy reference and the engine at both precisions, and report the "
-            "largest difference and how often the answer differs. Exits 1 where the float32 engine is not PyTorch's equal: apart by more than 1e-4 "
-            "anywhere, or, where a network quantises its layers' inputs, in more than 2 %% of the outputs."
+            "Run the same test images or texts in PyTorch, in the NumPy reference and in the engine at both precisions. Print the largest difference "
+            "and how often the answer differs. Exit with 1 if the float32 engine differs from PyTorch by more than 1e-4 anywhere; if the network "
+            "quantizes its activations, in more than 2 %% of the outputs."
         ),
     )
     arguments.file(parser)
-    parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that it was packed from")
-    parser.add_argument(
-        "--data", help="other images or another text; default the run's own, which it was not trained on"
-    )
+    parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that FILE was packed from")
+    parser.add_argument("--data", help="other images or another text (default the run's own test data)")
     arguments.checkpoint(parser)
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="use the first N images, or texts of a whole context, only"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="use only the first N images, or the first N texts of full context length",
     )
     arguments.threads(parser)
     arguments.as_json(parser)
