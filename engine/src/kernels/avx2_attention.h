@@ -1,5 +1,4 @@
-// Attention to int8 keys and values with AVX2, a part of avx2.cpp; attention.h explains what is computed. Queries and weights are rounded as
-// avx512_attention.h rounds them, and all sums of products are exact, so that both give the same bits.
+// Attention to int8 keys and values with AVX2, a part of avx2.cpp; whole_attention.h explains what is computed.
 #pragma once
 
 #include <immintrin.h>
@@ -8,14 +7,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "attention.h"
-#include "kernels.h"
+#include "whole_attention.h"
 
 namespace onebit {
 namespace {
-
-// Up to which a sum of products of a query of 16 bits fits in 32: 512 * 127 * (127 * 256 + 127) < 2^31.
-constexpr std::int64_t most_whole_features = 512;
 
 // Bytes 0 and 2 of each four, and bytes 1 and 3, as numbers of 16 bits.
 [[gnu::always_inline]] inline void widen(const __m256i& bytes, __m256i& even, __m256i& odd) {
@@ -36,24 +31,18 @@ inline float largest_magnitude(const float* x, std::int64_t whole) {
     return std::bit_cast<float>(_mm_cvtsi128_si32(half));
 }
 
-// What numbers are multiplied with so that the largest becomes the highest level; 0 where that is no number.
-inline float inverse_of(float scale) {
-    return scale > 0 && 1.0f / scale < INFINITY ? 1.0f / scale : 0.0f;
-}
-
 // A query rounded to 16 bits of its largest: of each four features the first and the third in 32 bits, then the second and the fourth.
 struct WholeQuery {
     std::int32_t pairs[2][most_whole_features / 4];
     float scale;
 
     void take(const float* q, std::int64_t features) {
-        constexpr float levels = 127 * 256 + 127;
         const std::int64_t whole = (features + 7) / 8 * 8;
         alignas(32) float x[most_whole_features];
         std::memcpy(x, q, static_cast<std::size_t>(features) * sizeof(float));
         for (std::int64_t i = features; i < whole; ++i) x[i] = 0;
         const float largest = largest_magnitude(x, whole);
-        scale = largest / levels;
+        scale = largest / query_levels;
         const __m256 inverse = _mm256_set1_ps(inverse_of(scale));
         // Eight numbers of 32 bits to two groups of four of 16, whose second and third change places.
         const __m256i order = _mm256_set_epi64x(-1, 0x0D0C050409080100, -1, 0x0D0C050409080100);
@@ -109,7 +98,7 @@ float weight_pairs(float* x, const std::int8_t* values, const Attended& a, std::
     const std::int64_t whole = (n + 7) / 8 * 8;
     for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
     const float largest = largest_magnitude(x, whole);
-    const float scale = largest / 65535.0f;
+    const float scale = largest / weight_levels;
     const __m256 inverse = _mm256_set1_ps(inverse_of(scale));
     // Bytes 1 and 0 of four numbers of 32 bits.
     constexpr long long upper = static_cast<long long>(0x800D800580098001u), lower = static_cast<long long>(0x800C800480088000u);

@@ -1,4 +1,4 @@
-// Attention to int8 keys and values with AVX-512, a part of avx512.cpp; attention.h explains what is computed.
+// Attention to int8 keys and values with AVX-512, a part of avx512.cpp; whole_attention.h explains what is computed.
 #pragma once
 
 #include <immintrin.h>
@@ -7,24 +7,19 @@
 #include <cmath>
 #include <cstring>
 
-#include "attention.h"
-#include "kernels.h"
+#include "whole_attention.h"
 
 namespace onebit {
 namespace {
 
-// Attention to int8 keys and values by products of bytes. Queries and weights are rounded to 16 bits of the largest and taken apart into two digits
-// to the base 256, so that two sums of products, both exact, hold what one of 16 bits would.
-constexpr std::int64_t most_digit_features = 512;  // up to which the sums are exact as floats too
-
-// A query's digits, -128 to 127 both, four features' in 32 bits.
+// By products of bytes: queries too are taken apart into two digits to the base 256, so that two sums of products, both exact as floats too, hold
+// what one of 16 bits would. Here are a query's digits, -128 to 127 both, four features' in 32 bits.
 struct QueryDigits {
-    std::uint32_t digits[2][most_digit_features / 4];
+    std::uint32_t digits[2][most_whole_features / 4];
     float scale;         // of the lower digit
     float taken_off[2];  // what making keys unsigned adds to a sum, in each digit
 
     void take(const float* q, std::int64_t features) {
-        constexpr float levels = 127 * 256 + 127;
         const std::int64_t whole = (features + 15) / 16 * 16;
         const auto load = [&](std::int64_t i) {
             const std::int64_t left = features - i;
@@ -36,8 +31,8 @@ struct QueryDigits {
             most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_castps_si512(load(i)), _mm512_set1_epi32(0x7FFFFFFF)));
         }
         const auto largest = std::bit_cast<float>(_mm512_reduce_max_epu32(most));
-        scale = largest / levels;
-        const __m512 inverse = _mm512_set1_ps(scale > 0 && 1.0f / scale < INFINITY ? 1.0f / scale : 0.0f);
+        scale = largest / query_levels;
+        const __m512 inverse = _mm512_set1_ps(inverse_of(scale));
         __m512i sums[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
         for (std::int64_t i = 0; i < whole; i += 16) {
             const __m512i number = _mm512_cvtps_epi32(_mm512_mul_ps(load(i), inverse));
@@ -101,8 +96,8 @@ float weight_digits(float* x, const std::int8_t* values, const Attended& a, std:
         most = _mm512_max_epu32(most, _mm512_and_si512(_mm512_loadu_si512(x + t), _mm512_set1_epi32(0x7FFFFFFF)));
     }
     const auto largest = std::bit_cast<float>(_mm512_reduce_max_epu32(most));
-    const float scale = largest / 65535.0f;
-    const __m512 inverse = _mm512_set1_ps(scale > 0 && 1.0f / scale < INFINITY ? 1.0f / scale : 0.0f);
+    const float scale = largest / weight_levels;
+    const __m512 inverse = _mm512_set1_ps(inverse_of(scale));
     auto* to = reinterpret_cast<std::uint8_t*>(x);
     for (std::int64_t t = 0; t < whole; t += 16, to += 32) {
         const __m512i number = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + t), inverse));
@@ -187,7 +182,7 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
 }
 
 void attend_int8(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
-    if (a.features > most_digit_features) return attend_head(q, keys, values, a, scores, y);
+    if (a.features > most_whole_features) return attend_head(q, keys, values, a, scores, y);
     by_rows(a.rows, [&]<int rows>() { attend_digits<rows>(q, keys, values, a, scores, y); });
 }
 

@@ -1,6 +1,8 @@
 // Advanced SIMD as every 64-bit Arm CPU has it; scalar.cpp explains what is computed, neon.h what is shared.
 #include "neon.h"
 
+#include "neon_byte_attention.h"
+
 namespace onebit {
 namespace {
 
@@ -87,6 +89,7 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
 constexpr Kernels table() {
     Kernels k = neon_table();
     k.gemm.product_int8 = product_int8;
+    k.attention.int8 = attend_int8<ByteProducts>;
     k.conv.least_gain = 2;
     k.conv.least_run_gain = 1;
     return k;

@@ -1,5 +1,6 @@
 // Advanced SIMD with dot products of bytes; scalar.cpp explains what is computed, neon.h what is shared.
 #include "neon.h"
+#include "neon_dot_attention.h"
 
 namespace onebit {
 namespace {
@@ -80,6 +81,7 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
 constexpr Kernels table() {
     Kernels k = neon_table();
     k.gemm.product_int8 = product_int8;
+    k.attention.int8 = attend_int8<DotProducts>;
     // A dot product of bytes is one instruction for 16 products, where look-ups take four for 64 and widen what they add.
     k.gemv.layout.most_rows = 4;
     return k;

@@ -1,5 +1,6 @@
 // The specification of every kernel, in plain C++.
 #include "table.h"
+#include "whole_attention.h"
 
 namespace onebit {
 namespace {
@@ -93,6 +94,7 @@ constexpr Kernels table() {
     k.gemv.product = product_bits;
     k.conv.prepare = prepare_pixels;
     k.conv.product = product_image;
+    k.attention.int8 = attend_whole_plain;
     return k;
 }
 
