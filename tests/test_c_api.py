@@ -192,7 +192,7 @@ def test_the_header_is_clean_in_c_and_in_cpp(installed, tmp_path):
 
 
 def test_the_examples_of_the_documentation_run(installed, classifier, decoder, tmp_path):
-    image, text = re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text("utf-8"), re.DOTALL)
+    image, text, exact = re.findall(r"```c\n(.*?)```", (ROOT / "docs/c.md").read_text("utf-8"), re.DOTALL)
     (folder,) = installed.glob("lib*")
 
     def printed(code, main):
@@ -207,3 +207,5 @@ def test_the_examples_of_the_documentation_run(installed, classifier, decoder, t
     write = printed(text, 'onebit_model* m; return onebit_load(argv[1], NULL, &m) || write_text(m, "the cat", 20);')
     assert len(write(decoder)) > 10
     assert write(decoder) == write(decoder)
+    load = printed(exact, "onebit_model* m; int status = load_exact(argv[1], &m); onebit_free(m); return status;")
+    assert load(classifier) == ""
