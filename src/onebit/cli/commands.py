@@ -10,6 +10,7 @@ from onebit import __version__
 from onebit.cli import (
     bench,
     classify,
+    completion,
     demo,
     evaluate,
     generate,
@@ -39,6 +40,7 @@ COMMANDS: dict[str, ModuleType] = {
     "classify": classify,
     "generate": generate,
     "score": score,
+    "completion": completion,
 }
 
 EPILOG = """examples:

@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name in ("torch", "lightning", "yaml", "sklearn", "matplotlib", "datasets"):
             streams.say_error(f'this command needs {error.name}: pip install "onebit[train]"')
             return 1
+        if error.name == "shtab":
+            streams.say_error('this command needs shtab: pip install "onebit[completion]"')
+            return 1
         raise
 
 

@@ -1,0 +1,75 @@
+"""`onebit completion`: what a shell needs to complete the command's words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+from onebit.cli import arguments
+
+EXAMPLES = """examples:
+  onebit completion bash > ~/.local/share/bash-completion/completions/onebit
+  onebit completion zsh > ~/.zsh/completions/_onebit            a folder of $fpath
+  onebit completion fish > ~/.config/fish/completions/onebit.fish
+  eval "$(onebit completion bash)"                              for this shell only; of zsh too
+
+Needs: pip install "onebit[completion]"
+"""
+SHELLS = ("bash", "zsh", "fish")
+FILES = ("IMAGE", "DATA", "RUN_OR_FILE", "data")
+FOLDERS = ("DIR", "RUN")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = arguments.command(
+        subparsers,
+        "completion",
+        run,
+        EXAMPLES,
+        help="complete the command's words in bash, zsh or fish",
+        description="Print a script by which a shell completes commands, flags, recipes with their keys, and files.",
+    )
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def run(args: argparse.Namespace) -> int:
+    import shtab
+
+    from onebit.cli.commands import build_parser
+
+    parser = build_parser()
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    # Every key of a recipe is a flag, which the parser itself leaves to the recipe.
+    for key in _recipe_keys():
+        commands.choices["train"].add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help="key of a recipe")
+    for listed in commands._choices_actions:
+        commands.choices[listed.dest].description = listed.help  # a list in zsh shows descriptions, which are long
+    # zsh takes a pattern in brackets, as shtab writes it, for conditions on the files.
+    packed = shtab.glob("*.onebit") | {"zsh": "_files -g '*.onebit'"}
+    for action in [action for command in commands.choices.values() for action in command._actions]:
+        name: Any = action.metavar or action.dest
+        if name == "RECIPE":
+            action.choices = sorted(_recipes())
+        elif name == "FILE":
+            action.complete = packed  # type: ignore[attr-defined]
+        elif name in FILES:
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif name in FOLDERS:
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+    print(shtab.complete(parser, args.shell))
+    return 0
+
+
+def _recipes() -> dict[str, str]:
+    """The text of each recipe that comes with the package, by its name."""
+    folder = resources.files("onebit.recipes")
+    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+
+
+def _recipe_keys() -> Iterator[str]:
+    """Those that the recipes set; `kind` is of the file and not a flag."""
+    found = {key for text in _recipes().values() for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
+    return iter(sorted(found - {"kind"}))
