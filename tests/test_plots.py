@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from onebit.errors import OnebitError
-from onebit.plots import POINTS, compare_figure, gallery_figure, response, run_figure, save, scheme_figure
+from onebit.figures import save
+from onebit.plots import POINTS, compare_figure, gallery_figure, response, run_figure, scheme_figure
 from onebit.quantizers import AbsMax, Codes, KBitWeights, MeanThreshold, ScaledSign, Sign, StandardizedSign, Ternary
 from onebit.quantizers.gradients import Clipped, Polynomial, Swish, Tanh
 from onebit.schemes import SCHEMES, BinaryNet, DoReFa, Scheme

@@ -106,6 +106,8 @@ void describe(nb::class_<Runner>& runner) {
         .def_prop_ro("memory_bytes", &Runner::memory_bytes, waits())
         .def_prop_ro("most_bytes", &Runner::most_bytes)
         .def_prop_ro("arena_bytes", &Runner::arena_bytes)
+        .def("time_nodes", &Runner::time_nodes, waits())
+        .def("nanoseconds", &Runner::nanoseconds, waits())
         .def("plan", &plan<Runner>);
 }
 

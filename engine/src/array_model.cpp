@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <mutex>
 #include <stdexcept>
 #include <utility>
 
@@ -19,6 +20,16 @@ Program over_arrays(const std::string& text, const Tensors& tensors) {
 ArrayModel::ArrayModel(const std::string& text, const Tensors& tensors, const Options& options)
     : executor_(over_arrays(text, tensors), options, CacheNumbers::float32) {
     executor_.place(0);
+}
+
+void ArrayModel::time_nodes() {
+    const std::lock_guard turn(turn_);
+    executor_.time_nodes();
+}
+
+std::vector<std::int64_t> ArrayModel::nanoseconds() const {
+    const std::lock_guard turn(turn_);
+    return executor_.nanoseconds();
 }
 
 void ArrayModel::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask) {

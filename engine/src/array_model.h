@@ -28,6 +28,9 @@ class ArrayModel {
     std::size_t arena_bytes() const { return executor_.arena_bytes(); }
     // What runs, in its order.
     std::vector<PlanLine> plan() const { return executor_.plan(); }
+    // See Executor.
+    void time_nodes();
+    std::vector<std::int64_t> nanoseconds() const;
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
     // calls take turns. What `ask` throws ends the computation; the model can be used again.
@@ -39,7 +42,7 @@ class ArrayModel {
     void run_example(const float* given, float* out);
 
     Executor executor_;
-    Turn turn_;  // taken before the pool's
+    mutable Turn turn_;  // taken before the pool's
 };
 
 }  // namespace onebit

@@ -130,21 +130,38 @@ In Executor::input_of(int index, const Call& call) const {
 }
 
 void Executor::run(std::size_t first, std::size_t end, const Call& call) {
-    constexpr std::size_t most_inputs = 3;
     for (std::size_t i = first; i < end; i += together(i)) {
-        Node& node = *nodes_[i];
-        const trace::Span span(trace::enabled ? trace::keep(node.name()) : nullptr);
+        const trace::Span span(trace::enabled ? trace::keep(nodes_[i]->name()) : nullptr);
         pool_->check(0);
+        const std::int64_t begin = nanoseconds_.empty() ? 0 : trace::now();
         if (groups_[i]) {
             run_group(i, call);
-            continue;
+        } else {
+            run_node(i, call);
         }
-        In in[most_inputs] = {};
-        const std::vector<int>& inputs = node.inputs();
-        for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = input_of(inputs[k], call);
-        Out out{place_of(node.output(), call), std::nullopt};
-        node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, *pool_, workspace_});
-        ranges_[at(node.output())] = out.range;
+        if (!nanoseconds_.empty()) add_time(i, trace::now() - begin);
+    }
+}
+
+void Executor::run_node(std::size_t i, const Call& call) {
+    constexpr std::size_t most_inputs = 3;
+    Node& node = *nodes_[i];
+    In in[most_inputs] = {};
+    const std::vector<int>& inputs = node.inputs();
+    for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = input_of(inputs[k], call);
+    Out out{place_of(node.output(), call), std::nullopt};
+    node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, *pool_, workspace_});
+    ranges_[at(node.output())] = out.range;
+}
+
+// The nodes of a group share its time as they share its weights: each row of weights is the same work.
+void Executor::add_time(std::size_t first, std::int64_t nanoseconds) {
+    const std::size_t end = first + together(first);
+    std::size_t all = 0;
+    for (std::size_t i = first; i < end; ++i) all += nodes_[i]->weight_bytes();
+    for (std::size_t i = first; i < end; ++i) {
+        const double share = end - first == 1 ? 1.0 : static_cast<double>(nodes_[i]->weight_bytes()) / static_cast<double>(all);
+        nanoseconds_[i] += static_cast<std::int64_t>(share * static_cast<double>(nanoseconds));
     }
 }
 

@@ -62,6 +62,10 @@ class Executor {
     std::size_t memory_bytes() const;
     std::uint64_t most_bytes() const { return most_bytes_; }
     std::size_t arena_bytes() const { return arena_.bytes(); }
+    // From now on runs are timed node by node, beginning at 0. The caller has the turn.
+    void time_nodes() { nanoseconds_.assign(nodes_.size(), 0); }
+    // Of each node in the plan's order, all runs since then; empty before.
+    const std::vector<std::int64_t>& nanoseconds() const { return nanoseconds_; }
     // What runs, in its order.
     std::vector<PlanLine> plan() const;
 
@@ -71,7 +75,9 @@ class Executor {
     void group_layers();
     // Nodes that run as one from `first` on.
     std::size_t together(std::size_t first) const { return groups_[first] ? groups_[first]->size() : 1; }
+    void run_node(std::size_t i, const Call& call);
     void run_group(std::size_t first, const Call& call);
+    void add_time(std::size_t first, std::int64_t nanoseconds);
     In input_of(int value, const Call& call) const;
     std::int64_t rows_of(int value, std::size_t node) const;
     // A value's place in a call: the output's is the caller's where it gave one, for those that read it too.
@@ -92,6 +98,7 @@ class Executor {
     std::uint64_t most_bytes_ = 0;
     Block arena_;                               // all values
     std::vector<std::optional<Range>> ranges_;  // of values whose makers told them
+    std::vector<std::int64_t> nanoseconds_;     // of each node; empty where runs are not timed
 };
 
 }  // namespace onebit

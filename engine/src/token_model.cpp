@@ -109,6 +109,16 @@ void TokenModel::close(int number) {
     sequence(number) = Sequence();
 }
 
+void TokenModel::time_nodes() {
+    const std::lock_guard turn(turn_);
+    executor_.time_nodes();
+}
+
+std::vector<std::int64_t> TokenModel::nanoseconds() const {
+    const std::lock_guard turn(turn_);
+    return executor_.nanoseconds();
+}
+
 std::int64_t TokenModel::length(int number) const {
     const std::lock_guard turn(turn_);
     check(number);

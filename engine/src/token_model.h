@@ -30,6 +30,9 @@ class TokenModel {
     std::uint64_t most_bytes() const { return executor_.most_bytes(); }
     std::size_t arena_bytes() const { return executor_.arena_bytes(); }
     std::vector<PlanLine> plan() const { return executor_.plan(); }
+    // See Executor.
+    void time_nodes();
+    std::vector<std::int64_t> nanoseconds() const;
 
     // A new, empty sequence; its number is free again after `close`.
     int open();

@@ -41,6 +41,11 @@ class _Runner:
     @property
     def arena_bytes(self) -> int: ...
     def plan(self) -> list[dict[str, Any]]: ...
+    def time_nodes(self) -> None:
+        """Time runs from now on, node by node, beginning at 0."""
+
+    def nanoseconds(self) -> list[int]:
+        """Of each line of the plan, all runs since `time_nodes`; empty before."""
 
 class Engine(_Runner):
     """A program in the engine; raises ValueError where the program, its tensors or an argument do not fit."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,12 +14,10 @@ import torch
 from torch import Tensor
 
 from onebit.errors import OnebitError
-from onebit.fileformat import write_atomically
 from onebit.paths import expand
 from onebit.quantizers import Codes
 from onebit.schemes import SCHEMES, Scheme
 
-FORMATS = ("png", "pdf", "svg")
 # Latents and inputs that are spread evenly over -2..2: their mean is 0 and the mean of their magnitudes 1, so that scales are 1.
 REACH = 2.0
 POINTS = 401
@@ -34,17 +31,6 @@ LAYER_MEASURES = {
     "weight_gradient": "weights that get a gradient",
     "input_gradient": "inputs that pass a gradient",
 }
-
-
-def save(figure: Any, path: str | Path) -> None:
-    """Write a picture, whole or not at all; its format is that of the file's name."""
-    path = expand(path)
-    kind = path.suffix.lstrip(".").lower()
-    if kind not in FORMATS:
-        raise OnebitError(f"[plot] {path}: use a name that ends in {', '.join(FORMATS)}")
-    content = io.BytesIO()
-    figure.savefig(content, format=kind, dpi=110)
-    write_atomically(path, content.getvalue())
 
 
 def response(quantize: Callable[[Tensor, bool, float], Codes], progress: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ from onebit.strict_json import excerpt
 from onebit.task import byte_alphabet, check_task, vocabulary_fault
 
 if TYPE_CHECKING:
-    from onebit import _engine
+    from onebit._engine import Tokenizer as EngineTokenizer
 
 # BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
@@ -126,7 +126,7 @@ class Tokenizer:
         self.pad, self.unknown, self.separator = (task.vocabulary.index(token) for token in (PAD, UNKNOWN, SEPARATOR))
 
     @cached_property
-    def _tokenizer(self) -> _engine.Tokenizer:
+    def _tokenizer(self) -> EngineTokenizer:
         # Made when a text is first met: who works with ids does not need it, and `info` works where the engine was not built.
         from onebit._engine import Tokenizer as EngineTokenizer
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onebit.figures import save
 from onebit.fileformat import write_atomically
-from onebit.plots import compare_figure, save
+from onebit.plots import compare_figure
 from onebit.reproduction.scale import LAW
 from onebit.reproduction.tables import PaperTable, Row
 from onebit.tables import lay_out
