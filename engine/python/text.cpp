@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -56,22 +57,24 @@ class TextCutter {
         return arrays;
     }
 
-    nb::str decode(const Tokens& tokens) const {
-        for (const std::int32_t token : tokens) check(token);
-        const std::string text = tokenizer_.decode(tokens);
+    nb::str decode(const nb::sequence& tokens) const {
+        Tokens checked;
+        checked.reserve(nb::len(tokens));
+        for (const nb::handle token : tokens) checked.push_back(check(token));
+        std::string text;
+        {
+            nb::gil_scoped_release release;
+            text = tokenizer_.decode(checked);
+        }
         return nb::str(text.data(), text.size());
     }
 
-    nb::bytes token_bytes(std::int32_t token) const {
-        check(token);
-        const std::string& bytes = vocabulary_.bytes(token);
+    nb::bytes token_bytes(const nb::handle token) const {
+        const std::string& bytes = vocabulary_.bytes(check(token));
         return nb::bytes(bytes.data(), bytes.size());
     }
 
-    std::string word(std::int32_t token, bool first) const {
-        check(token);
-        return tokenizer_.word(token, first);
-    }
+    std::string word(const nb::handle token, bool first) const { return tokenizer_.word(check(token), first); }
 
   private:
     static std::string_view utf8(const nb::str& text) {
@@ -85,10 +88,15 @@ class TextCutter {
         return nb::cast(nb::ndarray<std::int32_t, nb::numpy, nb::ndim<1>>(tokens.data(), {tokens.size()}, owner));
     }
 
-    void check(std::int32_t token) const {
-        if (token < 0 || token >= vocabulary_.size())
-            throw std::invalid_argument("[tokenizer] token " + std::to_string(token) + " is out of range: use 0 to " +
+    // Any of Python's or NumPy's integers.
+    std::int32_t check(const nb::handle token) const {
+        int overflow = 0;
+        const long long value = PyLong_AsLongLongAndOverflow(token.ptr(), &overflow);
+        if (value == -1 && overflow == 0 && PyErr_Occurred() != nullptr) throw nb::python_error();
+        if (overflow != 0 || value < 0 || value >= vocabulary_.size())
+            throw std::invalid_argument("[tokenizer] token " + std::string(nb::str(token).c_str()) + " is out of range: use 0 to " +
                                         std::to_string(vocabulary_.size() - 1));
+        return static_cast<std::int32_t>(value);
     }
 
     onebit::Vocabulary vocabulary_;

@@ -152,10 +152,10 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids; raises DataError where one is out of range."""
-        for index in ids:
-            if not 0 <= index < self.size:
-                raise DataError(f"[tokenizer] token {index} is out of range: use 0 to {self.size - 1}")
-        return self._tokenizer.decode(list(map(int, ids)))
+        try:
+            return self._tokenizer.decode(ids)
+        except ValueError as error:
+            raise DataError(str(error)) from None
 
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
         """Each id with the piece of text that it completes, "" where it ends inside a character.
