@@ -10,6 +10,7 @@ import inspect
 import posixpath
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 FRONT, INDEX, API = "README", "docs/README", "docs/api"
 # What functions of `onebit` give and raise: their classes are not exported, but a reader meets them.
@@ -71,3 +72,10 @@ def reference(modules: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
         for full in MET.get(module, ()):
             lines += [f".. autoclass:: {full}", "   :members:", ""]
         yield module, "\n".join(lines)
+
+
+def draw_pictures(folder: Path) -> None:
+    """The pictures of pages that take seconds, as the code draws them now."""
+    from onebit.plots import gallery_figure
+
+    gallery_figure().savefig(folder / "schemes.png", dpi=110)

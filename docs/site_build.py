@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from outline import API, FRONT, INDEX, exported, reference, sidebar
+from outline import API, FRONT, INDEX, draw_pictures, exported, reference, sidebar
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -104,9 +104,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     """The front page under the name that servers look for, and the picture of the schemes as they are now."""
     if error is not None or app.builder.format != "html":
         return
-    from onebit.plots import gallery_figure, save
-
-    save(gallery_figure(), app.outdir / "_images" / "schemes.png")
+    draw_pictures(app.outdir / "_images")
     shutil.copyfile(app.outdir / f"{FRONT}.html", app.outdir / "index.html")
 
 

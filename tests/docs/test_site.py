@@ -77,3 +77,10 @@ def test_what_two_modules_export_is_described_once():
     assert "onebit.load" in described
     assert "onebit.runtime.load" not in described
     assert ".. py:function:: load\n\n   The same as `onebit.load`." in whole
+
+
+def test_pictures_that_the_site_draws_are_those_of_pages(tmp_path):
+    outline.draw_pictures(tmp_path)
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn
+    assert drawn <= {target for page in pages.PAGES for target in pages.links(page)}
