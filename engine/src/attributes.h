@@ -9,6 +9,12 @@
 
 namespace onebit {
 
+enum class Op {
+#define OP(name, inputs, programs, check) name,
+#include "ops.def"
+#undef OP
+};
+
 // What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
 struct Window {
     std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
@@ -59,6 +65,7 @@ struct Fused {
     std::optional<Normalize> normalize;
     std::optional<ScaleShift> scale_shift;
     bool relu = false;
+    std::optional<Op> activation;  // another function of a single number
     std::optional<Window> max_pool;
     int own_output = -1;  // the layer's value before all of it, which is made no more
 

@@ -59,7 +59,7 @@ void DenseGroup::finish(std::int64_t rows, std::span<float* const> y, ThreadPool
             const DenseLayer& layer = *layers_[static_cast<std::size_t>(i)];
             const EpilogueArgs e = layer.epilogue_.args();
             for (std::int64_t r = 0; r < rows && i >= count * piece / pieces; ++r) {
-                layer.finish_row(r, true, e, scratch, y[static_cast<std::size_t>(i)], sums);
+                layer.finish_row(r, true, e, sums, scratch, y[static_cast<std::size_t>(i)]);
             }
             sums += rows * layer.digits_ * layer.sums_stride();
         }

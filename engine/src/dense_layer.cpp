@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -65,7 +64,7 @@ DenseLayer::DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_
       outputs_(outputs),
       plane_outputs_(layer.bits.plane_count() * outputs),
       bits_(!layer.binary() ? BitMatrix() : BitMatrix(kernels, layer.bits.rows, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)),
-      epilogue_(layer, outputs) {
+      epilogue_(layer, outputs, kernels) {
     if (!layer.binary()) {
         const std::int64_t panels = (outputs + panel_outputs - 1) / panel_outputs;
         weights_.assign(static_cast<std::size_t>(panels * panel_outputs * inputs), 0.0f);
@@ -144,18 +143,12 @@ void DenseLayer::reserve(std::int64_t rows, bool again, DenseScratch& scratch) c
 }
 
 void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
-    const std::int64_t stride = sums_stride();
     const EpilogueArgs e = epilogue_.args();
     // Memory is taken here, before threads begin.
     reserve(rows, again, scratch);
     if (!quantize_) {
         multiply_floats(x, rows, pool, scratch);
-        parallel(pool, rows * plane_outputs_ * 8, rows, [&](std::int64_t r, int) {
-            float* sums = scratch.sums.data() + r * stride;
-            combine_planes(planes_, outputs_, sums);
-            kernels_.rows.epilogue_float(sums, static_cast<int>(outputs_), e, y + r * outputs_);
-        });
-        return;
+        return finish(rows, true, e, y, pool, scratch);
     }
     const Way way = way_of(rows, scratch.threads.size());
     if (tiles_ && !way.few) return tiles_->run(x, rows, again, e, y, pool, scratch.tiles);
@@ -184,7 +177,7 @@ void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const W
             bits_.multiply(0, bits_.units(), prepared, end_line - first_line, scratch.sums8.data() + first_line * stride, stride);
         }
         for (std::int64_t p = 0; p < panels && !way.few; ++p) multiply_panel(p, first_line, end_line, thread, pool, scratch);
-        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, scratch, y, scratch.sums8.data());
+        for (std::int64_t r = first; r < end; ++r) finish_row(r, way.few, e, scratch.sums8.data(), scratch, y);
     });
 }
 
@@ -208,7 +201,7 @@ void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, cons
         parallel(pool, all_lines * plane_outputs_ * inputs_, (plane_outputs_ + panel_outputs - 1) / panel_outputs,
                  [&](std::int64_t p, int thread) { multiply_panel(p, 0, all_lines, thread, pool, scratch); });
     }
-    parallel(pool, all_lines * plane_outputs_ * 8, rows, [&](std::int64_t r, int) { finish_row(r, way.few, e, scratch, y, scratch.sums8.data()); });
+    finish(rows, way.few, e, y, pool, scratch);
 }
 
 void DenseLayer::multiply_few(std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const {
@@ -283,36 +276,6 @@ void DenseLayer::prepare_line(std::int64_t line, std::uint8_t* prepared, const D
     const trace::Span span("tables");
     const std::uint8_t* levels = scratch.levels.data() + line * bits_.padded_inputs();
     kernels_.gemv.prepare(reinterpret_cast<const std::int8_t*>(levels), bits_.steps(), prepared);
-}
-
-void DenseLayer::settle(bool few, const DenseScratch::Row& row, std::int32_t* sums) const {
-    // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
-    if (few != row.is_signed) {
-        const int sign = few ? 1 : -1;
-        for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] += sign * offset_sums_[static_cast<std::size_t>(o)];
-    }
-    if (!plus_minus_) return;
-    // sum (2b - 1) q
-    for (std::int64_t o = 0; o < plane_outputs_; ++o) sums[o] = 2 * sums[o] - row.total;
-}
-
-void DenseLayer::finish_row(std::int64_t r, bool few, const EpilogueArgs& e, const DenseScratch& scratch, float* y, std::int32_t* sums) const {
-    const trace::Span span("finish");
-    const DenseScratch::Row* line = scratch.rows.data() + r * digits_;
-    sums += r * digits_ * sums_stride();
-    float* to = y + r * outputs_;
-    if (!line->finite) {
-        std::fill(to, to + outputs_, std::numeric_limits<float>::quiet_NaN());
-        return;
-    }
-    for (std::int64_t d = 0; d < digits_; ++d) settle(few, line[d], sums + d * sums_stride());
-    for (std::int64_t o = 0; o < plane_outputs_ && digits_ == 2; ++o) {
-        // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
-        const auto upper = static_cast<std::uint32_t>(sums[sums_stride() + o]) * 256u;
-        sums[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) + upper);
-    }
-    combine_planes(planes_, outputs_, sums);
-    kernels_.rows.epilogue_int8(sums, line->scale, static_cast<int>(outputs_), e, to);
 }
 
 int DenseLayer::blocks_of(std::int64_t p) const {

@@ -87,14 +87,27 @@ class DenseLayer {
                      DenseScratch& scratch) const;
     // `few`: the row goes to look-ups, else to multiply_panel.
     void quantize_row(const float* x, std::int64_t row, bool few, DenseScratch& scratch) const;
+    // dense_finish.cpp: from sums to outputs. Of all rows, by threads that share rows or, of few, their outputs:
+    void finish(std::int64_t rows, bool few, const EpilogueArgs& e, float* y, ThreadPool& pool, DenseScratch& scratch) const;
     // `sums`: of all rows.
-    void finish_row(std::int64_t row, bool few, const EpilogueArgs& epilogue, const DenseScratch& scratch, float* y, std::int32_t* sums) const;
+    template <class Sum>
+    void finish_rows(std::int64_t rows, bool few, const EpilogueArgs& e, Sum* sums, float* y, ThreadPool& pool, const DenseScratch& scratch) const;
+    template <class Sum>
+    void finish_row(std::int64_t row, bool few, const EpilogueArgs& e, Sum* sums, const DenseScratch& scratch, float* y) const;
+    // A row that is normalised over so many outputs that threads share it.
+    template <class Sum>
+    void finish_long_row(std::int64_t row, bool few, const EpilogueArgs& e, Sum* sums, float* y, ThreadPool& pool, const DenseScratch& scratch) const;
+    // Outputs from `first` on, where they need not know of each other. `y`: of all rows.
+    void finish_part(std::int64_t row, bool few, std::int64_t first, std::int64_t count, EpilogueArgs e, float* sums, const DenseScratch& scratch,
+                     float* y) const;
+    void finish_part(std::int64_t row, bool few, std::int64_t first, std::int64_t count, EpilogueArgs e, std::int32_t* sums,
+                     const DenseScratch& scratch, float* y) const;
     // Each thread's part of the outputs; what the threads prepare is `prepared`, or where that is null each prepares all for itself.
     void multiply_few(std::int64_t rows, const std::uint8_t* prepared, ThreadPool& pool, DenseScratch& scratch) const;
     // What the thread has prepared of the quantised rows for itself, now if not before.
     const std::uint8_t* own_tables(std::int64_t rows, int thread, DenseScratch& scratch) const;
-    // The sums of a row of digits without what shifts added to them.
-    void settle(bool few, const DenseScratch::Row& row, std::int32_t* sums) const;
+    // The sums of a row of digits without what shifts added to them: of `count` outputs of a plane from the output `first` on.
+    void settle(bool few, const DenseScratch::Row& row, std::int64_t first, std::int64_t count, std::int32_t* sums) const;
     // A line is a row of digits: rows, or twice as many.
     void prepare_line(std::int64_t line, std::uint8_t* prepared, const DenseScratch& scratch) const;
     // Lines from `line` to `end` with a panel of outputs.

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "unary.h"
+
 namespace onebit {
 
-Epilogue::Epilogue(const ops::Layer& layer, std::int64_t outputs) : planes_(layer.bits.planes), outputs_(outputs) {
+Epilogue::Epilogue(const ops::Layer& layer, std::int64_t outputs, const Kernels& kernels) : planes_(layer.bits.planes), outputs_(outputs) {
     bias_.assign(static_cast<std::size_t>(outputs), 0.0f);
     if (layer.bias_bits != nullptr) {
         for (std::int64_t o = 0; o < outputs; ++o) {
@@ -15,10 +17,10 @@ Epilogue::Epilogue(const ops::Layer& layer, std::int64_t outputs) : planes_(laye
     } else if (layer.bias != nullptr) {
         bias_.assign(layer.bias, layer.bias + outputs);
     }
-    take(layer.after);
+    take(layer.after, kernels);
 }
 
-void Epilogue::take(const ops::Fused& after) {
+void Epilogue::take(const ops::Fused& after, const Kernels& kernels) {
     if (after.normalize) {
         norm_ = EpilogueArgs::Norm::channel;
         eps_ = after.normalize->eps;
@@ -29,6 +31,7 @@ void Epilogue::take(const ops::Fused& after) {
         shift_.assign(after.scale_shift->shift, after.scale_shift->shift + outputs_);
     }
     relu_ = after.relu;
+    if (after.activation) activation_ = unary_kernel(*after.activation, kernels);
     if (after.max_pool) {
         pool_height_ = after.max_pool->kernel[0];
         pool_width_ = after.max_pool->kernel[1];
@@ -39,6 +42,7 @@ EpilogueArgs Epilogue::args() const {
     EpilogueArgs e;
     e.norm = norm_;
     e.relu = relu_;
+    e.activation = activation_;
     e.eps = eps_;
     e.bias = bias_.data();
     e.scale = scale_.data();
@@ -56,6 +60,7 @@ Range Epilogue::run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, 
         } else {
             kernels.rows.epilogue_rows_int8(from, sum_stride, n, scale, static_cast<int>(outputs_), e, to);
         }
+        activate(e, n * outputs_, to);
     };
     const std::int64_t pooled_width = width / pool_width_;
     if (pool_height_ * pool_width_ == 1) {

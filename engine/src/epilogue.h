@@ -1,5 +1,5 @@
-// What becomes of a layer's sums before they are stored: planes added, bias, and the steps that were fused into the layer: normalisation, ReLU,
-// max-pooling.
+// What becomes of a layer's sums before they are stored: planes added, bias, and the steps that were fused into the layer: normalisation, an
+// activation, max-pooling.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +11,15 @@
 
 namespace onebit {
 
+// What a layer's kernels leave to be done: an activation that is not ReLU.
+inline void activate(const EpilogueArgs& e, std::int64_t n, float* y) {
+    if (e.activation != nullptr) e.activation(y, n, y);
+}
+
 class Epilogue {
   public:
     // Copies the layer's bias, and what was fused into it.
-    Epilogue(const ops::Layer& layer, std::int64_t outputs);
+    Epilogue(const ops::Layer& layer, std::int64_t outputs, const Kernels& kernels);
 
     std::int64_t pool_height() const { return pool_height_; }
     std::int64_t pool_width() const { return pool_width_; }
@@ -29,13 +34,14 @@ class Epilogue {
     std::size_t bytes() const { return sizeof(float) * (bias_.size() + scale_.size() + shift_.size()); }
 
   private:
-    void take(const ops::Fused& after);
+    void take(const ops::Fused& after, const Kernels& kernels);
     std::int64_t columns_at_once() const { return (15 + pool_width_) / pool_width_; }  // of windows: 16 positions or more
 
     std::vector<int> planes_;
     std::int64_t outputs_;
     EpilogueArgs::Norm norm_ = EpilogueArgs::Norm::none;
     bool relu_ = false;
+    UnaryKernel activation_ = nullptr;
     float eps_ = 0;
     std::vector<float> bias_, scale_, shift_;
     std::int64_t pool_height_ = 1, pool_width_ = 1;

@@ -5,6 +5,7 @@
 
 #include "index.h"
 #include "product_layer.h"
+#include "unary.h"
 #include "xnor_layer.h"
 
 namespace onebit {
@@ -43,8 +44,14 @@ bool take(const Program& program, const Step& product, const Step& next, ops::La
         after.scale_shift = *scale_shift;
         return true;
     }
-    if (next.op == Op::relu && !after.relu) {
+    const bool active = after.relu || after.activation;
+    if (next.op == Op::relu && !active) {
         after.relu = true;
+        return true;
+    }
+    // Threads share a single row's activation only in the layers of programs over tokens.
+    if (is_unary(next.op) && !active && (layer.convolution || (program.tokens && !counts(program, product)))) {
+        after.activation = next.op;
         return true;
     }
     if (next.op != Op::max_pool2d || !layer.convolution) return false;

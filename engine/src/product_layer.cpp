@@ -60,7 +60,7 @@ ProductLayer::ProductLayer(const ops::Layer& layer, const Shape& input, const Sh
       planes_(layer.bits.planes),
       levels_(layer.bits.input),
       window_(layer.window),
-      epilogue_(layer, output.back()) {
+      epilogue_(layer, output.back(), kernels) {
     channels_ = input.back();
     outputs_ = output.back();
     const auto planes = static_cast<std::int64_t>(planes_.size());

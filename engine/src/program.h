@@ -26,12 +26,6 @@ struct TensorView {
 };
 using Tensors = std::map<std::string, TensorView>;
 
-enum class Op {
-#define OP(name, inputs, programs, check) name,
-#include "ops.def"
-#undef OP
-};
-
 // Which programs an op may stand in: any, only those over arrays or over tokens, or those over tokens with the tokens themselves as its input.
 enum class PlacedIn { any, arrays, tokens, tokens_themselves };
 

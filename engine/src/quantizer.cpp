@@ -64,11 +64,11 @@ void Quantizer::digits(const float* x, std::int64_t n, int shift, std::uint8_t* 
 namespace {
 
 template <class Sum, class Number>
-void add_planes(const std::vector<int>& planes, std::int64_t outputs, Sum* sums) {
+void add_planes(const std::vector<int>& planes, std::int64_t outputs, std::int64_t count, Sum* sums) {
     for (std::size_t p = 0; p < planes.size(); ++p) {
         const Sum* plane = sums + static_cast<std::int64_t>(p) * outputs;
         const auto counts = static_cast<Number>(planes[p]);
-        for (std::int64_t o = 0; o < outputs; ++o) {
+        for (std::int64_t o = 0; o < count; ++o) {
             const Number product = counts * static_cast<Number>(plane[o]);
             sums[o] = static_cast<Sum>(p == 0 ? product : static_cast<Number>(sums[o]) + product);
         }
@@ -77,12 +77,12 @@ void add_planes(const std::vector<int>& planes, std::int64_t outputs, Sum* sums)
 
 }  // namespace
 
-void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int32_t* sums) {
-    if (!one_plane(planes)) add_planes<std::int32_t, std::uint32_t>(planes, outputs, sums);
+void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int64_t count, std::int32_t* sums) {
+    if (!one_plane(planes)) add_planes<std::int32_t, std::uint32_t>(planes, outputs, count, sums);
 }
 
-void combine_planes(const std::vector<int>& planes, std::int64_t outputs, float* sums) {
-    if (!one_plane(planes)) add_planes<float, float>(planes, outputs, sums);
+void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int64_t count, float* sums) {
+    if (!one_plane(planes)) add_planes<float, float>(planes, outputs, count, sums);
 }
 
 }  // namespace onebit

@@ -52,7 +52,12 @@ inline bool one_plane(const std::vector<int>& planes) {
 
 // Sums over planes, one plane's `outputs` sums behind the other's, to those of the outputs, which take the first plane's place. They fit in 32 bits,
 // what is added on the way need not.
-void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int32_t* sums);
-void combine_planes(const std::vector<int>& planes, std::int64_t outputs, float* sums);
+// Of the first `count` outputs.
+void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int64_t count, std::int32_t* sums);
+void combine_planes(const std::vector<int>& planes, std::int64_t outputs, std::int64_t count, float* sums);
+template <class Sum>
+void combine_planes(const std::vector<int>& planes, std::int64_t outputs, Sum* sums) {
+    combine_planes(planes, outputs, outputs, sums);
+}
 
 }  // namespace onebit

@@ -251,6 +251,7 @@ void TileLayer::finish_row(std::int64_t r, const EpilogueArgs& epilogue, float* 
     EpilogueArgs e = epilogue;
     if (in_place_ && row.shifted) e.offset = offsets_.data();
     kernels_.rows.epilogue_int8(sums, row.scale, static_cast<int>(outputs_), e, to);
+    activate(e, outputs_, to);
 }
 
 }  // namespace onebit

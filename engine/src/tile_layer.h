@@ -7,6 +7,7 @@
 
 #include "bit_matrix.h"
 #include "buffer.h"
+#include "epilogue.h"
 #include "kernels/kernels.h"
 #include "program.h"
 #include "quantizer.h"

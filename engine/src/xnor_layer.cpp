@@ -104,7 +104,7 @@ XnorLayer::XnorLayer(const ops::Layer& layer, const Shape& input, const Shape& o
       plane_words_(divide_up(input.back(), xnor_inputs)),
       steps_(window_.kernel[0] * window_.kernel[1] * plane_words_),
       units_(divide_up(plane_outputs_, xnor_outputs)),
-      epilogue_(layer, output.back()) {
+      epilogue_(layer, output.back(), kernels) {
     if (!dense_) {
         height_ = input[0];
         width_ = input[1];

@@ -63,8 +63,12 @@ struct Layer {
     std::vector<std::uint8_t> rows, memory;
     std::unique_ptr<onebit::DenseLayer> layer;
 
-    Layer(std::int64_t in, std::int64_t out, const std::vector<int>& planes, const onebit::Kernels& kernels, int threads) : inputs(in), outputs(out) {
+    Layer(std::int64_t in, std::int64_t out, const std::vector<int>& planes, const onebit::Kernels& kernels, int threads,
+          const onebit::ops::Fused& after = {}, const onebit::InputLevels& levels = {})
+        : inputs(in), outputs(out) {
         onebit::ops::Layer of;
+        of.after = after;
+        of.bits.input = levels;
         of.bits.planes = planes;
         of.bits.plus_minus = outputs % 2 == 0;
         const auto plane_outputs = static_cast<std::int64_t>(planes.size()) * outputs;
@@ -162,6 +166,48 @@ void test_grouped_layers(const onebit::Kernels& kernels) {
     }
 }
 
+// A row's epilogue is the same bits however many threads share it: as the layer alone, then a normalisation, then a function of each number.
+void test_shared_epilogues(const onebit::Kernels& kernels) {
+    using onebit::InputLevels;
+    constexpr std::int64_t inputs = 70;
+    const onebit::UnaryKernel functions[] = {nullptr, kernels.rows.relu, kernels.rows.gelu, kernels.rows.silu};
+    for (const std::int64_t outputs : {300, 1280, 4096, 9000, 12'289}) {
+        if (kernels.needs == 0 && outputs > 300 && outputs != 9000) continue;  // scalar takes long
+        std::vector<float> scale, shift;
+        for (std::int64_t o = 0; o < outputs; ++o) scale.push_back(pick_float()), shift.push_back(pick_float());
+        for (int round = 0; round < 9; ++round) {
+            const InputLevels levels = round % 3 == 2 ? InputLevels{InputLevels::Quantizer::absmax, 16} : InputLevels{};
+            const std::vector<int> planes = round % 2 == 0 ? std::vector<int>{1} : std::vector<int>{2, 1};
+            const int norm = round % 3, function = pick(0, 3);
+            onebit::ops::Fused after;
+            if (norm == 1) after.normalize = {true, 1e-5f};
+            if (norm == 2) after.scale_shift = {scale.data(), shift.data()};
+            after.relu = function == 1;
+            if (function > 1) after.activation = function == 2 ? onebit::Op::gelu : onebit::Op::silu;
+            const std::int64_t rows = pick(1, 2);
+            std::vector<float> x(static_cast<std::size_t>(rows * inputs));
+            // Squares of the last ones are no floats.
+            for (float& v : x) v = pick_float() * (round > 6 ? 1e25f : 1.0f);
+            onebit::DenseScratch its;
+            its.threads.resize(1);
+            onebit::ThreadPool one(1);
+            std::vector<float> expected = Layer(inputs, outputs, planes, kernels, 1, {}, levels).run(x, rows, one, its);
+            for (float* row = expected.data(); row < expected.data() + rows * outputs; row += outputs) {
+                if (norm == 1) kernels.rows.normalize(row, outputs, 1e-5f, row);
+                if (norm == 2) kernels.rows.scale_shift(row, 1, static_cast<int>(outputs), scale.data(), shift.data(), row);
+                if (function > 0) functions[function](row, outputs, row);
+            }
+            for (const int threads : {1, 2, 3, 5}) {
+                onebit::ThreadPool pool(threads);
+                onebit::DenseScratch scratch;
+                scratch.threads.resize(static_cast<std::size_t>(threads));
+                const std::vector<float> found = Layer(inputs, outputs, planes, kernels, threads, after, levels).run(x, rows, pool, scratch);
+                for (std::size_t i = 0; i < expected.size(); ++i) CHECK(identical(expected[i], found[i]));
+            }
+        }
+    }
+}
+
 // Each number falls to one piece, however few there are for a thread.
 void test_shared_numbers() {
     for (const int threads : {1, 2, 3}) {
@@ -243,5 +289,6 @@ void add_thread_tests(Tests& tests) {
     tests.add("order of turns", test_order_of_turns);
     tests.add("numbers that threads share", test_shared_numbers);
     add_for_each_set(tests, "divided layers", test_divided_layers);
+    add_for_each_set(tests, "shared epilogues", test_shared_epilogues);
     add_for_each_set(tests, "grouped layers", test_grouped_layers);
 }

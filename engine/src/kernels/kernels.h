@@ -92,6 +92,12 @@ struct Attended {
 };
 
 // What happens to a row of sums before it is stored.
+// y[i] = f(x[i]); y may be x.
+using UnaryKernel = void (*)(const float* x, std::ptrdiff_t n, float* y);
+
+// Sums over a row are taken of pieces of so many numbers, which keeps a float's error small and lets threads share a row.
+constexpr std::int64_t sums_piece = 4096;
+
 struct EpilogueArgs {
     enum class Norm { none, channel, affine };
     Norm norm = Norm::none;
@@ -101,10 +107,8 @@ struct EpilogueArgs {
     const float* scale = nullptr;          // affine
     const float* shift = nullptr;          // affine
     const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
+    UnaryKernel activation = nullptr;      // after all of it, or null; the caller's to compute
 };
-
-// y[i] = f(x[i]); y may be x.
-using UnaryKernel = void (*)(const float* x, std::ptrdiff_t n, float* y);
 
 // One row of inputs times bits: what a token, or a single example, passes through.
 struct Gemv {
@@ -206,6 +210,13 @@ struct Rows {
     void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
 
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
+    // What it consists of, for threads that share a row. The sum of a piece, and of the squares of its distances from the mean:
+    float (*sum)(const float* x, std::ptrdiff_t n);
+    float (*squares)(const float* x, std::ptrdiff_t n, float mean);
+    // 1 over the deviation, from all squares of n numbers; 0 where sums of floats will not do.
+    float (*inverse_deviation)(double squares, std::ptrdiff_t n, float eps);
+    // y = (x - mean) * factor
+    void (*center)(const float* x, std::ptrdiff_t n, float mean, float factor, float* y);
     void (*scale_shift)(const float* x, std::ptrdiff_t rows, int channels, const float* scale, const float* shift, float* y);
     void (*scale)(const float* x, std::ptrdiff_t n, float factor, float* y);
 #define UNARY(name, formula) UnaryKernel name;

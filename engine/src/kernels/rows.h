@@ -140,8 +140,7 @@ float lane_squares(const float* x, std::ptrdiff_t n, float mean) {
     });
 }
 
-// Images have millions of elements: sums of pieces of this many keep a float's error small.
-constexpr std::ptrdiff_t piece = 4096;
+constexpr std::ptrdiff_t piece = sums_piece;
 
 // Whether a variance, with eps, is one that sums of floats have neither overflowed nor lost to rounding to 0. NaN is not.
 constexpr float least_variance = 1e-30f;
@@ -159,15 +158,23 @@ inline bool ordinary(float variance) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = static_cast<float>((x[i] - mean) * factor);
 }
 
+float inverse_deviation(double squares, std::ptrdiff_t n, float eps) {
+    const float variance = static_cast<float>(squares / static_cast<double>(n)) + eps;
+    return ordinary(variance) ? 1.0f / std::sqrt(variance) : 0.0f;
+}
+
+void row_center(const float* x, std::ptrdiff_t n, float mean, float factor, float* y) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor;
+}
+
 void row_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
     double sum = 0, squares = 0;
     for (std::ptrdiff_t i = 0; i < n; i += piece) sum += lane_sum(x + i, n - i < piece ? n - i : piece);
     const auto mean = static_cast<float>(sum / static_cast<double>(n));
     for (std::ptrdiff_t i = 0; i < n; i += piece) squares += lane_squares(x + i, n - i < piece ? n - i : piece, mean);
-    const float variance = static_cast<float>(squares / static_cast<double>(n)) + eps;
-    if (!ordinary(variance)) return row_normalize_in_double(x, n, eps, y);
-    const float factor = 1.0f / std::sqrt(variance);
-    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = (x[i] - mean) * factor;
+    const float factor = inverse_deviation(squares, n, eps);
+    if (factor == 0.0f) return row_normalize_in_double(x, n, eps, y);
+    row_center(x, n, mean, factor, y);
 }
 
 void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {

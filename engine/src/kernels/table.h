@@ -29,6 +29,10 @@ constexpr Kernels shared_kernels() {
     k.rows.range = row_range;
     k.rows.quantize = row_quantize;
     k.rows.normalize = row_normalize;
+    k.rows.sum = lane_sum;
+    k.rows.squares = lane_squares;
+    k.rows.inverse_deviation = inverse_deviation;
+    k.rows.center = row_center;
     k.rows.scale_shift = rows_scale_shift;
     k.rows.scale = row_scale;
 #define UNARY(name, formula) k.rows.name = row_##name;

@@ -33,6 +33,7 @@ Node::Node(const Step& step) : output_(step.output) {
     add(layer->after.normalize.has_value(), Op::normalize);
     add(layer->after.scale_shift.has_value(), Op::scale_shift);
     add(layer->after.relu, Op::relu);
+    if (layer->after.activation) add(true, *layer->after.activation);
     add(layer->after.max_pool.has_value(), Op::max_pool2d);
 }
 

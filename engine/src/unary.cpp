@@ -1,0 +1,17 @@
+#include "unary.h"
+
+namespace onebit {
+
+UnaryKernel unary_kernel(Op op, const Kernels& kernels) {
+#define UNARY(name, formula) \
+    if (op == Op::name) return kernels.rows.name;
+#include "kernels/unary.def"
+#undef UNARY
+    return nullptr;
+}
+
+bool is_unary(Op op) {
+    return unary_kernel(op, scalar_kernels) != nullptr;
+}
+
+}  // namespace onebit
