@@ -110,33 +110,45 @@ inline void apply_scales(float* x, const std::int8_t* blocks, const Attended& a,
     }
 }
 
-// e^(scale * (x - the largest)) of the first n, and 1 / their sum; there is room for whole registers behind them, which saves a loop over the rest.
-float soft_weights(float* x, std::int64_t n, float scale) {
+// e^(scale * (x - the largest)) of some rows, of which the first has n numbers and each further one one more, and 1 / their sums; there is room for
+// whole registers behind them. Rows go together, so that one need not wait for another's largest number, nor for its sum; each adds in its own order.
+template <int rows>
+void soft_weights(float* x, std::int64_t stride, std::int64_t n, float scale, float* shares) {
     constexpr int each = lanes / register_lanes;
-    const std::int64_t whole = (n + lanes - 1) / lanes * lanes;
-    for (std::int64_t t = n; t < whole; ++t) x[t] = x[0];
-    Lanes most[each];
-    std::memcpy(most, x, sizeof most);
+    const std::int64_t whole = (n + rows - 1 + lanes - 1) / lanes * lanes;
+    Lanes most[rows][each], sums[rows][each] = {};
+    for (int r = 0; r < rows; ++r) {
+        // Weights of 0.
+        for (std::int64_t t = n + r; t < whole; ++t) x[r * stride + t] = -std::numeric_limits<float>::infinity();
+        std::memcpy(most[r], x + r * stride, sizeof most[r]);
+    }
     for (std::int64_t t = lanes; t < whole; t += lanes) {
-        for (int c = 0; c < each; ++c) {
-            const Lanes v = load_lanes(x + t + c * register_lanes);
-            most[c] = v > most[c] ? v : most[c];
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+            for (int c = 0; c < each; ++c) {
+                const Lanes v = load_lanes(x + r * stride + t + c * register_lanes);
+                most[r][c] = v > most[r][c] ? v : most[r][c];
+            }
         }
     }
-    const float largest = fold_lanes(most, [](const Lanes& v, const Lanes& other) { return v > other ? v : other; });
-    Lanes sums[each] = {}, ended[each] = {};
+    float largest[rows];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) largest[r] = fold_lanes(most[r], [](const Lanes& v, const Lanes& other) { return v > other ? v : other; });
     for (std::int64_t t = 0; t < whole; t += lanes) {
-        for (int c = 0; c < each; ++c) {
-            const Lanes weight = exponential(scale * (load_lanes(x + t + c * register_lanes) - largest));
-            store_lanes(weight, x + t + c * register_lanes);
-            ended[c] = sums[c];
-            sums[c] += weight;
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+            float* row = x + r * stride + t;
+#pragma GCC unroll 4
+            for (int c = 0; c < each; ++c, row += register_lanes) {
+                const Lanes weight = exponential(scale * (load_lanes(row) - largest[r]));
+                store_lanes(weight, row);
+                sums[r][c] += weight;
+            }
         }
     }
-    // The last register holds weights that are none.
-    for (std::int64_t t = n; t < whole; ++t) x[t] = 0;
-    for (int c = 0; c < each; ++c) ended[c] += load_lanes(x + whole - lanes + c * register_lanes);
-    return 1.0f / fold_lanes(ended, [](const Lanes& a, const Lanes& b) { return a + b; });
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; ++r) shares[r] = 1.0f / fold_lanes(sums[r], [](const Lanes& a, const Lanes& b) { return a + b; });
 }
 
 // Some features' weighted sums over the tokens, those at even and those at odd places in two sums; in what order a row adds does not depend on the
@@ -223,11 +235,12 @@ void attend_rows(const float* q, const Stored* keys, const Stored* values, const
                                                                                               scores + first);
     }
     float shares[rows];
-    for (int r = 0; r < rows; ++r) {
-        float* row = scores + r * a.score_stride;
-        if constexpr (sizeof(Stored) == 1) apply_scales(row, keys, a, a.tokens + r);
-        shares[r] = soft_weights(row, a.tokens + r, a.scale);
-        if constexpr (sizeof(Stored) == 1) apply_scales(row, values, a, a.tokens + r);
+    if constexpr (sizeof(Stored) == 1) {
+        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, keys, a, a.tokens + r);
+    }
+    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
+    if constexpr (sizeof(Stored) == 1) {
+        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, values, a, a.tokens + r);
     }
     weigh_features<Stored, rows, tile_parts(rows, 2)>(values, a, scores, shares, a.features, y);
 }

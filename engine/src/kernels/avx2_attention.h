@@ -180,11 +180,8 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
         }
     }
     float shares[rows];
-    for (int r = 0; r < rows; ++r) {
-        float* row = scores + r * a.score_stride;
-        shares[r] = soft_weights(row, a.tokens + r, a.scale);
-        shares[r] *= weight_pairs(row, values, a, a.tokens + r, seen);
-    }
+    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_pairs(scores + r * a.score_stride, values, a, a.tokens + r, seen);
     std::int64_t i = 0;
     for (; i + 8 * weigh_parts <= stored_features(a.features); i += 8 * weigh_parts) {
         weigh_pairs<rows, weigh_parts>(values + i * 4, a, scores, shares, a.features - i, y + i);

@@ -169,11 +169,8 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
         }
     }
     float shares[rows];
-    for (int r = 0; r < rows; ++r) {
-        float* row = scores + r * a.score_stride;
-        shares[r] = soft_weights(row, a.tokens + r, a.scale);
-        shares[r] *= weight_digits(row, values, a, a.tokens + r);
-    }
+    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, a.tokens + r);
     std::int64_t i = 0;
     for (; i + 16 * parts <= stored_features(a.features); i += 16 * parts) {
         weigh_digits<rows, parts>(values + i * 4, a, scores, shares, a.features - i, y + i);

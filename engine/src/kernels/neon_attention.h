@@ -109,11 +109,8 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
         }
     }
     float shares[rows];
-    for (int r = 0; r < rows; ++r) {
-        float* row = scores + r * a.score_stride;
-        shares[r] = soft_weights(row, a.tokens + r, a.scale);
-        shares[r] *= weight_digits(row, values, a, a.tokens + r);
-    }
+    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, a.tokens + r);
     constexpr int features = Products::template features_at_once<rows>;
     for (std::int64_t i = 0; i < a.features; i += features) {
         Products::template weigh<rows>(values + i * 4, a, reinterpret_cast<const std::uint8_t*>(scores), shares, a.features - i, y + i);

@@ -78,8 +78,21 @@ inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
 #endif
 }
 
+// The same number in all lanes. A sum with 0 would do as well, but for -0, and compilers keep that addition.
+[[gnu::always_inline]] inline Lanes broadcast(float x) {
+#if defined(__AVX512F__)
+    return _mm512_set1_ps(x);
+#elif defined(__AVX2__)
+    return _mm256_set1_ps(x);
+#elif defined(__ARM_NEON)
+    return vdupq_n_f32(x);
+#else
+    return Lanes{x, x, x, x};
+#endif
+}
+
 [[gnu::always_inline]] inline Lanes fused(const Lanes& a, float b, const Lanes& c) {
-    return fused(a, Lanes{} + b, c);
+    return fused(a, broadcast(b), c);
 }
 
 // The lanes in a circle, `by` further.

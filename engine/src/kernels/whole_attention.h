@@ -61,7 +61,8 @@ inline void attend_whole_row(const float* q, const std::int8_t* keys, const std:
         const std::int64_t here = tokens - first < token_block ? tokens - first : token_block;
         score_whole_block(query, query_scale, keys + first / token_block * a.block_stride, a, here, scores + first);
     }
-    float share = soft_weights(scores, tokens, a.scale);
+    float share = 0;
+    soft_weights<1>(scores, 0, tokens, a.scale, &share);
     apply_scales(scores, values, a, tokens);
     std::int32_t digits[2][most_whole_features] = {};
     // Unsigned, because sums over very many tokens may pass 32 bits, and wrap in all sets alike.
