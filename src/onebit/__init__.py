@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from onebit.conversion import to_float as to_float
     from onebit.errors import OnebitError as OnebitError
     from onebit.evaluation import evaluate as evaluate
+    from onebit.exports import export as export
     from onebit.file_info import info as info
     from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
@@ -57,6 +58,7 @@ _WHERE = {
     "convert": "onebit.conversion",
     "data": "",
     "evaluate": "onebit.evaluation",
+    "export": "onebit.exports",
     "info": "onebit.file_info",
     "load": "onebit.runtime",
     "models": "",

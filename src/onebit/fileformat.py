@@ -9,7 +9,7 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ _MAX_PLACE = (1 << 53) - 1  # up to which every reader of JSON knows all integer
 _MAX_TENSOR_AXES = 4  # as many as the tensors of programs have
 # What a program's tensors may be: rows of bits, and floats.
 _DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
+# What safetensors calls the types of tensors that are written.
+_NAMES = {np.dtype(np.uint8): "U8", np.dtype(np.int8): "I8", np.dtype(np.int16): "I16", np.dtype(np.float32): "F32"}
 
 
 @dataclass(frozen=True)
@@ -81,39 +83,44 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         FormatError: a tensor is of a type that a file does not hold, or the program and the task are longer than its header may be.
         OSError: the file cannot be written.
     """
-    header, names = _header(model)
+    # Floats come first, so that they are aligned whatever lengths the rows of bits have.
+    names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
+    tensors = {name: model.tensors[name] for name in names}
+    for name, tensor in tensors.items():
+        if tensor.dtype not in map(np.dtype, _DTYPES.values()):
+            kinds = " or ".join(str(np.dtype(kind)) for kind in _DTYPES.values())
+            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {kinds}")
+    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    if model.training is not None:
+        metadata["training"] = json.dumps(model.training)
+    header = safetensors_header(tensors, metadata)
     if len(header) > MAX_HEADER_BYTES:
         raise FormatError(
             f"[{path}] a header of {len(header)} bytes: at most {MAX_HEADER_BYTES} fit; use fewer steps, or a smaller vocabulary"
         )
-    tensors = [np.ascontiguousarray(model.tensors[name]) for name in names]
-    content: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
-    content += [tensor.reshape(-1).view(np.uint8).data for tensor in tensors]
-    write_atomically(path, content)
-    return sum(map(len, content))
+    return write_safetensors(path, header, tensors)
 
 
-def _header(model: PackedModel) -> tuple[bytes, list[str]]:
-    """The header of a safetensors file, and the names of its tensors in the order in which they follow it.
+def safetensors_header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
+    """The header of a safetensors file that holds such tensors in their order.
 
     It is written here because safetensors' own writer puts the metadata in another order each time.
     """
-    # Floats come first, so that they are aligned whatever lengths the rows of bits have.
-    names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
-    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
-    if model.training is not None:
-        metadata["training"] = json.dumps(model.training)
-    entries: dict[str, Any] = {"__metadata__": metadata}
-    kinds = {np.dtype(kind): name for name, kind in _DTYPES.items()}
+    entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
-    for name in names:
-        tensor = model.tensors[name]
-        if tensor.dtype not in kinds:
-            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, kinds))}")
+    for name, tensor in tensors.items():
         start, end = end, end + tensor.nbytes
-        entries[name] = {"dtype": kinds[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        entries[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     header = json.dumps(entries, separators=(",", ":")).encode()
-    return header + b" " * (-len(header) % 8), names
+    return header + b" " * (-len(header) % 8)
+
+
+def write_safetensors(path: str | Path, header: bytes, tensors: Mapping[str, NDArray[Any]]) -> int:
+    """Write a safetensors file, whole or not at all; returns its size in bytes."""
+    content: list[bytes | memoryview] = [struct.pack("<Q", len(header)), header]
+    content += [np.ascontiguousarray(tensor).reshape(-1).view(np.uint8).data for tensor in tensors.values()]
+    write_atomically(path, content)
+    return sum(map(len, content))
 
 
 def load_model(path: str | Path) -> PackedModel:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.ops.bit_rows import read_rows
+from onebit.ops.bit_rows import is_expanded, read_row, read_rows
 from onebit.ops.declared import Choice, Planes, Quantizer, Shape
 from onebit.ops.op import Array, Attributes, Precision, StepReader, Tensors
 from onebit.ops.quantize import largest_level, quantize, quantize_input
@@ -37,6 +37,16 @@ def check_sums(step: StepReader, inputs: int) -> None:
         raise step.fail(f"its sums over {inputs} inputs do not fit 32 bits: use fewer bits or smaller planes")
 
 
+def read_weight(a: Attributes, tensor: NDArray[Any], shape: Shape) -> NDArray[np.int32]:
+    """What the bits of a weight count, int32 `shape`: the sum over its planes."""
+    if is_expanded(tensor):
+        return tensor.astype(np.int32)
+    planes = planes_of(a)
+    bits = read_rows(tensor, math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
+    weight: NDArray[np.int32] = np.tensordot(np.array(planes, np.int32), bits, 1)
+    return weight
+
+
 def product(
     a: Attributes,
     t: Tensors,
@@ -56,10 +66,8 @@ def product(
         axes: those of x that have one scale together.
         apply: from x and the weight to the sums.
     """
-    planes = planes_of(a)
-    bits = read_rows(t["weight"], math.prod(shape[1:]), a["values"]).reshape(len(planes), *shape)
-    weight = np.tensordot(np.array(planes, np.int32), bits, 1)  # (outputs, ...): int32
-    bias = read_rows(t["bias"], shape[0], a["values"])[0] if "bias" in t else np.zeros(shape[0], np.int32)
+    weight = read_weight(a, t["weight"], shape)
+    bias = read_row(t["bias"], shape[0], a["values"]) if "bias" in t else np.zeros(shape[0], np.int32)
     if precision == "float32" and "input" not in a:
         return (apply(x, weight.astype(np.float32)) + bias).astype(np.float32)
     q, scale = quantize_input(x, axes, a["input"]) if "input" in a else quantize(x, axes)

@@ -32,3 +32,13 @@ def read_rows(packed: NDArray[np.uint8], n: int, values: str) -> NDArray[np.int3
     """What packed bits count, int32 (rows, n): 0 and 1 where `values` is "01", -1 and 1 where it is "pm1"."""
     bits = unpack_rows(packed, n).astype(np.int32)
     return bits if values == "01" else 2 * bits - 1
+
+
+def is_expanded(tensor: NDArray[Any]) -> bool:
+    """Whether a tensor of bits is there as the numbers that they count, as `onebit.export` writes them, rather than as packed rows."""
+    return tensor.dtype != np.uint8
+
+
+def read_row(tensor: NDArray[Any], n: int, values: str) -> NDArray[np.int32]:
+    """What the bits of a bias count, int32 (n)."""
+    return tensor.astype(np.int32) if is_expanded(tensor) else read_rows(tensor, n, values)[0]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.ops.binary import VALUES
-from onebit.ops.bit_rows import read_rows
+from onebit.ops.binary import VALUES, read_weight
+from onebit.ops.bit_rows import read_row
 from onebit.ops.declared import Attribute, Bits, Choice, Floats, Integer, Shape, Sizes, Tensor
 from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
 
@@ -47,9 +47,9 @@ class BitEmbedding(Embedding):
     tensors = (Bits("weight", ("rows", "features")), Bits("bias", ("1", "features"), optional=True))
 
     def table(self, a: Attributes, t: Tensors) -> Array:
-        table = read_rows(t["weight"], a["features"], a["values"]).astype(np.float32)
+        table = read_weight(a, t["weight"], (a["rows"], a["features"])).astype(np.float32)
         if "bias" in t:
-            table = table + read_rows(t["bias"], a["features"], a["values"])[0].astype(np.float32)
+            table = table + read_row(t["bias"], a["features"], a["values"]).astype(np.float32)
         return table
 
 
