@@ -166,9 +166,9 @@ def measure_training(threads: int, repeats: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     recipe = load_recipe("mini")
     assert isinstance(recipe, TextRecipe)
-    task = random_vocabulary(int(recipe.vocabulary))
+    task = random_vocabulary(int(recipe.data.vocabulary))
     assert not isinstance(task, ImageTask)
-    tokens = torch.randint(0, int(recipe.vocabulary), (recipe.batch_size, 257))
+    tokens = torch.randint(0, int(recipe.data.vocabulary), (recipe.optimizer.batch_size, 257))
 
     def step(binary: bool, bf16: bool) -> Callable[[], object]:
         model = build_model(recipe.override({"binary": binary}), task)

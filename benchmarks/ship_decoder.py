@@ -30,7 +30,7 @@ def measured(run: Path, file: Path, texts: list[str]) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "parameters": result["parameters"],
         "file_bytes": file.stat().st_size,
-        "epochs": recipe.epochs,
+        "epochs": recipe.schedule.epochs,
         "chosen_epoch": result["chosen_epoch"],
         "tokens_seen": result["train_tokens_seen_at_most"],
         "precision_of_training": result["precision"],
@@ -65,7 +65,7 @@ def main() -> None:
     file.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n")
     recipe = load_run(arguments.run).recipe
     assert isinstance(recipe, TextRecipe)
-    paths = {key: getattr(recipe, key) for key in sources.KEYS}
+    paths = {key: recipe.flat()[key] for key in sources.KEYS}
     names = {key: Path(path).name for key, path in paths.items() if isinstance(path, str)}
     file.with_suffix(".yaml").write_text(recipe.override(names).to_yaml())
     file.with_suffix(".csv").write_text((arguments.run / "curves.csv").read_text())

@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,19 @@ def endless(recipe: Recipe, classes: int) -> tuple[ImageTask | TextTask, Iterabl
     if isinstance(recipe, TextRecipe):
         task = TextTask(("[PAD]", "[UNK]", "[SEP]", *(f"t{i}" for i in range(classes - 3))), "words")
         context = decoder_sizes_of(recipe)["context"]
-        tokens = random.integers(3, classes, 64 * recipe.batch_size * context + 1, dtype=np.uint16)
+        tokens = random.integers(3, classes, 64 * recipe.optimizer.batch_size * context + 1, dtype=np.uint16)
         text = TextSet(tokens, "noise", len(tokens), 1, 0, 0)
-        return task, TextBatches(text, task, replace(recipe, examples="windows"), context, 10**6)
+        return task, TextBatches(text, task, recipe.override({"examples": "windows"}), context, 10**6)
     assert isinstance(recipe, ImageRecipe)
-    size = recipe.image_size or (32, 32)
+    size = recipe.data.image_size or (32, 32)
     labels = tuple(str(i) for i in range(classes))
-    pixels = random.integers(0, 256, (8 * recipe.batch_size, *size, recipe.channels), dtype=np.uint8)
+    pixels = random.integers(0, 256, (8 * recipe.optimizer.batch_size, *size, recipe.data.channels), dtype=np.uint8)
     images = ImageSet(pixels, random.integers(classes, size=len(pixels)), labels)
-    shape = ImageTask(labels, size, recipe.channels)
+    shape = ImageTask(labels, size, recipe.data.channels)
 
     def batches() -> Iterable[tuple[Tensor, Tensor]]:
         for epoch in range(10**6):
-            yield from Batches(images, recipe.batch_size, recipe.augment, 0, epoch)
+            yield from Batches(images, recipe.optimizer.batch_size, recipe.data.augment, 0, epoch)
 
     return shape, batches()
 
@@ -80,7 +79,7 @@ class Trained:
         task, batches = endless(recipe, classes)
         self.task = task
         self.batches = iter(batches)
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.run.seed)
         self.model = build_model(recipe, task).to(device).train()
         if isinstance(recipe, ImageRecipe):
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as training does
@@ -88,8 +87,8 @@ class Trained:
         if compiled:
             self.network = Compiled(self.model, lambda line: print(f"note: {line}", file=sys.stderr))
         kind = torch.optim.AdamW if isinstance(recipe, TextRecipe) else torch.optim.Adam
-        self.optimizer = kind(self.model.parameters(), lr=recipe.learning_rate, fused=True)
-        self.clip = recipe.clip if isinstance(recipe, TextRecipe) else None
+        self.optimizer = kind(self.model.parameters(), lr=recipe.optimizer.learning_rate, fused=True)
+        self.clip = recipe.optimizer.clip if isinstance(recipe, TextRecipe) else None
         self.device = device
         self.bf16 = bf16
         self.parameters = sum(p.numel() for p in self.model.parameters())
@@ -124,7 +123,7 @@ def measure(name: str, arguments: argparse.Namespace, device: torch.device, comp
     if arguments.batch is not None:
         recipe = recipe.override({"batch_size": arguments.batch})
     twin = recipe.override({"binary": False})
-    if isinstance(recipe, ImageRecipe) and recipe.composed_scheme.normalize == "batch":
+    if isinstance(recipe, ImageRecipe) and recipe.scheme.made.normalize == "batch":
         twin = twin.override({"batch_norm": True})  # what normalises over the batch is compared with what does so too
     bf16 = arguments.precision == "bf16"
     pair = [Trained(own, classes, device, compiled, bf16) for own in (recipe, twin)]
@@ -142,7 +141,7 @@ def measure(name: str, arguments: argparse.Namespace, device: torch.device, comp
     return {
         "network": name,
         "compiled": compiled,
-        "batch": recipe.batch_size,
+        "batch": recipe.optimizer.batch_size,
         "parameters": pair[0].parameters,
         "binary_ms": 1e3 * seconds,
         "float_ms": 1e3 * statistics.median(floats),

@@ -44,7 +44,7 @@ def test_every_weight_is_a_bit_and_the_file_what_its_figures_say(name):
     lines = file.with_suffix(".csv").read_text().splitlines()
     if file.with_suffix(".yaml").exists():
         recipe = load_recipe(file.with_suffix(".yaml"))
-        assert recipe.binary and len(lines) == 1 + recipe.epochs
+        assert recipe.model.binary and len(lines) == 1 + recipe.schedule.epochs
     else:
         assert len(lines) == 1 + figures["binary"]["steps"] // 250
 

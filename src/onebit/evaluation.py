@@ -187,7 +187,7 @@ def _run_on_images(run: Run, data: str | None) -> ImageFigures:
     assert isinstance(run.task, ImageTask)
     if data is None:
         notes = check_own_data(run.recipe, run.known, run.path)
-        images = load_test_images(run.recipe.data, run.task, run.recipe.seed)
+        images = load_test_images(run.recipe.data.source, run.task, run.recipe.run.seed)
         measured = ImagesToMeasure(images, "test", [*notes, *images.notes])
     else:
         measured = images_to_measure(data, run.task, run.record)
@@ -211,18 +211,20 @@ def _run_on_text(run: Run, data: str | None) -> TextFigures:
 
     recipe, task, model = run.recipe, run.task, run.model
     assert isinstance(recipe, TextRecipe) and not isinstance(task, ImageTask)
-    unit: Unit = "line" if recipe.examples == "sentences" else "document"
+    unit: Unit = "line" if recipe.data.examples == "sentences" else "document"
     if data is None:
         changed = check_own_data(recipe, run.known, run.path)
         text, notes = load_validation_text(
-            recipe.data, task, unit, recipe.validation_data, recipe.validation_share, recipe.seed
+            recipe.data.source, task, unit, recipe.data.validation_data, recipe.data.validation_share, recipe.run.seed
         )
         notes = changed + notes
     else:
         text, notes = text_to_measure(data, task, unit, run.record)
     start = time.perf_counter()
     context: int = model.context  # type: ignore[assignment]
-    figures = evaluate_text(model, text, task, context, recipe.examples).figures(padded=recipe.examples == "sentences")
+    figures = evaluate_text(model, text, task, context, recipe.data.examples).figures(
+        padded=recipe.data.examples == "sentences"
+    )
     seconds = time.perf_counter() - start
     return TextFigures(str(run.path), PYTORCH, text.source, **figures, seconds=seconds, notes=tuple(notes))
 

@@ -5,10 +5,10 @@ To add a method: one dataclass here and, where it binarises in a new way, a func
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -122,7 +122,11 @@ class Scheme:
         """The name, and the parts that are not what the method has by default."""
         usual = type(self)()
         parts = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
-        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in parts)})"
+        return f"{type(self).__name__}({', '.join(f'{name}={self._shown(getattr(self, name))}' for name in parts)})"
+
+    @staticmethod
+    def _shown(part: Any) -> str:
+        return repr(part)
 
     @property
     def of_sequences(self) -> Scheme:
@@ -261,9 +265,10 @@ class DoReFa(Scheme):
             object.__setattr__(self, "gradients", None)
         super().__post_init__()
 
-    def __repr__(self) -> str:
-        """With numbers of bits, as `parse_scheme` reads them."""
-        return re.sub(r"KBit\w+\(bits=(\d)\)", r"\1", super().__repr__())
+    @staticmethod
+    def _shown(part: Any) -> str:
+        """Numbers of bits, as `parse_scheme` reads them."""
+        return str(part.bits) if isinstance(part, KBitWeights | KBitActivations) else repr(part)
 
 
 @dataclass(frozen=True, repr=False)
@@ -359,36 +364,57 @@ SCHEMES: dict[str, type[Scheme]] = {
 }
 
 
-def parse_scheme(text: str) -> Scheme:
+_TEXT = re.compile(r"\s*([A-Za-z_]\w*)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_WORDS = {"None": None, "True": True, "False": False}
+
+
+def parse_scheme(scheme: str | Mapping[str, Any]) -> Scheme:
     """A scheme from its name and plain options, as recipes and the command write it.
 
     Args:
-        text: a name of `SCHEMES`, with options in brackets where they are numbers, strings, True, False or None.
+        scheme: a name of `SCHEMES`; a text may have options in brackets after it. Or a mapping with the name as `name`, and the options. Options are
+            numbers, strings, True, False or None.
 
     Raises:
-        ValueError: the text is no such thing; the message says what is allowed.
+        ValueError: it is not a scheme; the message says what is allowed.
 
     Example:
+        >>> parse_scheme({"name": "DoReFa", "weights": 1, "activations": 4}).activations
+        KBitActivations(bits=4)
         >>> parse_scheme("DoReFa(weights=1, activations=4)").activations
         KBitActivations(bits=4)
     """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-        name, keywords = (tree.func, tree.keywords) if isinstance(tree, ast.Call) and not tree.args else (tree, [])
-        if not isinstance(name, ast.Name):
-            raise ValueError("not a name")
-        options: dict[str, Any] = {str(k.arg): ast.literal_eval(k.value) for k in keywords}
-        if len(options) < len(keywords):
-            raise ValueError("an option twice")
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        raise ValueError(f"scheme={shown(text)}: write a name, or Name(option=value, ...)") from None
-    if name.id not in SCHEMES:
-        raise ValueError(f"scheme={shown(name.id)}: use {', '.join(SCHEMES)}")
-    found = SCHEMES[name.id]
-    known = [f.name for f in dataclasses.fields(found)]
+    name, options = split_scheme(scheme) if isinstance(scheme, str) else (scheme.get("name"), dict(scheme))
+    options.pop("name", None)
+    if not isinstance(name, str) or name not in SCHEMES:
+        raise ValueError(f"scheme={shown(name)}: use {', '.join(SCHEMES)}")
+    known = [f.name for f in dataclasses.fields(SCHEMES[name])]
     unknown = [option for option in options if option not in known]
     if unknown:
-        raise ValueError(
-            f"scheme={shown(text)}: {found.__name__} has no option {shown(unknown[0])}: use {', '.join(known)}"
-        )
-    return found(**options)
+        raise ValueError(f"scheme={shown(name)}: {name} has no option {shown(unknown[0])}: use {', '.join(known)}")
+    return SCHEMES[name](**options)
+
+
+def split_scheme(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a scheme in a text, `Name` or `Name(option=value, ...)`; raises ValueError as `parse_scheme` does."""
+    found = _TEXT.fullmatch(text)
+    options: dict[str, Any] = {}
+    try:
+        if found is None:
+            raise ValueError("not a name")
+        for part in (found[2] or "").split(",") if (found[2] or "").strip() else ():
+            option, equals, value = (word.strip() for word in part.partition("="))
+            if not equals or not option.isidentifier() or option in options:
+                raise ValueError("not an option, or twice")
+            options[option] = _plain_value(value)
+    except ValueError:
+        raise ValueError(f"scheme={shown(text)}: write a name, or Name(option=value, ...)") from None
+    return found[1], options
+
+
+def _plain_value(text: str) -> Any:
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)

@@ -185,7 +185,7 @@ def _test_pixels(run: Run, data: str | None) -> NDArray[np.uint8]:
     assert isinstance(run.task, ImageTask)
     if data is None:
         check_there(run.recipe, run.known, run.path)
-    return load_test_images(data or run.recipe.data, run.task, run.recipe.seed).pixels
+    return load_test_images(data or run.recipe.data.source, run.task, run.recipe.run.seed).pixels
 
 
 def compare_images(
@@ -236,7 +236,12 @@ def _texts(run: Run, data: str | None, count: int) -> NDArray[np.int64]:
     if data is None:
         check_there(recipe, run.known, run.path)
         text, _ = load_validation_text(
-            recipe.data, task, "document", recipe.validation_data, recipe.validation_share, recipe.seed
+            recipe.data.source,
+            task,
+            "document",
+            recipe.data.validation_data,
+            recipe.data.validation_share,
+            recipe.run.seed,
         )
     else:
         text, _ = load_evaluation_text(data, task)

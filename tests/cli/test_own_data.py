@@ -155,7 +155,7 @@ def test_a_run_finds_its_data_from_any_place_and_takes_no_other(place, tmp_path,
     assert main(["verify", str(place / "runs/seed5.onebit"), str(place / "runs/seed5")]) == 0
     assert main(["plot", "run", str(place / "runs/seed5"), "--out", "a.png"]) == 0
     recipe = load_run(place / "runs/seed5").recipe
-    assert recipe.data == str(place / "pics")
+    assert recipe.data.source == str(place / "pics")
     monkeypatch.chdir(place / "runs")
     words = ["train", "images", "--data", "../pics", *TINY, "--seed", "5", "--out", "seed5", "--resume"]
     assert main(words) == 0
@@ -203,7 +203,7 @@ def test_teachers_and_runs_to_start_from_are_found_from_any_place(place, tmp_pat
     words = ["train", "images", "--data", "pics", *TINY, "--teacher", "base", "--warm-start", "base", "--out", "taught"]
     assert main(words) == 0
     recipe = load_run("taught").recipe
-    assert recipe.teacher == recipe.warm_start == str(tmp_path / "base")
+    assert recipe.teacher.run == recipe.model.warm_start == str(tmp_path / "base")
     shutil.copytree(place / "runs/seed5", tmp_path / "elsewhere" / "base")
     monkeypatch.chdir(tmp_path / "elsewhere")
     up = [f"../{word}" if word in ("pics", "base", "taught") else word for word in words]

@@ -73,8 +73,8 @@ def test_each_network_of_table_2_is_trained_and_packed(images, pictures):
         # Four bytes or one bit a parameter, and the file's own.
         share = 4 if name.startswith("standard") else 1 / 8
         assert row["packed_bytes"] > share * row["parameters"]
-        assert run.recipe.binary == name.startswith("binary")
-        assert run.recipe.kernel_size == int(name[-1])
+        assert run.recipe.model.binary == name.startswith("binary")
+        assert run.recipe.model.kernel_size == int(name[-1])
     assert found["binary-3x3"]["figures"]["val_accuracy"]["paper"] == 0.637
     assert found["binary-5x5"]["packed_bytes"] < found["standard-5x5"]["packed_bytes"]
 
@@ -101,7 +101,7 @@ def test_finished_rows_are_skipped_and_ours_come_behind(images, capsys):
     assert list(found) == ["standard-3x3", "binary-3x3", "standard-5x5", "binary-5x5", "best-5x5"]
     assert found["best-5x5"]["figures"]["val_loss"]["paper"] is None
     recipe = load_run(out / "best-5x5").recipe
-    assert (recipe.scheme, recipe.kernel_size, recipe.learning_rate) == ("Bipolar", 5, 2e-3)
+    assert (recipe.scheme.name, recipe.model.kernel_size, recipe.optimizer.learning_rate) == ("Bipolar", 5, 2e-3)
     assert "(-)" in capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_each_network_of_table_5_is_trained_and_packed(text):
         honest = row["validation_padding_not_counted"]
         assert honest["bits_per_byte"] == result["validation_bits_per_byte"]
         assert honest["perplexity"] == result["validation_perplexity"] != ours["val_perplexity"]
-        assert run.recipe.count_padding
+        assert run.recipe.data.count_padding
         # 570 sentences are fewer than a thousandth of the paper's: an epoch is a pass over them.
         assert row["examples"] == 64 * 9
         load_model(out / f"{name}.onebit")

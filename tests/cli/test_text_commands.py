@@ -171,7 +171,7 @@ def test_info(packed, run_folder, capsys):
     result = json.loads(capsys.readouterr().out)
     trained = load_run(run_folder)
     parameters = sum(p.numel() for p in trained.model.parameters())
-    assert result["bit_parameters"] == (parameters if trained.recipe.binary else 0)
+    assert result["bit_parameters"] == (parameters if trained.recipe.model.binary else 0)
     assert result["task"]["vocabulary_size"] == len(trained.task.vocabulary)
     assert main(["info", str(packed)]) == 0
     assert "32 tokens" in capsys.readouterr().out

@@ -61,11 +61,24 @@ def test_scale_one_is_the_papers_recipe():
             changes = dict(paper.changes) | ({"count_padding": True} if table.name == "table5" else {})
             assert recipe == load_recipe(paper.recipe).override(changes)
     recipe = Settings("table2").recipe(row("table2", "binary-3x3"))
-    assert (recipe.image_size, recipe.batch_size, recipe.learning_rate, recipe.warmup, recipe.decay, recipe.epochs) == (
+    schedule = recipe.schedule
+    assert (
+        recipe.data.image_size,
+        recipe.optimizer.batch_size,
+        recipe.optimizer.learning_rate,
+        schedule.warmup,
+        schedule.decay,
+        schedule.epochs,
+    ) == (
         (256, 256), 64, 1e-4, 20, 1100, 1000
     )  # fmt: skip
     recipe = Settings("table5").recipe(row("table5", "standard"))
-    assert (recipe.learning_rate, recipe.epochs, recipe.examples, recipe.binary) == (1e-5, 100, "sentences", False)
+    assert (recipe.optimizer.learning_rate, recipe.schedule.epochs, recipe.data.examples, recipe.model.binary) == (
+        1e-5,
+        100,
+        "sentences",
+        False,
+    )
 
 
 @pytest.mark.parametrize("scale", [0.001, 0.01, 0.05, 0.2, 0.37, 0.5, 0.9])
@@ -76,11 +89,15 @@ def test_every_scale_gives_networks_and_smaller_ones(scale):
         recipe = Settings(table.name, scale).recipe(paper)
         count = parameters(table.name, paper.name, scale, FOOD if table.name == "table2" else task)
         assert count < parameters(table.name, paper.name)
-        assert 2 <= recipe.epochs <= load_recipe(paper.recipe).epochs
+        assert 2 <= recipe.schedule.epochs <= load_recipe(paper.recipe).schedule.epochs
         if table.name == "table2":
-            assert recipe.image_size[0] % 32 == 0 and recipe.image_size[0] >= 32 and len(recipe.widths) >= 3
+            assert (
+                recipe.data.image_size[0] % 32 == 0
+                and recipe.data.image_size[0] >= 32
+                and len(recipe.model.widths) >= 3
+            )
         else:
-            assert recipe.features % recipe.heads == 0
+            assert recipe.model.features % recipe.model.heads == 0
     # The larger one stays the larger one.
     assert parameters("table5", "binary-large", scale, task) > parameters("table5", "binary-small", scale, task)
 
@@ -92,20 +109,23 @@ def test_the_parameters_shrink_by_about_the_scale():
 
 def test_the_rate_keeps_how_far_latents_go():
     food, text = load_recipe("paper-food101-3x3"), load_recipe("paper-wikitext103-small")
-    assert scale_recipe(food, 0.5).learning_rate == pytest.approx(4e-4)  # a quarter of the steps
-    assert scale_recipe(text, 0.5).learning_rate == pytest.approx(4e-5)
-    assert scale_recipe(text, 0.01).learning_rate == 1e-3
-    assert scale_recipe(text, 0.01, paper_rate=True).learning_rate == 1e-5
-    assert scale_recipe(text, 0.01).warmup == 100 and scale_recipe(text, 0.01, paper_rate=True).warmup == 0
+    assert scale_recipe(food, 0.5).optimizer.learning_rate == pytest.approx(4e-4)  # a quarter of the steps
+    assert scale_recipe(text, 0.5).optimizer.learning_rate == pytest.approx(4e-5)
+    assert scale_recipe(text, 0.01).optimizer.learning_rate == 1e-3
+    assert scale_recipe(text, 0.01, paper_rate=True).optimizer.learning_rate == 1e-5
+    assert (
+        scale_recipe(text, 0.01).schedule.warmup == 100
+        and scale_recipe(text, 0.01, paper_rate=True).schedule.warmup == 0
+    )
     # What measured best is left as it is.
-    assert Settings("table5", 0.01).recipe(row("table5", "best-small")).learning_rate == 7e-4
+    assert Settings("table5", 0.01).recipe(row("table5", "best-small")).optimizer.learning_rate == 7e-4
 
 
 def test_the_schedule_follows_epochs_set_by_hand():
     recipe = Settings("table2", 0.05, keys={"epochs": 10}).recipe(row("table2", "binary-3x3"))
-    assert (recipe.epochs, recipe.decay, recipe.warmup) == (10, 11, 1)
+    assert (recipe.schedule.epochs, recipe.schedule.decay, recipe.schedule.warmup) == (10, 11, 1)
     recipe = Settings("table2", 0.05, keys={"epochs": 10, "decay": 10}).recipe(row("table2", "binary-3x3"))
-    assert recipe.decay == 10
+    assert recipe.schedule.decay == 10
 
 
 @pytest.mark.parametrize("scale", [0, -1, 1.01, float("nan"), float("inf")])

@@ -54,7 +54,7 @@ def test_a_run_is_not_resumed_to_an_earlier_end(run):
     train(TINY.override({"epochs": 2}), run, resume=True, progress=False)
     with pytest.raises(OnebitError, match=r"is of epoch 2, and epochs=1: resume with epochs=2 or more"):
         train(TINY, run, resume=True, progress=False)
-    assert load_run(run).recipe.epochs == 2
+    assert load_run(run).recipe.schedule.epochs == 2
 
 
 def test_a_checkpoint_of_another_shape_or_none_at_all_is_refused(run, tmp_path):

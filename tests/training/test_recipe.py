@@ -6,7 +6,7 @@ import yaml
 
 from onebit.errors import RecipeError
 from onebit.quantizers import MeanThreshold
-from onebit.schemes import BinaryNet, BinaryNormalized, Bipolar, XnorNet
+from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, DoReFa, XnorNet
 from onebit.training import ImageRecipe, TextRecipe, load_recipe, recipe_names
 from onebit.training.recipe import parse_text
 
@@ -21,9 +21,13 @@ def test_shipped_recipes_are_valid_and_survive_yaml(name, tmp_path):
 @pytest.mark.parametrize("size", [3, 5])
 def test_the_papers_recipes_are_its_table(size):
     recipe = load_recipe(f"paper-food101-{size}x{size}")
-    assert (recipe.kernel_size, recipe.batch_size, recipe.learning_rate) == (size, 64, 1e-4)
-    assert (recipe.warmup, recipe.decay, recipe.epochs) == (20, 1100, 1000)
-    assert (recipe.scheme, recipe.normalize, recipe.widths) == ("BinaryNormalized", "channel", "counted")
+    assert (recipe.model.kernel_size, recipe.optimizer.batch_size, recipe.optimizer.learning_rate) == (size, 64, 1e-4)
+    assert (recipe.schedule.warmup, recipe.schedule.decay, recipe.schedule.epochs) == (20, 1100, 1000)
+    assert (recipe.scheme.name, recipe.scheme.normalize, recipe.model.widths) == (
+        "BinaryNormalized",
+        "channel",
+        "counted",
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_the_papers_recipes_are_its_table(size):
     ],
 )
 def test_flags_are_read_as_their_key_wants_them(text, key, value):
-    assert getattr(ImageRecipe().override({key: parse_text(text)}), key) == value
+    assert ImageRecipe().override({key: parse_text(text)}).flat()[key] == value
 
 
 @pytest.mark.parametrize(
@@ -92,7 +96,7 @@ def test_wrong_keys_and_values_are_named(key, value, message):
         ({"model": "rnn"}, "needs 'decoder' or 'lstm' or 'gru'"),
         ({"hidden": 64}, "hidden=64: use it with model=lstm or model=gru"),
         ({"scheme": "BinaryNet"}, "scheme='BinaryNet': use it with model=lstm"),
-        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, BinaryConnect"),
+        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, PureBits"),
         ({"model": "gru", "hidden": 0}, "hidden=0: use 1 or more"),
     ],
 )
@@ -101,11 +105,15 @@ def test_wrong_keys_of_recurrent_language_models_are_named(values, message):
         TextRecipe().override(values, "here")
 
 
-@pytest.mark.parametrize("key", ["threshold", "latent_spread", "latent_clip"])
-def test_latents_of_the_literatures_networks_are_their_schemes(key):
-    value = "output" if key == "threshold" else 0.5
-    with pytest.raises(RecipeError, match=f"{key}={value!r}: use it with model=classifier"):
-        ImageRecipe().override({"model": "vgg", key: value})
+@pytest.mark.parametrize(("key", "value"), [("threshold", "output"), ("values", "bipolar")])
+def test_parts_of_the_papers_quantizer_are_refused_of_others(key, value):
+    with pytest.raises(RecipeError, match=f"{key}={value!r}: use it with BinaryNormalized or Bipolar"):
+        ImageRecipe().override({"model": "vgg", "scheme": "XnorNet", key: value})
+
+
+def test_any_networks_scheme_takes_what_a_recipe_says_of_it():
+    keys = {"model": "vgg", "scheme": "XnorNet", "latent_spread": 0.5, "latent_clip": 1.5, "normalize": "example"}
+    assert ImageRecipe().override(keys).scheme.made == XnorNet(latent_spread=0.5, clip_latents=1.5, normalize="example")
 
 
 def test_layers_of_several_sizes_are_refused():
@@ -133,39 +141,39 @@ def test_no_such_recipe(tmp_path):
 def test_yaml_reads_an_unquoted_01(tmp_path):
     assert yaml.safe_load("values: 01") == {"values": 1}
     (tmp_path / "r.yaml").write_text("values: 01")
-    assert load_recipe(tmp_path / "r.yaml").values == "unipolar"
+    assert load_recipe(tmp_path / "r.yaml").scheme.values == "unipolar"
 
 
 def test_another_network_does_not_take_what_a_recipe_sets_for_the_papers():
     recipe = load_recipe("paper-cifar10").override({"threshold": "output", "latent_spread": 0.25})
-    assert recipe.composed_scheme == BinaryNormalized(MeanThreshold("unipolar", "output"), latent_spread=0.25)
+    assert recipe.scheme.made == BinaryNormalized(MeanThreshold("unipolar", "output"), latent_spread=0.25)
     other = recipe.override({"model": "vgg", "scheme": "BinaryNet"})
-    assert other.composed_scheme == BinaryNet()
-    assert recipe.override({"scheme": "Bipolar"}).composed_scheme == Bipolar()
-    with pytest.raises(RecipeError, match="latent_spread=0.5: use it with model=classifier"):
-        recipe.override({"model": "vgg", "latent-spread": 0.5})
+    assert other.scheme.made == BinaryNet()
+    assert recipe.override({"scheme": "Bipolar"}).scheme.made == Bipolar()
+    kept = recipe.override({"model": "vgg", "latent-spread": 0.5})
+    assert kept.scheme.made == BinaryNormalized(latent_spread=0.5)
 
 
 def test_the_default_of_recipes_for_images_is_what_measured_best():
-    assert ImageRecipe().composed_scheme == Bipolar()
+    assert ImageRecipe().scheme.made == Bipolar()
     for name in ("cifar10", "images", "best-food101-3x3"):
-        assert load_recipe(name).composed_scheme == Bipolar()
-    assert load_recipe("cifar10").override({"latent_spread": 0.5}).composed_scheme == Bipolar(latent_spread=0.5)
-    assert load_recipe("paper-cifar10").composed_scheme == BinaryNormalized()
-    assert ImageRecipe(model="lstm").composed_scheme == Bipolar(normalize="channel")
-    assert TextRecipe().composed_scheme == BinaryNormalized()
+        assert load_recipe(name).scheme.made == Bipolar()
+    assert load_recipe("cifar10").override({"latent_spread": 0.5}).scheme.made == Bipolar(latent_spread=0.5)
+    assert load_recipe("paper-cifar10").scheme.made == BinaryNormalized()
+    assert ImageRecipe(model="lstm").scheme.made == Bipolar(normalize="channel")
+    assert TextRecipe().scheme.made == BinaryNormalized()
 
 
 def test_a_recipe_of_version_0_1_0_composes_what_it_did(tmp_path):
     def composed(text):
         (tmp_path / "r.yaml").write_text(text)
-        return load_recipe(tmp_path / "r.yaml").composed_scheme
+        return load_recipe(tmp_path / "r.yaml").scheme.made
 
     bipolar = MeanThreshold("bipolar")
     assert composed("values: pm1\nnormalize: batch\n") == BinaryNormalized(bipolar, normalize="batch")
     assert composed("latent-spread: 0.5\n") == BinaryNormalized(latent_spread=0.5)
     assert composed("normalize: null\n") == BinaryNormalized(normalize=None)
-    assert ImageRecipe(values="pm1").composed_scheme == BinaryNormalized(bipolar)
+    assert ImageRecipe(values="pm1").scheme.made == BinaryNormalized(bipolar)
     # Run folders hold every key.
     keys = "values: '01'\nnormalize: channel\nthreshold: layer\nlatent_spread: 1.0\nlatent_clip: null\n"
     assert composed(keys + "scheme: BinaryNormalized\nmodel: classifier\n") == BinaryNormalized()
@@ -203,7 +211,7 @@ def laughs(levels):
         ("epochs: " + "a" * 90_000, "needs an integer"),
         ("scheme: " + "a" * 90_000, "use BinaryNormalized"),
         ("scheme: DoReFa(weights='" + "a" * 90_000 + "')", "quantizer of weights"),
-        ("scheme: DoReFa(bits=" + "[" * 90 + "]" * 90 + ")", "has no option 'bits'"),
+        ("scheme: DoReFa(bits=" + "[" * 90 + "]" * 90 + ")", "write a name, or Name"),
         ("? " + "a" * 90_000 + "\n: 1", "unknown key"),
         ("kind: [" + "9," * 20_000 + "9]", "use images or text"),
         ("#" * 200_000, "more than 100,000 characters"),
@@ -251,8 +259,8 @@ def test_a_recipe_made_in_python_is_checked_as_a_file_is(values):
 
 def test_lists_and_numbers_of_numpy_are_a_recipes_values():
     recipe = ImageRecipe(widths=[4, 8], epochs=np.int64(3), learning_rate=np.float32(0.5))
-    assert (recipe.widths, recipe.epochs, recipe.learning_rate) == ((4, 8), 3, 0.5)
-    assert type(recipe.epochs) is int
+    assert (recipe.model.widths, recipe.schedule.epochs, recipe.optimizer.learning_rate) == ((4, 8), 3, 0.5)
+    assert type(recipe.schedule.epochs) is int
     assert ImageRecipe().override({"epochs": np.int64(3), "widths": [4, 8], "learning_rate": 0.5}) == recipe
 
 
@@ -261,3 +269,94 @@ def test_overrides_are_a_mapping(values):
     for recipe in (ImageRecipe(), TextRecipe()):
         with pytest.raises(RecipeError, match=r"^\[recipe\] values of type \w+: give a dict of keys"):
             recipe.override(values)
+
+
+def test_a_section_is_as_good_as_its_keys():
+    flat = ImageRecipe(epochs=3, widths=[4, 8], schedule="linear", schedule_unit="epoch", teacher="runs/a")
+    sections = ImageRecipe(
+        schedule={"name": "linear", "epochs": 3, "unit": "epoch"}, model={"widths": [4, 8]}, teacher={"run": "runs/a"}
+    )
+    dotted = ImageRecipe().override(
+        {
+            "schedule.epochs": 3,
+            "schedule.name": "linear",
+            "schedule.unit": "epoch",
+            "model.widths": [4, 8],
+            "teacher.run": "runs/a",
+        }
+    )
+    assert flat == sections == dotted == ImageRecipe(schedule=flat.schedule, model=flat.model, teacher=flat.teacher)
+    assert flat.to_dict()["schedule"]["epochs"] == flat.flat()["epochs"] == flat.schedule.epochs == 3
+
+
+def test_a_scheme_is_a_name_with_options():
+    made = DoReFa(weights=1, activations=4)
+    for scheme in ({"name": "DoReFa", "weights": 1, "activations": 4}, "DoReFa(weights=1, activations=4)"):
+        recipe = ImageRecipe(model="vgg", scheme=scheme)
+        assert recipe.scheme.made == made
+        assert recipe.to_dict()["scheme"] == {"name": "DoReFa", "weights": 1, "activations": 4}
+        assert yaml.safe_load(recipe.to_yaml())["scheme"]["weights"] == 1
+    two = recipe.override({"scheme.weights": 2})
+    assert two.scheme.made == DoReFa(weights=2, activations=4)
+    assert two.override({"scheme": "XnorNet"}).scheme.made == XnorNet()
+    flags = {"model": "vgg", "scheme": "DoReFa", "scheme.weights": 1, "scheme.activations": 4}
+    assert ImageRecipe().override(flags).scheme.made == made
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": {"epoch": 3}}, "unknown key 'schedule.epoch'; did you mean 'epochs'"),
+        ({"schedule.epoch": 3}, "unknown key 'schedule.epoch'; did you mean 'epochs'"),
+        ({"run": 3}, "run=3: give its keys, such as run: {seed: 0}"),
+        ({"schedule": 3}, "schedule=3: needs 'constant' or 'linear' or 'cosine'"),
+        ({"scheme": {"name": "XnorNet", "bits": 2}, "model": "vgg"}, "XnorNet has no option 'bits': use weights"),
+        ({"scheme": {"weights": 9, "name": "DoReFa"}, "model": "vgg"}, r"\[KBitWeights\] bits=9: use 1 to 8"),
+        ({"heads": 4}, "unknown key 'heads'"),
+    ],
+)
+def test_wrong_sections_are_named(values, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        ImageRecipe().override(values, "here")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_an_attribute_is_called_now():
+    with pytest.raises(AttributeError, match=r"ImageRecipe has no attribute 'epochs': it is \.schedule\.epochs"):
+        _ = ImageRecipe().epochs
+    with pytest.raises(AttributeError, match="no attribute 'colour'$"):
+        _ = ImageRecipe().colour
+
+
+FLAT = """
+kind: images
+data: digits
+image_size: [16, 16]
+widths: [16, 32, 64]
+values: 'pm1'
+normalize: batch
+scheme: BinaryNormalized
+threshold: layer
+latent_spread: 1.0
+epochs: 20
+schedule: linear
+schedule_unit: epoch
+optimizer: adam
+teacher: null
+distill_weight: 0.25
+model: classifier
+"""
+
+
+def test_a_flat_file_of_version_0_1_0_means_what_it_meant(tmp_path):
+    (tmp_path / "r.yaml").write_text(FLAT)
+    recipe = load_recipe(tmp_path / "r.yaml")
+    made = BinaryNormalized(MeanThreshold("bipolar"), normalize="batch")
+    assert (recipe.scheme.made, recipe.model.widths, recipe.schedule.epochs) == (made, (16, 32, 64), 20)
+    assert (recipe.schedule.name, recipe.schedule.unit, recipe.teacher.weight) == ("linear", "epoch", 0.25)
+    # Other networks passed over what is said of the paper's scheme.
+    (tmp_path / "r.yaml").write_text(FLAT.replace("model: classifier", "model: vgg"))
+    assert load_recipe(tmp_path / "r.yaml").scheme.made == BinaryNormalized()
+    text = "kind: text\nmodel: lstm\nscheme: BinaryConnect\nvalues: unipolar\nthreshold: layer\nlatent_spread: 0.25\n"
+    (tmp_path / "r.yaml").write_text(text)
+    assert load_recipe(tmp_path / "r.yaml").scheme.made == BinaryConnect(latent_spread=0.25)

@@ -78,7 +78,7 @@ def test_a_run_tells_what_was_measured(trained):
     assert result["validation_tokenizer"].startswith("WordPiece over bytes, ")
     assert result["validation_tokens"] > 100
     bits = result["validation_loss"] / math.log(2)
-    splits = load_text(trained.recipe.data, 290)
+    splits = load_text(trained.recipe.data.source, 290)
     assert result["validation_bits_per_byte"] == pytest.approx(bits * splits.validation.tokens_per_byte)
     assert trained.curves()[-1]["val_bits_per_byte"] == pytest.approx(result["validation_bits_per_byte"], rel=1e-4)
     assert not [key for key in result if "padded" in key]
@@ -141,7 +141,7 @@ def test_sentences_hide_padding_from_loss_and_figures(recipe, tmp_path):
     run = train(recipe.override({"examples": "sentences", "context": 24, "epochs": 1}), tmp_path / "a", progress=False)
     result = run.result()
     assert result["validation_padded_perplexity_not_comparable"] > 0
-    splits = load_text(run.recipe.data, 290, "line")
+    splits = load_text(run.recipe.data.source, 290, "line")
     tokenizer = Tokenizer(run.task)
     # The honest loss, computed with no padding at all: a sentence at a time.
     nats, count = 0.0, 0
@@ -171,7 +171,7 @@ def test_a_decoder_learns_from_a_teacher_in_two_stages_and_from_its_weights(reci
 
 
 def test_padding_is_trained_on_only_where_asked(recipe):
-    splits = load_text(recipe.data, 290, "line")
+    splits = load_text(recipe.data.source, 290, "line")
     tokenizer = Tokenizer(splits.task)
     sentences = recipe.override({"examples": "sentences"})
     _, targets = next(iter(TextBatches(splits.train, splits.task, sentences, 40)))
@@ -181,7 +181,7 @@ def test_padding_is_trained_on_only_where_asked(recipe):
 
 
 def test_a_pass_over_the_text_shows_each_window_once(recipe):
-    splits = load_text(recipe.data, 290)
+    splits = load_text(recipe.data.source, 290)
     batches = [TextBatches(splits.train, splits.task, recipe, 16, 5, epoch) for epoch in range(3)]
     seen = [tuple(row) for part in batches for inputs, _ in part for row in inputs.tolist()]
     assert len(seen) == 3 * 5 * 8
@@ -195,7 +195,7 @@ def test_a_pass_over_the_text_shows_each_window_once(recipe):
 
 
 def test_evaluation_counts_every_token(trained):
-    splits = load_text(trained.recipe.data, 290)
+    splits = load_text(trained.recipe.data.source, 290)
     metrics = evaluate_text(trained.model, splits.validation, trained.task, 16)
     assert metrics.tokens == len(splits.validation) - 1
 
@@ -211,14 +211,11 @@ def test_shipped_recipes_of_text():
     ):
         assert isinstance(load_recipe(name), TextRecipe)
     paper = load_recipe("paper-wikitext103-small")
-    assert (paper.residual_scale, paper.logit_scale, paper.embedding_widening, paper.latent_spread) == (
-        1,
-        None,
-        1,
-        None,
-    )
+    assert (paper.model.residual_scale, paper.model.logit_scale, paper.model.embedding_widening) == (1, None, 1)
+    assert paper.scheme.latent_spread is None
     assert load_recipe("paper-wikitext103-twin") == paper.override({"binary": False})
-    assert (paper.data, paper.examples, paper.learning_rate, paper.epochs) == ("wikitext-103", "sentences", 1e-5, 100)
+    assert (paper.data.source, paper.data.examples) == ("wikitext-103", "sentences")
+    assert (paper.optimizer.learning_rate, paper.schedule.epochs) == (1e-5, 100)
 
 
 @pytest.mark.parametrize(

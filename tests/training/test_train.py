@@ -317,7 +317,7 @@ def test_a_recipe_by_its_name_with_keys(tmp_path, monkeypatch):
     keys = {"train_limit": 20, "image_size": (8, 8), "widths": (4,), "threads": 1, "epochs": 1}
     run = onebit.train("digits", progress=False, **keys)
     assert run.path == Path("runs/digits")
-    assert (run.recipe.train_limit, run.recipe.widths) == (20, (4,))
+    assert (run.recipe.data.train_limit, run.recipe.model.widths) == (20, (4,))
     result = run.result()
     assert run.to_dict()["result"] == result
     assert run.to_dict()["recipe"]["kind"] == "images"

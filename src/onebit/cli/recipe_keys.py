@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 # The values of these keys are paths: `--data 2024` means a folder.
-PATHS = ("data", "validation_data", "teacher", "warm_start")
+PATHS = ("data", "data.source", "validation_data", "teacher", "teacher.run", "warm_start")
 
 
 def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
-    """The values of recipe keys that are given as flags, `--key value` or `--key=value`."""
+    """The values of recipe keys that are given as flags: `--epochs 3`, `--epochs=3` or, with the section, `--schedule.epochs 3`."""
     from onebit.errors import RecipeError, shown
     from onebit.training.recipe import parse_text
 
@@ -25,5 +25,6 @@ def parse_keys(words: list[str], where: str = "train") -> dict[str, Any]:
                 raise RecipeError(f"[{where}] --{key[:80]} needs a value, as in --{key} VALUE")
             text = rest.pop(0)
         name = key.replace("-", "_")
-        values[name] = text if name in PATHS else parse_text(text)
+        path = name in PATHS or name.partition(".")[2] in PATHS
+        values[name] = text if path else parse_text(text)
     return values

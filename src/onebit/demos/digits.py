@@ -60,7 +60,7 @@ def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator
         f"at int8 {int8.changed} of {int8.compared} answers change"
     )
     assert isinstance(binary.task, ImageTask)
-    images = load_test_images("digits", binary.task, recipe.seed)
+    images = load_test_images("digits", binary.task, recipe.run.seed)
     session = load_image_session(file, threads=1)
     probabilities = softmax(session(images.pixels))
     yield _compared(binary, twin, report, session, images, probabilities)

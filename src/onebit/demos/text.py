@@ -56,7 +56,7 @@ def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator
     )
     session = load_text_session(file)
     text, _ = load_validation_text(
-        recipe.data, session.task, "document", share=recipe.validation_share, seed=recipe.seed
+        recipe.data.source, session.task, "document", share=recipe.data.validation_share, seed=recipe.run.seed
     )
     figures = evaluate_session(session, text).figures()
     yield _compared(binary, twin, report, file, figures)

@@ -199,14 +199,16 @@ class Report:
 def describe(result: RowResult) -> str:
     """What a row's network is and how it was trained, in a line."""
     recipe = result.recipe
-    rate = f"{recipe.schedule} rate {recipe.learning_rate:g}, batch {recipe.batch_size}"
+    rate = f"{recipe.schedule.name} rate {recipe.optimizer.learning_rate:g}, batch {recipe.optimizer.batch_size}"
     if isinstance(recipe, TextRecipe):
         sizes = decoder_sizes_of(recipe)
         shape = f"{sizes['blocks']} blocks of {sizes['features']} features and {sizes['heads']} heads, dense layers of {_plain(sizes['head'])}"
         return f"{shape}, {result.honest['context']} tokens of context, {result.honest['tokenizer']}; {rate}"
     assert isinstance(recipe, ImageRecipe)
-    widths = recipe.widths if isinstance(recipe.widths, str) else f"of {_plain(recipe.widths)} channels"
-    side = "x".join(map(str, recipe.image_size or ()))
+    widths = (
+        recipe.model.widths if isinstance(recipe.model.widths, str) else f"of {_plain(recipe.model.widths)} channels"
+    )
+    side = "x".join(map(str, recipe.data.image_size or ()))
     return f"{side} pixels, blocks {widths}; {rate}; validated on {result.validated:,} images"
 
 

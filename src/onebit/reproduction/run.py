@@ -74,10 +74,12 @@ class Settings:
             recipe = recipe.override({"count_padding": True})
         data = {} if self.data is None else {"data": self.data}
         changed = recipe.override(data | dict(self.keys), "reproduce")
-        if recipe.decay is None or recipe.schedule_unit == "step" or "decay" in self.keys:
+        if recipe.schedule.decay is None or recipe.schedule.unit == "step" or "decay" in self.keys:
             return changed
         # The rate comes down as far in as many epochs as were set by hand.
-        return changed.override({"decay": math.ceil(recipe.decay * changed.epochs / recipe.epochs)})
+        return changed.override(
+            {"decay": math.ceil(recipe.schedule.decay * changed.schedule.epochs / recipe.schedule.epochs)}
+        )
 
 
 def reproduce(
@@ -121,7 +123,7 @@ def reproduce(
             row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()
         }
         for row, recipe in fitted.items():
-            for other in {recipe.teacher, recipe.warm_start} - {None}:
+            for other in {recipe.teacher.run, recipe.model.warm_start} - {None}:
                 load_run(str(other))  # which raises where it is no run
             if not (out / row.name / "recipe.yaml").exists():
                 continue
@@ -183,7 +185,7 @@ def _measure(row: Row, out: Path) -> RowResult:
             key: result[f"validation_{key}"]
             for key in ("loss", "accuracy", "perplexity", "bits_per_byte", "tokens", "tokenizer", "context")
         }
-        examples = recipe.batch_size * recipe.accumulate * int(epochs[0]["step"])
+        examples = recipe.optimizer.batch_size * recipe.optimizer.accumulate * int(epochs[0]["step"])
     else:
         figures |= {"val_loss": result["test_loss"], "val_accuracy": result["test_accuracy"]}
         examples = result["train_images"]

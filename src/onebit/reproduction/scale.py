@@ -34,18 +34,18 @@ def scale_recipe(recipe: Recipe, scale: float, paper_rate: bool = False) -> Reci
     """
     if scale == 1:
         return recipe
-    rate = recipe.learning_rate
+    rate = recipe.optimizer.learning_rate
     raised = rate if paper_rate else max(rate, min(HIGHEST_RATE, rate / scale**2))
-    unit = scale if recipe.schedule_unit == "epoch" else 1
+    unit = scale if recipe.schedule.unit == "epoch" else 1
     changes = {
-        "epochs": max(2, round(scale * recipe.epochs)),
+        "epochs": max(2, round(scale * recipe.schedule.epochs)),
         "learning_rate": raised,
-        "warmup": math.ceil(unit * recipe.warmup),
-        "decay": None if recipe.decay is None else math.ceil(unit * recipe.decay),
+        "warmup": math.ceil(unit * recipe.schedule.warmup),
+        "decay": None if recipe.schedule.decay is None else math.ceil(unit * recipe.schedule.decay),
     }
     if isinstance(recipe, TextRecipe):
         if raised > rate:
-            changes["warmup"] = max(WARMUP, recipe.warmup)
+            changes["warmup"] = max(WARMUP, recipe.schedule.warmup)
         return recipe.override(changes | _decoder(recipe, scale))
     assert isinstance(recipe, ImageRecipe)
     return recipe.override(changes | _classifier(recipe, scale))
@@ -56,10 +56,10 @@ def _nearest(value: float, step: int, least: int) -> int:
 
 
 def _classifier(recipe: ImageRecipe, scale: float) -> dict[str, object]:
-    assert recipe.image_size is not None and isinstance(recipe.widths, str)
-    whole = recipe.image_size[0]
+    assert recipe.data.image_size is not None and isinstance(recipe.model.widths, str)
+    whole = recipe.data.image_size[0]
     side = _nearest(scale * whole, 32, _SIDE)
-    widths, _ = NAMED_WIDTHS[recipe.widths]
+    widths, _ = NAMED_WIDTHS[recipe.model.widths]
     # A block less for each time that the side is halved, the first ones: those that stay work on maps of the size that they have in the paper.
     blocks = max(_BLOCKS, len(widths) - round(math.log2(whole / side)))
     return {
@@ -80,8 +80,8 @@ def _decoder(recipe: TextRecipe, scale: float) -> dict[str, object]:
         "features": _nearest(root * sizes["features"], 4 * heads, 4 * heads),
         "head": tuple(_nearest(root * width, 8, 16) for width in sizes["head"]),
     }
-    if isinstance(recipe.vocabulary, int):
-        changes["vocabulary"] = max(512, round(scale * recipe.vocabulary))
+    if isinstance(recipe.data.vocabulary, int):
+        changes["vocabulary"] = max(512, round(scale * recipe.data.vocabulary))
     return changes
 
 
@@ -92,14 +92,20 @@ def fit_to_data(recipe: Recipe, scale: float) -> Recipe:
         DataError: the data cannot be used.
     """
     if isinstance(recipe, TextRecipe):
-        text = recipe.data, recipe.vocabulary, recipe.validation_data, recipe.validation_share, recipe.seed
+        text = (
+            recipe.data.source,
+            recipe.data.vocabulary,
+            recipe.data.validation_data,
+            recipe.data.validation_share,
+            recipe.run.seed,
+        )
         sentences = min(_count_sentences(*text), max(1, round(scale * TRAIN_SENTENCES)))
-        steps = -(-sentences // (recipe.batch_size * recipe.accumulate))
-        return recipe if scale == 1 else recipe.override({"epoch_steps": recipe.epoch_steps or steps})
+        steps = -(-sentences // (recipe.optimizer.batch_size * recipe.optimizer.accumulate))
+        return recipe if scale == 1 else recipe.override({"epoch_steps": recipe.schedule.epoch_steps or steps})
     assert isinstance(recipe, ImageRecipe)
-    count = _count_images(recipe.data, recipe.image_size, recipe.channels, recipe.seed)
+    count = _count_images(recipe.data.source, recipe.data.image_size, recipe.data.channels, recipe.run.seed)
     share = max(0.02, min(0.2, scale * VALIDATION_IMAGES / count))
-    return recipe if scale == 1 else recipe.override({"validation_share": recipe.validation_share or share})
+    return recipe if scale == 1 else recipe.override({"validation_share": recipe.data.validation_share or share})
 
 
 # The rows of a table share their data: it is read once to count it.

@@ -155,13 +155,15 @@ class ImageData(TrainingData):
 
     @property
     def batches_per_epoch(self) -> int:
-        return len(Batches(self.splits.train, self.recipe.batch_size))
+        return len(Batches(self.splits.train, self.recipe.optimizer.batch_size))
 
     def train_dataloader(self) -> Batches:
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         recipe = self.recipe
         part = part_of(self.trainer, self.batches_per_epoch)
-        return Batches(self.splits.train, recipe.batch_size, recipe.augment, recipe.seed, epoch, part)
+        return Batches(
+            self.splits.train, recipe.optimizer.batch_size, recipe.data.augment, recipe.run.seed, epoch, part
+        )
 
     def val_dataloader(self) -> Batches:
         return Batches(self.splits.validation, EVALUATION_BATCH, part=part_of(self.trainer))

@@ -80,7 +80,7 @@ class Layout:
 
     def check_recipe(self, recipe: Recipe) -> None:
         """Refuse what cannot be divided; raises OnebitError."""
-        size = recipe.batch_size
+        size = recipe.optimizer.batch_size
         if size % self.world:
             least = -(-size // self.world) * self.world
             raise OnebitError(
@@ -88,9 +88,9 @@ class Layout:
             )
         if self.sharded and not recipe.shardable:
             raise OnebitError("[train] strategy=fsdp is for text; networks of images are small: use strategy=ddp")
-        if self.sharded and recipe.pull:
+        if self.sharded and recipe.optimizer.pull:
             raise OnebitError(
-                f"[train] pull={recipe.pull} looks at whole latents in every step: use strategy=ddp with it"
+                f"[train] pull={recipe.optimizer.pull} looks at whole latents in every step: use strategy=ddp with it"
             )
 
     def trainer_options(self) -> dict[str, Any]:

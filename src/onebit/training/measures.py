@@ -119,7 +119,9 @@ class Measures(lightning.Callback):
         rows = []
         for name, layer in binary_layers(pl_module.model).items():
             bits = sampled_bits(layer)
-            limit = None if pl_module.recipe.optimizer == "bop" else layer.scheme.clip_latents  # bop has no latents
+            limit = (
+                None if pl_module.recipe.optimizer.name == "bop" else layer.scheme.clip_latents
+            )  # bop has no latents
             shares = {
                 "ones": bits.float().mean().item(),
                 "flipped": (bits != self._bits[name].to(bits.device)).float().mean().item(),

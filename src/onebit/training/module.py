@@ -63,7 +63,7 @@ class TrainingModule(lightning.LightningModule):
         self.model = model
         self.recipe = recipe
         self.batches_per_epoch = batches_per_epoch
-        self.accumulate = recipe.accumulate
+        self.accumulate = recipe.optimizer.accumulate
         self.steps_per_epoch = -(-batches_per_epoch // self.accumulate)
         self.objective = objective
         self._sums = {"train": self._nothing(), "val": self._nothing()}
@@ -75,13 +75,13 @@ class TrainingModule(lightning.LightningModule):
         self.layers = binary_layers(model)
         self._progressive = [m for m in model.modules() if follows_progress(m)]
         self._clipped = clipped_parameters(model, self.layers)
-        self._teacher = None if teacher is None else Teacher(model, teacher, recipe.distill_features or ())
+        self._teacher = None if teacher is None else Teacher(model, teacher, recipe.teacher.features or ())
         self._note = note
         self._compiled: Compiled | None = None
         # What does not go together is said here, before anything is written.
-        if recipe.optimizer == "bop":
+        if recipe.optimizer.name == "bop":
             bits_and_rest(model)
-        if recipe.pull:
+        if recipe.optimizer.pull:
             self._pull()
 
     def configure_model(self) -> None:
@@ -95,11 +95,11 @@ class TrainingModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         self._steps_unseen = steps_unseen(self.device)
-        if self.recipe.compile and self._sharded:
+        if self.recipe.run.compile and self._sharded:
             self._note(
                 "[compile] a network that is sharded gathers its latents between its layers: training goes on uncompiled"
             )
-        elif self.recipe.compile:
+        elif self.recipe.run.compile:
             self._compiled = Compiled(self.model, self._note, self.accumulate > 1)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -133,10 +133,10 @@ class TrainingModule(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         # Dropout's draws depend on the epoch alone, so that a resumed run repeats what an uninterrupted one does.
         # Each process draws for examples of its own.
-        torch.manual_seed(self.recipe.seed * 1_000_003 + self.current_epoch + self.global_rank * 1_000_000_007)
+        torch.manual_seed(self.recipe.run.seed * 1_000_003 + self.current_epoch + self.global_rank * 1_000_000_007)
         self._sums["train"] = self._nothing()
         self._choose_stage()
-        if self.recipe.first_stage_epochs and self.current_epoch == self.recipe.first_stage_epochs:
+        if self.recipe.schedule.first_stage_epochs and self.current_epoch == self.recipe.schedule.first_stage_epochs:
             forget_gradients(self.optimizers(use_pl_optimizer=False))  # type: ignore[arg-type]
 
     def _choose_stage(self) -> None:
@@ -145,7 +145,7 @@ class TrainingModule(lightning.LightningModule):
 
     @property
     def _first_stage(self) -> bool:
-        return self.current_epoch < self.recipe.first_stage_epochs
+        return self.current_epoch < self.recipe.schedule.first_stage_epochs
 
     def on_validation_epoch_start(self) -> None:
         self._look()
@@ -158,7 +158,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _network(self, x: Tensor, batch_index: int) -> Callable[[Tensor], Tensor]:
         """What computes a batch of training: uncompiled where the batch is not whole, and for the epoch's last, at which layers are looked into."""
-        whole = len(x) * self.trainer.world_size == self.recipe.batch_size
+        whole = len(x) * self.trainer.world_size == self.recipe.optimizer.batch_size
         usual = whole and batch_index < self.batches_per_epoch - 1
         return self._compiled if self._compiled is not None and usual else self
 
@@ -177,7 +177,7 @@ class TrainingModule(lightning.LightningModule):
         return loss, logits, count
 
     def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
-        progress = self.global_step / (self.recipe.epochs * self.steps_per_epoch)
+        progress = self.global_step / (self.recipe.schedule.epochs * self.steps_per_epoch)
         set_progress(self._progressive, progress)
         loss, logits, count = self._measure(batch, "train", self._network(batch[0], batch_index))
         self._unseen.append((self.global_step + 1, loss.detach()))
@@ -193,13 +193,13 @@ class TrainingModule(lightning.LightningModule):
             loss = by_target * loss
         if self._teacher is not None and (len(batch) == 2 or count):
             counted = batch[1].flatten() != NOT_COUNTED
-            soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.distill_temperature)
-            weight = self.recipe.distill_weight
-            apart = self.recipe.distill_feature_weight * by_example * apart
+            soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.teacher.temperature)
+            weight = self.recipe.teacher.weight
+            apart = self.recipe.teacher.feature_weight * by_example * apart
             loss = (1 - weight) * loss + weight * by_target * soft + apart
-        if self.recipe.pull:
+        if self.recipe.optimizer.pull:
             # From nothing to its full strength, so that bits are still free to flip early.
-            loss = loss + self.recipe.pull * progress * self._pull()
+            loss = loss + self.recipe.optimizer.pull * progress * self._pull()
         return loss
 
     def on_after_backward(self) -> None:
@@ -227,7 +227,7 @@ class TrainingModule(lightning.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        if self.recipe.optimizer != "bop":
+        if self.recipe.optimizer.name != "bop":
             clip_latents(self.layers.values())
         if self._steps_unseen > 1:
             if (self.global_step + 1) % self._steps_unseen:
@@ -251,50 +251,58 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         kind = torch.optim.AdamW if recipe.decoupled_weight_decay else torch.optim.Adam
-        bits, rest = bits_and_rest(self.model) if recipe.optimizer == "bop" else ([], list(self.parameters()))
+        bits, rest = bits_and_rest(self.model) if recipe.optimizer.name == "bop" else ([], list(self.parameters()))
         # Bits alone leave nothing to Adam, which refuses an empty list.
-        options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, "fused": True}
+        options: dict[str, Any] = {
+            "lr": recipe.optimizer.learning_rate,
+            "weight_decay": recipe.optimizer.weight_decay,
+            "fused": True,
+        }
         adam = [kind(self._groups(rest), **options)] if rest else []
         optimizer: torch.optim.Optimizer = (
-            Together([*adam, Bop(bits, recipe.bop_gamma, recipe.bop_threshold)]) if bits else adam[0]
+            Together([*adam, Bop(bits, recipe.optimizer.bop_gamma, recipe.optimizer.bop_threshold)])
+            if bits
+            else adam[0]
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
         """The parameters, those of embeddings with a learning rate of their own where the recipe gives them one."""
-        rate = self.recipe.embedding_rate
+        rate = self.recipe.optimizer.embedding_rate
         if rate == 1:
             return [{"params": parameters}]
         tables = [m for m in self.model.modules() if isinstance(m, nn.Embedding)]
         own = {id(p) for table in tables for p in table.parameters()}
         groups: list[dict[str, Any]] = [
             {"params": [p for p in parameters if id(p) not in own]},
-            {"params": [p for p in parameters if id(p) in own], "lr": rate * self.recipe.learning_rate},
+            {"params": [p for p in parameters if id(p) in own], "lr": rate * self.recipe.optimizer.learning_rate},
         ]
         return [group for group in groups if group["params"]]
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
-        if self.recipe.clip is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.clip)
+        if self.recipe.optimizer.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters(), self.recipe.optimizer.clip)
         for parameter, share, axis in self._clipped:
             clip_gradient(parameter, share, axis)
 
     def _rate(self, step: int) -> float:
         """The share of the highest learning rate at a step; each of two stages has a whole schedule."""
         recipe = self.recipe
-        first, whole = (epochs * self.steps_per_epoch for epochs in (recipe.first_stage_epochs, recipe.epochs))
+        first, whole = (
+            epochs * self.steps_per_epoch for epochs in (recipe.schedule.first_stage_epochs, recipe.schedule.epochs)
+        )
         step, length = (step, first) if step < first else (step - first, whole - first)
-        unit = self.steps_per_epoch if recipe.schedule_unit == "epoch" else 1
-        warmup = recipe.warmup * unit
-        end = recipe.decay * unit if recipe.decay is not None else length
+        unit = self.steps_per_epoch if recipe.schedule.unit == "epoch" else 1
+        warmup = recipe.schedule.warmup * unit
+        end = recipe.schedule.decay * unit if recipe.schedule.decay is not None else length
         if step < warmup:
             return (step + 1) / warmup
-        if recipe.schedule == "constant":
+        if recipe.schedule.name == "constant":
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, end - warmup))
-        return 1 - progress if recipe.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+        return 1 - progress if recipe.schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def steps_unseen(device: torch.device) -> int:

@@ -42,7 +42,7 @@ def train_in_process(
     progress = progress and layout.rank == 0
     last = out / "checkpoints" / "last.ckpt"
     checkpoint = last if resume and last.exists() else None
-    with process_settings(max(1, (recipe.threads or cores()) // layout.devices)):
+    with process_settings(max(1, (recipe.run.threads or cores()) // layout.devices)):
         known = (
             sources.fingerprints(recipe) if layout.rank == 0 else {}
         )  # before the data are read, which takes its time
@@ -59,21 +59,21 @@ def train_in_process(
             result = job.test(run.model.to(trainer.strategy.root_device))
             run.model.cpu()
             how = {"seconds": round(time.monotonic() - start, 1), "precision": str(trainer.precision)}
-            write_json(out / "result.json", {**result, **_summary(run, job), **how, "seed": recipe.seed})
+            write_json(out / "result.json", {**result, **_summary(run, job), **how, "seed": recipe.run.seed})
     return run
 
 
 def _module(job: Job, recipe: Recipe, checkpoint: Path | None, layout: Layout, note: Note) -> TrainingModule:
     """What Lightning trains; raises OnebitError where the teacher, the run to start from or the checkpoint does not fit."""
-    if recipe.warm_start is not None and checkpoint is None:
-        _start_from(job, recipe.warm_start, note)
-    teacher = None if recipe.teacher is None else _teacher(job, recipe.teacher)
+    if recipe.model.warm_start is not None and checkpoint is None:
+        _start_from(job, recipe.model.warm_start, note)
+    teacher = None if recipe.teacher.run is None else _teacher(job, recipe.teacher.run)
     if layout.world > 1:
         synchronize_statistics(job.model)
     batches = job.data.batches_per_epoch
     module = TrainingModule(job.model, recipe, batches, job.objective, teacher, note)
     if checkpoint is not None:
-        check_checkpoint(checkpoint, job.model, batches, recipe.epochs)
+        check_checkpoint(checkpoint, job.model, batches, recipe.schedule.epochs)
     return module
 
 
@@ -82,13 +82,13 @@ def _trainer(
 ) -> lightning.Trainer:
     checkpoints = Checkpoints(out / "checkpoints", job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
     return lightning.Trainer(
-        max_epochs=recipe.epochs,
+        max_epochs=recipe.schedule.epochs,
         **layout.trainer_options(),
-        precision="bf16-mixed" if use_bf16(recipe.precision) else "32-true",
+        precision="bf16-mixed" if use_bf16(recipe.run.precision) else "32-true",
         logger=TensorBoardLogger(str(out), name="", version="tensorboard"),
         callbacks=[Measures(out / "layers.csv"), Curves(out / "curves.csv", progress), checkpoints],
         plugins=[AtomicCheckpoints()],
-        accumulate_grad_batches=recipe.accumulate,
+        accumulate_grad_batches=recipe.optimizer.accumulate,
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
         enable_progress_bar=False,
@@ -115,7 +115,7 @@ def _write_folder(out: Path, recipe: Recipe, job: Job, known: dict[str, str | No
 
 def _summary(run: Run, job: Job) -> dict[str, Any]:
     parameters = sum(p.numel() for p in job.model.parameters())
-    return {"chosen_epoch": run.epochs, "epochs": run.recipe.epochs, "parameters": parameters}
+    return {"chosen_epoch": run.epochs, "epochs": run.recipe.schedule.epochs, "parameters": parameters}
 
 
 def _start_from(job: Job, path: str, note: Note) -> None:

@@ -46,7 +46,7 @@ class Run:
     def __str__(self) -> str:
         result, shown = self.result(), printable(self.path)
         if not result:
-            return f"{shown}: not finished (epoch {self.epochs} of {self.recipe.epochs})"
+            return f"{shown}: not finished (epoch {self.epochs} of {self.recipe.schedule.epochs})"
         when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
         if "test_images" in result:
             return (
@@ -124,7 +124,9 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
         content = torch.load(file, map_location="cpu", weights_only=True)
         state = {key.removeprefix("model."): value for key, value in content["state_dict"].items()}
         model.load_state_dict(state)
-        epochs = min(int(content["epoch"]) + 1, recipe.epochs)  # Lightning counts one more when training has ended
+        epochs = min(
+            int(content["epoch"]) + 1, recipe.schedule.epochs
+        )  # Lightning counts one more when training has ended
     except Exception as error:  # torch.load and load_state_dict raise many kinds, several lines each
         reason = " ".join(str(error).split())[:200]
         raise OnebitError(f"[{file}] damaged, or of another recipe ({reason})") from None

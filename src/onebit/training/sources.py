@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from onebit.data.load import TEST_SHARE, has_test_part
 from onebit.data.named import HUB_SETS, folder_of
@@ -13,7 +13,7 @@ from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images,
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
-from onebit.training.recipe import OF_THE_SCHEME, ImageRecipe, Recipe, TextRecipe
+from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, short_names
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
 FILE = "data.json"
@@ -35,7 +35,7 @@ def locate(recipe: Recipe) -> Recipe:
             named = value in IMAGE_NAMES and folder_of(value) is None
         if not named and expand(value).exists():
             changes[key] = str(expand(value).resolve())
-    return replace(recipe, **changes)
+    return recipe.override(changes)
 
 
 def fingerprints(recipe: Recipe) -> dict[str, str | None]:
@@ -74,8 +74,8 @@ def record_of(recipe: Recipe, known: dict[str, str | None] | None) -> DataRecord
     data = None if known is None else known.get("data")
     if known is None or data is None:
         return None
-    share = recipe.validation_share if isinstance(recipe, TextRecipe) else TEST_SHARE
-    return DataRecord(data, known.get("validation_data"), recipe.seed, share)
+    share = recipe.data.validation_share if isinstance(recipe, TextRecipe) else TEST_SHARE
+    return DataRecord(data, known.get("validation_data"), recipe.run.seed, share)
 
 
 def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
@@ -112,15 +112,14 @@ def check_same(old: Recipe, new: Recipe, folder: Path, free: tuple[str, ...], wh
     if type(old) is not type(new):
         raise OnebitError(f"[{where}] {folder} was trained with another recipe, of another kind: {other}")
     here, before = _paths(new), _paths(locate(old))
-    if asdict(old.composed_scheme) == asdict(new.composed_scheme):  # said in other words
-        free = (*free, "scheme", *OF_THE_SCHEME)
-    for field in fields(old):
-        then, now = getattr(old, field.name), getattr(new, field.name)
-        if then == now or field.name in free or (field.name in here and field.name in before):
-            continue
-        raise OnebitError(
-            f"[{where}] {folder} was trained with another recipe: {field.name}={shown(then)}, and not {shown(now)}: {other}"
-        )
+    if asdict(old.scheme.made) == asdict(new.scheme.made):  # said in other words
+        free = (*free, *(name for name, key in short_names(type(old)).items() if key.section == "scheme"))
+    elif old.scheme.options != new.scheme.options:
+        _differ("scheme", old.scheme.to_dict(), new.scheme.to_dict(), folder, where)
+    now = new.flat()
+    for name, then in old.flat().items():
+        if then != now[name] and name not in free and not (name in here and name in before):
+            _differ(name, then, now[name], folder, where)
     known, found = read_fingerprints(folder), fingerprints(new)
     for key, value in here.items():
         moved = value != before[key]
@@ -141,6 +140,13 @@ def check_same(old: Recipe, new: Recipe, folder: Path, free: tuple[str, ...], wh
             )
 
 
+def _differ(name: str, then: Any, now: Any, folder: Path, where: str) -> NoReturn:
+    raise OnebitError(
+        f"[{where}] {folder} was trained with another recipe: {name}={shown(then)}, and not {shown(now)}: "
+        f"give another --out, or the recipe of {folder / 'recipe.yaml'}"
+    )
+
+
 def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: Path) -> list[str]:
     """Look at what a run is to be measured on, where nothing else is named.
 
@@ -158,7 +164,7 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
     notes = []
     found = fingerprints(recipe)
     for key in DATA:
-        value = getattr(recipe, key, None)
+        value = recipe.flat().get(key)
         if value is None or found[key] == known.get(key):
             continue
         if isinstance(recipe, TextRecipe):
@@ -192,4 +198,5 @@ def check_there(recipe: Recipe, known: dict[str, str | None] | None, folder: Pat
 
 def _paths(recipe: Recipe) -> dict[str, str]:
     """The keys that name data, texts and networks, and that are set."""
-    return {key: value for key in KEYS if isinstance(value := getattr(recipe, key, None), str)}
+    values = recipe.flat()
+    return {key: value for key in KEYS if isinstance(value := values.get(key), str)}

@@ -66,7 +66,7 @@ def train(
     if checkpoint_steps is not None:
         check_count("checkpoint_steps", checkpoint_steps)
     layout = Layout(devices, nodes, strategy)
-    check_precision(recipe.precision)
+    check_precision(recipe.run.precision)
     layout.check_recipe(recipe)
     if not resume:
         check_out(recipe, out)

@@ -49,23 +49,25 @@ class TextBatches:
         self._context = context
         self._tokenizer = Tokenizer(task)
         examples = self._examples(0)
-        self._per_pass = len(examples) - (recipe.examples == "windows" and len(examples) > 1)
-        self._batches = batches or -(-self._per_pass // recipe.batch_size)
+        self._per_pass = len(examples) - (recipe.data.examples == "windows" and len(examples) > 1)
+        self._batches = batches or -(-self._per_pass // recipe.optimizer.batch_size)
         self._epoch = epoch
         self._part = part
 
     def _examples(self, number: int) -> Examples:
         tokenizer = self._tokenizer
-        random = np.random.default_rng((self._recipe.seed, number, 1))
-        windows = self._recipe.examples == "windows" and len(self._text) > 2 * self._context
+        random = np.random.default_rng((self._recipe.run.seed, number, 1))
+        windows = self._recipe.data.examples == "windows" and len(self._text) > 2 * self._context
         offset = int(random.integers(self._context)) if windows else 0
-        return Examples(self._text, self._context, self._recipe.examples, tokenizer.pad, tokenizer.separator, offset)
+        return Examples(
+            self._text, self._context, self._recipe.data.examples, tokenizer.pad, tokenizer.separator, offset
+        )
 
     def __len__(self) -> int:
         return self._batches
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        size = self._recipe.batch_size
+        size = self._recipe.optimizer.batch_size
         known = -1
         start, end = self._epoch * self._batches, (self._epoch + 1) * self._batches
         for first in range((start + self._part.first) * size, end * size, size):
@@ -76,11 +78,11 @@ class TextBatches:
                     if chosen:
                         break  # a batch is of one pass; the rest of it is the next batch's
                     examples = self._examples(number)
-                    order = np.random.default_rng((self._recipe.seed, number)).permutation(self._per_pass)
+                    order = np.random.default_rng((self._recipe.run.seed, number)).permutation(self._per_pass)
                     known = number
                 chosen.append(int(order[position % self._per_pass]))
             inputs, targets = examples.take(np.asarray(chosen))
-            if self._recipe.count_padding:
+            if self._recipe.data.count_padding:
                 targets[targets == NOT_COUNTED] = self._tokenizer.pad
             yield _share(self._part, inputs, targets)
 
@@ -119,7 +121,11 @@ class TextData(TrainingData):
 
     def batches(self, epoch: int, part: Part = ALL) -> TextBatches:
         """The batches of an epoch."""
-        count = None if self.recipe.epoch_steps is None else self.recipe.epoch_steps * self.recipe.accumulate
+        count = (
+            None
+            if self.recipe.schedule.epoch_steps is None
+            else self.recipe.schedule.epoch_steps * self.recipe.optimizer.accumulate
+        )
         return TextBatches(self.splits.train, self.splits.task, self.recipe, self.context, count, epoch, part)
 
     @property
@@ -132,8 +138,10 @@ class TextData(TrainingData):
         return self.batches(self.trainer.current_epoch, part_of(self.trainer, self.batches_per_epoch))
 
     def val_dataloader(self) -> InOrder:
-        examples = evaluation_examples(self.splits.validation, self.splits.task, self.context, self.recipe.examples)
-        return InOrder(examples, self.recipe.validation_tokens, part_of(self.trainer))
+        examples = evaluation_examples(
+            self.splits.validation, self.splits.task, self.context, self.recipe.data.examples
+        )
+        return InOrder(examples, self.recipe.data.validation_tokens, part_of(self.trainer))
 
 
 def evaluation_examples(text: TextSet, task: TextTask, context: int, kind: str) -> Examples:

@@ -11,11 +11,13 @@ from onebit.data import load_images
 from onebit.errors import OnebitError, RecipeError
 from onebit.images import ImageTask
 from onebit.models import alexnet, conv_classifier, mlp, mobile_net, resnet, sequence_classifier, vgg
+from onebit.schemes import Scheme
 from onebit.training.batches import ImageData
 from onebit.training.figures import evaluate
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import CELLS, ImageRecipe
+from onebit.training.recipe.images import ImageModel
 
 
 class ImageJob(Job):
@@ -25,37 +27,31 @@ class ImageJob(Job):
     task_kind: ClassVar = ImageTask
 
     def __init__(self, recipe: ImageRecipe, note: Note) -> None:
-        splits = load_images(
-            recipe.data, recipe.image_size, recipe.channels, recipe.validation_share, recipe.train_limit, recipe.seed
-        )
+        data, seed = recipe.data, recipe.run.seed
+        splits = load_images(data.source, data.image_size, data.channels, data.validation_share, data.train_limit, seed)
         for line in splits.notes:
             note(line)
         height, width = splits.train.pixels.shape[1:3]
         self._splits = splits
-        self.task = task = ImageTask(splits.train.classes, (height, width), recipe.channels)
-        torch.manual_seed(recipe.seed)
+        self.task = task = ImageTask(splits.train.classes, (height, width), data.channels)
+        torch.manual_seed(seed)
         self.model = self.build(recipe, task)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         _check_pooling(self.model, height, width)
         self.data = ImageData(splits, task, recipe)
         self.objective = Objective()
-        self.monitor = "val_accuracy" if recipe.validation_share else None
+        self.monitor = "val_accuracy" if data.validation_share else None
 
     @staticmethod
     def build(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
-        if recipe.model != "classifier":
-            return _literature(recipe, task)
-        return conv_classifier(
-            kernel_size=recipe.kernel_size,
-            num_classes=len(task.labels),
-            widths=recipe.widths,
-            binary=recipe.binary,
-            in_channels=recipe.channels,
-            batch_norm=recipe.batch_norm,
-            hidden=recipe.hidden,
-            logit_scale=recipe.logit_scale,
-            scheme=recipe.composed_scheme,
-        )
+        model, scheme = recipe.model, recipe.scheme.made
+        try:
+            if model.name == "classifier":
+                own = model.given("binary", "widths", "hidden", "kernel_size", "batch_norm", "logit_scale")
+                return conv_classifier(num_classes=len(task.labels), in_channels=task.channels, scheme=scheme, **own)
+            return _literature(model, scheme if model.binary else None, task)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
 
     def test(self, trained: nn.Module) -> dict[str, Any]:
         assert isinstance(self.task, ImageTask)
@@ -76,31 +72,23 @@ def _check_pooling(model: nn.Module, height: int, width: int) -> None:
         )
 
 
-def _literature(recipe: ImageRecipe, task: ImageTask) -> nn.Module:
-    """One of the literature's networks."""
-    common: dict[str, Any] = {
-        "num_classes": len(task.labels),
-        "scheme": recipe.composed_scheme if recipe.binary else None,
-        "hybrid": recipe.hybrid,
-        "logit_scale": recipe.logit_scale if recipe.binary else None,
-    }
-    hidden: dict[str, Any] = {} if recipe.hidden is None else {"hidden": recipe.hidden}
-    height, width = task.image_size
-    try:
-        if recipe.model == "mlp":
-            return mlp(recipe.channels * height * width, **common, **hidden)
-        if recipe.model in CELLS:
-            layers = recipe.hidden or (128,)
-            common |= {"hidden": layers[0], "layers": len(layers), "cell": recipe.model, "image": True}
-            return sequence_classifier(recipe.channels * width, **common)
-        if recipe.model == "vgg":
-            widths: dict[str, Any] = {} if isinstance(recipe.widths, str) else {"widths": recipe.widths}
-            return vgg((height, width), in_channels=recipe.channels, **common, **hidden, **widths)
-        common |= {"in_channels": recipe.channels, "width": recipe.width}
-        if recipe.model == "alexnet":
-            return alexnet(**common)
-        if recipe.model == "mobile-net":
-            return mobile_net(small_images=max(height, width) < 96, **common)
-        return resnet(int(recipe.model.removeprefix("resnet")), **common)
-    except ValueError as error:
-        raise RecipeError(str(error)) from None
+def _literature(model: ImageModel, scheme: Scheme | None, task: ImageTask) -> nn.Module:
+    """One of the literature's networks; without a scheme its float twin."""
+    (height, width), channels = task.image_size, task.channels
+    common: dict[str, Any] = {"num_classes": len(task.labels), "scheme": scheme, "hybrid": model.hybrid}
+    common |= model.given("logit_scale") if scheme is not None else {}
+    if model.name == "mlp":
+        return mlp(channels * height * width, **common, **model.given("hidden"))
+    if model.name in CELLS:
+        layers = model.hidden or (128,)
+        common |= {"hidden": layers[0], "layers": len(layers), "cell": model.name, "image": True}
+        return sequence_classifier(channels * width, **common)
+    common["in_channels"] = channels
+    if model.name == "vgg":
+        own = model.given("hidden") if isinstance(model.widths, str) else model.given("hidden", "widths")
+        return vgg((height, width), **common, **own)
+    if model.name == "alexnet":
+        return alexnet(width=model.width, **common)
+    if model.name == "mobile-net":
+        return mobile_net(width=model.width, small_images=max(height, width) < 96, **common)
+    return resnet(int(model.name.removeprefix("resnet")), width=model.width, **common)

@@ -1,0 +1,143 @@
+"""Recipes for language models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from onebit.training.recipe.recipe import Recipe
+from onebit.training.recipe.section import key
+from onebit.training.recipe.shared import Data, Execution, Model, Optimizer, Schedule, SchemeParts, Teaching
+from onebit.training.recipe.values import require
+
+
+@dataclass(frozen=True)
+class TextData(Data):
+    """The texts, and how they are divided into examples."""
+
+    source: str = key(
+        "python",
+        "python (documentation and sources that come with the interpreter), wikitext-2, wikitext-103, a text file, or a folder of text files",
+        short="data",
+    )
+    validation_data: str | None = key(
+        None,
+        "another source to validate on; null: the data set's own part, else validation_share of the training text",
+    )
+    validation_share: float = key(
+        0.05,
+        "of the documents (of a single file, its end), where there is no validation_data",
+        above=0,
+        below=1,
+    )
+    validation_tokens: int | None = key(
+        None,
+        "at most so many are evaluated after each epoch; null for all. The last evaluation is of all",
+        least=1,
+    )
+    vocabulary: int | str = key(
+        1024,
+        "how many WordPiece tokens to train on the training text, or the path of a vocab.txt (BERT's form)",
+        least=259,
+    )
+    examples: Literal["windows", "sentences"] = key(
+        "windows",
+        "windows (packed, without padding) or sentences (a line each, cut and padded to the context, as in the paper)",
+    )
+    count_padding: bool = key(
+        False,
+        "trains on padding too, as the paper seems to; sentences only. Honest figures never count it",
+    )
+
+    def check(self) -> None:
+        fits = not (self.count_padding and self.examples == "windows")
+        require(fits, "count_padding", True, "examples=sentences with it")
+
+
+@dataclass(frozen=True)
+class TextModel(Model):
+    """The network, and its sizes."""
+
+    name: Literal["decoder", "lstm", "gru"] = key(
+        "decoder",
+        "decoder (the paper's, `onebit.models.language_decoder`), or lstm or gru (`onebit.models.language_lstm`)",
+        short="model",
+    )
+    size: Literal["tiny", "mini", "small", "large"] = key("tiny", "of the network, where no key below says otherwise")
+    context: int | None = key(None, "tokens that it can look at; null: as the size has it", least=1)
+    blocks: int | None = key(None, "of a decoder, or layers of an lstm or gru; null: as the size has it", least=1)
+    features: int | None = key(None, "of each token; null: as the size has it", least=1)
+    heads: int | None = key(
+        None, "of attention, a divisor of features; null: as the size has it. Decoder only", least=1
+    )
+    head: tuple[int, ...] | None = key(
+        None,
+        "features of the dense layers before the last; null: as the size has it, of an lstm or gru none",
+        least=1,
+    )
+    hidden: int | None = key(None, "size of the state of an lstm or gru; null: features", least=1)
+    residual_scale: float = key(1.0, "weight of each branch of a block before it is added. Decoder only", above=0)
+    embedding_widening: int = key(1, "embeds in so many times the features", least=1)
+    head_widening: int = key(1, "makes the dense layers before the last so many times as wide", least=1)
+    embedding_spread: float = key(1.0, "of the initial latents of embeddings, as a multiple of Glorot's", above=0)
+    pre_norm: bool = key(False, "normalises before each branch rather than after each sum. Decoder only")
+    hybrid: bool = key(False, "an lstm or gru keeps its embedding and its last layer float")
+    binary_hidden: bool = key(False, "the hidden state of an lstm or gru is one bit in its recurrent product")
+
+    def check(self) -> None:
+        for name, usual in (("hidden", None), ("hybrid", False), ("binary_hidden", False)):
+            fits = self.name != "decoder" or getattr(self, name) == usual
+            require(fits, name, getattr(self, name), "it with model=lstm or model=gru")
+
+
+@dataclass(frozen=True)
+class TextSchedule(Schedule):
+    """How long is trained, and how the learning rate rises and falls."""
+
+    epoch_steps: int | None = key(
+        None,
+        "steps between two evaluations, which is what an epoch is here; null: one pass over the training text",
+        least=1,
+    )
+
+
+@dataclass(frozen=True)
+class TextExecution(Execution):
+    """How the machine trains."""
+
+    checkpoint_activations: bool = key(
+        False,
+        "computes the inside of each block of a decoder again on the way back instead of keeping it: less memory, a third more work",
+    )
+
+
+@dataclass(frozen=True, init=False)
+class TextRecipe(Recipe):
+    """What decides the training of a language model; optimised by AdamW."""
+
+    kind: ClassVar[str] = "text"
+    shardable: ClassVar[bool] = True
+    decoupled_weight_decay: ClassVar[bool] = True
+
+    data: TextData
+    model: TextModel
+    scheme: SchemeParts
+    optimizer: Optimizer
+    schedule: TextSchedule
+    teacher: Teaching
+    run: TextExecution
+
+    def _check(self) -> None:
+        super()._check()
+        decoder = self.model.name == "decoder"
+        fits = not decoder or self.scheme.name == "BinaryNormalized"
+        require(fits, "scheme", self.scheme.name, "it with model=lstm or model=gru")
+        fits = decoder or not self.run.checkpoint_activations
+        require(fits, "checkpoint_activations", True, "it with model=decoder")
+
+    def _dropped(self, section: str, changes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What a recipe says of its scheme stands for that scheme only; the spread of the latents stands for any."""
+        if section != "scheme" or "name" not in changes.get("scheme", {}):
+            return {}
+        return {"values": None, "threshold": None, "latent_clip": None, "options": {}}
