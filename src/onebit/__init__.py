@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from onebit.file_info import info as info
     from onebit.image_task import ImageTask as ImageTask
     from onebit.model_summary import summary as summary
-    from onebit.packing import pack as pack
+    from onebit.packing.pack import pack as pack
     from onebit.runtime import ImageSession as ImageSession
     from onebit.runtime import Session as Session
     from onebit.runtime import ThreadPool as ThreadPool
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from onebit.scoring import score as score
     from onebit.speed import bench as bench
     from onebit.text import TextTask as TextTask
-    from onebit.training.train import train as train
+    from onebit.training.start import train as train
     from onebit.verification import verify as verify
 
 # Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.

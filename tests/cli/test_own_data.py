@@ -223,7 +223,7 @@ def test_a_run_of_an_older_onebit_says_what_it_takes_for_its_data(here, monkeypa
     run = here / "runs/seed5"
     (run / "data.json").unlink()
     recipe = (run / "recipe.yaml").read_text().split("\n")
-    (run / "recipe.yaml").write_text("\n".join("data: pics" if "data:" in line[:5] else line for line in recipe))
+    (run / "recipe.yaml").write_text("\n".join("  source: pics" if "source:" in line else line for line in recipe))
     fails(capsys, ["evaluate", run], "was trained with data=pics, which is not there: give the data with --data PATH")
     monkeypatch.chdir(here)
     found, said = measure(capsys, run)

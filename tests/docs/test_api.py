@@ -43,7 +43,7 @@ def test_every_name_of_the_package_is_reached_from_a_bare_import():
 import sys, onebit
 assert not {"torch", "numpy"} & set(sys.modules)
 assert not [name for name in onebit.__all__ if name != "__version__" and name in vars(onebit)]
-import onebit.evaluation, onebit.training.train, onebit.scoring.run
+import onebit.evaluation, onebit.training.start, onebit.scoring.run
 for name in onebit.__all__:
     value = getattr(onebit, name)
     if name in ("bench", "evaluate", "info", "score", "train", "verify"):

@@ -11,11 +11,10 @@ from onebit.pretrained import find
 Run = Callable[[argparse.Namespace], int]
 
 
-def command(subparsers: Any, name: str, run: Run, examples: str, *, help: str, description: str) -> Any:
+def command(subparsers: Any, name: str, run: Run, examples: str, *, description: str, **options: Any) -> Any:
     """The parser of a command. Its help ends with examples."""
-    parser = subparsers.add_parser(
-        name, help=help, description=description, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = subparsers.add_parser(name, description=description, epilog=examples, formatter_class=raw, **options)
     parser.set_defaults(run=run)
     return parser
 

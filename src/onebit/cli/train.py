@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ EXAMPLES = """examples:
   onebit train cifar10 --out runs/short --epochs 5 --widths 32,64,128 --resume
   onebit train small --data books --devices 8 --strategy fsdp --checkpoint-steps 500
 
-Every key of a recipe is a flag; 'onebit train RECIPE --show' prints them all.
+Every key of a recipe is a flag with one value, as in --epochs 3 or --compile true:
 """
 
 
@@ -33,7 +35,10 @@ def add_parser(subparsers: Any) -> None:
         EXAMPLES,
         help="train a 1-bit network, or its float twin, from a recipe",
         description="Train a 1-bit network, or its float twin, from a recipe into a run folder.",
+        add_help=False,
     )
+    text = "show this help; 'RECIPE --help' has the values of that recipe"
+    parser.add_argument("-h", "--help", action=_Help, help=text)
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the run folder")
@@ -47,6 +52,30 @@ def add_parser(subparsers: Any) -> None:
     text = "ddp: each device holds the whole network (default); fsdp: each holds a part"
     parser.add_argument("--strategy", choices=("auto", "ddp", "fsdp"), default="auto", help=text)
     parser.set_defaults(takes_recipe_keys=True)
+
+
+class _Help(argparse.Action):
+    """The usual help, and the keys of recipes."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        try:
+            keys = _keys(getattr(namespace, "recipe", None))
+        except ImportError:
+            keys = '(the keys of recipes are listed where training is installed: pip install "onebit[train]")'
+        parser.print_help()
+        print(f"\n{keys}")
+        parser.exit()
+
+
+def _keys(name: str | None) -> str:
+    from onebit.training.recipe import load_recipe
+    from onebit.training.recipe.table import help_text
+
+    width = min(120, shutil.get_terminal_size().columns)
+    return help_text(None if name is None else load_recipe(name), width)
 
 
 def run(args: argparse.Namespace) -> int:

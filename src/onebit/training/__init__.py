@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from onebit.training.recipe import recipe_names as recipe_names
     from onebit.training.run import Run as Run
     from onebit.training.run import load_run as load_run
-    from onebit.training.train import train as train
+    from onebit.training.start import train as train
 
 # Loaded when first asked for: the keys of recipes are read without PyTorch, by the command's help.
 _WHERE = {
@@ -25,7 +25,7 @@ _WHERE = {
     "load_recipe": "recipe",
     "load_run": "run",
     "recipe_names": "recipe",
-    "train": "train",
+    "train": "start",
 }
 
 __all__ = list(_WHERE)

@@ -110,9 +110,10 @@ class Key:
         return ", ".join(filter(None, (low, high)))
 
     @property
-    def type(self) -> str:
-        """Its type in a user's words."""
-        return describe_type(self.hint)
+    def values(self) -> str:
+        """What it may be, in a user's words: its type and its limits."""
+        limits = self.allowed().removeprefix("a number ")
+        return ", ".join(filter(None, (describe_type(self.hint).replace("'", ""), limits)))
 
 
 def keys_of(section: type[Section]) -> tuple[Key, ...]:

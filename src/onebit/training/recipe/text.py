@@ -27,7 +27,7 @@ class TextData(Data):
     )
     validation_share: float = key(
         0.05,
-        "of the documents (of a single file, its end), where there is no validation_data",
+        "of the documents (of a single file, its end), unless validation_data is given",
         above=0,
         below=1,
     )

@@ -1,4 +1,4 @@
-"""One training run, from a recipe to a run folder."""
+"""Starting a training run: its arguments are checked, its folder is held, and one process or several train into it."""
 
 from __future__ import annotations
 
