@@ -7,12 +7,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <random>
-#include <sstream>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -26,6 +24,12 @@ namespace onebit {
 namespace {
 
 namespace fs = std::filesystem;
+
+// Files by C's functions: streams and their locales would be a part of the memory of every process that loads a model.
+struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+};
+using File = std::unique_ptr<std::FILE, Close>;
 
 // A way that is not the table's own has to be faster by so much: noise must not choose.
 constexpr double clearly = 1.1;
@@ -65,10 +69,10 @@ double fastest(const Work& work) {
 }
 
 std::string contents(const Kernels& kernels, const Ways& ways) {
-    std::ostringstream out;
-    out << first_line << "\nengine " ONEBIT_VERSION "\nset " << kernels.name << "\nmachine " << machine() << "\nmost_rows " << ways.most_rows
-        << "\nleast_image_gain " << ways.least_image_gain << "\nleast_divided " << ways.least_divided << "\n";
-    return out.str();
+    const auto line = [](const char* name, const std::string& value) { return name + (" " + value) + "\n"; };
+    return std::string(first_line) + "\n" + line("engine", ONEBIT_VERSION) + line("set", kernels.name) + line("machine", machine()) +
+           line("most_rows", std::to_string(ways.most_rows)) + line("least_image_gain", std::to_string(ways.least_image_gain)) +
+           line("least_divided", std::to_string(ways.least_divided));
 }
 
 // Where no look-up is possible none is chosen, whatever is asked for.
@@ -214,19 +218,21 @@ std::string calibration_file(const std::string& folder, const Kernels& kernels) 
 std::optional<Ways> read_ways(const std::string& file, const Kernels& kernels) {
     std::error_code error;
     if (!fs::is_regular_file(file, error)) return std::nullopt;
-    std::ifstream in(file, std::ios::binary);
+    const File in(std::fopen(file.c_str(), "rb"));
+    if (!in) return std::nullopt;
     std::array<char, 2048> text{};
-    in.read(text.data(), text.size() - 1);
-    const std::string all(text.data(), static_cast<std::size_t>(in.gcount()));
+    const std::string all(text.data(), std::fread(text.data(), 1, text.size() - 1, in.get()));
     // The last line is a sum over the others; the file must be, to the byte, what would be written.
     Ways ways{};
     const std::size_t numbers = all.find("most_rows "), sum = all.rfind("sum ");
     if (numbers == std::string::npos || sum == std::string::npos || sum < numbers) return std::nullopt;
-    std::istringstream words(all.substr(numbers, sum - numbers));
-    std::string word;
-    words >> word >> ways.most_rows >> word >> ways.least_image_gain >> word >> ways.least_divided;
+    long long most_rows = 0, least_image_gain = 0, least_divided = 0;
+    const std::string lines = all.substr(numbers, sum - numbers);
+    const bool whole =
+        std::sscanf(lines.c_str(), "most_rows %lld least_image_gain %lld least_divided %lld", &most_rows, &least_image_gain, &least_divided) == 3;
+    ways = {most_rows, least_image_gain, least_divided};
     const std::string expected = contents(kernels, ways);
-    if (!words || all != expected + "sum " + hexadecimal(hash(expected)) + "\n") return std::nullopt;
+    if (!whole || all != expected + "sum " + hexadecimal(hash(expected)) + "\n") return std::nullopt;
     const bool in_range = ways.most_rows >= 0 && ways.most_rows <= any_rows && ways.least_image_gain >= 1 && ways.least_divided >= 0;
     // A set without a product of images cannot have been given one.
     const bool possible = ways.least_image_gain == never || kernels.conv.product != nullptr;
@@ -240,15 +246,13 @@ bool write_ways(const std::string& file, const Kernels& kernels, const Ways& way
     // A name of its own for each writer: whoever renames last has written the same.
     std::random_device random;
     const std::string part = file + "." + hexadecimal(std::uint64_t{random()} << 32 | random()) + ".part";
-    {
-        std::ofstream out(part, std::ios::binary);
-        const std::string text = contents(kernels, ways);
-        out << text << "sum " << hexadecimal(hash(text)) << "\n";
-        out.close();
-        if (!out) {
-            fs::remove(part, error);
-            return false;
-        }
+    const std::string all = contents(kernels, ways), text = all + "sum " + hexadecimal(hash(all)) + "\n";
+    std::FILE* out = std::fopen(part.c_str(), "wb");
+    const bool written = out != nullptr && std::fwrite(text.data(), 1, text.size(), out) == text.size();
+    // What is written may be refused as late as here.
+    if (out == nullptr || std::fclose(out) != 0 || !written) {
+        fs::remove(part, error);
+        return false;
     }
     fs::rename(part, to, error);
     if (!error) return true;

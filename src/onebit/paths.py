@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 from onebit.errors import OnebitError, shown
 
 
-class PathError(OnebitError, argparse.ArgumentTypeError):
-    """A text that cannot be a path; on the command line it is a wrong usage, which names the argument."""
+class PathError(OnebitError):
+    """A text that cannot be a path."""
 
 
 def expand(path: str | Path) -> Path:

@@ -1,5 +1,7 @@
 """Loading and running a packed model from Python."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -37,6 +39,12 @@ def test_logits_are_the_references(path, precision):
     np.testing.assert_allclose(session((PIXELS / 255).astype(np.float32)), expected, atol=tolerance)
     assert (session.precision, session.threads) == (precision, 2)
     assert session.memory_bytes > 0
+
+
+def test_loading_imports_neither_a_command_line_nor_training(path):
+    script = f"import sys, onebit; onebit.load({str(path)!r}); print({{'argparse', 'gettext', 'torch', 'PIL'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_classify_takes_arrays_of_any_size(path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from onebit.paths import PathError, expand
 from onebit.pretrained import find
 
 Run = Callable[[argparse.Namespace], int]
@@ -19,10 +21,27 @@ def command(subparsers: Any, name: str, run: Run, examples: str, *, description:
     return parser
 
 
+def path(text: str) -> Path:
+    """The type of an argument that is a path: what cannot be one is a wrong usage, which names the argument."""
+    return _as_path(text, expand)
+
+
+def _as_path(text: str, find_path: Callable[[str], Path]) -> Path:
+    try:
+        return find_path(text)
+    except PathError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def packed_file(text: str) -> Path:
+    """The type of an argument that is a packed file, by its path or by its name."""
+    return _as_path(text, find)
+
+
 def file(parser: Any, **options: Any) -> None:
     """FILE: a packed file, by its path or by its name."""
     text = "a .onebit file, or the name of one that comes with onebit: books"
-    parser.add_argument("file", type=find, metavar="FILE", help=text, **options)
+    parser.add_argument("file", type=packed_file, metavar="FILE", help=text, **options)
 
 
 def precision(parser: Any) -> None:

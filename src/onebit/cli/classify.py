@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from onebit.cli import arguments, streams
-from onebit.pretrained import find
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -26,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
         help="classify image files",
         description="Print the most probable labels of each image file. Images of any size are allowed. PyTorch is not needed.",
     )
-    parser.add_argument("file", type=find, metavar="FILE", help="a .onebit file")
+    parser.add_argument("file", type=arguments.packed_file, metavar="FILE", help="a .onebit file")
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
     parser.add_argument(
         "--top", type=int, default=5, metavar="N", help="print N labels per image (default %(default)s)"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -36,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--out",
-        type=expand,
+        type=arguments.path,
         metavar="DIR",
         help="output folder (default onebit-demo or onebit-demo-text); replaces an earlier demo",
     )

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from onebit.cli import arguments, streams
-from onebit.pretrained import find
 
 EXAMPLES = """examples:
   onebit evaluate runs/images                                      the trained network in PyTorch, on its own test images
@@ -30,7 +29,9 @@ def add_parser(subparsers: Any) -> None:
             "and bits per byte on text."
         ),
     )
-    parser.add_argument("model", type=find, metavar="RUN_OR_FILE", help="a run folder or a .onebit file")
+    parser.add_argument(
+        "model", type=arguments.packed_file, metavar="RUN_OR_FILE", help="a run folder or a .onebit file"
+    )
     parser.add_argument(
         "--data",
         help="a folder of images, a text file or folder, or the name of a data set (default the run's own test data)",

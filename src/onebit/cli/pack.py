@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit pack runs/images                          writes runs/images.onebit
@@ -24,8 +23,8 @@ def add_parser(subparsers: Any) -> None:
         help="pack a trained network into a .onebit file",
         description="Pack a trained network: drop the latent weights, keep one bit per parameter, and print how large each layer is now.",
     )
-    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' wrote")
-    parser.add_argument("--out", type=expand, metavar="FILE", help="the file to write (default RUN.onebit)")
+    parser.add_argument("folder", type=arguments.path, metavar="RUN", help="a run folder that 'onebit train' wrote")
+    parser.add_argument("--out", type=arguments.path, metavar="FILE", help="the file to write (default RUN.onebit)")
     arguments.checkpoint(parser)
 
 

@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="a scheme as recipes write it, or all; a run folder; or a .onebit file, or books"
     )
-    parser.add_argument("--out", type=expand, metavar="FILE", help="the .png, .pdf or .svg file to write")
+    parser.add_argument("--out", type=arguments.path, metavar="FILE", help="the .png, .pdf or .svg file to write")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="for model: threads of the engine (default %(default)s)"
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 from onebit.cli import arguments
 from onebit.cli.recipe_keys import parse_keys
-from onebit.paths import expand
 from onebit.printable import printable, printable_text
 
 EXAMPLES = """examples:
@@ -39,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
         "--scale", type=float, default=1.0, metavar="F", help="above 0, at most 1 (default 1: the paper)"
     )
     parser.add_argument("--data", metavar="PATH", help="a folder of images, or a text (default the paper's data)")
-    parser.add_argument("--out", type=expand, metavar="DIR", help="the output folder (default runs/TABLE)")
+    parser.add_argument("--out", type=arguments.path, metavar="DIR", help="the output folder (default runs/TABLE)")
     parser.add_argument("--resume", action="store_true", help="skip finished rows in DIR, continue an unfinished one")
     parser.add_argument("--rows", metavar="NAME,...", help="train only these rows, by the names of their run folders")
     parser.add_argument(

@@ -10,7 +10,6 @@ from typing import Any
 
 from onebit.cli import arguments, streams
 from onebit.cli.progress import only_ours, progress_line
-from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, with all its subfolders
@@ -40,8 +39,12 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     arguments.file(parser)
-    parser.add_argument("data", nargs="+", type=expand, metavar="DATA", help="folders and files: images, text, Parquet")
-    parser.add_argument("--out", type=expand, required=True, metavar="DIR", help="the folder for the Parquet files")
+    parser.add_argument(
+        "data", nargs="+", type=arguments.path, metavar="DATA", help="folders and files: images, text, Parquet"
+    )
+    parser.add_argument(
+        "--out", type=arguments.path, required=True, metavar="DIR", help="the folder for the Parquet files"
+    )
     parser.add_argument("--lines", action="store_true", help="each line of a text file is a record (default each file)")
     parser.add_argument("--column", metavar="NAME", help="the Parquet column to score (default by name and type)")
     parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to copy to the output")

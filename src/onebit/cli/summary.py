@@ -6,7 +6,6 @@ import argparse
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit summary runs/images
@@ -24,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
         description="Print for each layer: parameters, bits, bytes before and after packing, and one-bit and float multiply-accumulates for "
         "one image or for a text of full context length.",
     )
-    parser.add_argument("folder", type=expand, metavar="RUN", help="a run folder that 'onebit train' wrote")
+    parser.add_argument("folder", type=arguments.path, metavar="RUN", help="a run folder that 'onebit train' wrote")
     arguments.as_json(parser)
 
 

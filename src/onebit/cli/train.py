@@ -12,7 +12,6 @@ from typing import Any
 
 from onebit.cli import arguments
 from onebit.cli.recipe_keys import parse_keys
-from onebit.paths import expand
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -40,7 +39,7 @@ def add_parser(subparsers: Any) -> None:
     text = "show this help; 'RECIPE --help' has the values of that recipe"
     parser.add_argument("-h", "--help", action=_Help, help=text)
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
-    parser.add_argument("--out", type=expand, metavar="DIR", help="the run folder (default runs/RECIPE)")
+    parser.add_argument("--out", type=arguments.path, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the run folder")
     text = "also write a checkpoint every N steps (default after each epoch)"
     parser.add_argument("--checkpoint-steps", type=int, metavar="N", help=text)

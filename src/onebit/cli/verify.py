@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit verify runs/images.onebit runs/images
@@ -29,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     arguments.file(parser)
-    parser.add_argument("folder", type=expand, metavar="RUN", help="the run folder that FILE was packed from")
+    parser.add_argument("folder", type=arguments.path, metavar="RUN", help="the run folder that FILE was packed from")
     parser.add_argument("--data", help="other images or another text (default the run's own test data)")
     arguments.checkpoint(parser)
     parser.add_argument(
