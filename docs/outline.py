@@ -1,10 +1,12 @@
-"""What the site is made of, as the pages say it: the sidebar of the tables of docs/README.md, the reference of docs/api.md and the docstrings.
+"""What the site is made of, as the pages say it: the sidebar of the tables of docs/README.md, the reference of docs/api.md, the
+docstrings and the parsers of the commands.
 
 It needs no Sphinx, so that the tests can read it too.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import inspect
 import posixpath
@@ -12,7 +14,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-FRONT, INDEX, API = "README", "docs/README", "docs/api"
+FRONT, INDEX, API, COMMAND = "README", "docs/README", "docs/api", "docs/command"
 # What functions of `onebit` give and raise: their classes are not exported, but a reader meets them.
 MET = {
     "onebit": (
@@ -72,6 +74,23 @@ def reference(modules: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
         for full in MET.get(module, ()):
             lines += [f".. autoclass:: {full}", "   :members:", ""]
         yield module, "\n".join(lines)
+
+
+def commands() -> str:
+    """A page with what `--help` prints of each command."""
+    from onebit.cli.commands import build_parser
+
+    lines = ["Every command", "=============", "", "What ``--help`` prints.", ""]
+    for name, parser in subparsers(build_parser()).items():
+        title = f"onebit {name}"
+        lines += [title, "-" * len(title), "", ".. code-block:: text", ""]
+        lines += [f"   {line}".rstrip() for line in parser.format_help().splitlines()] + [""]
+    return "\n".join(lines)
+
+
+def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (found,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return dict(found.choices)
 
 
 def draw_pictures(folder: Path) -> None:

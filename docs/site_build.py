@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import posixpath
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from docutils import nodes
-from outline import API, FRONT, INDEX, draw_pictures, exported, reference, sidebar
+from outline import API, COMMAND, FRONT, INDEX, commands, draw_pictures, exported, reference, sidebar
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -29,6 +31,8 @@ def write_reference(app: Sphinx) -> None:
     folder.mkdir()
     for module, text in reference(exported((ROOT / f"{API}.md").read_text("utf-8"))):
         (folder / f"{module}.rst").write_text(text, "utf-8")
+    with mock.patch.dict(os.environ, {"COLUMNS": "96"}):
+        (folder / "commands.rst").write_text(commands(), "utf-8")
 
 
 def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
@@ -38,8 +42,17 @@ def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
     elif page == INDEX:
         source[0] = "---\norphan: true\n---\n" + source[0]
     elif page == API:
-        modules = "\n".join(f"/{REFERENCE}/{module}" for module in exported(source[0]))
-        source[0] += f"\n```{{toctree}}\n:hidden:\n\n{modules}\n```\n"
+        source[0] += tree(exported(source[0]))
+    elif page == COMMAND:
+        source[0] += "\n## Every command\n\n[Every command](reference/commands.rst) has what `--help` prints.\n" + tree(
+            ["commands"]
+        )
+
+
+def tree(names: Iterable[str]) -> str:
+    """Pages of the reference below another page."""
+    pages = "\n".join(f"/{REFERENCE}/{name}" for name in names)
+    return f"\n```{{toctree}}\n:hidden:\n\n{pages}\n```\n"
 
 
 def link_names(app: Sphinx, tree: nodes.document) -> None:
@@ -75,7 +88,7 @@ def title_links(app: Sphinx, tree: nodes.document, page: str) -> None:
 
 
 def hide_private_bases(app: Sphinx, name: str, value: Any, options: Any, bases: list[type]) -> None:
-    bases[:] = [base for base in bases if not base.__name__.startswith("_") and base is not object]
+    bases[:] = [base for base in bases if not base.__name__.startswith("_")] or [object]
 
 
 def hide_old_keywords(app: Sphinx, value: Any, bound: bool) -> None:

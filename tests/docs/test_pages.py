@@ -1,7 +1,9 @@
 """What pages say can be typed, followed and read: commands parse, links lead somewhere, sentences are short."""
 
 import re
+import shlex
 from argparse import ArgumentParser, _SubParsersAction
+from itertools import takewhile
 from pathlib import Path
 
 import pages
@@ -30,6 +32,14 @@ def parsers() -> dict[str, ArgumentParser]:
     return dict(subparsers.choices)
 
 
+def examples_of_help() -> list[pages.Command]:
+    """The examples that end the help of each command; what they do stands after some blanks."""
+    lines = [(name, line.strip()) for name, p in parsers().items() for line in (p.epilog or "").splitlines()]
+    shown = [(name, re.split(r"\s{2,}", line)[0]) for name, line in lines if line.startswith("onebit ")]
+    words = [takewhile(lambda word: word not in ("|", ">"), shlex.split(line)[1:]) for _, line in shown]
+    return [pages.Command(tuple(w), f"onebit {n} --help", line) for w, (n, line) in zip(words, shown, strict=True)]
+
+
 def recipe_keys() -> set[str]:
     from onebit.training.recipe import ImageRecipe, TextRecipe, short_names
 
@@ -39,9 +49,10 @@ def recipe_keys() -> set[str]:
 
 def test_there_are_commands_to_check():
     assert {command.words[0] for command in COMMANDS} == set(parsers())
+    assert {command.words[0] for command in examples_of_help()} == set(parsers())
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=str)
+@pytest.mark.parametrize("command", [*COMMANDS, *examples_of_help()], ids=str)
 def test_every_command_parses(command, capsys):
     try:
         args, rest = build_parser().parse_known_args(command.words)

@@ -71,6 +71,14 @@ def test_the_reference_has_every_name():
         assert f".. automodule:: {module}\n" in written[module]
 
 
+def test_the_page_of_commands_has_each_with_its_options():
+    from onebit.cli.commands import COMMANDS
+
+    text = outline.commands()
+    assert re.findall(r"^onebit (\w+)\n-+$", text, re.M) == list(COMMANDS)
+    assert text.count("   usage: onebit ") == len(COMMANDS)
+
+
 def test_what_two_modules_export_is_described_once():
     whole = "".join(text for _, text in outline.reference(API))
     described = re.findall(r"^\.\. auto(?:class|function):: (\S+)$", whole, re.M)

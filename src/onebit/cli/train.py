@@ -20,7 +20,7 @@ EXAMPLES = """examples:
   onebit train images --data my_pictures --binary false    the float twin, for comparison
   onebit train cifar10 --epochs 5 --widths 32,64,128 --out runs/short
   onebit train cifar10 --out runs/short --epochs 5 --widths 32,64,128 --resume
-  onebit train small --data books --devices 8 --strategy fsdp --checkpoint-steps 500
+  onebit train medium --data books --devices 8 --strategy fsdp --checkpoint-steps 500
 
 Every key of a recipe is a flag with one value, as in --epochs 3 or --compile true:
 """
