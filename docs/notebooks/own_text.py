@@ -6,6 +6,7 @@
 
 # %%
 import math
+import textwrap
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -92,7 +93,8 @@ print(prompt + "".join(session.generate(prompt, max_new_tokens=80, temperature=0
 
 # %%
 books = onebit.load("books")
-print(prompt + "".join(books.generate(prompt, max_new_tokens=80, temperature=0.7, seed=1)))
+written = prompt + "".join(books.generate(prompt, max_new_tokens=80, temperature=0.7, seed=1))
+print(textwrap.fill(written, 88))
 
 # %% [markdown]
 # `score` gives the log-probability of each token of a text. The higher, the more the model expected it.
