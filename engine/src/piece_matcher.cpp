@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 
 namespace onebit {
 namespace {
@@ -35,11 +36,12 @@ PieceMatcher::PieceMatcher(std::vector<Piece> pieces, bool of_two_kinds) : of_tw
     struct Range {
         std::size_t begin, end, depth;
     };
-    std::vector<Range> ranges = {{0, pieces.size(), 0}};
+    std::deque<Range> ranges = {{0, pieces.size(), 0}};  // of the nodes from `at` on: those of all nodes would take more memory than the nodes
     nodes_.emplace_back();
     labels_.push_back(0);
     for (std::size_t at = 0; at < nodes_.size(); ++at) {
-        auto [begin, end, depth] = ranges[at];
+        auto [begin, end, depth] = ranges.front();
+        ranges.pop_front();
         const std::int32_t failure = nodes_[at].failure;
         if (begin < end && depth > 0 && length_of(pieces[begin]) == depth) {
             nodes_[at].token = pieces[begin].token;

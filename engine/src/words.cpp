@@ -74,7 +74,7 @@ class WordCutter {
         // No character before U+0300 has a combining class.
         const std::uint8_t order = fold_ && character >= 0x300 ? combining_class(character) : 0;
         if (order != 0) {
-            marks_.emplace_back(order, character);
+            marks_.emplace_back(std::uint64_t{order} << 32 | marks_.size(), character);
         } else {
             place_marks();
             place(character);
@@ -84,7 +84,7 @@ class WordCutter {
     // Marks that follow each other stand in the order of their classes: Unicode's canonical order.
     void place_marks() {
         if (marks_.empty()) return;
-        std::stable_sort(marks_.begin(), marks_.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+        std::sort(marks_.begin(), marks_.end());
         for (const auto& [order, mark] : marks_) place(mark);
         marks_.clear();
     }
@@ -112,7 +112,7 @@ class WordCutter {
     const std::function<void(std::string_view, std::size_t)>& take_;
     std::string word_;
     std::size_t characters_ = 0;
-    std::vector<std::pair<std::uint8_t, char32_t>> marks_;
+    std::vector<std::pair<std::uint64_t, char32_t>> marks_;  // each with its class, then its place among them
 };
 
 }  // namespace

@@ -1,8 +1,10 @@
 // Texts to tokens and back, by fixed examples; tests/test_tokenizer.py compares thousands of texts with Hugging Face tokenizers.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "check.h"
@@ -156,6 +158,21 @@ void test_words_and_pieces() {
     CHECK(lower.decode(Tokens{5, 4}) == "##s cat");
 }
 
+// The first texts of several threads make the automaton.
+void test_tokenizer_in_threads() {
+    const onebit::Vocabulary vocabulary("[PAD]\n[UNK]\n[SEP]\nthe\ncat\n##s", false);
+    const onebit::Tokenizer tokenizer(vocabulary, true);
+    std::atomic<int> wrong{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([&] {
+            for (int round = 0; round < 50; ++round) wrong += tokenizer.encode("the cats \xC3\x89 the") != Tokens{3, 4, 5, 1, 3};
+        });
+    }
+    for (std::thread& thread : threads) thread.join();
+    CHECK(wrong == 0);
+}
+
 }  // namespace
 
 void add_text_tests(Tests& tests) {
@@ -165,4 +182,5 @@ void add_text_tests(Tests& tests) {
     tests.add("text: longest pieces", test_longest_pieces);
     tests.add("text: bytes come back", test_bytes_come_back);
     tests.add("text: words and pieces", test_words_and_pieces);
+    tests.add("text: a tokenizer in threads", test_tokenizer_in_threads);
 }
