@@ -124,7 +124,8 @@ def build(wheel: Wheel, python: Path, source: Path, tools: Path) -> Path:
     say(f"the wheel {wheel}")
     builder = environment(BUILD / f"python-{wheel.version}", python, BUILDERS)
     folder = BUILD / f"{wheel.compiler}-{wheel.machine}-{wheel.version}"
-    shutil.rmtree(folder / "raw", ignore_errors=True)
+    # All of it: the files of a source distribution bear one date, by which nothing could be found to have changed. Compilers have caches.
+    shutil.rmtree(folder, ignore_errors=True)
     settings = {"build-dir": str(folder / "cmake")}
     variables = {"CMAKE_GENERATOR": "Ninja"}
     if wheel.compiler == "zig":
