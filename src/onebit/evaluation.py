@@ -20,6 +20,7 @@ from onebit.images import ImageTask
 from onebit.metrics import AnswerMetrics, TextMetrics, nats_of
 from onebit.pretrained import find
 from onebit.printable import printable
+from onebit.progress import track
 from onebit.runtime.session import Cache, ImageSession, Precision, load
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _evaluate_file(
 def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
     """What a packed classifier answers to images."""
     metrics = AnswerMetrics()
-    for first in range(0, len(images), BATCH):
+    for first in track(range(0, len(images), BATCH), "measure", "images", BATCH, len(images)):
         logits = session(np.ascontiguousarray(images.pixels[first : first + BATCH]))
         metrics.add(logits, images.labels[first : first + BATCH])
     return metrics
@@ -267,7 +268,7 @@ def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:
     """The figures of a packed language model on all of a text, in windows of its context."""
     metrics = TextMetrics(session.task.description, session.context, text.tokens_per_byte)
     examples = Examples(text, session.context)
-    for index in range(len(examples)):
+    for index in track(range(len(examples)), "measure", "windows"):
         inputs, targets = (array[0] for array in examples.take(np.array([index])))
         count = int((targets >= 0).sum())
         nats, right = nats_of(session.logits(inputs[:count].tolist()), targets[:count])

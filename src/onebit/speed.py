@@ -16,7 +16,8 @@ from onebit.errors import OnebitError
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.processors import cores
-from onebit.runtime.session import ImageSession, Precision, engine_options, load
+from onebit.progress import report
+from onebit.runtime.session import ImageSession, Precision, Session, engine_options, load
 from onebit.runtime.text import TextSession
 
 # Images that are run together where a batch is measured.
@@ -203,7 +204,7 @@ def bench(
 
 def _images(session: ImageSession, seconds: float) -> ImageSpeed:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, *session.program.input_shape), np.uint8)
-    one, many = _medians([lambda: session(pixels[:1]), lambda: session(pixels)], seconds)
+    one, many = _medians([lambda: session(pixels[:1]), lambda: session(pixels)], seconds, _work(session))
     return ImageSpeed(session.threads, session.memory_bytes, one, many / BATCH)
 
 
@@ -231,17 +232,22 @@ def _texts(session: TextSession, seconds: float) -> TextSpeed:
         prompt.feed(ids)
 
     jobs = [writes(0), writes(context - count), read]
-    first, last, whole = _medians(jobs, seconds)
+    first, last, whole = _medians(jobs, seconds, _work(session))
     return TextSpeed(session.threads, session.memory_bytes, context, first / count, last / count, whole)
 
 
-def _medians(jobs: list[Callable[[], object]], seconds: float) -> list[float]:
+def _work(session: Session) -> str:
+    return f"measure with {session.threads} thread{'s' if session.threads > 1 else ''}"
+
+
+def _medians(jobs: list[Callable[[], object]], seconds: float, work: str) -> list[float]:
     """Milliseconds of each job; they take turns until the time is over, so that the machine's moods hit all alike."""
     times: list[list[float]] = [[] for _ in jobs]
     for job in jobs:
         job()
-    end = time.perf_counter() + seconds
-    while len(times[0]) < LEAST_SAMPLES or time.perf_counter() < end:
+    begin = time.perf_counter()
+    while len(times[0]) < LEAST_SAMPLES or time.perf_counter() < begin + seconds:
+        report(work, min(time.perf_counter() - begin, seconds), seconds, "s")
         for job, values in zip(jobs, times, strict=True):
             start = time.perf_counter()
             job()

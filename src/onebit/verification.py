@@ -19,6 +19,7 @@ from onebit.images import ImageTask
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.processors import cores
+from onebit.progress import track
 from onebit.runtime import load_image_session, load_text_session, reference
 from onebit.runtime.session import Precision
 from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE, compare
@@ -203,11 +204,12 @@ def compare_images(
             f"[verify] {file} takes other images or has other labels than {run.path}: it was packed from another run"
         )
 
-    def batches(compute: Callable[[NDArray[np.uint8]], Any], count: int) -> Compute:
-        firsts = range(0, count, BATCH)
-        return lambda: np.concatenate(
-            [compute(np.ascontiguousarray(pixels[i : min(i + BATCH, count)])) for i in firsts]
-        )
+    def batches(compute: Callable[[NDArray[np.uint8]], Any], count: int, work: object) -> Compute:
+        def all_of_them() -> NDArray[np.float32]:
+            firsts = track(range(0, count, BATCH), str(work), "images", BATCH, count)
+            return np.concatenate([compute(np.ascontiguousarray(pixels[i : min(i + BATCH, count)])) for i in firsts])
+
+        return all_of_them
 
     def pytorch(part: NDArray[np.uint8]) -> Any:
         with torch.inference_mode():
@@ -216,12 +218,14 @@ def compare_images(
     def numpy(precision: Precision) -> Callable[[NDArray[np.uint8]], Any]:
         return lambda part: reference.run(packed.program, packed.tensors, part, precision)
 
-    expected = batches(pytorch, len(pixels))()
+    expected = batches(pytorch, len(pixels), "PyTorch")()
     few = min(REFERENCE_IMAGES, len(pixels))
-    jobs = {Computation("NumPy", precision): batches(numpy(precision), few) for precision in _PRECISIONS}
-    for precision in _PRECISIONS:
-        session = load_image_session(file, precision=precision, threads=threads)
-        jobs[Computation("engine", precision)] = batches(session, len(pixels))
+    jobs: dict[Computation, Compute] = {}
+    for computation in (Computation("NumPy", precision) for precision in _PRECISIONS):
+        jobs[computation] = batches(numpy(computation.precision), few, computation)
+    for computation in (Computation("engine", precision) for precision in _PRECISIONS):
+        session = load_image_session(file, precision=computation.precision, threads=threads)
+        jobs[computation] = batches(session, len(pixels), computation)
     return list(_compare(jobs, expected))
 
 
@@ -266,19 +270,30 @@ def compare_texts(
 
     def numpy(precision: Precision) -> Compute:
         few = tokens[:REFERENCE_TEXTS]
-        return lambda: np.concatenate(list(reference.run(packed.program, packed.tensors, few, precision)))
+
+        def logits() -> NDArray[np.float32]:
+            texts = track(few, str(Computation("NumPy", precision)), "texts")
+            return np.concatenate(
+                [reference.run(packed.program, packed.tensors, text[None], precision)[0] for text in texts]
+            )
+
+        return logits
 
     def engine(precision: Precision) -> Iterator[tuple[Computation, Compute]]:
         session = load_text_session(file, precision=precision, threads=threads)
 
         def logits(one_by_one: bool) -> Compute:
-            return lambda: np.concatenate([session.logits(text, one_by_one=one_by_one) for text in tokens])
+            work = str(Computation("engine", precision, one_by_one))
+            return lambda: np.concatenate(
+                [session.logits(text, one_by_one=one_by_one) for text in track(tokens, work, "texts")]
+            )
 
         for one_by_one in (False, True):
             yield Computation("engine", precision, one_by_one), logits(one_by_one)
 
     with torch.inference_mode():
-        expected = np.concatenate([run.model(torch.from_numpy(text[None])).float().numpy()[0] for text in tokens])
+        texts = track(tokens, "PyTorch", "texts")
+        expected = np.concatenate([run.model(torch.from_numpy(text[None])).float().numpy()[0] for text in texts])
     jobs = {Computation("NumPy", precision): numpy(precision) for precision in _PRECISIONS}
     for precision in _PRECISIONS:
         jobs |= engine(precision)

@@ -99,4 +99,4 @@ def test_the_command_starts_without_what_writes_the_scripts():
 def test_without_shtab_the_command_names_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 1
-    assert capsys.readouterr().err == 'onebit: error: this command needs shtab: pip install "onebit[completion]"\n'
+    assert capsys.readouterr().err == 'onebit: error: this command needs shtab: pip install "onebit[terminal]"\n'

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, progress
 
 EXAMPLES = """examples:
   onebit bench pets.onebit
@@ -48,6 +48,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.speed import bench
 
-    speed = bench(args.file, args.threads, args.precision, args.isa, args.seconds)
+    with progress.shown():
+        speed = bench(args.file, args.threads, args.precision, args.isa, args.seconds)
     print(json.dumps(speed.to_dict()) if args.json else speed)
     return 0

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   onebit completion fish > ~/.config/fish/completions/onebit.fish
   eval "$(onebit completion bash)"                              for this shell only; of zsh too
 
-Needs: pip install "onebit[completion]"
+Needs: pip install "onebit[terminal]"
 """
 SHELLS = ("bash", "zsh", "fish")
 FILES = ("IMAGE", "DATA", "RUN_OR_FILE", "data")

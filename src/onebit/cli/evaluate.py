@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments, streams
+from onebit.cli import arguments, progress, streams
 
 EXAMPLES = """examples:
   onebit evaluate runs/images                                      the trained network in PyTorch, on its own test images
@@ -45,7 +45,8 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.evaluation import evaluate
 
-    figures = evaluate(args.model, args.data, precision=args.precision, cache=args.cache, threads=args.threads)
+    with progress.shown():
+        figures = evaluate(args.model, args.data, precision=args.precision, cache=args.cache, threads=args.threads)
     streams.say_notes(figures.notes)
     print(json.dumps(figures.to_dict()) if args.json else figures)
     return 0

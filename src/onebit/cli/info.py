@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, colour
 
 EXAMPLES = """examples:
   onebit info pets.onebit
@@ -54,5 +54,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for part in (found, *sets, ways, plan):
         if part is not None:
-            print(part)
+            colour.say(part)
     return 0

@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             streams.say_error(f'this command needs {error.name}: pip install "onebit[train]"')
             return 1
         if error.name == "shtab":
-            streams.say_error('this command needs shtab: pip install "onebit[completion]"')
+            streams.say_error('this command needs shtab: pip install "onebit[terminal]"')
             return 1
         raise
 

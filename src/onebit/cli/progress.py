@@ -1,13 +1,39 @@
-"""Progress on a terminal, kept free of what a library writes to it."""
+"""Progress of long work: on a terminal, kept free of what a library writes to it, and in a file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TextIO
+
+from onebit.cli.bars import Lines, bar
+from onebit.progress import Listener, listen
+
+LINE_SECONDS = 10.0  # from line to line where no terminal is
+
+
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+    """Progress of what is done within, on standard error."""
+    with listener() as listens, listen(listens):
+        yield
+
+
+@contextlib.contextmanager
+def listener(discard: bool = False) -> Iterator[Listener]:
+    """What shows progress on standard error: a bar on a terminal, of rich where it is installed; elsewhere a line now and then.
+
+    Args:
+        discard: what else is written to standard output and standard error meanwhile.
+    """
+    with only_ours() if discard else contextlib.nullcontext(sys.stderr) as stream:
+        if not stream.isatty():
+            yield Lines(stream, LINE_SECONDS, "{}\n")
+            return
+        with bar(stream) as shows:
+            yield shows
 
 
 @contextlib.contextmanager
@@ -33,18 +59,3 @@ def only_ours() -> Iterator[TextIO]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(nowhere)
-
-
-def progress_line(terminal: TextIO) -> Callable[[int, int, float], None]:
-    """A function that shows, in one line, how many records are done and how many per second."""
-    last = 0.0
-
-    def show(done: int, records: int, rate: float) -> None:
-        nonlocal last
-        if time.monotonic() - last > 0.2 or done == records:
-            last = time.monotonic()
-            end = "\n" if done == records else ""
-            terminal.write(f"\r{done:,} of {records:,} records, {rate:,.0f}/s \x1b[K{end}")
-            terminal.flush()
-
-    return show

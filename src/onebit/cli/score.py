@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import sys
 from typing import Any
 
 from onebit.cli import arguments, streams
-from onebit.cli.progress import only_ours, progress_line
+from onebit.cli.progress import listener
+from onebit.progress import Progress
 
 EXAMPLES = """examples:
   onebit score pets.onebit photos --out scores                         a folder of images, with all its subfolders
@@ -39,12 +38,10 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     arguments.file(parser)
-    parser.add_argument(
-        "data", nargs="+", type=arguments.path, metavar="DATA", help="folders and files: images, text, Parquet"
-    )
-    parser.add_argument(
-        "--out", type=arguments.path, required=True, metavar="DIR", help="the folder for the Parquet files"
-    )
+    text = "folders and files: images, text, Parquet"
+    parser.add_argument("data", nargs="+", type=arguments.path, metavar="DATA", help=text)
+    text = "the folder for the Parquet files"
+    parser.add_argument("--out", type=arguments.path, required=True, metavar="DIR", help=text)
     parser.add_argument("--lines", action="store_true", help="each line of a text file is a record (default each file)")
     parser.add_argument("--column", metavar="NAME", help="the Parquet column to score (default by name and type)")
     parser.add_argument("--keep", nargs="+", default=[], metavar="NAME", help="columns to copy to the output")
@@ -68,14 +65,14 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.scoring import score
 
-    with contextlib.nullcontext(sys.stderr) if args.ray_log else only_ours() as terminal:
+    with listener(discard=not args.ray_log) as show:
         summary = score(
             args.file,
             args.data,
             args.out,
             **{name: getattr(args, name) for name in PASSED_ON},
             part_records=args.part,
-            progress=progress_line(terminal) if terminal.isatty() and not args.json else None,
+            progress=lambda done, records, rate: show(Progress("score", done, records, f"records, {rate:,.0f}/s")),
         )
     streams.say_notes(summary.notes)
     print(json.dumps(summary.to_dict()) if args.json else summary)

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, progress
 
 EXAMPLES = """examples:
   onebit verify runs/images.onebit runs/images
@@ -44,8 +44,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.verification import verify
 
-    found = verify(
-        args.file, args.folder, args.data, checkpoint=args.checkpoint, limit=args.limit, threads=args.threads
-    )
+    with progress.shown():
+        found = verify(
+            args.file, args.folder, args.data, checkpoint=args.checkpoint, limit=args.limit, threads=args.threads
+        )
     print(json.dumps(found.to_dict()) if args.json else found)
     return 0 if found.equal else 1

@@ -19,6 +19,7 @@ from onebit.data.images import ImageSet
 from onebit.errors import DataError
 from onebit.fileformat import write_atomically
 from onebit.images import SUFFIXES, decode_image, load_image, quiet_pillow
+from onebit.progress import report
 from onebit.walk import entries, is_hidden, note_of_left_out, walk
 
 # Decoding fewer files than this is quicker than looking for a cache.
@@ -192,7 +193,8 @@ def _decode(files: Sequence[Path], size: tuple[int, int], channels: int) -> NDAr
             broken.append(error)
 
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(len(files)), chunksize=64))
+        for count, _ in enumerate(pool.map(decode, range(len(files)), chunksize=64), 1):
+            report("read", count, len(files), "images")
     if broken:
         more = f" ({len(broken)} files in all do not)" if len(broken) > 1 else ""
         raise DataError(f"{min(broken, key=str)}; remove it or replace it{more}")

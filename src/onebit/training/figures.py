@@ -11,6 +11,7 @@ from onebit.data.examples import NOT_COUNTED
 from onebit.data.tokens import TextSet
 from onebit.images import ImageTask
 from onebit.metrics import AnswerMetrics, TextMetrics
+from onebit.progress import track
 from onebit.text import TextTask, Tokenizer
 from onebit.training.batches import EVALUATION_BATCH, Batches, scale_pixels
 from onebit.training.windows import InOrder, evaluation_examples
@@ -22,7 +23,8 @@ def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> AnswerMetri
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
-        for pixels, target in Batches(images, EVALUATION_BATCH):
+        batches = Batches(images, EVALUATION_BATCH)
+        for pixels, target in track(batches, "measure", "images", EVALUATION_BATCH, len(images)):
             metrics.add(model(scale_pixels(pixels.to(device), task)).float().cpu().numpy(), target.numpy())
     return metrics
 
@@ -42,7 +44,8 @@ def evaluate_text(model: nn.Module, text: TextSet, task: TextTask, context: int,
     pad = Tokenizer(task).pad
     model.eval()
     with torch.inference_mode():
-        for inputs, targets in InOrder(evaluation_examples(text, task, context, kind), None):
+        examples = evaluation_examples(text, task, context, kind)
+        for inputs, targets in track(InOrder(examples, None), "measure", kind, EVALUATION_BATCH, len(examples)):
             counted = targets != NOT_COUNTED
             targets = torch.where(counted, targets, pad).to(device)
             logits = model(inputs.to(device)).float()  # (batch, time, vocabulary)
