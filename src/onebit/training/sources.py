@@ -13,26 +13,67 @@ from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images,
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
-from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe, short_names
+from onebit.training.recipe import Recipe, short_names
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
 FILE = "data.json"
 DATA = ("data", "validation_data")
 KEYS = (*DATA, "vocabulary", "teacher", "warm_start")
-IMAGE_NAMES, TEXT_NAMES = ("digits", *HUB_SETS), ("python", *WIKITEXT)
+
+
+class Images:
+    """Where data of images lie: a folder goes before a data set of the same name."""
+
+    names = ("digits", *HUB_SETS)
+    drawn = True  # which images are set aside hangs on all of them
+    fingerprint = staticmethod(fingerprint_images)
+    folder = staticmethod(folder_of)
+    has_test_part = staticmethod(has_test_part)
+
+    @staticmethod
+    def hides(value: str) -> Path | None:
+        """The folder that goes before the data set of that name."""
+        return folder_of(value)
+
+    @staticmethod
+    def share(recipe: Recipe) -> float:
+        """Of the data, what is set aside to measure on."""
+        return TEST_SHARE
+
+
+class Texts:
+    """Where texts lie: a data set's name goes before a file."""
+
+    names = ("python", *WIKITEXT)
+    drawn = False
+    fingerprint = staticmethod(fingerprint_text)
+    folder = staticmethod(expand)
+
+    @staticmethod
+    def has_test_part(value: str) -> bool:
+        """Whether the source has a part of its own to measure on."""
+        return False
+
+    @staticmethod
+    def hides(value: str) -> Path | None:
+        """The folder that goes before the data set of that name."""
+        return None
+
+    @staticmethod
+    def share(recipe: Recipe) -> float:
+        """Of the data, what is set aside to measure on."""
+        return float(recipe.flat()["validation_share"])
+
+
+KINDS: dict[str, type[Images] | type[Texts]] = {"images": Images, "text": Texts}
 
 
 def locate(recipe: Recipe) -> Recipe:
     """The recipe with whole paths of what lies here, so that it means the same from any place; names of data sets stay names."""
     changes: dict[str, Any] = {}
+    kind = KINDS[recipe.kind]
     for key, value in _paths(recipe).items():
-        # Of text a name comes first, of images a folder does; see `folder_of`.
-        if key not in DATA:
-            named = False
-        elif isinstance(recipe, TextRecipe):
-            named = value in TEXT_NAMES
-        else:
-            named = value in IMAGE_NAMES and folder_of(value) is None
+        named = key in DATA and value in kind.names and kind.hides(value) is None
         if not named and expand(value).exists():
             changes[key] = str(expand(value).resolve())
     return recipe.override(changes)
@@ -48,7 +89,7 @@ def fingerprints(recipe: Recipe) -> dict[str, str | None]:
         elif key == "vocabulary":
             found[key] = fingerprint_file(expand(value))
         else:
-            found[key] = fingerprint_text(value) if isinstance(recipe, TextRecipe) else fingerprint_images(value)
+            found[key] = KINDS[recipe.kind].fingerprint(value)
     return found
 
 
@@ -74,20 +115,20 @@ def record_of(recipe: Recipe, known: dict[str, str | None] | None) -> DataRecord
     data = None if known is None else known.get("data")
     if known is None or data is None:
         return None
-    share = recipe.data.validation_share if isinstance(recipe, TextRecipe) else TEST_SHARE
-    return DataRecord(data, known.get("validation_data"), recipe.run.seed, share)
+    return DataRecord(data, known.get("validation_data"), recipe.run.seed, KINDS[recipe.kind].share(recipe))
 
 
 def check_out(recipe: Recipe, out: Path, where: str = "train") -> None:
     """Refuse a folder within the data that would be read as a class or as texts the next time; raises OnebitError."""
+    kind = KINDS[recipe.kind]
     for key, value in _paths(recipe).items():
         if key not in DATA:
             continue
-        data = expand(value) if isinstance(recipe, TextRecipe) else folder_of(value)
+        data = kind.folder(value)
         if data is None or not data.is_dir() or not out.resolve().is_relative_to(data.resolve()):
             continue
-        # Beside train/ and test/, and beside IDX files, nothing is read.
-        if not isinstance(recipe, TextRecipe) and has_test_part(value):
+        # Next to train/ and test/, and next to IDX files, nothing is read.
+        if kind.has_test_part(value):
             continue
         raise OnebitError(
             f"[{where}] {out} would lie within its own data, {data}, and be read with them: give another --out, such as "
@@ -162,14 +203,14 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
         lie = [str(path.absolute()) for path in place.values() if path.exists()]
         return [f"{folder} has no record of its data: {', '.join(lie)} is taken for it, as it is now"] if lie else []
     notes = []
-    found = fingerprints(recipe)
+    kind, found = KINDS[recipe.kind], fingerprints(recipe)
     for key in DATA:
         value = recipe.flat().get(key)
         if value is None or found[key] == known.get(key):
             continue
-        if isinstance(recipe, TextRecipe):
+        if not kind.drawn:
             notes.append(f"{value} is not as it was when {folder} was trained: trained text may be in what is measured")
-        elif not has_test_part(value):
+        elif not kind.has_test_part(value):
             raise OnebitError(
                 f"[{folder}] {value} is not as it was when the network was trained on it, so that its test images cannot be told from trained ones: "
                 "give other images with --data PATH, or this path to measure all of them"
@@ -179,18 +220,17 @@ def check_own_data(recipe: Recipe, known: dict[str, str | None] | None, folder: 
 
 def check_there(recipe: Recipe, known: dict[str, str | None] | None, folder: Path) -> None:
     """Refuse to look for a run's own data where they are not; raises OnebitError."""
-    names = TEXT_NAMES if isinstance(recipe, TextRecipe) else IMAGE_NAMES
+    kind = KINDS[recipe.kind]
     for key, place in _paths(recipe).items():
         if key not in DATA:
             continue
-        if isinstance(recipe, ImageRecipe) and known is not None and known.get(key) == f"name {place}":
-            other = folder_of(place)
-            if other is not None:
-                raise OnebitError(
-                    f"[{folder}] was trained on the data set {place}, and a folder of that name, {other.absolute()}, goes before it here: "
-                    "stand in another folder, or give the images with --data PATH"
-                )
-        if place not in names and not expand(place).exists():
+        hidden = known is not None and known.get(key) == f"name {place}" and kind.hides(place)
+        if hidden:
+            raise OnebitError(
+                f"[{folder}] was trained on the data set {place}, and a folder of that name, {hidden.absolute()}, goes before it here: "
+                "stand in another folder, or give the images with --data PATH"
+            )
+        if place not in kind.names and not expand(place).exists():
             raise OnebitError(
                 f"[{folder}] was trained with {key}={place}, which is not there: give the data with --data PATH"
             )

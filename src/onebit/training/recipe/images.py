@@ -21,22 +21,22 @@ class ImageData(Data):
 
     source: str = key(
         "digits",
-        "digits, cifar10, food101, mnist, fashion-mnist, or a path to a folder of images or IDX files",
+        "a data set (digits, cifar10, food101, mnist, fashion-mnist), or a folder of images or IDX files",
         short="data",
     )
-    image_size: tuple[int, int] | None = key(None, "height and width in pixels; null keeps the data's own", least=1)
-    channels: Literal[1, 3] = key(3, "1 (grey) or 3 (RGB)")
+    image_size: tuple[int, int] | None = key(
+        None, "height and width in pixels that images are scaled to; null: their own", least=1
+    )
+    channels: Literal[1, 3] = key(3, "1: grey; 3: RGB")
     validation_share: float = key(
         0.0,
-        "of the training images, to choose the best epoch by; 0: the last epoch counts, test images are only watched",
+        "share of the training images that chooses the best epoch; 0: the last epoch counts",
         least=0,
         below=1,
     )
-    train_limit: int | None = key(
-        None, "at most so many training images, balanced over the classes; null for all", least=1
-    )
+    train_limit: int | None = key(None, "train on at most so many images, as many of each class; null: on all", least=1)
     augment: Literal["none", "flip", "crop-flip"] = key(
-        "none", "none, flip (left to right), or crop-flip (also shifted by up to an eighth of the side)"
+        "none", "flip: mirror at random, left to right; crop-flip: shift by up to an eighth of the side too"
     )
 
 
@@ -46,25 +46,25 @@ class ImageModel(Model):
 
     name: str = key(
         "classifier",
-        "classifier (the paper's, `onebit.models.conv_classifier`); of the literature mlp, vgg, alexnet, mobile-net, resnet8, resnet20, "
-        "resnet110, ... (32x32), resnet18, resnet34 (large images); or lstm, gru, which read an image line by line",
+        "classifier: the paper's network; of the literature mlp, vgg, alexnet, mobile-net, and resnet with a depth (resnet18 and resnet34 for large "
+        "images, resnet8, resnet20, ... for 32x32); lstm and gru read an image line by line",
         short="model",
     )
     widths: str | tuple[int, ...] = key(
         "counted",
-        "of the paper's network and of vgg, channels of each block; counted or listed: as the paper counts or lists them",
+        "channels of each block, of classifier and vgg; counted or listed: as the paper counts or lists its own",
         least=1,
     )
     hidden: tuple[int, ...] | None = key(
         None,
-        "of the paper's network, vgg and mlp, dense layers before the last; of lstm and gru as many layers as numbers, all of one size; "
-        "null: as the network has it",
+        "widths of the dense layers before the last, of classifier, vgg and mlp; sizes of the layers of lstm and gru, all the same; "
+        "null: the network's own",
         least=1,
     )
-    kernel_size: int = key(3, "of the paper's network", least=1)
-    width: float = key(1.0, "multiplies the widths of alexnet, mobile-net and the resnets", above=0)
-    batch_norm: bool = key(False, "of the paper's float twin: a batch normalisation after each layer")
-    hybrid: bool = key(True, "the literature's networks keep their first and last layer float")
+    kernel_size: int = key(3, "side of the kernels of classifier", least=1)
+    width: float = key(1.0, "multiplies the channels of alexnet, mobile-net and the resnets", above=0)
+    batch_norm: bool = key(False, "the float twin of classifier has a batch normalisation after each layer")
+    hybrid: bool = key(True, "the first and the last layer of the literature's networks stay float")
 
     def check(self) -> None:
         depth = self.name.removeprefix("resnet")
@@ -84,12 +84,12 @@ class ImageScheme(SchemeParts):
 
     name: str = key(
         "",
-        "Bipolar or BinaryNormalized (the paper's); the literature's networks take any of `onebit.schemes`. A recipe that names none "
-        "means Bipolar, or BinaryNormalized where it says values, normalize or the like",
+        "the method that makes bits of latents; classifier takes Bipolar or BinaryNormalized (the paper's), other networks any of `onebit.schemes`. "
+        "Where no scheme is named it is Bipolar, or BinaryNormalized if another key of this section is given",
         short="scheme",
     )
     normalize: Literal["scheme", "channel", "example", "batch"] | None = key(
-        "scheme", "what the sums of a layer are normalised over; null: nothing; scheme: as that has it"
+        "scheme", "what the sums of a layer are normalised over; null: nothing; scheme: as the scheme has it"
     )
 
     def __post_init__(self) -> None:

@@ -28,11 +28,11 @@ class Model(Section):
 
     binary: bool = key(True, "false trains the float twin")
     logit_scale: float | None = key(
-        None, "a constant that multiplies the logits of a binary network; null for none", above=0
+        None, "a constant that multiplies the logits of a binary network; null: none", above=0
     )
     warm_start: str | None = key(
         None,
-        "a run folder whose weights the latents start from, by name and shape; null: they start as the network has it",
+        "a run folder; latents start from its weights of the same name and shape. Null: they start at random",
     )
 
 
@@ -42,19 +42,24 @@ class SchemeParts(Section):
 
     section: ClassVar[str] = "scheme"
 
-    name: str = key("BinaryNormalized", "one of `onebit.schemes`", short="scheme")
+    name: str = key(
+        "BinaryNormalized",
+        "the method that makes bits of latents, one of `onebit.schemes`. Other than BinaryNormalized with lstm and gru only",
+        short="scheme",
+    )
     values: Literal["unipolar", "bipolar"] | None = key(
-        None, "how a bit reads: 0 and 1, or -1 and +1; null: as the scheme has it. BinaryNormalized and Bipolar only"
+        None,
+        "unipolar: a bit is 0 or 1; bipolar: it is -1 or +1; null: as the scheme has it. Of BinaryNormalized and Bipolar",
     )
     threshold: Literal["layer", "output"] | None = key(
         None,
-        "whose latents' mean a bit is compared with, layer (the paper) or output; null: as the scheme has it. BinaryNormalized and Bipolar only",
+        "a latent is compared with the mean of its layer (the paper) or of its output; null: as the scheme has it. Of BinaryNormalized and Bipolar",
     )
     latent_spread: float | None = key(
-        None, "of the initial latents, as a multiple of Glorot's; null: as the scheme has it", above=0
+        None, "spread of the initial latents, as a multiple of Glorot's; null: as the scheme has it", above=0
     )
     latent_clip: float | None = key(
-        None, "training keeps latents within plus and minus this; null: as the scheme has it", above=0
+        None, "training keeps latents between minus and plus this; null: as the scheme has it", above=0
     )
     options: dict[str, Any] = field(default_factory=dict)
     """Other options of the scheme."""
@@ -116,22 +121,22 @@ class Optimizer(Section):
 
     name: Literal["adam", "bop"] = key(
         "adam",
-        "adam (AdamW for text), or bop, which flips bits without latents and leaves the other parameters to adam; see `onebit.optim.Bop`",
+        "adam (AdamW for text); or bop, which flips bits without latents and leaves other parameters to adam (`onebit.optim.Bop`)",
         short="optimizer",
     )
-    learning_rate: float = key(1e-3, "the highest of the schedule", above=0)
-    weight_decay: float = key(0.0, "of adam", least=0)
-    batch_size: int = key(64, "images or texts in a step, of all devices together", least=1)
-    accumulate: int = key(1, "batches whose gradients make one step", least=1)
-    clip: float | None = key(None, "the largest norm of a step's gradient; null for no limit", above=0)
-    embedding_rate: float = key(1.0, "the learning rate of embeddings, as a multiple of the others'", above=0)
+    learning_rate: float = key(1e-3, "the highest learning rate of the schedule", above=0)
+    weight_decay: float = key(0.0, "weight decay of adam", least=0)
+    batch_size: int = key(64, "images or texts in a batch, on all devices together", least=1)
+    accumulate: int = key(1, "batches whose gradients are added up for one step", least=1)
+    clip: float | None = key(None, "the largest norm of a step's gradient; null: no limit", above=0)
+    embedding_rate: float = key(1.0, "learning rate of embeddings, as a multiple of that of other parameters", above=0)
     pull: float = key(
         0.0,
-        "strength at the end of training of a regulariser that pulls latents to the two values of their bits; 0 for none",
+        "strength, at the end of training, of a regulariser that pulls latents to the two values of their bits",
         least=0,
     )
-    bop_gamma: float = key(1e-4, "of bop: how short its memory is; it follows the schedule", above=0, most=1)
-    bop_threshold: float = key(1e-8, "of bop: the gradient that flips a bit", least=0)
+    bop_gamma: float = key(1e-4, "how short the memory of bop is; it follows the schedule", above=0, most=1)
+    bop_threshold: float = key(1e-8, "the mean gradient above which bop flips a bit", least=0)
 
     def check(self) -> None:
         require(self.name == "adam" or not self.pull, "pull", self.pull, "optimizer=adam with it: bop has no latents")
@@ -144,17 +149,19 @@ class Schedule(Section):
     section: ClassVar[str] = "schedule"
 
     name: Literal["constant", "linear", "cosine"] = key(
-        "cosine", "of the learning rate after the warm-up", short="schedule"
+        "cosine", "how the learning rate goes on after the warm-up", short="schedule"
     )
-    epochs: int = key(10, "how often each training image is seen; of text, how many stretches of epoch_steps", least=1)
-    warmup: int = key(0, "steps (or epochs, see unit) in which the learning rate rises to its highest", least=0)
-    decay: int | None = key(
-        None, "steps (or epochs) from the start until the rate reaches 0; null: the end of training", least=1
+    epochs: int = key(
+        10, "times that each training image is seen; of text, times that epoch_steps are trained", least=1
     )
+    warmup: int = key(
+        0, "steps (or epochs, see schedule_unit) in which the learning rate rises to its highest", least=0
+    )
+    decay: int | None = key(None, "steps (or epochs) from the start until the learning rate is 0; null: all", least=1)
     unit: Literal["step", "epoch"] = key("step", "what warmup and decay count", short="schedule_unit")
     first_stage_epochs: int = key(
         0,
-        "so many of the epochs quantise activations only and keep weights float; then both, with a schedule of its own",
+        "epochs of a first stage that quantises activations only; the second quantises weights too. Each has a whole schedule",
         least=0,
     )
 
@@ -170,16 +177,20 @@ class Teaching(Section):
     section: ClassVar[str] = "teacher"
 
     run: str | None = key(
-        None, "a run folder of the same task whose network is learned from too; null for none", short="teacher"
+        None, "a run folder of the same task; its network teaches this one. Null: none", short="teacher"
     )
-    weight: float = key(0.5, "of the teacher's logits against the labels", least=0, most=1, short="distill_weight")
-    temperature: float = key(4.0, "softens both networks' logits", above=0, short="distill_temperature")
+    weight: float = key(
+        0.5, "weight of the teacher's logits; the labels have the rest", least=0, most=1, short="distill_weight"
+    )
+    temperature: float = key(
+        4.0, "temperature by which the logits of both networks are divided", above=0, short="distill_temperature"
+    )
     features: tuple[str, ...] | None = key(
         None,
-        "names of layers whose outputs are to look where the teacher's look; ours=theirs where names differ; null for none",
+        "names of layers whose outputs learn from the teacher's, or ours=theirs where names differ; null: none",
         short="distill_features",
     )
-    feature_weight: float = key(1.0, "of these", least=0, short="distill_feature_weight")
+    feature_weight: float = key(1.0, "weight of the loss of these layers", least=0, short="distill_feature_weight")
 
     def check(self) -> None:
         fits = self.run is not None or not self.features
@@ -192,12 +203,12 @@ class Execution(Section):
 
     section: ClassVar[str] = "run"
 
-    seed: int = key(0, "of latents, order, augmentation and splits", least=0)
-    threads: int | None = key(None, "of PyTorch; null: one for each core", least=1)
+    seed: int = key(0, "seed of the initial latents, the order, the augmentation and the splits", least=0)
+    threads: int | None = key(None, "threads of PyTorch; null: one for each core", least=1)
     precision: Literal["auto", "float32", "bf16"] = key(
-        "auto", "auto (bfloat16 where the machine multiplies faster in it), float32 or bf16"
+        "auto", "what is computed in; auto: bfloat16 where the machine multiplies faster in it"
     )
     compile: bool = key(
         False,
-        "trains by torch.compile, which takes a minute at the start and makes steps quicker; without a C++ compiler training goes on without",
+        "compiles the network by torch.compile: a minute at the start, and quicker steps. It needs a C++ compiler",
     )

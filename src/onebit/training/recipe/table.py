@@ -68,7 +68,9 @@ def _lines(row: Row, values: Mapping[str, Any] | None, width: int) -> list[str]:
     margin = " " * 26
     start = f"  {row.flag}"
     start = start.ljust(26) if len(start) < 25 else f"{start}\n{margin}"
-    text = textwrap.fill(f"{key.meaning} ({facts})", max(40, width - 26), break_long_words=False)
+    text = textwrap.fill(
+        f"{key.meaning} ({facts})", max(40, width - 26), break_long_words=False, break_on_hyphens=False
+    )
     return [start + text.replace("\n", "\n" + margin)]
 
 

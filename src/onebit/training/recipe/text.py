@@ -18,36 +18,36 @@ class TextData(Data):
 
     source: str = key(
         "python",
-        "python (documentation and sources that come with the interpreter), wikitext-2, wikitext-103, a text file, or a folder of text files",
+        "python (documentation and sources of the interpreter), wikitext-2, wikitext-103, a text file, or a folder of text files",
         short="data",
     )
     validation_data: str | None = key(
         None,
-        "another source to validate on; null: the data set's own part, else validation_share of the training text",
+        "another source to validate on; null: the data set's own part, or else validation_share of the training text",
     )
     validation_share: float = key(
         0.05,
-        "of the documents (of a single file, its end), unless validation_data is given",
+        "share of the documents to validate on (of a single file, its end), unless validation_data is given",
         above=0,
         below=1,
     )
     validation_tokens: int | None = key(
         None,
-        "at most so many are evaluated after each epoch; null for all. The last evaluation is of all",
+        "evaluate at most so many tokens after each epoch; null: all. The last evaluation takes all",
         least=1,
     )
     vocabulary: int | str = key(
         1024,
-        "how many WordPiece tokens to train on the training text, or the path of a vocab.txt (BERT's form)",
+        "how many WordPiece tokens to make from the training text, or a vocab.txt in BERT's form",
         least=259,
     )
     examples: Literal["windows", "sentences"] = key(
         "windows",
-        "windows (packed, without padding) or sentences (a line each, cut and padded to the context, as in the paper)",
+        "windows: stretches of text without padding; sentences: a line each, cut and padded to the context, as in the paper",
     )
     count_padding: bool = key(
         False,
-        "trains on padding too, as the paper seems to; sentences only. Honest figures never count it",
+        "train on padding too, as the paper seems to; with sentences only. Figures never count padding",
     )
 
     def check(self) -> None:
@@ -61,28 +61,34 @@ class TextModel(Model):
 
     name: Literal["decoder", "lstm", "gru"] = key(
         "decoder",
-        "decoder (the paper's, `onebit.models.language_decoder`), or lstm or gru (`onebit.models.language_lstm`)",
+        "decoder: the paper's network (`onebit.models.language_decoder`); lstm or gru: `onebit.models.language_lstm`",
         short="model",
     )
-    size: Literal["tiny", "mini", "small", "large"] = key("tiny", "of the network, where no key below says otherwise")
-    context: int | None = key(None, "tokens that it can look at; null: as the size has it", least=1)
-    blocks: int | None = key(None, "of a decoder, or layers of an lstm or gru; null: as the size has it", least=1)
-    features: int | None = key(None, "of each token; null: as the size has it", least=1)
+    size: Literal["tiny", "mini", "small", "large"] = key(
+        "tiny", "sizes of the network where no other key says otherwise"
+    )
+    context: int | None = key(None, "tokens that the network can look at; null: as the size has it", least=1)
+    blocks: int | None = key(
+        None, "blocks of a decoder, or layers of an lstm or gru; null: as the size has it", least=1
+    )
+    features: int | None = key(None, "features of each token; null: as the size has it", least=1)
     heads: int | None = key(
-        None, "of attention, a divisor of features; null: as the size has it. Decoder only", least=1
+        None, "heads of attention, a divisor of features; null: as the size has it. Of a decoder", least=1
     )
     head: tuple[int, ...] | None = key(
         None,
-        "features of the dense layers before the last; null: as the size has it, of an lstm or gru none",
+        "widths of the dense layers before the last; null: as the size has it, or without them in an lstm or gru",
         least=1,
     )
     hidden: int | None = key(None, "size of the state of an lstm or gru; null: features", least=1)
-    residual_scale: float = key(1.0, "weight of each branch of a block before it is added. Decoder only", above=0)
-    embedding_widening: int = key(1, "embeds in so many times the features", least=1)
-    head_widening: int = key(1, "makes the dense layers before the last so many times as wide", least=1)
-    embedding_spread: float = key(1.0, "of the initial latents of embeddings, as a multiple of Glorot's", above=0)
-    pre_norm: bool = key(False, "normalises before each branch rather than after each sum. Decoder only")
-    hybrid: bool = key(False, "an lstm or gru keeps its embedding and its last layer float")
+    residual_scale: float = key(1.0, "weight of each branch of a block before it is added. Of a decoder", above=0)
+    embedding_widening: int = key(1, "embeddings have so many times the features", least=1)
+    head_widening: int = key(1, "the dense layers before the last are so many times as wide", least=1)
+    embedding_spread: float = key(
+        1.0, "spread of the initial latents of embeddings, as a multiple of Glorot's", above=0
+    )
+    pre_norm: bool = key(False, "normalise before each branch rather than after each sum. Of a decoder")
+    hybrid: bool = key(False, "the embedding and the last layer of an lstm or gru stay float")
     binary_hidden: bool = key(False, "the hidden state of an lstm or gru is one bit in its recurrent product")
 
     def check(self) -> None:
@@ -97,7 +103,7 @@ class TextSchedule(Schedule):
 
     epoch_steps: int | None = key(
         None,
-        "steps between two evaluations, which is what an epoch is here; null: one pass over the training text",
+        "steps between two evaluations, which make an epoch; null: one pass over the training text",
         least=1,
     )
 
@@ -108,7 +114,7 @@ class TextExecution(Execution):
 
     checkpoint_activations: bool = key(
         False,
-        "computes the inside of each block of a decoder again on the way back instead of keeping it: less memory, a third more work",
+        "compute the inside of each block of a decoder again on the way back: less memory, a third more work",
     )
 
 
