@@ -1,4 +1,4 @@
-"""The literature's methods, each a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
+"""The published methods, each a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
 
 To add a method: one dataclass here and, where it binarises in a new way, a function and a class in quantizers/weights.py.
 """
@@ -35,7 +35,7 @@ POLYNOMIAL = Polynomial()
 
 @dataclass(frozen=True, repr=False)
 class Scheme:
-    r"""What a method makes of a layer: ``y = gain * scale * (codes of the weights) (codes of the inputs) + bias``, normalised or not.
+    r"""How a method computes a layer: ``y = gain * scale * (codes of the weights) (codes of the inputs) + bias``, normalised or not.
 
     Args:
         weights: quantises the weights.
@@ -44,22 +44,22 @@ class Scheme:
         bias: ``"bits"``: binarised by its mean, as the paper's; ``"float"``: a float for each output.
         normalize: what the layer's sums are normalised over, without parameters; None: not at all.
         eps: of that normalisation, and of the inputs'.
-        latent_spread: of the initial weight latents, as a multiple of Glorot's. It is a learning rate in disguise: a bit flips when its latent
+        latent_spread: spread of the initial weight latents, as a multiple of Glorot's. It acts as a learning rate: a bit flips when its latent
             crosses the threshold.
         input_normalize: the inputs are normalised over the channels before they are quantised.
         input_shift: the threshold of the inputs' sign is learned, a float for each channel (RSign).
         input_scale: the sums are multiplied by the mean magnitude of the inputs that they are of (XNOR-Net's K).
         gain: each output is multiplied by a learned float.
         clip_latents: training keeps the latents within plus and minus this; None lets them grow.
-        norm: what a network of this method puts behind a layer: ``"batch"``, ``"group"`` or None.
-        nonlinearity: and behind that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's
-            quantizer is all there is.
+        norm: the normalisation after a layer in a network of this method: ``"batch"``, ``"group"`` or None.
+        nonlinearity: after that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's quantizer
+            is enough.
         shortcuts: layers that a residual network's shortcut goes around.
-        branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep one without norms.
+        branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep network without norms.
         gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.
 
     Raises:
-        ValueError: parts that do not go together.
+        ValueError: a part is not allowed, or parts do not go together.
     """
 
     weights: WeightQuantizer = MeanThreshold()
@@ -119,7 +119,7 @@ class Scheme:
             raise ValueError(f"[{name}] shortcuts={shown(self.shortcuts)}: use 1, 2, ...")
 
     def __repr__(self) -> str:
-        """The name, and the parts that are not what the method has by default."""
+        """The name, and the parts that differ from the method's defaults."""
         usual = type(self)()
         parts = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
         return f"{type(self).__name__}({', '.join(f'{name}={self._shown(getattr(self, name))}' for name in parts)})"
@@ -130,7 +130,7 @@ class Scheme:
 
     @property
     def of_sequences(self) -> Scheme:
-        """The scheme for layers of sequences: over the batch, which would show a step those after it, becomes over the channels."""
+        """The scheme for layers of sequences: a normalisation over the batch, which would show a step later ones, becomes one over the channels."""
         return replace(self, normalize="channel") if self.normalize == "batch" else self
 
     @property
@@ -144,7 +144,7 @@ class BinaryNormalized(Scheme):
     """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
 
     Args:
-        weights: ``"unipolar"`` (bits are 0 and 1) and ``"bipolar"`` (-1 and +1) stand for `MeanThreshold` of them.
+        weights: a quantizer; ``"unipolar"`` (bits are 0 and 1) and ``"bipolar"`` (-1 and +1) are short for `MeanThreshold` of them.
 
     Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
     """
@@ -179,9 +179,9 @@ class Bipolar(BinaryNormalized):
 
 @dataclass(frozen=True, repr=False)
 class PureBits(Scheme):
-    """Every parameter one bit, and no normalisation of each layer: signs of what lies above each output's mean, times a constant.
+    """Every parameter one bit, and no normalisation of each layer: signs of the weights minus each output's mean, times a constant.
 
-    The constant follows from the layer's size, so that sums of inputs of unit deviation have unit deviation. For networks that normalise in front of
+    The constant follows from the layer's size, so that sums of inputs of unit deviation have unit deviation. For networks that normalise before
     their branches, such as ``language_decoder(form="all-bits")``.
 
     Source: docs/accuracy.md compares it with the paper's `BinaryNormalized`.
@@ -207,7 +207,7 @@ class BinaryConnect(Scheme):
 class BinaryWeightNetwork(Scheme):
     """Weights by their sign, with their mean magnitude as a scale for each output; float activations.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.1; `scaled_sign` says what its authors' code does besides.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.1; `scaled_sign` says what else its authors' code does.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -231,7 +231,7 @@ class XnorNet(Scheme):
     """Weights and activations by their sign, with a scale for each output and, from the inputs' magnitudes, for each position.
 
     Source: Rastegari et al., arXiv 1603.05279, section 3.2. The gradient goes through the inputs' magnitudes too. The paper's blocks begin with the
-    batch normalisation; behind the layer before, it stands in the same place. Its authors' code leaves the inputs' magnitudes out:
+    batch normalisation, which is the same as one after the layer before. Its authors' code omits the inputs' magnitudes:
     ``input_scale=False``.
     """
 
@@ -287,7 +287,7 @@ class BiRealNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class ReActNet(Scheme):
-    """Bi-Real Net with learned thresholds in front of the signs (RSign) and learned shifts and slopes behind the layers (RPReLU).
+    """Bi-Real Net with learned thresholds before the signs (RSign) and learned shifts and slopes after the layers (RPReLU).
 
     Source: Liu et al., arXiv 2003.03488, and its authors' code. A threshold is subtracted here and its negative added there.
     """
@@ -303,10 +303,10 @@ class ReActNet(Scheme):
 class NormFree(Scheme):
     """ReActNet without batch normalisation: weights standardised before their sign, a learned gain, gradients clipped adaptively.
 
-    ``NormFree(norm="group")`` adds a group normalisation, which the paper has not.
+    ``NormFree(norm="group")`` adds a group normalisation, which the paper does not have.
 
-    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its script for ImageNet. What that code
-    multiplies whole blocks with (alpha, beta) is the network's to do.
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its script for ImageNet. That code
+    multiplies whole blocks with alpha and beta; here that is the network's task.
     """
 
     weights: WeightQuantizer = StandardizedSign()
@@ -322,7 +322,7 @@ class NormFree(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BitNet(Scheme):
-    """Weights by the sign of what lies above the mean, one scale a layer; inputs normalised, then quantised to 8 bits.
+    """Weights by their sign above the mean, one scale a layer; inputs normalised, then quantised to 8 bits.
 
     Source: Wang et al., arXiv 2310.11453.
     """

@@ -327,7 +327,7 @@ def test_wrong_options_are_named(options, message):
     [
         ((2, 3), None, r"\[BinaryGRU\] input of shape \(2, 3\): needs \(batch, time, 5\)"),
         ((2, 3, 4), None, r"needs \(batch, time, 5\)"),
-        ((2, 0, 5), None, "a sequence of no steps"),
+        ((2, 0, 5), None, "a sequence without steps"),
         ((2, 3, 5), (1, 3, 6), r"initial state of shape \(1, 3, 6\): needs \(1, 2, 6\)"),
     ],
 )

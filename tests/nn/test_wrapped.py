@@ -76,9 +76,7 @@ def test_what_computes_something_of_its_own_stays():
 
 
 def test_what_cannot_be_told_is_asked_for():
-    with pytest.raises(
-        PackError, match=r"Vague cannot be traced .*: where it only stands for its module, pack model\.module"
-    ):
+    with pytest.raises(PackError, match=r"Vague cannot be traced .*: if it only wraps its module, pack model\.module"):
         to_packed_model(Vague(network()), TASK)
 
 

@@ -31,9 +31,9 @@ def turn_composite(module: Any, scheme: Scheme) -> None:
 
 def _check_attention(module: Any, scheme: Scheme) -> None:
     if module.bias_k is not None:
-        raise ValueError("add_bias_kv=True: a key and a value of floats that no layer makes")
+        raise ValueError("add_bias_kv=True: its extra key and value are floats that no layer computes")
     if module.add_zero_attn:
-        raise ValueError("add_zero_attn=True: a key and a value that no layer makes")
+        raise ValueError("add_zero_attn=True: its extra key and value are computed by no layer")
     check_attention_scheme(scheme)
 
 
@@ -64,9 +64,9 @@ def _check_recurrence(module: Any, scheme: Scheme) -> None:
     if module.dropout and module.num_layers > 1:
         raise ValueError("dropout between its layers: make it with dropout=0, or of single layers")
     if module.proj_size:
-        raise ValueError("proj_size: put a dense layer behind it instead")
+        raise ValueError("proj_size: put a dense layer after it instead")
     with torch.device("meta"):
-        COMPOSITES[nn.LSTM](1, 1, scheme=scheme)  # raises what there is against the scheme
+        COMPOSITES[nn.LSTM](1, 1, scheme=scheme)  # raises ValueError where the scheme does not fit
 
 
 def _turn_recurrence(module: Any, scheme: Scheme) -> None:
@@ -92,7 +92,7 @@ def _turn_recurrence(module: Any, scheme: Scheme) -> None:
 
 
 def _set_bias(part: Any, inputs: Tensor, recurrent: Tensor) -> None:
-    """One bias serves both halves, but for that of a GRU's candidate where it has one of its own."""
+    """One bias serves both halves; a GRU's candidate may have a second one for its recurrent half."""
     hidden, own = part.hidden_size, part.bias
     with torch.no_grad():
         both = inputs + recurrent

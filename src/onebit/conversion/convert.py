@@ -30,27 +30,28 @@ def convert(
     where: Where | None = None,
     keep: str | Sequence[str] = ("first", "last"),
 ) -> ConversionReport:
-    r"""Turn the layers of a model binary, in place: their weights become latents, bits of which compute.
+    r"""Make the layers of a model binary, in place: their weights become latents, and the layers compute with bits.
 
     .. math:: y = W x + b \quad \to \quad y = \operatorname{scheme}(W_b, x, b)
 
     Dense layers, convolutions, embeddings, `nn.MultiheadAttention`, `nn.LSTM`, `nn.GRU` and GPT-2's Conv1D are converted. The modules and their
-    parameters stay the same objects, so that hooks, devices, precisions, ties and `requires_grad` stay; but attention's three input projections
-    become parameters of their own, and a recurrence's biases become one. Make the optimiser afterwards.
+    parameters stay the same objects, so hooks, devices, precisions, ties and `requires_grad` stay. Two things change: attention's three input
+    projections become separate parameters, and a recurrence's two biases become one. Create the optimiser afterwards.
 
     Args:
-        model: any; it is changed.
-        scheme: of `onebit.schemes`; default what measured best here, `Bipolar()`. A model with embeddings, attention or recurrences reads sequences,
-            which have no statistics over the batch: there the default is ``Bipolar(normalize="channel")``.
-        where: says of a layer, given its name and itself, whether to convert it; default all.
-        keep: what stays as it is: ``"first"`` and ``"last"`` of the layers in the order of `named_modules`, which is commonly that of execution;
-            and names or patterns of names such as ``"*.head"``, of layers or of what holds them.
+        model: any model; it is changed.
+        scheme: of `onebit.schemes`; default `Bipolar()`, which measured best here. A model with embeddings, attention or recurrences reads sequences,
+            for which statistics over the batch do not fit: there the default is ``Bipolar(normalize="channel")``.
+        where: a function of a layer's name and the layer that says whether to convert it; default all.
+        keep: layers that stay as they are: ``"first"`` and ``"last"`` in the order of `named_modules`, which is usually the order of execution;
+            and names or patterns such as ``"*.head"``, of layers or of modules that hold them.
 
     Returns:
-        The report: each layer with parameters, and why it was not converted. Layers of a kind or with options that have no binary form stay float.
+        The report: each layer with parameters, and the reason where it was not converted. Layers without a binary form stay float.
 
     Raises:
-        ValueError: `model` is none, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is not a scheme.
+        ValueError: `model` is not an nn.Module, a pattern in `keep` is not a text or matches nothing, `where` is not a function, or `scheme` is
+            not a scheme.
         OnebitError: a latent would be NaN or infinite; nothing is converted then.
 
     Example:
@@ -94,7 +95,7 @@ def _best_for(model: nn.Module) -> Scheme:
 
 @dataclass
 class _Found:
-    """A module with parameters of its own, and why it is not converted, if so."""
+    """A module with parameters, and the reason where it is not converted."""
 
     name: str
     module: nn.Module
@@ -104,7 +105,7 @@ class _Found:
 
 
 def kind_of(module: nn.Module) -> type[nn.Module] | None:
-    """Which of the kinds that have a binary form a module is of, subclasses included; None where it is none."""
+    """The kind of a module among those that have a binary form, subclasses included; None for others."""
     for kind in (*FORMS, *COMPOSITES):
         if isinstance(module, kind):
             return kind
@@ -112,7 +113,7 @@ def kind_of(module: nn.Module) -> type[nn.Module] | None:
 
 
 def _find(model: nn.Module) -> list[_Found]:
-    """Every layer of a known kind, and every other module with parameters of its own; what is inside attention belongs to it."""
+    """Every layer of a known kind, and every other module with parameters of its own. The modules inside attention count as part of it."""
     found: list[_Found] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
@@ -178,7 +179,7 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
 
 
 def _is_computed(module: nn.Module) -> bool:
-    """Whether a weight is no parameter itself but made of some: by a parametrisation, or by a hook as older weight_norm and pruning do."""
+    """Whether a weight is computed from other parameters: by a parametrisation, or by a hook as older weight_norm and pruning do."""
     return parametrize.is_parametrized(module) or (
         isinstance(getattr(module, "weight", None), Tensor) and "weight" not in module._parameters
     )
@@ -189,7 +190,7 @@ def _is_small(module: nn.Module) -> bool:
 
 
 def _keep_ties(found: list[_Found]) -> None:
-    """A weight that two layers share computes as bits in both or in neither."""
+    """A weight that two layers share becomes bits in both or in neither."""
     owners: dict[int, list[_Found]] = defaultdict(list)
     for layer in found:
         for name, parameter in layer.parameters:
@@ -228,7 +229,7 @@ def _turn_binary(found: _Found, scheme: Scheme) -> None:
 
 
 def leave_fast_paths(model: nn.Module) -> None:
-    """Keep PyTorch's encoder layers from computing with weights that they read past their binary layers; or let them again."""
+    """Switch off the fast path of PyTorch's encoder layers, which reads weights without calling their binary layers; or allow it again."""
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             name = "activation_relu_or_gelu"

@@ -1,4 +1,4 @@
-"""Which binary layer each kind of PyTorch's layers becomes, and how it becomes it without its parameters being touched."""
+"""The binary layer that each kind of PyTorch layer becomes, and how it is changed in place while its parameters stay."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ BINARY: tuple[type[nn.Module], ...] = (
 
 
 def is_transposed_linear(module: nn.Module) -> bool:
-    """Whether a module is Hugging Face's Conv1D, a dense layer with its weight as (in, out); told by its name and its shapes."""
+    """Whether a module is Hugging Face's Conv1D, a dense layer with its weight as (in, out). Its name and its shapes tell."""
     weight, outputs = getattr(module, "weight", None), getattr(module, "nf", None)
     return (
         type(module).__name__ == "Conv1D"
@@ -55,17 +55,17 @@ def is_transposed_linear(module: nn.Module) -> bool:
 
 
 def form_of(kind: type[nn.Module]) -> type[BinaryLayer]:
-    """The binary form of a kind of layer that keeps its parameters; what is not PyTorch's is GPT-2's dense layer, which Hugging Face calls Conv1D."""
+    """The binary form of a kind of layer that keeps its parameters. The only kind outside PyTorch is GPT-2's dense layer, Hugging Face's Conv1D."""
     return FORMS.get(kind, BinaryTransposedLinear)
 
 
 def fitting_scheme(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> Scheme:
-    """The scheme as the binary form of a layer takes it; raises ValueError where it has no meaning for its options."""
+    """The scheme as the binary form of a layer uses it; raises ValueError where the scheme does not fit its options."""
     return form.fitting(layer, scheme)
 
 
 def turn_layer(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> None:
-    """Give a layer its binary type; its parameters stay, and what it was is remembered in `converted_from`."""
+    """Give a layer its binary type. Its parameters stay, and `converted_from` keeps its old type."""
     was = type(layer)
     if not hasattr(layer, "bias"):
         layer.register_parameter("bias", None)
@@ -79,16 +79,16 @@ def turn_layer(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> None:
 
 
 def own_parameter(values: Tensor) -> nn.Parameter:
-    """A parameter of its own with the values of a part of another, frozen where that is."""
+    """A new parameter with the values of a part of another one; frozen where that is frozen."""
     return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)
 
 
-# What every module has beside its parameters, buffers and parts: its hooks, and whether it is training.
+# What every module has besides its parameters, buffers and submodules: its hooks, and whether it is training.
 _STAYING = frozenset(nn.Module().__dict__) - {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 
 
 def become(module: nn.Module, made: nn.Module) -> None:
-    """Turn a module into what another is, in place; its hooks stay."""
+    """Make a module the same as another one, in place; its hooks stay."""
     before = {key: value for key, value in module.__dict__.items() if key in _STAYING}
     module.__class__ = type(made)  # type: ignore[assignment]
     module.__dict__ = {**made.__dict__, **before}

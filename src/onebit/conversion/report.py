@@ -18,8 +18,8 @@ class LayerReport:
         name: as `model.named_modules()` gives it.
         kind: the type it had.
         converted: whether it has another form now.
-        reason: why not; of a converted one, what there is to know about it.
-        parameters: that are its own, shared ones included.
+        reason: why it was not converted; for a converted one, a note.
+        parameters: the number of its own, shared ones included.
     """
 
     name: str

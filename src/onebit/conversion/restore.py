@@ -1,4 +1,4 @@
-"""From binary layers back to PyTorch's own: with the latents as weights, or with what their bits compute."""
+"""From binary layers back to PyTorch's own: with the latents as weights, or with the values of their bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FloatValues = Literal["latents", "quantized"]
 
 
 def _kind(layer: BinaryLayer) -> type[nn.Module]:
-    """What a layer is in PyTorch: what it was converted from, or else PyTorch's own kind."""
+    """A layer's type in PyTorch: what it was converted from, else PyTorch's own kind."""
     usual = next((kind for kind, form in FORMS.items() if isinstance(layer, form)), nn.Linear)
     return layer.converted_from or usual
 
@@ -31,17 +31,17 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
 
     .. math:: W_{float} = W_{latent} \quad \text{or} \quad W_{float} = \text{gain} \cdot \text{scale} \cdot \text{codes}(W_{latent})
 
-    A layer's normalisation and what its inputs were quantised to have no place in a float layer and are dropped; the report names them.
+    A float layer has neither the normalisation nor the quantizer of the inputs: they are dropped, and the report names them.
 
     Args:
         model: it is changed; its modules stay the same objects.
-        values: ``"latents"``: the float numbers that training has kept; ``"quantized"``: what their bits compute, scales included.
+        values: ``"latents"``: the float numbers of training; ``"quantized"``: the values of their bits, scales included.
 
     Returns:
         The report: each binary layer, and what it lost.
 
     Raises:
-        ValueError: `model` is none, or `values` is neither of the two.
+        ValueError: `model` is not an nn.Module, or `values` is neither of the two.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4))
@@ -146,7 +146,7 @@ def _restore(layer: BinaryLayer, weight: nn.Parameter, values: FloatValues) -> N
 
 
 def _lost(whole: nn.Module, values: FloatValues) -> str:
-    """What of a binary layer a float one does not do."""
+    """What a binary layer does that a float layer does not."""
     gates = isinstance(whole, (BinaryLSTM, BinaryGRU)) and whole.layers[0].normalized
     layer = _parts(whole)[0]
     scheme = layer.scheme

@@ -1,4 +1,4 @@
-"""What stands between the layers of the literature's networks: learned thresholds, shifts and slopes, and what a scheme puts behind a layer."""
+"""What comes between the layers of published networks: learned thresholds, shifts and slopes, and what a scheme puts after a layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from onebit.quantizers import sign
 from onebit.quantizers.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
 
-# Channels that a group normalisation takes together, one of the two choices of its paper (arXiv 1803.08494, table 3): it serves rows too.
+# Channels in a group of a group normalisation: one of the two settings of its paper (arXiv 1803.08494, table 3). It works for rows too.
 GROUP_CHANNELS = 16
 
 
@@ -19,16 +19,16 @@ class RSign(nn.Module):
 
     .. math:: y = +1 \text{ for } x \ge \alpha_c, \text{ else } -1
 
-    The layers of a scheme with `input_shift` have it built in; this is it on its own.
+    A scheme with `input_shift` has it in its layers. This is the layer by itself.
 
     Args:
         channels: of the input, on its axis 1.
-        gradient: stands for the sign's derivative.
+        gradient: used in place of the sign's derivative.
 
     Shape:
         (batch, channels, ...) or (batch, channels); the output has the input's.
 
-    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2; at the threshold itself it is -1 there, and 0 in its authors' code.
+    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2. At the threshold itself the paper has -1, and its authors' code 0.
     """
 
     def __init__(self, channels: int, gradient: Gradient | None = None) -> None:
@@ -70,7 +70,7 @@ def _on_channels(v: Tensor, x: Tensor) -> Tensor:
 
 
 def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Module:
-    """The normalisation that a network of this scheme puts behind a layer; a float network's (None) is a batch normalisation."""
+    """The normalisation that a network of this scheme has after a layer. A float network (None) has a batch normalisation."""
     kind = "batch" if scheme is None else scheme.norm
     if kind == "batch":
         return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
@@ -81,7 +81,7 @@ def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Modu
 
 
 def nonlinearity_of(scheme: Scheme | None, channels: int) -> nn.Module:
-    """The nonlinearity that a network of this scheme puts behind that; a float network's (None) is a ReLU."""
+    """The nonlinearity that a network of this scheme has after the normalisation. A float network (None) has a ReLU."""
     kind = "relu" if scheme is None else scheme.nonlinearity
     if kind == "relu":
         return nn.ReLU()

@@ -1,4 +1,4 @@
-"""What a layer's arguments say of its scheme, and what those of version 0.1.0 are called now."""
+"""The scheme that a layer's arguments name, and the arguments of version 0.1.0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from onebit.quantizers import MeanThreshold
 from onebit.schemes import BinaryNormalized, Scheme
 
-# Keyword arguments that layers had before they were parts of a scheme, with what they were by default.
+# Keyword arguments of layers in version 0.1.0, with their defaults. They are parts of a scheme now.
 _OLD: dict[str, Any] = {"values": "01", "normalize": "channel", "eps": 1e-5, "latent_spread": 1.0}
 
 
@@ -24,8 +24,8 @@ def chosen_scheme(layer: str, scheme: Scheme | None, old: Mapping[str, Any]) -> 
             what to write.
 
     Raises:
-        ValueError: the scheme is none, an option is out of range, or old options and a scheme say two things.
-        TypeError: there is no such keyword argument.
+        ValueError: `scheme` is not a scheme, an option is out of range, or old options contradict the scheme.
+        TypeError: a keyword argument is unknown.
     """
     if scheme is not None and not isinstance(scheme, Scheme):
         raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")

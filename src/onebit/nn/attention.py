@@ -14,8 +14,8 @@ from onebit.nn.arguments import chosen_scheme
 from onebit.nn.linear import BinaryLinear
 from onebit.schemes import Scheme
 
-# PyTorch's fused kernel keeps no (time, time) matrix for the way back, but computes it again: on a CPU, a training step of texts of 256 tokens takes
-# an eighth longer with it.
+# PyTorch's fused kernel does not keep the (time, time) matrix for the backward pass: it computes it again. On a CPU that makes a training step of
+# texts of 256 tokens an eighth longer.
 LONGEST_BY_PRODUCTS = 512
 
 
@@ -23,7 +23,7 @@ class KeyValueCache:
     """The keys and values of the tokens that one attention layer has seen, so that a new token need not compute them again.
 
     Args:
-        room: tokens to take memory for at once; it doubles where they become more.
+        room: tokens to allocate memory for at first; it doubles when they do not fit.
     """
 
     def __init__(self, room: int = 256) -> None:
@@ -66,7 +66,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class CausalAttention(nn.Module):
-    r"""Multi-head self-attention in which a token sees itself and what stands before it.
+    r"""Multi-head self-attention in which a token sees itself and the tokens before it.
 
     .. math:: \operatorname{out}(\operatorname{softmax}(Q K^T / \sqrt{d} + M) V), \qquad M_{ij} = 0 \text{ for } j \le i, \text{ else } -\infty
 
@@ -81,7 +81,7 @@ class CausalAttention(nn.Module):
     Raises:
         ValueError: `heads` does not divide `features`.
 
-    Source: arXiv 2509.07025, algorithm 6. Its mask adds -1e-10, which masks nothing; minus infinity is meant.
+    Source: arXiv 2509.07025, algorithm 6. Its mask adds -1e-10, which masks nothing: it must mean minus infinity.
     """
 
     def __init__(self, features: int, heads: int, linear: Callable[[int, int], nn.Module]) -> None:
@@ -95,7 +95,7 @@ class CausalAttention(nn.Module):
         self.out = linear(features, features)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With a cache, `x` holds new tokens only, and what the cache holds stands before them."""
+        """With a cache, `x` holds new tokens only. They come after the tokens of the cache."""
         q, k, v = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
         if cache is None:
             y = causal_attention(q, k, v)

@@ -1,4 +1,4 @@
-"""What a binary layer is: latents, a scheme, the bits that compute, and what is done around their product."""
+"""A binary layer: latents, a scheme, the bits that compute, and the work before and after their product."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class BinaryInput(NamedTuple):
 
     Args:
         codes, scale: see `Codes`.
-        magnitude: what each sum is multiplied with for the magnitude that its inputs lost (XNOR-Net's K); None is 1.
+        magnitude: factor of each sum that restores the magnitude of its inputs (XNOR-Net's K); None is 1.
     """
 
     codes: Tensor
@@ -41,34 +41,34 @@ class BinaryInput(NamedTuple):
 
 
 class BinaryLayer(nn.Module):
-    r"""A layer whose weights are bits in use; a mix-in in front of PyTorch's own layer, which brings the latents `weight` and `bias`.
+    r"""A layer that computes with bits; a mix-in before PyTorch's own layer, which brings the latents `weight` and `bias`.
 
     .. math:: y = \operatorname{Normalize}(gain \cdot scale \cdot \operatorname{product}(x_b, W_b) + b)
 
-    A layer of its own defines `product`, sets `scheme` before the latents start, and calls `set_up` after that.
+    A new layer defines `product`, sets `scheme` before the latents are initialised, and calls `set_up` after that.
     """
 
     output_axis: ClassVar[int] = 0  # of the weight
-    of_images: ClassVar[bool] = False  # the channels of inputs and outputs are axis 1, rather than the last
-    converted_from: type[nn.Module] | None = None  # what `onebit.convert` found it as
+    of_images: ClassVar[bool] = False  # the channels of inputs and outputs are axis 1 rather than the last axis
+    converted_from: type[nn.Module] | None = None  # the type that `onebit.convert` found
 
-    weight: Any  # nn.Parameter; PyTorch's layers declare it each in its way
+    weight: Any  # nn.Parameter; PyTorch's layers declare it in different ways
     bias: Any  # nn.Parameter | None
     scheme: Scheme
-    progress: float  # how far training has come, 0 to 1, for gradients that change on the way; training sets it
+    progress: float  # share of training that is done, 0 to 1, for gradients that change; training sets it
     float_weights: (
         bool  # the latents compute instead of their bits; training sets it in its first stage, where it has two
     )
     normalize: Normalize | None  # of the sums
-    threshold: nn.Parameter | None  # learned, in front of the inputs' signs, (inputs)
+    threshold: nn.Parameter | None  # learned, before the inputs' signs, (inputs)
     gain: nn.Parameter | None  # learned, (outputs)
 
     def fitting(self, scheme: Scheme) -> Scheme:
-        """The scheme as a layer of these options takes it; raises ValueError where it has no meaning for one."""
+        """The scheme as this layer uses it; raises ValueError where the scheme does not fit its options."""
         return scheme
 
     def set_up(self) -> None:
-        """Give a layer that has latents and a scheme what else it has; `strip` takes it away again."""
+        """Add what a scheme needs besides the latents: normalisation, threshold, gain. `strip` removes it again."""
         scheme = self.scheme = self.fitting(self.scheme)
         outputs = self.weight.shape[self.output_axis]
         inputs = self.weight.shape[1 - self.output_axis] * getattr(self, "groups", 1)
@@ -76,13 +76,13 @@ class BinaryLayer(nn.Module):
         self.float_weights = False
         self.normalize = None
         if scheme.normalize is not None:
-            # Statistics lie beside the latents, and in their precision, as in PyTorch's own layers.
+            # Statistics are on the latents' device and in their precision, as in PyTorch's own layers.
             self.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(self.weight.device, self.weight.dtype)
         self.threshold = nn.Parameter(self.weight.new_zeros(inputs)) if scheme.input_shift else None
         self.gain = nn.Parameter(self.weight.new_ones(outputs)) if scheme.gain else None
 
     def strip(self) -> None:
-        """Take away what a float layer has not."""
+        """Remove what a float layer does not have."""
         own = ("scheme", "progress", "float_weights", "normalize", "threshold", "gain", "converted_from")
         for name in own:
             if name in self.__dict__ or name in self._parameters or name in self._modules:
@@ -147,8 +147,8 @@ class BinaryLayer(nn.Module):
         """The bias that computes, bits or floats."""
         bias: Tensor | None = self.bias
         if bias is not None and self.normalize is not None and self.normalize.over == "batch":
-            # The mean over the batch takes it away again. What came back as its gradient would be rounding alone, of which Adam makes whole steps,
-            # and the running mean would run after the bits that they flip.
+            # Subtracting the mean over the batch removes the bias. Its gradient would be rounding errors, from which Adam makes whole steps, and the
+            # running mean would follow the bits that they flip.
             bias = _with_zero_gradient(bias)
         if bias is not None and self.scheme.bias == "bits":
             bias = binarize(bias, self.scheme.weights.values)
@@ -165,7 +165,7 @@ class BinaryLayer(nn.Module):
         return self.finish(y, x_b, w_b, None if at_once else bias)
 
     def finish(self, y: Tensor, x_b: BinaryInput, w_b: Codes, bias: Tensor | None) -> Tensor:
-        """Sums of codes to the layer's output: scaled, with a bias that is not in them yet, normalised."""
+        """Sums of codes to the layer's output: scaled, the bias added where it is not in them yet, normalised."""
         bits = self.scheme.bias == "bits"
         if x_b.scale is not None:
             y = (y * x_b.scale.to(y.dtype)).to(w_b.codes.dtype)
@@ -204,7 +204,7 @@ class BinaryLayer(nn.Module):
 
 
 def _with_zero_gradient(x: Tensor) -> Tensor:
-    """The same numbers, whose gradient is zeros rather than none."""
+    """The same numbers, with a gradient of zeros instead of no gradient."""
     return x.detach() + 0 * x
 
 
@@ -214,7 +214,7 @@ def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
 
 
 def all_finite(latent: Tensor) -> bool:
-    """Whether no element is NaN or infinite; of a tensor without data nothing is known, and it passes."""
+    """Whether all elements are finite. A tensor without data passes: nothing is known of it."""
     with torch.no_grad():
-        # A sum is many times quicker than a look at each element. One that is not finite may have overflowed: then look.
+        # A sum is many times faster than a test of each element. A sum that is not finite may have overflowed: then test each.
         return latent.is_meta or bool(torch.isfinite(latent.sum())) or bool(torch.isfinite(latent).all())

@@ -71,7 +71,7 @@ class BinaryConv2d(_BinaryConvolution, nn.Conv2d):
     .. math:: y = \operatorname{Normalize}(W_b * x + b_b)
 
     Args:
-        in_channels, ..., dtype: as for `torch.nn.Conv2d`. Padding follows the quantizer of the inputs: a place padded with zeros adds nothing, under
+        in_channels, ..., dtype: as for `torch.nn.Conv2d`. Padding comes after the quantizer of the inputs: padded zeros add nothing, under
             signs too. groups=in_channels is a depthwise convolution.
         scheme: the method, from `onebit.schemes`; see `BinaryLinear`. With {0,1} bits a normalisation over the example hardly learns.
 
@@ -79,7 +79,7 @@ class BinaryConv2d(_BinaryConvolution, nn.Conv2d):
         (batch, in_channels, height, width) to (batch, out_channels, height', width').
 
     Raises:
-        ValueError: the groups do not divide the channels, or the scheme has no meaning for them.
+        ValueError: the groups do not divide the channels, or the scheme does not fit them.
 
     Example:
         >>> BinaryConv2d(3, 64, 3, padding="same")(torch.randn(8, 3, 32, 32)).shape

@@ -16,7 +16,7 @@ from onebit.schemes import Scheme
 
 
 class BinaryEmbedding(BinaryLayer, nn.Embedding):
-    r"""A table of single bits, followed by a normalisation: what a binary dense layer makes of a one-hot vector.
+    r"""A table of single bits, followed by a normalisation: a binary dense layer applied to one-hot vectors.
 
     .. math:: y = \operatorname{Normalize}(W_b[token] + b_b)
 
@@ -24,15 +24,15 @@ class BinaryEmbedding(BinaryLayer, nn.Embedding):
         num_embeddings: rows of the table.
         embedding_dim: features of a row.
         bias: whether to add a (binary) bias.
-        scheme: the method, from `onebit.schemes`; default the paper's, `BinaryNormalized()`. What it does to activations does not concern tokens.
-            The features are the outputs that scales are for. A bit flips when its latent crosses the mean; the row of a rare token seldom gets a
-            gradient, so that latents that start near it learn better (``latent_spread=0.1`` measured best in language models).
+        scheme: the method, from `onebit.schemes`; default the paper's, `BinaryNormalized()`. Its activation quantizer is not used.
+            Scales are for each feature. A bit flips when its latent crosses the mean. The row of a rare token seldom gets a gradient, so latents
+            that start near the mean learn better: ``latent_spread=0.1`` measured best in language models.
 
     Shape:
         integers (batch, time) to (batch, time, embedding_dim).
 
     Raises:
-        ValueError: the scheme is none, or normalises over the batch.
+        ValueError: `scheme` is not a scheme, or normalises over the batch.
 
     Example:
         >>> BinaryEmbedding(1000, 64)(torch.tensor([[1, 5, 999]])).shape

@@ -22,14 +22,14 @@ class BinaryLinear(BinaryLayer, nn.Linear):
 
     Args:
         in_features, out_features, bias, device, dtype: as for `torch.nn.Linear`. The bias is bits, or floats, as the scheme says.
-        scheme: the method, from `onebit.schemes`: what a bit reads as, what is normalised, how far from their threshold latents start.
-            Default the paper's, `BinaryNormalized()`.
+        scheme: the method, from `onebit.schemes`: the values of a bit, the normalisation, the spread of the first latents.
+            Default: the paper's, `BinaryNormalized()`.
 
     Shape:
         (batch, ..., in_features) to (batch, ..., out_features). Statistics over the batch are over all of its rows.
 
     Raises:
-        ValueError: the scheme is none.
+        ValueError: `scheme` is not a scheme.
 
     Example:
         >>> BinaryLinear(784, 10)(torch.randn(32, 784)).shape
@@ -58,7 +58,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
 
 
 class BinaryTransposedLinear(BinaryLayer):
-    r"""A `BinaryLinear` whose latents lie as (in_features, out_features): what GPT-2's layers, called Conv1D there, are converted to.
+    r"""A `BinaryLinear` whose latents are stored as (in_features, out_features). GPT-2's Conv1D layers are converted to it.
 
     .. math:: y = x W_b + b_b
 

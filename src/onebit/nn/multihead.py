@@ -1,4 +1,4 @@
-"""Multi-head attention as PyTorch's own calls it, with projections of single bits."""
+"""Multi-head attention with PyTorch's interface and projections of single bits."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from onebit.schemes import Scheme
 
 
 class BinaryMultiheadAttention(nn.Module):
-    r"""`torch.nn.MultiheadAttention` whose four projections are binary dense layers; called and answering as that is.
+    r"""`torch.nn.MultiheadAttention` whose four projections are binary dense layers; its arguments and results are the same.
 
     .. math:: \operatorname{out}(\operatorname{softmax}(Q K^T / \sqrt{d} + M) V)
 
-    It takes the place of the attention in `torch.nn.Transformer` and its parts, masks included; their fast path for evaluation, which reads the
-    weights past the layer, does not apply to it.
+    It replaces the attention in `torch.nn.Transformer` and its parts, masks included. Their fast path for evaluation does not apply to it, because
+    that reads the weights without calling the layer.
 
     Args:
         embed_dim: features of a query and of the result.
@@ -32,7 +32,7 @@ class BinaryMultiheadAttention(nn.Module):
 
     Shape:
         query (target, batch, embed_dim), key (source, batch, kdim), value (source, batch, vdim) to (target, batch, embed_dim) and weights
-        (batch, target, source); with `batch_first` the batch stands first; without a batch axis there is none in the results either.
+        (batch, target, source); with `batch_first` the batch comes first; inputs without a batch axis give results without one.
 
     Raises:
         ValueError: `num_heads` does not divide `embed_dim`, or the scheme normalises over the batch.
@@ -45,7 +45,7 @@ class BinaryMultiheadAttention(nn.Module):
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2, as in `torch.nn.MultiheadAttention`.
     """
 
-    # What torch.nn.TransformerEncoderLayer asks before it takes its fast path; with these answers it calls the layer.
+    # torch.nn.TransformerEncoderLayer reads these before it takes its fast path; with these values it calls the layer.
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
@@ -153,6 +153,6 @@ def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def check_attention_scheme(scheme: Scheme) -> None:
-    """Raises ValueError where a scheme has no meaning for the rows of attention."""
+    """Raises ValueError where a scheme does not fit the rows of attention."""
     if scheme.normalize == "batch":
         raise ValueError("[BinaryMultiheadAttention] normalize='batch' is for images: use 'channel' or None")

@@ -16,8 +16,8 @@ from onebit.quantizers import ActivationQuantizer, Sign
 from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import Scheme
 
-# Where the learned scales of normalised recurrent sums start; those of the inputs' half start at 1. Ardakani et al. start both at 0.1. The loss
-# after 150 steps on text: 5.70 (BinaryConnect) and 5.73 (BinaryNet); with 0.1 in both halves 5.99 and 5.97, with 1 in both 5.94 and 5.79.
+# The first value of the learned scales of normalised recurrent sums; those of the inputs' half start at 1. Ardakani et al. start both at 0.1. The
+# loss after 150 steps on text: 5.70 (BinaryConnect) and 5.73 (BinaryNet); with 0.1 in both halves 5.99 and 5.97, with 1 in both 5.94 and 5.79.
 START_GAIN = 0.1
 
 
@@ -32,7 +32,7 @@ class ImageRows(nn.Module):
     """The lines of an image as the steps of a sequence.
 
     Shape:
-        (batch, channels, height, width) to (batch, height, width * channels), the channels of a pixel beside each other.
+        (batch, channels, height, width) to (batch, height, width * channels), the channels of a pixel next to each other.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,19 +76,19 @@ class BinaryRecurrence(BinaryLayer):
         outputs = self.gates * hidden_size
         learned = scheme.normalize is None and scheme.norm is not None and not scheme.weights.keeps_magnitude
         self.normalized = learned or scheme.normalize is not None
-        # A bias in front of a learned shift would be a second one.
+        # A bias before a learned shift would do the same as the shift.
         self.inputs = BinaryLinear(input_size, outputs, bias and not learned, scheme=replace(scheme, normalize=None))
         self.input_norm = nn.GroupNorm(self.gates, outputs, scheme.eps, affine=learned) if self.normalized else None
         self.weight = nn.Parameter(torch.empty(outputs, hidden_size))
         self.reset_parameters()
         start = START_GAIN if learned else 1.0
         self.gain = nn.Parameter(torch.full((outputs,), start)) if learned or scheme.gain else None
-        # The sums of an LSTM's halves are added, so that one bias does. A GRU's reset gate stands between those of its candidate.
+        # The sums of an LSTM's halves are added, so one bias is enough. In a GRU the reset gate comes between the halves of its candidate.
         own = kind == "gru" and bias and scheme.bias == "float"
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if own else None
 
     def affine(self, scale: Tensor | None) -> Affine:
-        """What is done to the recurrent sums, given the scale of the weights' codes; a normalised gate has no use for that."""
+        """The scale and the shift of the recurrent sums, given the scale of the weights' codes, which a normalised gate does not use."""
         full = self.weight.new_ones(len(self.weight))
         if scale is not None and not self.normalized:
             full = full * scale
@@ -199,7 +199,7 @@ class _Recurrent(nn.Module):
         )
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...] | None, parts: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Outputs, and the states of all layers and directions stacked, of each of the state's parts."""
+        """The outputs, and each part of the state with all layers and directions stacked."""
         name = type(self).__name__
         if x.dim() != 3 or x.shape[2] != self.input_size:
             axes = "batch, time" if self.batch_first else "time, batch"
@@ -207,7 +207,7 @@ class _Recurrent(nn.Module):
         if not self.batch_first:
             x = x.transpose(0, 1)
         if x.shape[1] == 0:
-            raise ValueError(f"[{name}] a sequence of no steps: give one or more")
+            raise ValueError(f"[{name}] a sequence without steps: give one or more")
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:
             state = (x.new_zeros(shape),) * parts
@@ -237,30 +237,30 @@ class _Recurrent(nn.Module):
 
 
 class BinaryLSTM(_Recurrent):
-    r"""Long short-term memory with binary weights; called and answering as `nn.LSTM`.
+    r"""Long short-term memory with binary weights; its arguments and results are those of `nn.LSTM`.
 
     .. math:: (i, f, g, o) = a_t + u_t, \qquad a_t = N(W^x_b x_t + b), \qquad u_t = s \, N(W^h_b \, q(h_{t-1}))
     .. math:: c_t = \sigma(f) c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t)
 
     The inputs' half a is what a `BinaryLinear` of the scheme computes. Of the recurrent half:
 
-    - a scheme that normalises (`BinaryNormalized`, the default) normalises both halves, the hidden_size sums of each gate by themselves, without
+    - a scheme that normalises (`BinaryNormalized`, the default) normalises both halves, each gate's hidden_size sums separately, without
       parameters;
     - weights that keep the latents' magnitude (those of XNOR-Net's family, of networks without normalisation, of BitNet) are codes times their scale;
     - bare signs (BinaryConnect, BinaryNet) and DoReFa's levels sum up to the order of sqrt(hidden_size), where all gates are shut or open. Both
       halves are normalised gate by gate then, as above, and have learned scales and a learned shift. Ardakani et al. normalise each unit over
       the batch; statistics over the units need no running means for each step in time;
     - q is the scheme's quantizer of activations; the sign in place of DoReFa's levels, which begin at 0 and would lose all that is negative.
-      h is within -1..1, so that what stands around a quantizer in other layers (normalised inputs, learned thresholds, scales from magnitudes)
-      is left to the inputs' half.
+      h is within -1..1, so only the inputs' half has what other layers have around a quantizer: normalised inputs, learned thresholds,
+      scales from magnitudes.
 
     Args:
         input_size: features of a step.
         hidden_size: features of the state and of the output.
-        num_layers: each further one reads the outputs of the one before.
+        num_layers: layers; each reads the outputs of the layer before.
         bias: one for each gate (bits or floats, as the scheme says). One bias serves both halves.
         batch_first: as `nn.LSTM`'s, but true by default.
-        bidirectional: also runs from the last step to the first; outputs of both directions stand beside each other.
+        bidirectional: also runs from the last step to the first; the outputs of both directions are concatenated.
         scheme: of `onebit.schemes`; default `BinaryNormalized()`.
         binary_hidden: q is the sign, whatever the scheme says: the recurrent product is one of bits with bits.
 
@@ -288,7 +288,7 @@ class BinaryLSTM(_Recurrent):
 
 
 class BinaryGRU(_Recurrent):
-    r"""Gated recurrent units with binary weights; called and answering as `nn.GRU`.
+    r"""Gated recurrent units with binary weights; its arguments and results are those of `nn.GRU`.
 
     .. math:: r = \sigma(a_r + u_r), \quad z = \sigma(a_z + u_z), \quad n = \tanh(a_n + r u_n), \quad h_t = (1 - z) n + z h_{t-1}
 

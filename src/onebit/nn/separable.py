@@ -13,7 +13,7 @@ from onebit.schemes import Scheme
 
 
 class BinarySeparableConv2d(nn.Sequential):
-    """A depthwise convolution and one of a pixel, each with what its scheme puts after a layer.
+    """A depthwise convolution and a pointwise one, each followed by what its scheme puts after a layer.
 
     Args:
         in_channels, out_channels: of the whole.

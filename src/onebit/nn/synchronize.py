@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes; each process's loss depends on it, so that its gradient is the sum of theirs."""
+    """The sum of a tensor over all processes. Each process's loss depends on it, so its gradient is the sum of their gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def synchronized_batch_norm(
     .. math:: y = w (x - \mu) / \sqrt{\sigma^2 + \epsilon} + b
 
     Args:
-        x: (batch, channels, ...) of this process, of any batch, also none; float32, or another float type whose statistics are float32.
+        x: (batch, channels, ...) of this process; the batch may be empty; float32, or another float type whose statistics are float32.
         running_mean, running_var: (channels), updated in place as PyTorch does.
         weight, bias: (channels), or None.
         momentum: share of a batch in the running statistics.
@@ -49,7 +49,7 @@ def synchronized_batch_norm(
     """
     axes = [0, *range(2, x.dim())]
     shape = [1, -1] + [1] * (x.dim() - 2)
-    # Beside the sums goes the number of elements, which nothing is differentiated by.
+    # The number of elements travels with the sums; it needs no gradient.
     wide = x.float()
     count = wide.new_full((1,), x.numel() / x.shape[1])
     sums: Tensor = _Sum.apply(torch.cat([wide.sum(axes), count]))  # type: ignore[no-untyped-call]
@@ -72,7 +72,7 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """A batch normalisation of any number of axes; see `synchronized_batch_norm`. Made by `synchronize_statistics`."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # the layer that it stands for has been built for its input
+        pass  # the layer that it replaces was built for this input
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -96,6 +96,6 @@ def synchronize_statistics(model: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 copy = SynchronizedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-                # The same tensors: whoever holds them still does.
+                # The same tensors: references to them stay valid.
                 copy._parameters, copy._buffers = child._parameters, child._buffers
                 setattr(parent, name, copy.train(child.training))

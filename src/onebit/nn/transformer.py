@@ -16,7 +16,7 @@ from onebit.schemes import Scheme
 
 
 class TransformerBlock(nn.Module):
-    r"""Attention and two dense layers, each added to its input and then normalised (post-norm), or normalised in front (pre-norm).
+    r"""Attention and two dense layers, each added to its input and then normalised (post-norm), or normalised first (pre-norm).
 
     .. math:: y = \operatorname{norm}(x + a \operatorname{attention}(x)), \qquad
               \operatorname{norm}(y + a \operatorname{contract}(\operatorname{gelu}(\operatorname{expand}(y))))
@@ -32,10 +32,10 @@ class TransformerBlock(nn.Module):
         norm: makes a normalisation of so many features.
         residual_scale: a. Each block halves the share of its input where a is 1 and the branch has unit deviation; after many blocks the
             input is gone. 0.35 measured best in binary networks.
-        pre_norm: whether to normalise in front of the branches, which leaves the sum as it is.
+        pre_norm: normalise the input of each branch instead of the sum.
 
     Shape:
-        (batch, time, features) to the same. A token depends on itself and what stands before it only.
+        (batch, time, features) to the same. A token depends on itself and the tokens before it only.
 
     Source: arXiv 2509.07025, algorithm 5.
     """

@@ -1,4 +1,4 @@
-"""The network inside what PyTorch and others put around one: compiled, averaged, or shared out over devices; and a network that is only looked at."""
+"""The network inside PyTorch's wrappers (compiled, averaged, spread over devices), and a network that is only inspected."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network that a model stands for.
+    """The network inside a model's wrappers.
 
-    Taken off are `torch.compile`, `AveragedModel`, `DataParallel`, `DistributedDataParallel`, and a class that has a `module` and no forward of its
-    own, as libraries keep averages of weights in.
+    The wrappers are `torch.compile`, `AveragedModel`, `DataParallel`, `DistributedDataParallel`, and classes that have a `module` but no own forward,
+    in which libraries keep averages of weights.
 
     Args:
         model: any network.
 
     Returns:
-        The network inside, or `model` itself where nothing is around it.
+        The network inside, or `model` itself where it has no wrapper.
 
     Raises:
-        OnebitError: it is not an nn.Module, or each device holds a part of the parameters only (FSDP).
+        OnebitError: it is not an nn.Module, or each device holds only a part of the parameters (FSDP).
 
     Example:
         >>> network = nn.Linear(2, 2)
@@ -39,7 +39,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     while True:
         _refuse_parts(model)
-        # torch.compile's class is told by what it holds: it lies in a private module.
+        # torch.compile's class is recognised by its attribute: the class itself is private.
         inner = getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module) and _stands_for_module(model):
             inner = model.module
@@ -55,7 +55,7 @@ def _stands_for_module(model: nn.Module) -> bool:
 def _refuse_parts(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise OnebitError(f"[model] is of type {type(model).__name__}: give an nn.Module")
-    # Both are only there where somebody has imported them.
+    # Both exist only if they were imported.
     fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
     wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
     if wrapped or (tensor is not None and any(isinstance(p, tensor.DTensor) for p in model.parameters())):
@@ -68,7 +68,7 @@ def _refuse_parts(model: nn.Module) -> None:
 
 @contextmanager
 def in_use(model: nn.Module) -> Iterator[None]:
-    """A network in evaluation mode without gradients; at the end each of its modules is in the mode in which it was."""
+    """Evaluation mode without gradients inside the block; afterwards each module has its mode of before."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

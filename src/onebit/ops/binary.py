@@ -28,7 +28,7 @@ def planes_of(attributes: Attributes) -> list[int]:
 
 
 def check_sums(step: StepReader, inputs: int) -> None:
-    """Refuse a layer whose every output sums over so many inputs that the sums might not fit their integers."""
+    """Refuse a layer whose sums over its inputs might not fit their integers."""
     if inputs > MAX_ROW:
         raise step.fail(f"has rows of {inputs} weights: needs at most {MAX_ROW}")
     step["values"]  # checked where it is read: before the planes are

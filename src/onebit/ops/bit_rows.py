@@ -35,7 +35,7 @@ def read_rows(packed: NDArray[np.uint8], n: int, values: str) -> NDArray[np.int3
 
 
 def is_expanded(tensor: NDArray[Any]) -> bool:
-    """Whether a tensor of bits is there as the numbers that they count, as `onebit.export` writes them, rather than as packed rows."""
+    """Whether a tensor of bits holds the numbers that they count, as `onebit.export` writes them, instead of packed rows."""
     return tensor.dtype != np.uint8
 
 

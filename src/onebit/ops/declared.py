@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 # The lengths of a step's axes, by the names that docs/program.md gives them.
 Sizes = Mapping[str, int]
 
-# No axis, attribute or value of a sensible model is larger; the cap keeps every product of two far from 64 bits.
+# No axis, attribute or value of a sensible model is larger. The limit keeps every product of two far below 64 bits.
 MAX_AXIS = 1 << 24
 MAX_PLANES = 8
 MAX_PLANES_SUM = 255
@@ -38,7 +38,7 @@ class Attribute(ABC):
 
     @abstractmethod
     def fault(self, value: Any) -> str:
-        """What is needed instead of a value, a plain one of JSON; empty where the value is right."""
+        """What is needed instead of a value of JSON; "" where the value is right."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Tensor(ABC):
         """Of the array in the file."""
 
     def lengths(self, sizes: Sizes) -> Shape:
-        """How many parameters lie along each axis."""
+        """How many parameters each axis has."""
         return tuple(1 if axis == "1" else sizes[axis] for axis in self.axes)
 
     def parameters(self, sizes: Sizes) -> int:
@@ -173,7 +173,7 @@ class Floats(Tensor):
 
 @dataclass(frozen=True)
 class Bits(Tensor):
-    """A matrix of bits, uint8 in padded rows; with the rows of one plane after those of the other where `planes`."""
+    """A matrix of bits, uint8 in padded rows; where `planes`, the rows of one plane follow those of the plane before."""
 
     planes: bool = False
 

@@ -28,7 +28,7 @@ def _gelu(x: Array) -> Array:
 
 
 class Function(Op):
-    """y = function(x); nothing but a name and a formula."""
+    """y = function(x): a name and a formula."""
 
     def __init__(self, name: str, function: Callable[[Array], Array]) -> None:
         self.name = name

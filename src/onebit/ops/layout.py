@@ -1,4 +1,4 @@
-"""Ops that choose numbers or put them elsewhere, and compute nothing."""
+"""Ops that select or move numbers and compute nothing."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Precision = Literal["int8", "float32"]
 
 
 class Programs(Enum):
-    """What programs an op may stand in."""
+    """The programs that may contain an op."""
 
     ANY = "any"
     ARRAYS = "arrays"  # it would mix tokens
@@ -94,7 +94,7 @@ class StepReader(Mapping[str, Any]):
                 raise self.fail(f"tensor {excerpt(name)} has bits set beyond its {n} columns; the file is damaged")
 
     def refuse_unknown(self) -> None:
-        """What a later version adds must not be passed over: the numbers would be wrong without a word."""
+        """Refuse what a later version added: to ignore it would silently give wrong numbers."""
         roles = {tensor.role for tensor in self._declared_tensors}
         extra = [name for name in self.given if name not in self._declared]
         extra += [f"tensor {role}" for role in self._roles if role not in roles]
@@ -107,7 +107,7 @@ class Op(ABC):
 
     name: in the program.
     inputs: how many values it takes.
-    programs: those that it may stand in.
+    programs: those that may contain it.
     attributes, tensors: what a step of it has, each with its limits.
     """
 
@@ -118,7 +118,7 @@ class Op(ABC):
     tensors: tuple[Tensor, ...] = ()
 
     def shape(self, step: StepReader, *inputs: Any) -> Shape:
-        """The shape of the output from those of the inputs, without the batch axis; that of the first where an op does not say.
+        """The shape of the output from those of the inputs, without the batch axis; by default that of the first input.
 
         Raises:
             FormatError: the inputs do not fit the attributes, or each other.
@@ -134,14 +134,14 @@ class Op(ABC):
         """The output from the inputs, each (n, *shape); `tensors` by their roles."""
 
     def mixes_tokens(self, attributes: Attributes) -> str:
-        """What is wrong with attributes, not yet checked, in a program over tokens; empty where nothing is."""
+        """What is wrong with unchecked attributes in a program over tokens; "" where nothing is."""
         return ""
 
     def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool) -> Shape:
         """Check a step whose number of inputs is right, and give the shape of its output.
 
         Raises:
-            FormatError: the op has no place in such a program; a shape, an attribute or a tensor does not fit.
+            FormatError: such a program may not contain the op; a shape, an attribute or a tensor does not fit.
         """
         self._check_place(step, inputs[0], tokens)
         shape = self.shape(step, *inputs)
@@ -170,7 +170,7 @@ class Op(ABC):
         return sum(t.parameters(sizes) for t in self.tensors if isinstance(t, Bits) and t.role in roles)
 
     def nbytes(self, sizes: Sizes, roles: Collection[str] | None = None) -> int:
-        """The bytes in a file of the tensors of such roles, None for all that a step must have, where their axes have such sizes."""
+        """The bytes in a file of the tensors of some roles, by the sizes of their axes; None: of all tensors that a step must have."""
         chosen = (t for t in self.tensors if (not t.optional if roles is None else t.role in roles))
         return sum(t.nbytes(sizes) for t in chosen)
 

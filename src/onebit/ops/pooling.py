@@ -21,7 +21,7 @@ class MaxPool2d(Op):
     def shape(self, step: StepReader, x: Shape) -> Shape:
         need_image(step, x)
         kernel, padding = step["kernel_size"], step["padding"]
-        # A window that lies wholly in the padding would have no maximum and no mean.
+        # A window entirely in the padding would have no maximum and no mean.
         if max(padding[:2]) >= kernel[0] or max(padding[2:]) >= kernel[1]:
             raise step.fail(f"padding={padding} must be smaller than kernel_size={kernel}")
         return (*window_sides(step, x, (1, 1)), x[2])
@@ -42,7 +42,7 @@ class AvgPool2d(MaxPool2d):
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
         inside = np.full_like(x[:1], 1), 1 if a["count_include_pad"] else 0
-        counts = windows(a, *inside).sum((-2, -1))  # 1 where a place counts, on the padding too if it does
+        counts = windows(a, *inside).sum((-2, -1))  # 1 where a position counts; on the padding too if that counts
         return (windows(a, x).sum((-2, -1), dtype=np.float64) / counts).astype(np.float32)
 
 

@@ -43,7 +43,7 @@ def quantize(x: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.
 def quantize_input(
     x: NDArray[np.float32], axes: tuple[int, ...], kind: Mapping[str, Any]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Quantise as a layer's attribute `input` says; as `quantize` else."""
+    """Quantise as a layer's attribute `input` says; without one, as `quantize`."""
     one = np.ones([1] * x.ndim, np.float32)
     if kind["quantizer"] == "sign":
         return np.where(x >= 0, 1, -1).astype(np.int32), one

@@ -22,7 +22,7 @@ class Cell:
 
     Args:
         gates: how many it has.
-        states: how many arrays it carries on; the first is the output.
+        states: how many arrays it passes to the next step; the first is the output.
         advance: from what the inputs and the hidden state give to the gates, (n, gates * hidden) each, and from the states (n, hidden).
         shifted: a float step adds a shift to what the hidden state gives.
     """
@@ -102,7 +102,7 @@ class Recurrence(Op):
 
 
 class BitRecurrence(Recurrence):
-    """A recurrence whose weights are bits; a scale and a shift bring the sums to where the gates expect them."""
+    """A recurrence whose weights are bits; a scale and a shift bring the sums into the range of the gates."""
 
     attributes = (*Recurrence.attributes, *binary.PRODUCT, replace(EPS, optional=True))
 

@@ -1,4 +1,4 @@
-"""What a file would be refused for when it is loaded, found before it is written: the machine that trained is still there then."""
+"""Finds, before a file is written, what loading it would refuse: then the trained model can still be changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def check_task(task: object) -> None:
         _check_names("token", task.vocabulary)
         broken = next((token for token in task.vocabulary if "\n" in token), None)
         if broken is not None:
-            raise PackError(f"[pack] the token {broken!r} holds a line end: a file has a token a line; leave it out")
+            raise PackError(
+                f"[pack] the token {broken!r} holds a line end: a file has one token in each line; leave it out"
+            )
 
 
 def _check_names(what: str, names: Iterable[object]) -> None:
@@ -46,7 +48,7 @@ def _check_names(what: str, names: Iterable[object]) -> None:
         if not isinstance(name, str):
             raise PackError(f"[pack] {what} {index} is {_short(name)} of type {type(name).__name__}: give a text")
         if name in seen:
-            raise PackError(f"[pack] the {what} {_short(name)} is there twice: give each output a name of its own")
+            raise PackError(f"[pack] the {what} {_short(name)} is there twice: give each output another name")
         if "\0" in name or not _is_unicode(name):
             raise PackError(f"[pack] {what} {index}, {_short(name)}, holds a NUL or half a surrogate pair: rename it")
         seen.add(name)
@@ -66,8 +68,8 @@ def _is_unicode(text: str) -> bool:
 
 
 def checked(program: Program, tensors: dict[str, NDArray[Any]], task: Task) -> PackedModel:
-    """The packed model of a program and a task, checked as those who load its file do: what is read back, the task against the program, and the
-    engine's own checks.
+    """The packed model of a program and a task, with the checks of loading: the JSON read back, the task against the program, and the engine's
+    own checks.
 
     Args:
         program, tensors: of a traced model.
@@ -113,7 +115,7 @@ def _check_engine(model: PackedModel) -> None:
     runner = Decoder if model.program.tokens else Engine
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in model.tensors.items()}
     try:
-        # How much memory the activations may take is for the machine to say that runs them.
+        # The machine that runs the file decides how much memory the activations may take.
         runner(model.program.to_json(), tensors, "int8", 1, "scalar", memory_cap=(1 << 62) - 1)
     except MemoryError:
         return

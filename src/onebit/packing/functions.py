@@ -56,7 +56,7 @@ def _same(r: Recorder, input: Value, *args: Any, **kwargs: Any) -> Value:
 
 
 def _layer(r: Recorder, layer: nn.Module, x: Value) -> Value:
-    """What a layer without parameters becomes that does what a function does."""
+    """The steps of a layer without parameters that computes the same as a function."""
     return Value(pack_layer(r, "", layer.eval(), x.name))
 
 
@@ -160,7 +160,7 @@ def _view(r: Recorder, input: Any, *shape: Any) -> Any:
         inner = int(np.prod(r.shape(input.name)))
         if sizes[1] in (-1, inner):
             return _layer(r, nn.Flatten(), input)
-    raise r.fail("a change of shape cannot be packed but for one that flattens all axes but the batch: use flatten(1)")
+    raise r.fail("only a change of shape that flattens all axes after the batch can be packed: use flatten(1)")
 
 
 @packs_function("", "size")
@@ -173,7 +173,7 @@ def _getattr(r: Recorder, owner: Any, name: str) -> Any:
     if isinstance(owner, Value) and name == "shape":
         return Size(owner)
     if isinstance(owner, Value) and name == "logits":
-        return owner  # of a model whose result holds them beside others
+        return owner  # of a model whose result holds other values too
     if isinstance(owner, Value) and name == "ndim":
         return len(r.shape(owner.name)) + 1
     raise r.fail(f"the attribute {name!r} cannot be packed")
@@ -194,7 +194,7 @@ def _item(r: Recorder, owner: Any, index: Any) -> Any:
     index = index % (len(shape) + 1)
     if index == 0:
         return Size(owner.of, 0)
-    return ((shape[2], *shape[:2]) if len(shape) == 3 else shape)[index - 1]  # channels stand first in PyTorch
+    return ((shape[2], *shape[:2]) if len(shape) == 3 else shape)[index - 1]  # channels come first in PyTorch
 
 
 @packs_function("mean((2, 3))", torch.mean, "mean")
@@ -202,12 +202,10 @@ def _mean(r: Recorder, input: Value, dim: Any = None, keepdim: bool = False, dty
     count = len(r.shape(input.name)) + 1
     axes = sorted(axis % count for axis in (dim if isinstance(dim, (list, tuple)) else [0 if dim is None else dim]))
     if (count, axes) not in ((4, [2, 3]), (3, [1])) or dtype is not None:
-        raise r.fail(
-            "a mean cannot be packed but for one over height and width, or over time: use mean((2, 3)) or mean(1)"
-        )
+        raise r.fail("only a mean over height and width, or over time, can be packed: use mean((2, 3)) or mean(1)")
     return Value(
         r.step("mean_pool", [input.name])
-    )  # kept axes of one are left out: nothing that may follow looks at them
+    )  # axes of length one that keepdim leaves are dropped: no step that may follow reads them
 
 
 @packs_function("softmax(1)", torch.softmax, F.softmax, "softmax")
@@ -252,14 +250,14 @@ def _adaptive_avg_pool2d(r: Recorder, input: Value, output_size: Any) -> Value:
 @packs_function("dropout", F.dropout, torch.dropout)
 def _dropout(r: Recorder, input: Value, p: float = 0.5, training: bool = True, inplace: bool = False) -> Value:
     if training:
-        raise r.fail("a dropout that is always on cannot be packed: give it training=self.training")
+        raise r.fail("a dropout that is always on cannot be packed: call it with training=self.training")
     return input
 
 
 @packs_function("clamp", torch.clamp, "clamp", "clamp_", torch.clip, "clip")
 def _clamp(r: Recorder, input: Value, min: Any = None, max: Any = None) -> Value:
     if not isinstance(min, (int, float)) or not isinstance(max, (int, float)):
-        raise r.fail("clamp cannot be packed but with two numbers")
+        raise r.fail("clamp can be packed only with two numbers: give min and max")
     return Value(r.step("clip", [input.name], {"low": float(min), "high": float(max)}))
 
 

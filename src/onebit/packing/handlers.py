@@ -35,7 +35,7 @@ def packs(*kinds: type[nn.Module]) -> Callable[[Handler], Handler]:
 
 
 def packs_foreign(*names: str) -> Callable[[Handler], Handler]:
-    """Enter a handler for layers or models of other libraries. Types are told by name, so that no library need be installed."""
+    """Enter a handler for layers or models of other libraries. Types are recognised by name, so that no library need be installed."""
 
     def enter(handler: Handler) -> Handler:
         _FOREIGN.update(dict.fromkeys(names, handler))

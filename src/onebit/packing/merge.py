@@ -24,9 +24,9 @@ class FloatTensor:
 def merge_scales(
     steps: list[Step], tensors: dict[str, NDArray[Any]], kept_float: list[FloatTensor], result: str
 ) -> list[Step]:
-    """The steps with each chain of `scale_shift` as one; drops from `tensors` and `kept_float` what became of no use, and adds what took its place.
+    """The steps with each chain of `scale_shift` as one; removes unused tensors from `tensors` and `kept_float`, and adds the new ones.
 
-    A step is folded into the one before it only where nothing else reads what lies between them. `result`: the value that the program gives.
+    A step is folded into the one before it only where no other step reads the value between them. `result`: the program's output.
     """
     uses = Counter(name for step in steps for name in step.inputs)
     uses[result] += 1

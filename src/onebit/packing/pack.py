@@ -1,4 +1,4 @@
-"""Pack a model into a `.onebit` file, and say what became of every byte."""
+"""Pack a model into a `.onebit` file, and report its size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onebit.paths import expand
 from onebit.printable import printable
 from onebit.text import TextTask
 
-# A report that is longer than a screen is not read; `PackReport.kept_float` has them all.
+# More lines than a screen has are not read; `PackReport.kept_float` has all tensors.
 _SHOWN_TENSORS = 16
 
 
@@ -75,8 +75,8 @@ def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel
 
     Args:
         model: takes (batch, channels, height, width) scaled by the task's mean and std, gives logits (batch, classes); or takes integers (batch,
-            time), gives logits (batch, time, vocabulary), and has a `context`. What PyTorch puts around it is taken off, see
-            `onebit.nn.wrapped.unwrapped`.
+            time), gives logits (batch, time, vocabulary), and has a `context`. Wrappers such as torch.compile's are removed,
+            see `onebit.nn.wrapped.unwrapped`.
         task: labels, image size, channels and scaling; or the tokenizer.
 
     Raises:
@@ -92,17 +92,17 @@ def pack(
 
     Args:
         model: as for `to_packed_model`.
-        path: the `.onebit` file to write; one that stands there is replaced only when the new one is complete.
+        path: the `.onebit` file to write; an existing one is replaced only when the new one is complete.
         task: labels, image size, channels and scaling; or the tokenizer.
-        training: what the file is to tell of the data that the model was trained on, so that `onebit evaluate` keeps off it: `Run.training` of a
-            run. None: nothing.
+        training: a record of the data that the model was trained on (`Run.training`), so that `onebit evaluate` does not measure on it. None: no
+            record.
 
     Returns:
         The report: bytes before and after, and what stayed float.
 
     Raises:
-        PackError: the model holds what a program cannot express, and the message names the layer; or `onebit.load` would refuse the file, as one
-            with a label too many.
+        PackError: the model holds what a program cannot express, and the message names the layer; or `onebit.load` would refuse the file, for
+            example because of a label too many.
         OnebitError: the model is not an nn.Module, or `training` is not such a record.
         OSError: the file cannot be written.
 
@@ -144,7 +144,7 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
 
 
 def _context_of(model: nn.Module) -> int | None:
-    """The most tokens that a language model can look at, by its own word or by its configuration's."""
+    """The most tokens that a language model can look at, from its attribute or its configuration."""
     config = getattr(model, "config", None)
     context = getattr(model, "context", getattr(config, "max_position_embeddings", None))
     return context if type(context) is int and context >= 1 else None

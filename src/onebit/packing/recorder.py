@@ -137,9 +137,9 @@ class Recorder:
         return name
 
     def _known(self, values: Any, array: NDArray[Any]) -> str | None:
-        """The name of a tensor that was made of the same parameter and has the same values; None where there is none."""
+        """The name of a tensor that was made of the same parameter and has the same values; None if no tensor was."""
         if not isinstance(values, nn.Parameter):
-            return None  # made for the occasion, so that its id means nothing
+            return None  # a temporary tensor, whose id means nothing
         for name in self._stored.get(id(values), []):
             if name in self._tensors and np.array_equal(self._tensors[name], array):
                 return name

@@ -35,7 +35,7 @@ class _LayerTracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        # A part of a model may be compiled, or shared out over devices, by itself.
+        # A part of a model may be compiled, or spread over devices, by itself.
         inner = unwrapped(m)
         return super().call_module(m, forward, args, kwargs) if inner is m else inner(*args, **kwargs)
 
@@ -75,7 +75,7 @@ def trace(
 
 
 def _graph(model: nn.Module) -> fx.Graph:
-    """The graph of a model at the level of its layers, without what nobody needs."""
+    """The graph of a model at the level of its layers, without unused nodes."""
     kind = type(model).__name__
     lack = what_lacks(model)
     if lack:
@@ -86,12 +86,12 @@ def _graph(model: nn.Module) -> fx.Graph:
         reason = str(error).split("\n")[0]
         advice = "avoid control flow that depends on tensors in its forward"
         if isinstance(getattr(model, "module", None), nn.Module):
-            advice = "where it only stands for its module, pack model.module"
+            advice = "if it only wraps its module, pack model.module"
         raise PackError(f"[pack] {kind} cannot be traced ({reason}): {advice}") from None
     if any(node.target is F.scaled_dot_product_attention for node in graph.nodes):
         raise PackError(f"[pack] {kind}: {NO_ATTENTION}")
     for node in reversed(list(graph.nodes)):
-        # Nobody needs what has no user: checks of shapes, which are made here too, and what they look at.
+        # A node without a user is not needed: checks of shapes, which are made here too, and what they read.
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
     return graph
@@ -108,7 +108,7 @@ class _Visitor:
         self._model = model
         self._r = r
         self._source = source
-        # A graph node's name to what it stands for: a Value, a Pair, a Size, a tensor or a number.
+        # The name of each graph node to its meaning: a Value, a Pair, a Size, a tensor or a number.
         self._named: dict[str, Any] = {}
         self._inputs = 0
 

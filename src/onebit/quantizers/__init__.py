@@ -1,7 +1,7 @@
 """Float tensors to codes of few bits, each way a plain function and a thin class, with its straight-through gradient.
 
 A quantizer of weights gives `Codes`: small integers (bits read as {0,1} or {-1,+1}, or sums of them) and a scale. A layer multiplies by the codes and
-scales the sum, so that what a network was trained with is what the engine computes. A quantizer of activations gives codes and a scale too.
+scales the sum, so the engine computes what the network was trained with. A quantizer of activations gives codes and a scale too.
 
 To add a quantizer of weights: a function and a class in weights.py, and its name below. Training, packing and the engine ask it for its facts.
 """

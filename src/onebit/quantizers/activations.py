@@ -17,11 +17,11 @@ SMALLEST_RANGE = 1e-5
 
 @runtime_checkable
 class ActivationQuantizer(Protocol):
-    """What a method does to a layer's inputs: `Sign`, `KBitActivations` or `AbsMax`, or a class of the same parts."""
+    """A quantizer of a layer's inputs: `Sign`, `KBitActivations`, `AbsMax`, or a class with the same members."""
 
     @property
     def signed(self) -> bool:
-        """Whether what is below zero keeps its sign; else it is lost."""
+        """Whether negative inputs keep their sign; otherwise they become zero."""
 
     def __call__(
         self, x: Tensor, axes: tuple[int, ...] = (-1,), training: bool = True, progress: float = 0.0, /
@@ -40,7 +40,7 @@ def k_bit_activations(x: Tensor, bits: int) -> Codes:
     Returns:
         Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN reads as 0; halves round to even.
 
-    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 11, behind an activation that is bounded to 0..1.
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 11, after an activation that is bounded to 0..1.
     """
     level = quantize_unit(x.clamp(0, 1), bits, compute_dtype(x))
     return Codes(level, torch.tensor(1 / ((1 << bits) - 1), device=x.device))
@@ -57,10 +57,10 @@ def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
         axes: what shares a scale: the last axis of rows, all axes but the first of images.
 
     Rows of zeros give zeros; NaN or infinity makes its whole row NaN. Under autocast a product of 16-bit codes has autocast's
-    precision, and none of them fits into float16.
+    precision; such codes do not fit into float16.
 
     Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, as the code of BitNet b1.58 has it: rounded, with t = 127 rather than 128, one scale
-    for each token, and signed behind every nonlinearity.
+    for each token, and signed after every nonlinearity.
     """
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():

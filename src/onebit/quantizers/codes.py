@@ -14,7 +14,7 @@ Values = Literal["unipolar", "bipolar"]
 # How a bit reads, 0 or 1 and -1 or +1, and what packed files call it.
 VALUES: dict[Values, str] = {"unipolar": "01", "bipolar": "pm1"}
 Per = Literal["output", "layer"]
-# What a mean of magnitudes is at least, so that latents of nothing but zeros divide nothing by zero.
+# The least mean of magnitudes, so that latents that are all zero cause no division by zero.
 SMALLEST_SCALE = 1e-12
 
 
@@ -39,13 +39,13 @@ def values_named(where: str, name: object) -> Values:
 
 
 def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
-    r"""The bits of a latent tensor: which of its elements lie above the tensor's mean.
+    r"""The bits of a latent tensor: which of its elements are above the tensor's mean.
 
     .. math:: b_i = [p_i > \operatorname{mean}(p)]
 
     Args:
-        latent: a floating tensor of any shape. Where all elements are equal none lies above the mean: all bits are 0. One NaN makes the mean NaN: all
-            bits are 0.
+        latent: a floating tensor of any shape. If all elements are equal, none is above the mean: all bits are 0. One NaN makes the mean NaN:
+            all bits are 0.
         axis: of the outputs, each of which is then compared with its own mean; None: one mean for the whole tensor.
 
     Returns:
@@ -59,7 +59,7 @@ def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
 
 
 def widened(x: Tensor) -> Tensor:
-    """Statistics and thresholds are taken in float32 or better: latents kept in bfloat16 then have the codes that packing finds."""
+    """Statistics and thresholds are computed in float32 or better, so that bfloat16 latents have the same codes in training and in packing."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
@@ -77,12 +77,12 @@ def to_signs(bits: Tensor) -> Tensor:
 
 
 def signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """-1 and +1 by the sign; the comparison writes numbers at once, which spares passes over the memory and takes a sixth of the time."""
+    """-1 and +1 by the sign; the comparison writes numbers directly, which saves passes over the memory and takes a sixth of the time."""
     return to_signs(_compared(torch.ge, x, 0, x, dtype))
 
 
 def above_mean(latent: Tensor, dtype: torch.dtype, axis: int | None = None) -> Tensor:
-    """`threshold_bits` as numbers 0 and 1, written by the comparison at once."""
+    """`threshold_bits` as numbers 0 and 1, written by the comparison directly."""
     return _compared(torch.gt, widened(latent), threshold_of(latent, axis), latent, dtype)
 
 
@@ -143,8 +143,8 @@ def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tens
 
     Args:
         x: floating tensor of any shape; NaN reads as -1.
-        gradient: stands for the derivative.
-        progress: how far training has come, 0 to 1; `Tanh` looks at it.
+        gradient: used in place of the derivative.
+        progress: share of training that is done, 0 to 1; `Tanh` uses it.
 
     Example:
         >>> sign(torch.tensor([-0.5, 0.0, 3.0]))

@@ -1,4 +1,4 @@
-"""Straight-through gradients: what is taken for the derivative of a step, which has none.
+"""Straight-through gradients: used in place of the derivative of a step, which is zero or undefined.
 
 A gradient is a function of the input `x` of the step and of how far training has come (0 to 1), and gives the factor that the gradient is multiplied
 with on its way back, of x's shape, or None for one everywhere.
@@ -16,11 +16,9 @@ from torch import Tensor
 
 
 class Gradient(Protocol):
-    """What stands for the derivative of a step."""
+    """A function in place of the derivative of a step."""
 
-    follows_progress: ClassVar[bool] = (
-        False  # whether it changes while training goes on; training tells it how far that has come
-    )
+    follows_progress: ClassVar[bool] = False  # whether it changes during training, which passes it the progress
 
     def __call__(self, x: Tensor, progress: float = 0.0) -> Tensor | None:
         """The factor of the gradient at each input, or None for 1 everywhere."""
@@ -79,14 +77,14 @@ class Swish(Gradient):
     beta: float = 5.0
 
     def __call__(self, x: Tensor, progress: float = 0.0) -> Tensor:
-        # cosh overflows from 89 on, where the quotient is 0 long since
+        # cosh overflows from 89 on; the quotient is 0 far below that
         z = (self.beta * x).clamp(-40, 40)
         return self.beta * (2 - z * torch.tanh(z / 2)) / (1 + torch.cosh(z))
 
 
 @dataclass(frozen=True)
 class Tanh(Gradient):
-    r"""The derivative of a tanh whose slope rises while training goes on: at first every input learns, at the end the step is approached (EDE).
+    r"""The derivative of a tanh whose slope rises during training (EDE): at first every input learns; at the end it is close to the step.
 
     .. math:: k \, t \, (1 - \tanh^2(t x)), \qquad t = t_{first} (t_{last} / t_{first})^{progress}, \qquad k = \max(1 / t, 1)
 
@@ -134,7 +132,7 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(x: Tensor, step: Callable[[Tensor], Tensor], factor: Callable[[Tensor], Tensor | None]) -> Tensor:
-    """Apply `step`, a function without a useful derivative; backward, `factor` of its input stands for the derivative.
+    """Apply `step`, a function without a useful derivative; backward, `factor` of its input takes the place of the derivative.
 
     Args:
         x: floating tensor of any shape.
@@ -153,7 +151,7 @@ class _QuantizedGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # In bfloat16 the levels of 8 bits lie as near as its numbers do, and noise between them would be lost.
+        # In bfloat16 the levels of 8 bits are as close as its numbers, and noise between them would be lost.
         given, levels = gradients[0], (1 << ctx.bits) - 1
         g = given.to(torch.promote_types(given.dtype, torch.float32))
         largest = g.abs().amax(tuple(range(1, g.dim())), keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
@@ -173,7 +171,7 @@ def quantize_gradient(x: Tensor, bits: int) -> Tensor:
         bits: k, 1 to 8.
 
     Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 12. The share is clipped to 0..1, where the noise would leave it, as in the
-    authors' code. No level is 0: a gradient of 0 becomes one of the two levels beside it, at random.
+    authors' code. No level is 0: a gradient of 0 becomes one of the two nearest levels, at random.
     """
     result: Tensor = _QuantizedGradient.apply(x, bits)  # type: ignore[no-untyped-call]
     return result

@@ -35,10 +35,10 @@ from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, passes_at_s
 
 
 class WeightQuantizer(ABC):
-    """What a method does to weights, and all that the rest of onebit asks of it.
+    """A quantizer of weights, with all facts that the rest of onebit needs.
 
-    A class derives from this and defines what is abstract; `Scheme` refuses one that lacks a part. Nothing else has to know of it: training, packing
-    and the recurrent layers ask these facts.
+    A class derives from this and defines the abstract members; `Scheme` refuses one that lacks a member. Nothing else needs to change: training,
+    packing and the recurrent layers use these members.
     """
 
     @property
@@ -69,7 +69,7 @@ class WeightQuantizer(ABC):
 
     @abstractmethod
     def scale_axes(self, w: Tensor, axis: int) -> list[int] | None:
-        """The axes along which weights share the distance of their two values from the centre; None where it is 1 whatever the latents."""
+        """The axes along which weights share the distance of their two values from the centre; None where it is always 1."""
 
     @property
     def bits(self) -> int:
@@ -106,10 +106,10 @@ def scaled_sign(
         gradient: g.
         axis: of the outputs.
         share: XNOR-Net's gradient, in which each weight has its 1/n of the scale's, n weights to a scale.
-        progress: how far training has come, 0 to 1; `Tanh` looks at it.
+        progress: share of training that is done, 0 to 1; `Tanh` uses it.
 
     Returns:
-        Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1, where code with ``torch.sign`` has 0, which is no bit.
+        Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1; ``torch.sign`` gives 0, which is not a bit.
 
     Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, section 3.1, the gradient as stated there (the mean's own would sum over the n weights).
     Its authors' code also takes the mean over the input channels from the latents, clips them to -1..1 and multiplies the gradient by n, which Adam
@@ -133,7 +133,7 @@ def scaled_sign(
 
 
 def centered_sign(w: Tensor) -> Codes:
-    r"""Signs of what lies above and below the layer's mean, times the mean magnitude; the identity as its gradient.
+    r"""Signs of the weights minus the layer's mean, times the mean magnitude; the identity as its gradient.
 
     .. math:: \tilde w = \beta \operatorname{sign}(w - \operatorname{mean}(w)), \qquad \beta = \operatorname{mean} |w|
 
@@ -184,7 +184,7 @@ def k_bit_weights(w: Tensor, bits: int) -> Codes:
     top = (1 << bits) - 1
     t = torch.tanh(widened(w))
     high = t.abs().max()
-    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # zeros have nothing to be divided by
+    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # all latents may be zero
     codes = 2 * quantize_unit(unit, bits, compute_dtype(w)) - top
     return Codes(codes, torch.tensor(1 / top, device=w.device))
 
@@ -199,9 +199,9 @@ def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0, pr
 
     Args:
         w: latent weights.
-        gradient: g. It looks at w^, whose deviation is 1 / sqrt(n): the clipped gradient hardly ever clips, as in the authors' code.
+        gradient: g. It gets w^, whose deviation is 1 / sqrt(n), so the clipped gradient hardly ever clips, as in the authors' code.
         axis: of the outputs.
-        progress: how far training has come, 0 to 1; `Tanh` looks at it.
+        progress: share of training that is done, 0 to 1; `Tanh` uses it.
 
     Returns:
         Codes -1 and +1, and the scale (outputs).
@@ -236,7 +236,7 @@ class MeanThreshold(WeightQuantizer):
             alone, so that every parameter stays a bit. None (the paper): 1.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument has another value.
     """
 
     values: Values = "unipolar"
@@ -281,12 +281,12 @@ class Sign(WeightQuantizer):
     """`sign` as a quantizer of weights or of activations; stochastic: `stochastic_sign` while training.
 
     In use the sign is always the deterministic one: BinaryConnect's authors run the network of the stochastic variant with its float weights,
-    which is no binary network.
+    which is not a binary network.
     """
 
     gradient: Gradient = CLIPPED
     stochastic: bool = False
-    signed: ClassVar[bool] = True  # of activations: what is below zero keeps its sign
+    signed: ClassVar[bool] = True  # of activations: negative inputs keep their sign
     values: ClassVar[Values] = "bipolar"
     planes: ClassVar[tuple[int, ...]] = (1,)
     keeps_magnitude: ClassVar[bool] = False

@@ -13,7 +13,7 @@ Overflow = Literal["slide", "stop"]
 
 
 def sampling_of(sampling: Sampling | float | None, options: SamplingOptions) -> Sampling:
-    """How to choose tokens: a `Sampling`, a temperature or None for the defaults, with single fields put in its place."""
+    """How to choose tokens: a `Sampling`, a temperature or None for the defaults; single fields may be replaced."""
     if isinstance(sampling, Sampling):
         return replace(sampling, **options)
     if sampling is not None:
@@ -22,7 +22,7 @@ def sampling_of(sampling: Sampling | float | None, options: SamplingOptions) -> 
 
 
 def check_length(max_new_tokens: object, overflow: object) -> None:
-    """Raises OnebitError where there is no such number of tokens, or no such way to go on when the context is full."""
+    """Raises OnebitError where the number of tokens or the overflow mode is not allowed."""
     if not is_integer(max_new_tokens, 1):
         raise OnebitError(f"[generate] max_new_tokens={max_new_tokens!r}: use an integer from 1 up")
     if not isinstance(overflow, str) or overflow not in ("slide", "stop"):
@@ -50,7 +50,7 @@ class Written:
         text: what follows it.
         prompt_tokens: of the prompt.
         tokens: the new ones.
-        first_token_ms: milliseconds to the first new token, which hold the pass over the prompt; None where none was made.
+        first_token_ms: milliseconds to the first new token, including the pass over the prompt; None if no token was written.
         seconds: to the last one.
         precision, cache, threads: of the session.
     """
@@ -67,7 +67,7 @@ class Written:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """New tokens, the pass over the prompt included; None where none was made."""
+        """New tokens per second, the pass over the prompt included; None if no token was written."""
         return len(self.tokens) / self.seconds if self.seconds else None
 
     def __str__(self) -> str:

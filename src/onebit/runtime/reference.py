@@ -1,4 +1,4 @@
-"""The NumPy reference: a program run op by op in plain code, to be read and to be tested against. Not fast."""
+"""The NumPy reference: it runs a program op by op in plain code, for reading and for tests. It is not fast."""
 
 from __future__ import annotations
 

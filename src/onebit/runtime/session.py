@@ -55,7 +55,7 @@ class Session:
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of the one block that holds all activations, as planned; pages of it that no run has written take no memory yet."""
+        """Bytes of the one block that holds all activations, as planned; pages that no run has written yet take no memory."""
         return int(self._engine.arena_bytes)
 
     @property
@@ -68,17 +68,17 @@ class Session:
         """What the engine runs, in its order.
 
         Returns:
-            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``how``
-            (its kernel and the layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of
+            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``kernel``
+            (the kernel and the layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of
             activations, and ``weight_bytes``.
         """
         steps: list[dict[str, Any]] = self._engine.plan()
         return steps
 
 
-# Bytes of weights, activations and working memory that a program may take where nothing else is said.
+# Default limit: bytes of weights, activations and working memory that a program may take.
 MEMORY_CAP = 4 << 30
-# Of float32 pixels, which go from 0 to 1: beyond it they are on another scale.
+# Float32 pixels go from 0 to 1; larger ones than this have another scale.
 _FLOAT_LIMIT = 16.0
 
 
@@ -165,7 +165,7 @@ class ImageSession(Session):
                 f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
             )
         if self.task is not None and batch.dtype == np.float32 and batch.size:
-            # A little outside of 0 to 1 is what scaling may leave; NaN fails, too.
+            # Scaling may leave values slightly outside 0 to 1. NaN fails too.
             least, most = float(batch.min()), float(batch.max())
             if not (least > -_FLOAT_LIMIT and most < _FLOAT_LIMIT):
                 raise DataError(
@@ -194,7 +194,7 @@ class ImageSession(Session):
             raise OnebitError(
                 "[Session.classify] this model is not a classifier of images: call the session with its input"
             )
-        # Pillow is for those who have files: arrays alone do without it.
+        # Pillow is needed for files only, not for arrays.
         from onebit.images import load_image
 
         if top < 1:
@@ -239,17 +239,17 @@ def load(
 ) -> ImageSession | TextSession:
     """Load a packed model to run it.
 
-    `load_image_session` and `load_text_session` take the same keywords, for who knows the kind.
+    `load_image_session` and `load_text_session` take the same keywords; use them where the kind is known.
 
     Args:
         path: a `.onebit` file, or the name of a network that comes with the package: ``"books"``, which writes English.
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
         threads: a number, default one for each core; or a `ThreadPool` that other sessions use, too.
         isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
-        cache: as what a language model keeps the keys and values of its texts: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
+        cache: the type of a language model's KV cache: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
             half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.
-        memory_cap: bytes; a program that needs more for weights, activations and working memory is refused before they are taken. What a text
-            takes beyond its first token is not counted: it grows with the tokens that are fed.
+        memory_cap: bytes; a program that needs more for weights, activations and working memory is refused before they are taken. Memory of
+            a text after its first token is not counted: it grows with the tokens that are fed.
         pin_threads: keeps each thread that the engine starts on a core of its own, where the system offers that.
 
     Returns:

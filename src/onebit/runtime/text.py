@@ -22,13 +22,13 @@ from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions
 from onebit.text import TextTask, Tokenizer, valid_text
 
-# How many tokens of a prompt the decoding of what follows looks at: whether a space stands before a word depends on the one before.
+# Tokens of the prompt that are decoded together with new ones: whether a space precedes a word depends on the token before it.
 _STREAM_CONTEXT = 8
 
 
 @dataclass(eq=False)
 class _Text:
-    """One text that is being written: its tokens, what of them the engine has not seen, its sequence there, and where it stands."""
+    """One text that is being written: its tokens, those that the engine has not seen yet, its sequence in the engine, and its state."""
 
     tokens: list[int]
     pending: list[int]
@@ -82,21 +82,21 @@ class TextSession(Session):
 
     @property
     def cache(self) -> str:
-        """As what keys and values are kept: ``"bf16"``, ``"int8"``, or ``"float32"`` with that precision."""
+        """The type of the KV cache: ``"bf16"``, ``"int8"``, or ``"float32"`` with that precision."""
         return str(self._engine.cache)
 
     def logits(self, tokens: Sequence[int], one_by_one: bool = False) -> NDArray[np.float32]:
-        """The logits of what follows each of some tokens.
+        """The logits after each of some tokens.
 
         Args:
             tokens: ids, at most `context` of them.
-            one_by_one: computes them as writing does, each from the cache of those before it, instead of in one pass.
+            one_by_one: computes them token by token with the cache, as writing does, instead of in one pass.
 
         Returns:
             float32 (tokens, vocabulary).
 
         Raises:
-            DataError: no token is given, or too many, or one is out of range.
+            DataError: no token or too many are given, or one is out of range.
         """
         ids = self._ids(tokens)
         if not 1 <= len(ids) <= self.context:
@@ -126,7 +126,7 @@ class TextSession(Session):
             prompt: the text to go on from; empty for a text from its beginning. Lone surrogates in it become U+FFFD, with a warning.
             max_new_tokens: at most so many tokens are written.
             sampling: how tokens are chosen: an `onebit.Sampling`, its temperature alone, or None for its defaults.
-            stop: a text, or several, at which writing ends; it is not given out.
+            stop: a text, or several, at which writing ends; it is not part of the output.
             overflow: when the model's context is full: "slide" forgets the older half and goes on, "stop" ends. A prompt longer than the context
                 is cut at its beginning by "slide" and refused by "stop".
             options: single fields of `sampling`: temperature (0 is greedy), top_k, top_p, repetition_penalty, seed.
@@ -245,7 +245,7 @@ class TextSession(Session):
         ]
 
     def score(self, text: str) -> list[tuple[str, float]]:
-        """The log-probability of each token of a text, given what stands before it.
+        """The log-probability of each token of a text, given the tokens before it.
 
         Args:
             text: of any length; beyond the context, each token is judged by at least half a context before it. Lone surrogates in it become
@@ -325,7 +325,7 @@ class TextSession(Session):
                     text.done = text.made >= max_new_tokens
                     if not text.done and self._engine.length(text.sequence) == self.context:
                         text.done = overflow == "stop"
-                        # Positions are absolute: the newer half is read anew from position 0.
+                        # Positions are absolute: the newer half is read again from position 0.
                         self._engine.cut(text.sequence, 0)
                         text.pending = text.tokens[-max(1, self.context // 2) :]
                     yield index, token
@@ -361,7 +361,7 @@ def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
 
 
 def _valid(text: str, what: str, stacklevel: int = 3) -> str:
-    """A text of the caller of a method as one that can be encoded; says where that is another."""
+    """A caller's text in a form that can be encoded; warns where it differs."""
     if not isinstance(text, str):
         raise DataError(f"[{what}] a text of type {type(text).__name__}: give a str")
     valid, replaced = valid_text(text)

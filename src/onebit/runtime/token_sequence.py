@@ -43,11 +43,11 @@ class TokenSequence:
             float32 (vocabulary,), or (tokens, vocabulary) with `all`.
 
         Raises:
-            DataError: there is no token, one is out of range, or the context has no room for them.
+            DataError: no token is given, one is out of range, or they do not fit into the context.
         """
         if not self._open:
             self._need_open()
-        # A token takes some tens of microseconds: what is checked here for each has to be little. The engine checks the rest.
+        # A token takes some tens of microseconds, so only little is checked here for each. The engine checks the rest.
         if not (type(tokens) is np.ndarray and tokens.dtype is _INT32 and tokens.ndim == 1):
             tokens = self._check(tokens)
         if not len(tokens):

@@ -1,4 +1,4 @@
-"""How far two computations of the same outputs are apart."""
+"""The difference between two computations of the same outputs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 # Largest relative difference of logits that the float32 engine may show against PyTorch.
 FLOAT32_TOLERANCE = 1e-4
-# Where a network's inputs are quantised, a number that lies between two levels but for the last bit of a float may be rounded to the other one, and
-# what follows differs by more. So many outputs may be beyond the tolerance for that.
+# Where a network quantises inputs, a number half-way between two levels may be rounded to the other one because of a float's last bit, and later
+# values then differ by more. This share of outputs may therefore be beyond the tolerance.
 ROUNDED_SHARE = 0.02
 
 

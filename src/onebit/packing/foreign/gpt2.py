@@ -23,7 +23,7 @@ def _gpt2(r: Recorder, name: str, model: Any, x: str) -> str:
     config, inner = model.config, model.transformer
     if config.add_cross_attention or not config.scale_attn_weights or config.scale_attn_by_inverse_layer_idx:
         raise r.fail(
-            "a GPT-2 with cross-attention or an attention scaled otherwise than by 1 / sqrt(d) cannot be packed"
+            "a GPT-2 with cross-attention, or with another scale of the attention than 1 / sqrt(d), cannot be packed"
         )
     heads, width = config.num_attention_heads, config.hidden_size
     thirds = [slice(i * width, (i + 1) * width) for i in range(3)]

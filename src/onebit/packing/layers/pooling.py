@@ -10,7 +10,7 @@ from onebit.packing.recorder import Recorder
 
 
 def _rounds_up(r: Recorder, layer: nn.MaxPool2d | nn.AvgPool2d, x: str) -> bool:
-    """Whether `ceil_mode` makes a difference: some windows would stand half outside the image."""
+    """Whether `ceil_mode` makes a difference: some windows would lie partly outside the image."""
     if not layer.ceil_mode or len(r.shape(x)) != 3:
         return False
     sizes = zip(r.shape(x), pair(layer.kernel_size), pair(layer.stride), pair(layer.padding), strict=False)

@@ -67,7 +67,7 @@ def _recurrence(r: Recorder, name: str, part: BinaryRecurrence, x: str) -> str:
 def _float(r: Recorder, name: str, layer: nn.LSTM | nn.GRU, x: str) -> str:
     _check(r, layer)
     if layer.proj_size:
-        raise r.fail("LSTM with proj_size cannot be packed: put a linear layer behind it")
+        raise r.fail("LSTM with proj_size cannot be packed: put a linear layer after it")
     kind = "lstm" if isinstance(layer, nn.LSTM) else "gru"
     for index in range(layer.num_layers):
         part = f"{name}.layers.{index}"
