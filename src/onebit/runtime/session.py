@@ -268,7 +268,7 @@ def load(
     """
     model = load_model(find(path))
     if model.task["kind"] == "text-generation":
-        # Imported here because it needs the tokenizers library, which images do not.
+        # Imported here because it builds on this module.
         from onebit.runtime.text import TextSession
 
         return TextSession(model, precision, threads, isa, cache, memory_cap, pin_threads)
