@@ -248,6 +248,6 @@ def test_only_what_a_file_can_hold_is_written(tmp_path, monkeypatch):
     with pytest.raises(FormatError, match="tensor 'extra' is float64: needs uint8 or float32"):
         save_model(model, tmp_path / "a")
     monkeypatch.setattr("onebit.fileformat.MAX_HEADER_BYTES", 50)
-    with pytest.raises(FormatError, match="at most 50 fit"):
+    with pytest.raises(FormatError, match="at most 50 are allowed"):
         save_model(PackedModel(model.program, {}, model.task), tmp_path / "a")
     assert not list(tmp_path.iterdir())

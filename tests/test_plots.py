@@ -137,7 +137,7 @@ def test_many_layers_with_long_names_fit_into_the_legend(tmp_path):
     ("curves", "layers", "message"),
     [
         ("1,10,no,0.5,2.5,0.25,1e-3,1\n", None, "curves.csv] damaged: could not convert"),
-        ("", None, "curves.csv] holds no epochs"),
+        ("", None, "curves.csv] has no epochs"),
         ("1,10,2,0.5,2.5,0.25,1e-3,1\n", "1,a,?,.1,,1,.5\n", "layers.csv] damaged"),
     ],
 )
@@ -168,5 +168,5 @@ def test_several_runs_beside_each_other(tmp_path):
     colours = [line.get_color() for line in loss.get_lines()]
     assert colours[0] == colours[1] != colours[2] == colours[3]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["first", "second"]
-    with pytest.raises(OnebitError, match="holds no curves.csv"):
+    with pytest.raises(OnebitError, match="has no curves.csv"):
         compare_figure({"first": tmp_path}, "One")

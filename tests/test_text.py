@@ -154,7 +154,7 @@ def test_a_vocab_txt_is_read_as_bert_reads_it(tmp_path):
         ([w for w in WORDS if w != "[SEP]"], r"has no \[SEP\]"),
         ([*WORDS, "cat"], "names 'cat' more than once"),
         ([*WORDS, "", "a", "", "b"], "names '' more than once"),
-        (["[PAD]\t12", *WORDS[1:]], r"line 1 is '\[PAD\]\\t12': give a token a line, with nothing after it"),
+        (["[PAD]\t12", *WORDS[1:]], r"line 1 is '\[PAD\]\\t12': write one token per line, with nothing after it"),
     ],
 )
 def test_a_wrong_vocab_txt_is_named(tmp_path, words, message):

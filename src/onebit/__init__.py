@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 
-# As in `typing`, which takes longer to import than all else here.
+# The same as typing.TYPE_CHECKING. Importing `typing` takes longer than everything else here.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from onebit.training.start import train as train
     from onebit.verification import verify as verify
 
-# Loaded when first asked for, so that `import onebit` is quick and needs no PyTorch.
+# Loaded on first use, so that `import onebit` is quick and does not need PyTorch.
 _WHERE = {
     "ImageSession": "onebit.runtime",
     "ImageTask": "onebit.image_task",

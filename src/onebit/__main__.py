@@ -1,10 +1,10 @@
-"""The command `onebit`, as `python -m onebit` too. Nothing is imported before Ctrl-C is caught."""
+"""The command `onebit`, also as `python -m onebit`. It catches Ctrl-C before it imports anything."""
 
 import sys
 
 
 def command() -> int:
-    """Run the command and return its exit status; Ctrl-C ends it without a traceback from its first line to the interpreter's last."""
+    """Run the command and return its exit status. Ctrl-C at any moment ends it without a traceback."""
     try:
         try:
             from onebit.cli.main import main
@@ -13,12 +13,12 @@ def command() -> int:
         finally:
             import signal
 
-            # While the interpreter ends nobody catches an exception.
+            # Nothing catches an exception while the interpreter shuts down.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
     except KeyboardInterrupt:
         import contextlib
 
-        with contextlib.suppress(OSError):  # there may be nobody to tell
+        with contextlib.suppress(OSError):  # standard error may be closed
             print("\nonebit: interrupted", file=sys.stderr, flush=True)
         return 130
 

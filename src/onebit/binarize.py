@@ -1,3 +1,3 @@
-"""What `onebit.quantizers` was called in version 0.1.0; its names still import from here."""
+"""The name of `onebit.quantizers` in version 0.1.0. Its names can still be imported from here."""
 
 from onebit.quantizers import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Whether a classifier's probabilities mean what they say: expected calibration error, and the temperature that mends it."""
+"""How far a classifier's probabilities can be trusted: expected calibration error and temperature scaling."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-# Of 1 / temperature. A network whose answers are all right, or no better than chance, has its minimum beyond every bound.
+# Bounds of 1 / temperature. If all answers are right, or no better than chance, the minimum lies beyond every bound.
 _SHARPEST, _FLATTEST = 100.0, 0.01
 _STEPS = 200
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often answers of each confidence were right.
+    """A reliability diagram: how often the answers of each confidence are right.
 
     Args:
-        counts: answers in each bin of confidence; the bins divide 0 to 1 evenly.
-        confidence: the mean probability that the answers of each bin were given; 0 in empty bins.
+        counts: answers in each bin of confidence. The bins divide 0 to 1 evenly.
+        confidence: the mean confidence of the answers in each bin; 0 in empty bins.
         accuracy: the share of right answers in each bin; 0 in empty bins.
 
     Source: Guo et al., On Calibration of Modern Neural Networks (arXiv 1706.04599).
@@ -40,12 +40,12 @@ class Reliability:
 
 
 def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int = BINS) -> Reliability:
-    """Count how often answers of each confidence were right.
+    """Count how often the answers of each confidence are right.
 
     Args:
-        confidence: the probability that each answer was given, (answers,).
-        right: whether it was right, (answers,).
-        bins: of confidence.
+        confidence: the probability that the classifier gave to each answer, (answers,).
+        right: whether each answer is right, (answers,).
+        bins: the number of bins.
 
     Raises:
         ValueError: there are no answers.
@@ -55,9 +55,9 @@ def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int = BINS)
         0.4
     """
     if not len(right):
-        raise ValueError("[confidence] no answers: needs at least one")
+        raise ValueError("[confidence] there are no answers: give at least one")
     sure = confidence.astype(np.float64)
-    # A bin holds its upper end, so that certain answers lie in the last one.
+    # Each bin includes its upper end, so that answers with confidence 1 lie in the last one.
     place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(place, minlength=bins)
     some = np.maximum(counts, 1)
@@ -69,23 +69,23 @@ def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int = BINS)
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """What logits are divided by so that their softmax has the least cross-entropy on answers that are known.
+    """The temperature that minimises the cross-entropy of `softmax(logits / temperature)` on known labels.
 
-    Which class is the most probable stays the same. The cross-entropy is convex in 1 / temperature: Newton's steps between
-    bounds, which halve the distance where a step would leave them.
+    Dividing by it does not change which class is the most probable. The cross-entropy is convex in 1 / temperature. Newton's
+    method finds the minimum between bounds; a step that would leave the bounds halves the interval instead.
 
     Args:
         logits: (answers, classes), of examples that the network was not trained on.
         labels: the right classes, (answers,).
 
     Returns:
-        From 0.01 to 100. 1 where no temperature is better than another: no answers, logits that are all equal, or some that are not finite.
+        A number from 0.01 to 100. It is 1 if there are no answers, if all logits are equal, or if some are not finite.
 
     Source: Guo et al. (arXiv 1706.04599), section 4.2.
     """
     if not len(labels) or not np.isfinite(logits).all():
         return 1.0
-    # Differences to the largest logit: the softmax is the same, and nothing overflows.
+    # Subtracting the largest logit leaves the softmax as it is and prevents overflow.
     apart = logits.astype(np.float64) - logits.max(1, keepdims=True)
     if not apart.any():
         return 1.0

@@ -1,4 +1,4 @@
-"""What the engine can run on this machine, and how it runs a file."""
+"""The instruction sets that the engine can use on this machine, and how it runs a file."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from onebit.runtime import load
 
 @dataclass(frozen=True)
 class InstructionSet:
-    """Kernels of the engine; `str` is a line about them.
+    """An instruction set that the engine has kernels for. `str` describes it in one line.
 
     Args:
-        name: as `isa=` and ONEBIT_ISA take it.
-        text: what it is.
-        needs: the CPU's features that it uses.
+        name: its name in `isa=` and ONEBIT_ISA.
+        text: a description.
+        needs: the CPU features that it uses.
         supported: whether this CPU has them.
-        used: whether it would run here.
+        used: whether the engine uses it on this machine.
     """
 
     name: str
@@ -40,7 +40,7 @@ class InstructionSet:
 
 
 def instruction_sets() -> list[InstructionSet]:
-    """The engine's instruction sets, the best first; raises OnebitError where ONEBIT_ISA names one that cannot run."""
+    """The engine's instruction sets, the best first. Raises OnebitError if ONEBIT_ISA names one that cannot run."""
     from onebit._engine import Engine, isas
 
     try:
@@ -55,14 +55,14 @@ def instruction_sets() -> list[InstructionSet]:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which of several ways to the same results the engine takes on this machine; `str` is some lines.
+    """Which kernels the engine prefers on this machine, among several with the same results. `str` is a few lines.
 
     Args:
-        most_rows: of inputs for which dense layers look their bits up; None for any number.
-        least_image_gain: from which on convolutions look theirs up; None for never.
-        least_divided: products of a layer from which on threads divide it.
-        source: where this is known from, in words.
-        file: where it is kept; "" for nowhere.
+        most_rows: dense layers use look-up tables for at most so many input rows; None for any number.
+        least_image_gain: convolutions use look-up tables from this gain on; None for never.
+        least_divided: threads divide a layer that has at least this number of products.
+        source: how these values were found, in words.
+        file: the file that keeps them; "" if there is none.
     """
 
     most_rows: int | None
@@ -90,7 +90,7 @@ class Calibration:
 
 
 def calibration(isa: str) -> Calibration:
-    """The ways that an instruction set takes here; raises OnebitError where ONEBIT_CALIBRATION asks for none that there is."""
+    """The calibration of an instruction set on this machine. Raises OnebitError if ONEBIT_CALIBRATION is not valid."""
     from onebit._engine import calibration as found
 
     try:
@@ -104,10 +104,10 @@ class EnginePlan:
     """How the engine runs a file; `str` is a table.
 
     Args:
-        precision: of the engine.
+        precision: the engine's arithmetic, "int8" or "float32".
         steps: see `onebit.Session.plan`.
-        arena_bytes: of the one block that holds all activations.
-        weight_bytes: of the weights as the engine lays them out.
+        arena_bytes: the size of the block of memory that holds all activations.
+        weight_bytes: the size of the weights in the engine's layouts.
     """
 
     precision: str
@@ -135,7 +135,7 @@ class EnginePlan:
 
 
 def engine_plan(file: str | Path) -> EnginePlan:
-    """How the engine runs a packed file on one thread: its steps with their kernels and memory.
+    """How the engine runs a packed file on one thread: the steps, with their kernels and memory.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.

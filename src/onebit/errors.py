@@ -1,4 +1,4 @@
-"""The errors that a user can meet: each says where, what was seen, what is allowed, and what to do."""
+"""The errors that a user can meet. Each says where, what was seen, what is allowed, and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import reprlib
 
 
 class OnebitError(ValueError):
-    """Base of every error that the user's input, files or settings cause; the command line prints it as one line."""
+    """Base class of all errors that input, files or settings cause. The command prints them as one line."""
 
 
 class FormatError(OnebitError):
@@ -22,15 +22,15 @@ class RecipeError(OnebitError):
 
 
 class PackError(OnebitError):
-    """A PyTorch model holds something that a packed program cannot express."""
+    """A PyTorch model contains something that a packed program cannot express."""
 
 
-# Of a value that a message quotes: enough to know it by, whatever a file holds.
+# The length of a value that a message quotes: enough to recognise it.
 SHOWN_CHARACTERS = 80
 
 
 def shown(value: object) -> str:
-    """A value as a message quotes it: its `repr`, cut where it is long or nested, and never computed in full.
+    """A value as a message quotes it: its `repr`, shortened if it is long or nested. The full `repr` is never built.
 
     Example:
         >>> shown([[1] * 100] * 100)
@@ -40,6 +40,6 @@ def shown(value: object) -> str:
     short.maxlevel, short.maxstring, short.maxother, short.maxlong = 3, SHOWN_CHARACTERS - 4, SHOWN_CHARACTERS, 40
     try:
         text = short.repr(value)
-    except ValueError:  # Python spells no integer of thousands of digits
+    except ValueError:  # Python does not convert integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."

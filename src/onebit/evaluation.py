@@ -1,4 +1,4 @@
-"""Accuracy and loss of a trained network or of a packed file; of a language model also perplexity and bits per byte."""
+"""Accuracy and loss of a trained network or a packed file, and perplexity and bits per byte of a language model."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
     from onebit.training import Run
 
-# Images that the engine takes at once.
+# The engine's batch size.
 BATCH = 64
 PYTORCH = "PyTorch float32"
 
 
 @dataclass(frozen=True)
 class ImageFigures:
-    """How good a classifier of images is. `str` is two lines.
+    """How good an image classifier is. `str` is two lines.
 
     Args:
         model: the run folder or the file.
-        numerics: what computed, and how exactly.
+        numerics: what computed the outputs and at which precision, in words.
         accuracy: the share of right answers.
         loss: the mean cross-entropy, in nats.
-        confidence: the mean probability that it gave its answers.
-        calibration_error: the expected distance between the confidence and the accuracy of an answer; see `onebit.confidence`.
-        images: how many were measured.
-        part: "test", or "all" where images that it was trained on may be among them.
-        seconds: of computing.
-        notes: what a user should know, a sentence each.
+        confidence: the mean probability that it gave to its answers.
+        calibration_error: the expected calibration error; see `onebit.confidence`.
+        images: the number of images measured.
+        part: "test", or "all" if it may include images from training.
+        seconds: the time of computing.
+        notes: what a user should know, one sentence each.
     """
 
     model: str
@@ -75,22 +75,22 @@ class ImageFigures:
 
 @dataclass(frozen=True)
 class TextFigures:
-    """How good a language model is. `str` is some lines.
+    """How good a language model is. `str` is a few lines.
 
     Args:
         model: the run folder or the file.
-        numerics: what computed, and how exactly.
+        numerics: what computed the outputs and at which precision, in words.
         data: the text.
-        loss: the mean cross-entropy of a token, in nats.
-        perplexity: its exponential.
-        accuracy: how often the token that followed was the most probable one.
-        bits_per_byte: of the text in UTF-8, whatever the tokenizer.
-        tokens: how many were predicted; padding is not counted.
-        tokenizer, context: in words, and the most tokens that a prediction looked at.
-        seconds: of computing.
-        padded_perplexity_not_comparable, padded_accuracy_not_comparable: with padding counted, as the paper's tables seem to; None where there is
-            no padding.
-        notes: what a user should know, a sentence each.
+        loss: the mean cross-entropy per token, in nats.
+        perplexity: the exponential of the loss.
+        accuracy: how often the next token was the most probable one.
+        bits_per_byte: bits per byte of the text in UTF-8. It can be compared between tokenizers.
+        tokens: the number of predicted tokens, without padding.
+        tokenizer, context: a description of the tokenizer, and the most tokens that a prediction looked at.
+        seconds: the time of computing.
+        padded_perplexity_not_comparable, padded_accuracy_not_comparable: the figures with padding counted, as the paper's tables seem to do; None
+            if there is no padding.
+        notes: what a user should know, one sentence each.
     """
 
     model: str
@@ -109,7 +109,7 @@ class TextFigures:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values, those that are None left out."""
+        """The fields as plain values, without those that are None."""
         return {key: value for key, value in vars(self).items() if value is not None} | {"notes": list(self.notes)}
 
     def __str__(self) -> str:
@@ -136,21 +136,21 @@ def evaluate(
     cache: Cache | None = None,
     threads: int | None = None,
 ) -> ImageFigures | TextFigures:
-    """Measure a trained network in PyTorch, or a packed file in the engine, on what it was not trained on.
+    """Measure a trained network in PyTorch, or a packed file in the engine, on held-out data.
 
     Args:
         run_or_file: a run folder, a `Run`, a `.onebit` file, or the name of one that comes with the package.
-        data: a folder of images, a text file or folder, or the name of a data set. None: what the run was trained on, its part that was set aside.
-            Needed for a file.
-        precision, cache: of the engine; see `onebit.load`.
-        threads: of PyTorch or of the engine; default PyTorch's own number, or one for each core.
+        data: a folder of images, a text file or folder, or the name of a data set. None uses the held-out part of the run's own data. A packed
+            file needs `data`.
+        precision, cache: the engine's; see `onebit.load`.
+        threads: threads of PyTorch or of the engine. The default is PyTorch's own number, or one per core.
 
     Returns:
-        `ImageFigures` or `TextFigures`. Its notes say where trained images or text may be among the measured ones.
+        `ImageFigures` or `TextFigures`. A note says so if the data may include images or text from training.
 
     Raises:
         OnebitError: the run or the file cannot be read, or an argument does not fit.
-        DataError: the data cannot be used, or have a class that the network does not know.
+        DataError: the data cannot be used, or contain a class that the network does not know.
 
     Example:
         >>> onebit.evaluate("runs/digits").images
@@ -165,9 +165,7 @@ def evaluate(
 
         run_or_file = load_run(path)
     if cache is not None:
-        raise OnebitError(
-            "[evaluate] --cache is of the engine, which runs packed files: pack the run, or leave --cache out"
-        )
+        raise OnebitError("[evaluate] --cache applies to packed files only: pack the run, or leave --cache out")
     return _evaluate_run(run_or_file, data, threads)
 
 
@@ -235,12 +233,12 @@ def _evaluate_file(
 ) -> ImageFigures | TextFigures:
     session = load(path, precision, threads, cache=cache)
     if data is None:
-        raise OnebitError("[evaluate] a packed file does not know where its images or its text lie: give --data")
-    training = load_model(path).training  # older files tell nothing of it
+        raise OnebitError("[evaluate] a packed file does not record where its data are: give --data")
+    training = load_model(path).training  # older files do not record it
     record = None if training is None else DataRecord.from_json(training)
     if isinstance(session, ImageSession):
         if session.task is None:
-            raise OnebitError(f"[{path}] is not a classifier of images")
+            raise OnebitError(f"[{path}] is not an image classifier")
         images, part, notes = images_to_measure(data, session.task, record)
         start = time.perf_counter()
         figures = evaluate_images(session, images).figures()
@@ -256,7 +254,7 @@ def _evaluate_file(
 
 
 def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
-    """What a packed classifier answers to images."""
+    """The answers of a packed classifier to images."""
     metrics = AnswerMetrics()
     for first in track(range(0, len(images), BATCH), "measure", "images", BATCH, len(images)):
         logits = session(np.ascontiguousarray(images.pixels[first : first + BATCH]))
@@ -265,7 +263,7 @@ def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
 
 
 def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:
-    """The figures of a packed language model on all of a text, in windows of its context."""
+    """The figures of a packed language model on a whole text, in windows as long as its context."""
     metrics = TextMetrics(session.task.description, session.context, text.tokens_per_byte)
     examples = Examples(text, session.context)
     for index in track(range(len(examples)), "measure", "windows"):

@@ -17,18 +17,18 @@ _LABELS_SHOWN = 8
 
 @dataclass(frozen=True)
 class FileInfo:
-    """What `info` found. `str` is a description of some lines.
+    """What is in a packed file. `str` describes it in a few lines.
 
     Args:
         file: its path.
-        format_version: of the file.
-        task: what the file says of its task; `vocabulary_size` stands for the vocabulary of a language model.
+        format_version: the version of its format.
+        task: the task in the file; a language model has `vocabulary_size` in place of its vocabulary.
         input_shape, output_shape: without the batch axis; the input of a language model is (context,).
         steps: the op of each step, in order.
-        bit_parameters: parameters of one bit; one of k bits counts k times.
-        float_values: numbers that are kept as floats.
-        tensor_bytes: of all tensors.
-        file_bytes: of the file.
+        bit_parameters: the number of one-bit parameters; a parameter of k bits counts k times.
+        float_values: the number of float32 values.
+        tensor_bytes: the size of all tensors.
+        file_bytes: the size of the file.
     """
 
     file: str
@@ -66,7 +66,7 @@ class FileInfo:
 
 
 def info(file: str | Path) -> FileInfo:
-    """What is in a packed file.
+    """Describe what is in a packed file.
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
@@ -98,7 +98,7 @@ def info(file: str | Path) -> FileInfo:
 
 
 def _short(task: dict[str, Any]) -> dict[str, Any]:
-    """A task without its vocabulary, which is longer than all else."""
+    """A task without its vocabulary, which is by far its longest part."""
     if "vocabulary" not in task:
         return task
     tokens = str(task["vocabulary"]).count("\n") + 1

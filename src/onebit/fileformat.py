@@ -24,11 +24,11 @@ from onebit.strict_json import excerpt, parse
 from onebit.task import check_fit, check_task
 
 FORMAT_VERSION = "1"
-# Larger headers than this are refused by safetensors too; we refuse first, with our words.
+# safetensors refuses larger headers too. The check here comes first, for its message.
 MAX_HEADER_BYTES = 100_000_000
-_SIZE_BYTES = 8  # of the header's size, which a file begins with
-_MAX_PLACE = (1 << 53) - 1  # up to which every reader of JSON knows all integers
-_MAX_TENSOR_AXES = 4  # as many as the tensors of programs have
+_SIZE_BYTES = 8  # a file begins with the size of its header, in this many bytes
+_MAX_PLACE = (1 << 53) - 1  # every JSON reader knows all integers up to this one
+_MAX_TENSOR_AXES = 4  # the most axes that a tensor of a program has
 # What a program's tensors may be: rows of bits, and floats.
 _DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
 # What safetensors calls the types of tensors that are written.
@@ -37,16 +37,16 @@ _NAMES = {np.dtype(np.uint8): "U8", np.dtype(np.int8): "I8", np.dtype(np.int16):
 
 @dataclass(frozen=True)
 class PackedModel:
-    """A program, its tensors, and what the model is for; checked as a whole when it is made.
+    """A program, its tensors and its task. The constructor checks that they fit together.
 
     Args:
         program: the steps.
-        tensors: name to array, uint8 rows of bits or float32.
+        tensors: arrays by name: uint8 rows of bits, or float32.
         task: plain JSON values with a `kind`; see `onebit.ImageTask`.
-        training: plain JSON values that tell the data of the training; see `onebit.data.record.DataRecord`. None where nothing is known.
+        training: plain JSON values that describe the training data; see `onebit.data.record.DataRecord`. None if they are not known.
 
     Raises:
-        FormatError: the program, its tensors and the task do not fit together, or one of them is not sound by itself.
+        FormatError: the program, the tensors or the task are not valid, or do not fit together.
     """
 
     program: Program
@@ -68,9 +68,9 @@ class PackedModel:
 
 
 def save_model(model: PackedModel, path: str | Path) -> int:
-    """Write a packed model, whole or not at all: a file that stands there stays as it is until the new one is complete.
+    """Write a packed model atomically: an existing file stays as it is until the new one is complete.
 
-    The bytes depend on the model only: one model gives one file on every machine.
+    The bytes depend only on the model: every machine writes the same file for it.
 
     Args:
         model: what to write.
@@ -80,10 +80,10 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         The file's size in bytes.
 
     Raises:
-        FormatError: a tensor is of a type that a file does not hold, or the program and the task are longer than its header may be.
+        FormatError: a tensor has a type that a file cannot hold, or the program and the task are too long for the header.
         OSError: the file cannot be written.
     """
-    # Floats come first, so that they are aligned whatever lengths the rows of bits have.
+    # Floats come first, so that they are aligned whatever the length of the rows of bits.
     names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
     tensors = {name: model.tensors[name] for name in names}
     for name, tensor in tensors.items():
@@ -96,7 +96,7 @@ def save_model(model: PackedModel, path: str | Path) -> int:
     header = safetensors_header(tensors, metadata)
     if len(header) > MAX_HEADER_BYTES:
         raise FormatError(
-            f"[{path}] a header of {len(header)} bytes: at most {MAX_HEADER_BYTES} fit; use fewer steps, or a smaller vocabulary"
+            f"[{path}] the header takes {len(header)} bytes: at most {MAX_HEADER_BYTES} are allowed; use fewer steps, or a smaller vocabulary"
         )
     return write_safetensors(path, header, tensors)
 
@@ -104,7 +104,7 @@ def save_model(model: PackedModel, path: str | Path) -> int:
 def safetensors_header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
     """The header of a safetensors file that holds such tensors in their order.
 
-    It is written here because safetensors' own writer puts the metadata in another order each time.
+    safetensors' own writer is not used, because the order of its metadata changes from call to call.
     """
     entries: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -138,7 +138,7 @@ def load_model(path: str | Path) -> PackedModel:
             metadata = _read_metadata(entries)
             tensors = _read_tensors(entries, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), _SIZE_BYTES + size)
         task = parse(metadata.get("task", "null"), "task")
-        # The record of the training's data, which no computation needs; files of other writers and older ones have none.
+        # The record of the training data. No computation needs it, and older files do not have it.
         training = parse(metadata.get("training", "null"), "training")
         if training is not None and not isinstance(training, dict):
             raise FormatError("[training] is not an object; the file is damaged")
@@ -150,7 +150,7 @@ def load_model(path: str | Path) -> PackedModel:
 
 
 def _read_header(content: bytes) -> dict[str, Any]:
-    """The header of a file: what safetensors takes, without what readers of JSON disagree about."""
+    """The header of a file. It is stricter than safetensors: JSON on which readers disagree is refused."""
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -179,7 +179,7 @@ def _read_metadata(entries: dict[str, Any]) -> dict[str, str]:
 
 
 def _read_tensors(entries: dict[str, Any], content: mmap.mmap, start: int) -> dict[str, NDArray[Any]]:
-    """The tensors that a header describes, as read-only views of the mapped file, whose data begin at `start`."""
+    """The tensors of a header, as read-only views of the mapped file. The data begin at `start`."""
     size = len(content) - start
     tensors: dict[str, NDArray[Any]] = {}
     places = []
@@ -188,10 +188,10 @@ def _read_tensors(entries: dict[str, Any], content: mmap.mmap, start: int) -> di
             continue
         dtype, shape, begin, end = _read_entry(f"tensor {excerpt(name)}", entry, size)
         array = np.frombuffer(content, dtype, math.prod(shape), start + begin).reshape(shape)
-        # Another writer may have placed floats where a processor reads them slowly or not at all.
+        # Another writer may have placed floats at unaligned addresses, which are slow or cannot be read.
         tensors[name] = array if array.flags.aligned else array.copy()
         places.append((begin, end))
-    # As safetensors does: each byte of the data belongs to one tensor.
+    # As in safetensors, each byte of the data must belong to exactly one tensor.
     reached = 0
     for begin, end in sorted(places):
         if begin != reached:
@@ -203,7 +203,7 @@ def _read_tensors(entries: dict[str, Any], content: mmap.mmap, start: int) -> di
 
 
 def _read_entry(where: str, entry: Any, size: int) -> tuple[type[np.generic], Shape, int, int]:
-    """Type, shape, and place in the data of so many bytes, of the tensor that an entry of the header describes."""
+    """The type, the shape and the place in the data of the tensor in one entry of the header."""
     entry = entry if isinstance(entry, dict) else {}
     if not isinstance(entry.get("dtype"), str):
         raise _damaged(f"{where} lacks its dtype")
@@ -236,10 +236,10 @@ def _damaged(what: str) -> FormatError:
 
 
 def _check_frame(path: Path) -> int:
-    """The size of the header; refuses what cannot be a safetensors file, in words that a user understands."""
+    """The size of the header. Raises FormatError for what cannot be a safetensors file."""
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            # Not opened: a pipe that nobody writes to would hold the caller.
+            # Opening a pipe without a writer would block the caller.
             raise FormatError(f"[{path}] is a device or pipe: give a .onebit file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -267,14 +267,14 @@ def _check_frame(path: Path) -> int:
 
 
 def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[bytes | memoryview]) -> None:
-    """Write a file whole or not at all: beside the target, flushed to the disk, then renamed over it.
+    """Write a file atomically: write a temporary file in the same folder, flush it to the disk, rename it.
 
     Args:
-        path: the file. A device or a pipe that stands there is written to and stays what it is.
-        content: bytes, or parts of them that follow each other.
+        path: the file. A device or a pipe is written to directly and is not replaced.
+        content: the bytes, or consecutive parts of them.
 
     Raises:
-        OSError: it cannot be written (a folder, no such folder, no permission, a full disk); the old file is as it was.
+        OSError: the file cannot be written (a folder, a missing folder, no permission, a full disk). The old file is unchanged.
     """
     path = expand(path)
     parts = [content] if isinstance(content, (bytes, memoryview)) else content
@@ -287,17 +287,17 @@ def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[by
         else:
             _replace(path, parts)
     except OSError as error:
-        # Under the target's name: nobody knows the temporary file's.
+        # Name the target in the error: the user does not know the temporary file.
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _leads_elsewhere(path: Path) -> bool:
-    """Whether a path is a device or a pipe, or one of the system's links to them, such as /dev/stdout, which must not be replaced."""
+    """Whether a path is a device or a pipe, or a system link to one, such as /dev/stdout. They must not be replaced."""
     return (path.exists() and not path.is_file()) or (path.is_symlink() and path.is_relative_to("/dev"))
 
 
 def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    # The file gets the mode that open() would give it. The name is not longer than the target's may be.
+    # The file gets the mode that open() would give it. Its name stays within the limit for names of files.
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:

@@ -1,4 +1,4 @@
-"""What a classifier knows about its images. Running one on arrays needs no Pillow, so this module does not import it."""
+"""The task of an image classifier. Classifying arrays does not need Pillow, so this module does not import it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from onebit.task import check_task, image_fault
 
 @dataclass(frozen=True)
 class ImageTask:
-    """What a classifier of images knows about its task; it travels with a run and inside the packed file.
+    """The task of an image classifier. A run folder and a packed file contain it.
 
     Args:
-        labels: one name for each class, in the order of the logits.
-        image_size: (height, width) in pixels that the network takes.
+        labels: one name per class, in the order of the logits.
+        image_size: (height, width) of the network's input, in pixels.
         channels: 1 (grey) or 3 (RGB).
-        mean, std: for each channel, in units of full scale: the network sees ``(pixel / 255 - mean) / std``.
+        mean, std: one number per channel. The network sees ``(pixel / 255 - mean) / std``.
 
     Raises:
         DataError: a field does not fit the others.
@@ -31,7 +31,7 @@ class ImageTask:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        # An empty mean or std is the plain scaling of full scale to -1 .. 1.
+        # An empty mean or std stands for the scaling of 0..255 to -1..1.
         object.__setattr__(self, "mean", tuple(float(m) for m in self.mean) or (0.5,) * self.channels)
         object.__setattr__(self, "std", tuple(float(s) for s in self.std) or (0.5,) * self.channels)
         fault = image_fault(self.to_json())
@@ -44,7 +44,7 @@ class ImageTask:
 
     @classmethod
     def from_json(cls, values: Any) -> ImageTask:
-        """The task from the values of `to_json`; raises FormatError where they do not describe one."""
+        """The task from the values of `to_json`. Raises FormatError if they do not describe one."""
         check_task(values)
         if values["kind"] != "image-classification":
             raise FormatError(f"[task] kind {excerpt(values['kind'])}: only 'image-classification' is known here")

@@ -1,4 +1,4 @@
-"""Honest figures: of a language model over real tokens only, with what they were measured on; of a classifier with its confidence."""
+"""Metrics of language models, over real tokens only, and of image classifiers, with their confidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onebit.confidence import Reliability, reliability
 
-# Rows of logits whose probabilities are made at once.
+# The number of rows of logits that are turned into probabilities at once.
 _ROWS = 16
 
 
@@ -20,9 +20,9 @@ class TextMetrics:
     """Sums over evaluated tokens, and the figures that follow from them.
 
     Args:
-        tokenizer: in words, for beside the figures.
+        tokenizer: a description that is printed with the figures.
         context: the most tokens that a prediction looked at.
-        tokens_per_byte: of the text, predicted tokens for each byte in UTF-8.
+        tokens_per_byte: predicted tokens per byte of the text in UTF-8.
     """
 
     tokenizer: str
@@ -36,7 +36,7 @@ class TextMetrics:
     padding_right: int = 0
 
     def add(self, nats: NDArray[Any], right: NDArray[Any], counted: NDArray[np.bool_]) -> None:
-        """Take in the -log-probabilities of targets, whether each was the most probable token, and whether it is a real one (else padding)."""
+        """Add tokens: their negative log-probabilities, whether each was the most probable, and whether each is real (not padding)."""
         self.tokens += int(counted.sum())
         self.nats += float(nats[counted].sum(dtype=np.float64))
         self.right += int(right[counted].sum())
@@ -45,11 +45,11 @@ class TextMetrics:
         self.padding_right += int(right[~counted].sum())
 
     def figures(self, padded: bool = False) -> dict[str, Any]:
-        """The figures, and what they stand on.
+        """The figures, with the tokenizer, the context and the number of tokens that they belong to.
 
         Args:
-            padded: adds those that count padding as tokens, as the paper's tables seem to. They are for comparison with those tables only:
-                padding is easy to predict, so they flatter.
+            padded: add the figures that count padding as tokens, as the paper's tables seem to do. Use them only for comparison with those
+                tables: padding is easy to predict, so they look better than they are.
         """
         loss = self.nats / self.tokens
         figures: dict[str, Any] = {
@@ -71,27 +71,27 @@ class TextMetrics:
 
 @dataclass
 class AnswerMetrics:
-    """What a classifier answered, and the figures that follow from it."""
+    """Sums over the answers of a classifier, and the figures that follow from them."""
 
     nats: float = 0.0
     _right: list[NDArray[np.bool_]] = field(default_factory=list)
     _confidence: list[NDArray[np.float32]] = field(default_factory=list)
 
     def add(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
-        """Take in logits (answers, classes) and the right classes (answers,)."""
+        """Add answers: logits (answers, classes) and the right classes (answers,)."""
         nats, right = nats_of(logits, labels)
-        # The answer has the largest logit: its probability is one over the sum of all powers that are taken from there.
+        # The answer has the largest logit, so its probability is 1 / sum(exp(logits - largest)).
         self._confidence.append(1 / np.exp(logits - logits.max(1, keepdims=True)).sum(1))
         self._right.append(right)
         self.nats += float(nats.sum(dtype=np.float64))
 
     @property
     def reliability(self) -> Reliability:
-        """How often answers of each confidence were right."""
+        """How often the answers of each confidence are right."""
         return reliability(np.concatenate(self._confidence), np.concatenate(self._right))
 
     def figures(self) -> dict[str, Any]:
-        """Accuracy, loss, mean confidence, calibration error, and of how many images."""
+        """Accuracy, loss, mean confidence, calibration error and the number of images."""
         right, confidence = np.concatenate(self._right), np.concatenate(self._confidence)
         return {
             "accuracy": float(right.mean()),
@@ -103,9 +103,9 @@ class AnswerMetrics:
 
 
 def nats_of(logits: NDArray[np.float32], targets: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The -log-probability of each target, and whether it had the largest logit; logits (n, vocabulary), targets (n,)."""
+    """The negative log-probability of each target, and whether it has the largest logit. Logits (n, vocabulary), targets (n,)."""
     nats, right = np.empty(len(targets), np.float32), np.empty(len(targets), bool)
-    # So few rows at a time that they stay in the cache from the first pass over them to the last.
+    # Few rows at a time, so that they stay in the cache for all passes.
     powers = np.empty((min(_ROWS, len(targets)), logits.shape[-1]), np.float32)
     for first in range(0, len(targets), _ROWS):
         some, wanted = logits[first : first + _ROWS], targets[first : first + _ROWS]

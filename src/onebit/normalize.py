@@ -33,11 +33,11 @@ def normalize_channel(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def normalize_example(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Normalise over all of an image's channels and positions; over the last axis of features or of a sequence.
+    """Normalise over all channels and positions of an image, or over the last axis of features or of a sequence.
 
-    A sequence is never normalised over time: a causal model would see its future.
+    A sequence is never normalised over time, because a causal model would then see its future.
 
-    Args and returns: as `normalize_channel`.
+    Args and returns: as in `normalize_channel`.
     """
     if x.dim() == 4:
         if x.is_contiguous(memory_format=torch.channels_last):
@@ -48,9 +48,9 @@ def normalize_example(x: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def _layer_norm(x: Tensor, shape: tuple[int, ...], eps: float) -> Tensor:
-    """The result has x's precision on every device. Autocast on GPUs makes it float32, twice the bytes for all that follows; sums are in float32 in
-    any case."""
-    if x.device.type in ("cpu", "meta"):  # of shapes alone PyTorch knows no autocast
+    """Keep x's precision on every device. Autocast on GPUs would return float32 and double the bytes of all that follows. Sums use float32
+    in any case."""
+    if x.device.type in ("cpu", "meta"):  # PyTorch does not have autocast on the meta device
         return F.layer_norm(x, shape, eps=eps)
     with torch.autocast(x.device.type, enabled=False):
         return F.layer_norm(x, shape, eps=eps)

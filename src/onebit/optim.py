@@ -1,4 +1,4 @@
-"""Optimisers of bits: one that flips them without latents, and how it goes together with another for the rest of a network."""
+"""The optimizer Bop, which flips bits without latent weights, and a way to use it together with another optimizer."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from onebit.nn.binary import binary_layers
 
 
 class Bop(torch.optim.Optimizer):
-    r"""The binary optimiser: weights are -1 or +1 and nothing else; one flips when the mean of its gradients keeps pointing against it.
+    r"""The binary optimizer: all weights are -1 or +1. A weight flips when the moving mean of its gradient points against it.
 
     .. math:: m \leftarrow (1 - \gamma) m + \gamma g, \qquad
               w \leftarrow -w \text{ where } |m| > \tau \text{ and } \operatorname{sign}(m) = \operatorname{sign}(w)
 
     Args:
-        parameters: the weights; each is set to its sign at once.
-        gamma: how much a step's gradient counts. It is kept as the group's "lr", so that a schedule lets it fall, as in the paper.
-        threshold: tau; the higher, the fewer flips.
+        parameters: the weights. The constructor sets each to its sign.
+        gamma: how much a step's gradient counts. It is the group's "lr", so that a schedule can lower it, as in the paper.
+        threshold: tau. A higher threshold means fewer flips.
 
     Raises:
         ValueError: gamma is not within 0 to 1, or the threshold is negative.
@@ -49,7 +49,7 @@ class Bop(torch.optim.Optimizer):
                     w.copy_(torch.where(w >= 0, 1.0, -1.0))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """Flip what is to be flipped; returns what the closure gives."""
+        """Flip weights by their gradients. Returns the result of the closure."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -63,7 +63,7 @@ class Bop(torch.optim.Optimizer):
                     if not state:
                         state["mean"] = torch.zeros_like(w)
                     mean = state["mean"].lerp_(w.grad, group["lr"])
-                    # w is -1 or +1: the product is |m| where the signs agree, and below zero where they do not.
+                    # w is -1 or +1, so the product is |m| if the signs agree and negative if they do not.
                     flips = mean * w
                     torch.gt(flips, group["threshold"], out=flips)
                     w.mul_(flips.mul_(-2).add_(1))  # in place: new memory takes longer than the sums
@@ -71,10 +71,10 @@ class Bop(torch.optim.Optimizer):
 
 
 class Together(torch.optim.Optimizer):
-    """Several optimisers as one, each with parameters of its own: one step, one schedule, one state.
+    """Several optimizers that act as one, each with its own parameters.
 
     Args:
-        optimizers: the parts; the groups of parameters stand in their order.
+        optimizers: the parts. Their groups of parameters follow in this order.
 
     Example:
         >>> from onebit.schemes import BinaryNet
@@ -89,11 +89,11 @@ class Together(torch.optim.Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        # The same dicts, so that a schedule that sets a group's rate sets it for the part.
+        # The same dicts as in the parts, so that a schedule also sets the rates of the parts.
         self.param_groups = [group for part in self.optimizers for group in part.param_groups]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
-        """A step of each part; the closure is called once."""
+        """One step of each part. The closure is called once."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -107,23 +107,23 @@ class Together(torch.optim.Optimizer):
         return {"optimizers": [part.state_dict() for part in self.optimizers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the states of the parts, in the same order."""
+        """Load the states of the parts, in the same order."""
         for part, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
 
     def forget(self) -> None:
-        """Drop what the parts know of past gradients."""
+        """Delete what the parts have kept of past gradients."""
         for part in self.optimizers:
             part.state.clear()
 
 
 def bits_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """The parameters that `Bop` flips, the weights of the binary layers, and all others.
+    """The parameters that `Bop` flips (the weights of the binary layers), and all other parameters.
 
     Raises:
-        OnebitError: the model has no binary layers; or the bits of a layer are not the signs of its weights, or its gradient vanishes or changes
-            where weights are -1 and +1, so that flips would not be what `Bop` means.
+        OnebitError: the model has no binary layers, or the scheme of a layer does not fit `Bop`: its bits are not the signs of its weights, or
+            its gradient is zero or scaled where weights are -1 or +1.
     """
     layers = binary_layers(model)
     if not layers:

@@ -1,4 +1,4 @@
-"""Paths as users write them: one meaning of `~`, wherever a path comes from, and no path at all refused."""
+"""Paths as users write them: `~` is expanded wherever a path comes from, and an empty path is refused."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class PathError(OnebitError):
 
 
 def expand(path: str | Path) -> Path:
-    """The path that is meant, with `~` and `~user` at its start as the home folder; an unknown user stays as it is written.
+    """The path with `~` or `~user` at its start replaced by the home folder. An unknown user stays as written.
 
-    A shell does this only where `~` begins a word: not in `--data=~/books`, in quotes, in YAML or in Python.
+    A shell does this only for `~` at the start of a word: not in `--data=~/books`, in quotes, in YAML or in Python.
 
     Raises:
-        PathError: it is empty, which Python takes for the folder one stands in, or holds a character that no path holds.
+        PathError: the path is empty, which Python takes for the current folder, or contains a character that paths cannot have.
     """
     if isinstance(path, str) and not path:
-        raise PathError("a path is empty: give a file or a folder; . is the folder you are in")
+        raise PathError("a path is empty: give a file or a folder; . is the current folder")
     path = Path(path)
     try:
         if b"\0" in os.fsencode(path):
-            raise PathError(f"the path {shown(str(path))} holds a NUL: give another")
+            raise PathError(f"the path {shown(str(path))} contains a NUL character: remove it")
     except UnicodeEncodeError:
-        raise PathError(f"the path {shown(str(path))} holds half a surrogate pair: give another") from None
+        raise PathError(f"the path {shown(str(path))} contains half a surrogate pair: remove it") from None
     try:
         return path.expanduser()
     except RuntimeError:  # there is no such user

@@ -1,4 +1,4 @@
-"""Pictures: what a scheme's quantizers do and what stands for their derivative; how a training run went."""
+"""Plots of a scheme's quantizers with their gradients, and of training runs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from onebit.paths import expand
 from onebit.quantizers import Codes
 from onebit.schemes import SCHEMES, Scheme
 
-# Latents and inputs that are spread evenly over -2..2: their mean is 0 and the mean of their magnitudes 1, so that scales are 1.
+# Latent weights and inputs spread evenly over -2..2. Their mean is 0 and their mean magnitude is 1, so that scales are 1.
 REACH = 2.0
 POINTS = 401
 STEP_COLOUR, FACTOR_COLOUR = "#1f5fa8", "#d9731a"
-# Above so many layers a legend would fill the picture.
+# With more layers than this a legend would fill the picture.
 NAMED_LAYERS = 16
 LAYER_MEASURES = {
     "flipped": "bits that flipped",
@@ -34,19 +34,19 @@ LAYER_MEASURES = {
 
 
 def response(quantize: Callable[[Tensor, bool, float], Codes], progress: float = 0.0) -> tuple[Tensor, Tensor, Tensor]:
-    """What a quantizer makes of numbers from -2 to 2, and what stands for its derivative.
+    """The output of a quantizer for numbers from -2 to 2, and its straight-through gradient.
 
     Args:
-        quantize: from a row (1, numbers), whether it is training, and how far training has come, to codes.
-        progress: of training.
+        quantize: a function of a row (1, numbers), of whether it is training and of the progress of training, that returns codes.
+        progress: of training, from 0 to 1.
 
     Returns:
-        The numbers, the quantised numbers in use, and the derivative of each with respect to its own number; (numbers) each.
+        The numbers, the quantised numbers outside training, and the derivative of each with respect to its own number; (numbers) each.
     """
     x = torch.linspace(-REACH, REACH, POINTS)[None].requires_grad_()
     with torch.random.fork_rng():
         used, training = (_values(quantize(x, mode, progress)) for mode in (False, True))
-    # One number at a time: where all numbers share a mean or a largest one, the derivative of their sum is another.
+    # One number at a time: with a shared mean or maximum, the derivative of the sum would mix them.
     slopes = [torch.autograd.grad(training[0, i], x, retain_graph=True)[0][0, i] for i in range(POINTS)]
     return x[0].detach(), used[0].detach(), torch.stack(slopes)
 
@@ -56,7 +56,7 @@ def _values(codes: Codes) -> Tensor:
 
 
 def _weights(scheme: Scheme, progress: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The response of a scheme's weights, in units of the largest."""
+    """The response of a scheme's weight quantizer, in units of the largest weight."""
     x, y, slope = response(lambda w, mode, p: scheme.weights(w, 0, mode, p), progress)
     largest = y.abs().max()
     return x, y / largest, slope / largest
@@ -71,7 +71,7 @@ def _inputs(scheme: Scheme, progress: float) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _slopes(part: Callable[[Scheme, float], tuple[Tensor, Tensor, Tensor]], scheme: Scheme) -> dict[str, Tensor]:
-    """The derivative by the stage of training that it is of; one where it stays the same."""
+    """The derivative at several stages of training; a single one if it does not change."""
     stages = {"first step": 0.0, "half way": 0.5, "last step": 1.0}
     found = {label: part(scheme, progress)[2] for label, progress in stages.items()}
     first = found["first step"]
@@ -79,7 +79,7 @@ def _slopes(part: Callable[[Scheme, float], tuple[Tensor, Tensor, Tensor]], sche
 
 
 def scheme_figure(scheme: Scheme) -> Any:
-    """What a scheme makes of weights and of inputs, above; what stands for the derivative, below."""
+    """A scheme's quantizers of weights and of inputs (above), and their straight-through gradients (below)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.6), layout="constrained")
@@ -91,7 +91,7 @@ def scheme_figure(scheme: Scheme) -> Any:
         x, y, _ = part(scheme, 0.0)
         above, below = grid[0][column], grid[1][column]
         _draw_step(above, x, y)
-        # The names of the parts are long; they stand in lines of their own.
+        # The names of the parts are long, so they have their own lines.
         words = "stay float" if quantizer is None else repr(quantizer)
         above.set_title(f"{what}s\n{textwrap.fill(words, 58)}", fontsize=9.5)
         above.set_ylabel(f"quantised {what}" + (" / largest" if what == "weight" else ""))
@@ -114,7 +114,7 @@ def scheme_figure(scheme: Scheme) -> Any:
 
 
 def gallery_figure(schemes: Iterable[Scheme] | None = None) -> Any:
-    """All schemes in one picture, two in a row: weights and inputs of each."""
+    """All schemes in one picture, two in a row, each with its weights and inputs."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -150,15 +150,15 @@ def gallery_figure(schemes: Iterable[Scheme] | None = None) -> Any:
 
 
 def _words(quantizer: Any) -> str:
-    """The name of a quantizer, with how many bits or what share it has."""
+    """The name of a quantizer, with its number of bits or its share."""
     options = [f"{key}={getattr(quantizer, key, None)!r}" for key in ("values", "per", "bits")]
     options = [option for option in options if option in repr(quantizer)]
     return f"{type(quantizer).__name__}({', '.join(options)})" if options else type(quantizer).__name__
 
 
 def _draw_step(axes: Any, x: Tensor, y: Tensor) -> None:
-    """A function with jumps, which no line bridges."""
-    jumps = (y[1:] - y[:-1]).abs() > 0.05  # five times what a slope of one makes of a step of x
+    """Draw a function with jumps, without a line across them."""
+    jumps = (y[1:] - y[:-1]).abs() > 0.05  # five times the change that a slope of one gives over one step of x
     values = y.double().clone()
     axes.plot(x, values, color=STEP_COLOUR, lw=0.8, ls=(0, (2, 2)), alpha=0.6)
     values[1:][jumps] = math.nan
@@ -173,10 +173,10 @@ def _frame(axes: Any) -> None:
 
 
 def run_figure(path: str | Path) -> Any:
-    """The curves of a run folder, and the measures of its binary layers.
+    """The curves of a run folder, and the statistics of its binary layers.
 
     Raises:
-        OnebitError: the folder holds no curves, or they are damaged.
+        OnebitError: the folder does not contain curves, or they are damaged.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -195,7 +195,7 @@ def run_figure(path: str | Path) -> Any:
     colours = _colours(names)
     for key, label in LAYER_MEASURES.items():
         known = [row for row in layers if row.get(key, "") != ""]
-        # Gradients that all pass, and limits that no latent meets, are lines that say nothing.
+        # A line is left out if all gradients pass, or if no latent weight reaches its limit: it would tell nothing.
         usual = {"weight_gradient": 1, "input_gradient": 1, "clipped": 0}.get(key)
         if any(row[key] != usual for row in known):
             panels.append(partial(_draw_layers, rows=known, key=key, label=label, colours=colours))
@@ -220,15 +220,15 @@ def run_figure(path: str | Path) -> Any:
 
 
 def compare_figure(runs: Mapping[str, str | Path], title: str, note: str = "") -> Any:
-    """The curves of several run folders beside each other: training dashed, validation whole, a colour for each run.
+    """The curves of several run folders side by side: training dashed, validation solid, one colour per run.
 
     Args:
-        runs: folders by the name that the legend has.
-        title: above all.
-        note: below the title, beside what the lines are.
+        runs: folders by their names in the legend.
+        title: the title above all curves.
+        note: a note below the title, after the explanation of the lines.
 
     Raises:
-        OnebitError: a folder holds no curves, or they are damaged.
+        OnebitError: a folder does not contain curves, or they are damaged.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -238,7 +238,7 @@ def compare_figure(runs: Mapping[str, str | Path], title: str, note: str = "") -
     if all("val_bits_per_byte" in row for rows in curves.values() for row in rows):
         panels.append(("bits_per_byte", 1, "bits per byte"))
     figure = Figure(figsize=(5.2 * len(panels), 4.6), layout="constrained")
-    figure.suptitle(f"{title}\nwhole lines: validation; dashed: training{note and f' ({note})'}", fontsize=11)
+    figure.suptitle(f"{title}\nsolid lines: validation; dashed: training{note and f' ({note})'}", fontsize=11)
     most = max(row["epoch"] for rows in curves.values() for row in rows)
     grid = figure.subplots(1, len(panels))
     for axes, (key, factor, label) in zip(grid, panels, strict=True):
@@ -262,12 +262,12 @@ def compare_figure(runs: Mapping[str, str | Path], title: str, note: str = "") -
 def _curves_of(path: Path) -> list[dict[str, Any]]:
     """The rows of a run folder's curves."""
     if not (path / "curves.csv").is_file():
-        raise OnebitError(f"[plot] {path} holds no curves.csv: give a run folder that 'onebit train' made")
+        raise OnebitError(f"[plot] {path} has no curves.csv: give a run folder that 'onebit train' wrote")
     return _read(path / "curves.csv")
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file, numbers but for the names of layers; what is empty stays so."""
+    """The rows of a CSV file: numbers, except for the names of layers. Empty cells stay empty."""
     try:
         with path.open(newline="") as file:
             rows = [
@@ -277,12 +277,12 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except (ValueError, TypeError, csv.Error, UnicodeDecodeError) as error:
         raise OnebitError(f"[{path}] damaged: {' '.join(str(error).split())}") from None
     if not rows or any("epoch" not in row for row in rows):
-        raise OnebitError(f"[{path}] holds no epochs: let the run train for one")
+        raise OnebitError(f"[{path}] has no epochs: train the run for at least one")
     return rows
 
 
 def _draw_parts(axes: Any, rows: Sequence[Mapping[str, Any]], key: str, factor: float, label: str) -> None:
-    """A figure in training and in validation."""
+    """Draw a metric in training and in validation."""
     for part, name, colour in (("train", "training", "0.45"), ("val", "validation", STEP_COLOUR)):
         known = [(row["epoch"], factor * row[f"{part}_{key}"]) for row in rows if row.get(f"{part}_{key}", "") != ""]
         axes.plot(*zip(*known, strict=True), color=colour, lw=2, label=name, **_marks(len(known)))
@@ -299,7 +299,7 @@ def _draw_line(axes: Any, rows: Sequence[Mapping[str, Any]], key: str, label: st
 def _draw_layers(
     axes: Any, rows: Sequence[Mapping[str, Any]], key: str, label: str, colours: Mapping[str, Any]
 ) -> None:
-    """A measure of each layer, in %."""
+    """Draw a statistic of each layer, in %."""
     for name, colour in colours.items():
         points = [(row["epoch"], 100 * row[key]) for row in rows if row["layer"] == name]
         if points:
@@ -311,7 +311,7 @@ def _draw_layers(
 
 
 def _make_logarithmic(axes: Any, span: float) -> None:
-    """A logarithmic axis whose numbers are written as numbers, enough of them for how far it spans."""
+    """A logarithmic axis with plain numbers, as many as its span needs."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log", nonpositive="mask")
@@ -321,22 +321,22 @@ def _make_logarithmic(axes: Any, span: float) -> None:
 
 
 def _marks(count: int) -> dict[str, Any]:
-    """Where there are few points each is marked, so that a single one is seen."""
+    """Mark each point if there are few, so that a single one is visible."""
     return {"marker": "o", "markersize": 4} if count <= 10 else {}
 
 
 def _colours(names: Sequence[str]) -> dict[str, Any]:
-    """A colour for each layer, from the first to the last."""
+    """One colour per layer, from the first to the last."""
     from matplotlib import colormaps
 
     return {name: colormaps["viridis"](0.92 * i / max(1, len(names) - 1)) for i, name in enumerate(names)}
 
 
 def _legend_of(names: Sequence[str]) -> tuple[list[str], int]:
-    """The layers that a legend names, of many some on the way from the first to the last; and in how many columns they fit."""
+    """The layers in the legend, evenly chosen if there are many, and the number of columns they need."""
     few = len(names) <= NAMED_LAYERS
     shown = list(names) if few else [names[round(i * (len(names) - 1) / 7)] for i in range(8)]
-    # 13 inches hold some 160 small letters; a line and its margins take the place of 7.
+    # 13 inches hold about 160 small letters. A line and its margins take the space of 7.
     return shown, max(1, min(8, len(shown), 160 // (7 + max(map(len, shown)))))
 
 

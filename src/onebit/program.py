@@ -1,4 +1,4 @@
-"""The packed model: a list of steps over named values, and its tensors. `onebit.ops` has what a step may be."""
+"""The packed program: a list of steps over named values, and its tensors. `onebit.ops` defines the ops of steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["OPS", "Program", "Shape", "Step", "Tensors", "pack_rows", "row_bytes
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a program: `op` with its attributes and the names of its tensors, from named values to a named value."""
+    """One step of a program. `op`, with its attributes and the names of its tensors, turns named values into a named value."""
 
     op: str
     inputs: tuple[str, ...]
@@ -32,14 +32,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Program:
-    """Steps over named values. Shapes are without the batch axis, channels last.
+    """Steps over named values. Shapes are channels-last and do not include the batch axis.
 
     Args:
-        input_name, input_shape: of the value that a caller gives.
-        steps: in the order in which they run.
-        output: the name of the value that a caller gets.
-        tokens: the input is a sequence of at most `input_shape[0]` tokens, and every value has a row for each of them; a row depends on its own
-            token and those before it only.
+        input_name, input_shape: the name and the shape of the input.
+        steps: the steps, in the order in which they run.
+        output: the name of the output.
+        tokens: whether the input is a sequence of at most `input_shape[0]` tokens. Every value then has one row per token, and a row depends only
+            on its own token and those before it.
     """
 
     input_name: str
@@ -49,7 +49,7 @@ class Program:
     tokens: bool = False
 
     def to_json(self) -> str:
-        """The program as JSON, in the form that docs/program.md shows."""
+        """The program as JSON, in the form of docs/program.md."""
         steps = [
             {
                 "op": s.op,
@@ -70,12 +70,12 @@ class Program:
                 "steps": steps,
                 "output": self.output,
             },
-            separators=(",", ":"),  # the text is part of the file that should be small
+            separators=(",", ":"),  # the JSON is part of the file, which should be small
         )
 
     @classmethod
     def from_json(cls, text: str) -> Program:
-        """Read `to_json`'s form; raises FormatError where the text has another. Call `shapes` to check what the steps say."""
+        """Read the form that `to_json` writes. Raises FormatError for any other form. Call `shapes` to check the steps."""
         tree = _typed(parse(text, "program"), dict, "its JSON")
         _refuse_unknown(tree, ("input", "steps", "output"), "its JSON")
         source = _typed(tree.get("input"), dict, "input")
@@ -92,10 +92,10 @@ class Program:
         )
 
     def shapes(self, tensors: Tensors) -> dict[str, Shape]:
-        """Check the whole program against its tensors, and give the shape of every value.
+        """Check the whole program against its tensors, and return the shape of every value.
 
         Raises:
-            FormatError: an op is unknown; a value is used before it is made, or made twice; an attribute, a shape or a tensor does not fit.
+            FormatError: an op is unknown, a value is used before it is made, or made twice, or an attribute, a shape or a tensor does not fit.
         """
         shapes: dict[str, Shape] = {self.input_name: self.input_shape}
         _check_size(self.input_shape, "input")
@@ -106,7 +106,7 @@ class Program:
         return shapes
 
     def step_shape(self, index: int, step: Step, shapes: Mapping[str, Shape], tensors: Tensors) -> Shape:
-        """Check one step, the index-th, given the shapes of all values before it, and give the shape of its output; raises as `shapes`."""
+        """Check the step at `index`, given the shapes of all values before it, and return the shape of its output. Raises like `shapes`."""
         if step.op not in OPS:
             raise FormatError(
                 f"[step {index}] unknown op {excerpt(step.op)}: this version knows {', '.join(sorted(OPS))}; use a newer onebit"
@@ -154,7 +154,7 @@ def _typed(value: Any, kind: type, where: str) -> Any:
 
 
 def _refuse_unknown(item: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    """What a later version adds must not be passed over: its numbers would be wrong without a word."""
+    """Refuse keys that this version does not know. Ignoring what a later version adds would give wrong numbers silently."""
     unknown = sorted(set(item) - set(known))
     if unknown:
         raise FormatError(f"[program] {where} has what this version does not know: {', '.join(map(excerpt, unknown))}")

@@ -1,4 +1,4 @@
-"""How the next token of a text is chosen from its logits."""
+"""Choose the next token of a text from its logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from onebit.errors import OnebitError
 
-# NumPy is imported where it is used: the command's parser reads the defaults below, and is to be made quickly.
+# NumPy is imported where it is used: the command's parser needs only the defaults below, and must start quickly.
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,7 +18,7 @@ _FIRST_CANDIDATES = 256
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of `Sampling`, as keywords of the methods that write text."""
+    """The fields of `Sampling`, as keywords of the methods that generate text."""
 
     temperature: float
     top_k: int | None
@@ -32,21 +32,21 @@ def _is_number(value: object) -> bool:
 
 
 def is_integer(value: object, least: int) -> bool:
-    """Whether a value is an integer, of Python or of NumPy, from `least` up."""
+    """Whether a value is an integer of Python or NumPy and at least `least`."""
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token of a text is chosen. Its defaults are those of Python and of the command.
+    """How to choose the next token of a text. Python and the command have the same defaults.
 
     Args:
-        temperature: divides the logits; 0 takes the most probable token (greedy).
-        top_k: only the k most probable tokens; None for all.
-        top_p: only the most probable tokens that together have this probability; None or 1 for all.
-        repetition_penalty: divides the positive logits of tokens that the text has already and multiplies the negative ones
-            (Keskar et al., arXiv 1909.05858); 1 for none.
-        seed: of chance, from 0 up; None for another text each time.
+        temperature: divides the logits. 0 always takes the most probable token (greedy).
+        top_k: sample from the k most probable tokens; None for all.
+        top_p: sample from the most probable tokens with this total probability; None or 1 for all.
+        repetition_penalty: for tokens that the text already contains, divides positive logits and multiplies negative ones
+            (Keskar et al., arXiv 1909.05858); 1 turns it off.
+        seed: the random seed, at least 0; None gives another text each time.
 
     Raises:
         OnebitError: a value is out of range.
@@ -65,7 +65,7 @@ class Sampling:
     def __post_init__(self) -> None:
         if not _is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
             raise OnebitError(
-                f"[generate] temperature={self.temperature!r}: use 0 (the most probable token always) or more"
+                f"[generate] temperature={self.temperature!r}: use 0 (always the most probable token) or more"
             )
         if self.top_k is not None and not is_integer(self.top_k, 1):
             raise OnebitError(f"[generate] top_k={self.top_k!r}: use an integer from 1 up, or None for all tokens")
@@ -75,7 +75,7 @@ class Sampling:
             )
         if not _is_number(self.repetition_penalty) or not 0 < self.repetition_penalty < float("inf"):
             raise OnebitError(
-                f"[generate] repetition_penalty={self.repetition_penalty!r}: use a number above 0; 1 for none"
+                f"[generate] repetition_penalty={self.repetition_penalty!r}: use a number above 0; 1 turns it off"
             )
         if self.seed is not None and not is_integer(self.seed, 0):
             raise OnebitError(
@@ -83,7 +83,7 @@ class Sampling:
             )
 
     def chance(self, index: int = 0) -> np.random.Generator:
-        """Where the chance of a text comes from: the text `index` of several written at once has the seed `seed` + index."""
+        """The random generator of a text. Of several texts written at once, text `index` has the seed `seed` + index."""
         import numpy as np
 
         return np.random.default_rng(None if self.seed is None else int(self.seed) + index)
@@ -91,13 +91,13 @@ class Sampling:
     def choose(
         self, logits: NDArray[np.float32], past: Sequence[int], random: np.random.Generator, never: Sequence[int] = ()
     ) -> int:
-        """The next token.
+        """Choose the next token.
 
         Args:
             logits: (vocabulary,).
             past: the tokens of the text so far.
             random: see `chance`.
-            never: tokens that are not to be chosen.
+            never: tokens that must not be chosen.
         """
         import numpy as np
 
@@ -110,7 +110,7 @@ class Sampling:
         scores[list(never)] = -np.inf
         if self.temperature == 0:
             return int(scores.argmax())
-        with np.errstate(over="ignore"):  # of a temperature near 0: all but the most probable tokens have the power 0
+        with np.errstate(over="ignore"):  # a temperature near 0: all but the most probable tokens get the weight 0
             powers = np.exp((scores - scores.max()) / self.temperature)
         candidates = self._candidates(powers)
         if candidates is not None:
@@ -120,21 +120,21 @@ class Sampling:
         return chosen if candidates is None else int(candidates[chosen])
 
     def _candidates(self, powers: NDArray[Any]) -> NDArray[np.int64] | None:
-        """The tokens that top_k and top_p leave, the most probable first; None for all, in their order."""
+        """The tokens that top_k and top_p keep, the most probable first; None if they keep all."""
         import numpy as np
 
         if self.top_k is None and self.top_p is None:
             return None
         count = len(powers)
         kept = min(self.top_k or count, count)
-        # Sorting a whole vocabulary takes longer than computing its logits; few tokens are often enough for top_p.
+        # Sorting a whole vocabulary takes longer than computing its logits, and top_p often needs few tokens.
         size = kept if self.top_p is None else min(kept, _FIRST_CANDIDATES)
         while True:
             best = np.argpartition(-powers, size - 1)[:size] if size < count else np.arange(count)
             best = best[np.argsort(-powers[best], kind="stable")]
             if self.top_p is None:
                 return best
-            # top_p is a share of what top_k leaves.
+            # top_p is a share of the probability that top_k keeps.
             total = powers.sum() if kept == count else np.partition(powers, count - kept)[count - kept :].sum()
             sums = powers[best].cumsum()
             if size == kept or sums[-1] >= self.top_p * total:

@@ -1,6 +1,6 @@
-"""The published methods, each a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
+"""The published methods. Each is a plain dataclass that names its parts. A layer takes one as `scheme=`; docs/schemes.md compares them.
 
-To add a method: one dataclass here and, where it binarises in a new way, a function and a class in quantizers/weights.py.
+To add a method, write one dataclass here. If it binarises in a new way, add a function and a class to quantizers/weights.py.
 """
 
 from __future__ import annotations
@@ -35,31 +35,33 @@ POLYNOMIAL = Polynomial()
 
 @dataclass(frozen=True, repr=False)
 class Scheme:
-    r"""How a method computes a layer: ``y = gain * scale * (codes of the weights) (codes of the inputs) + bias``, normalised or not.
+    r"""How a method changes a layer: ``y = gain * scale * (codes of the weights) (codes of the inputs) + bias``, normalised or not.
 
     Args:
         weights: quantises the weights.
         activations: quantises the layer's inputs; None leaves them float.
-        gradients: bits that the gradient of the layer's output is quantised to; None leaves it float.
-        bias: ``"bits"``: binarised by its mean, as the paper's; ``"float"``: a float for each output.
-        normalize: what the layer's sums are normalised over, without parameters; None: not at all.
-        eps: of that normalisation, and of the inputs'.
-        latent_spread: spread of the initial weight latents, as a multiple of Glorot's. It acts as a learning rate: a bit flips when its latent
-            crosses the threshold.
-        input_normalize: the inputs are normalised over the channels before they are quantised.
-        input_shift: the threshold of the inputs' sign is learned, a float for each channel (RSign).
-        input_scale: the sums are multiplied by the mean magnitude of the inputs that they are of (XNOR-Net's K).
-        gain: each output is multiplied by a learned float.
-        clip_latents: training keeps the latents within plus and minus this; None lets them grow.
-        norm: the normalisation after a layer in a network of this method: ``"batch"``, ``"group"`` or None.
-        nonlinearity: after that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None where the next layer's quantizer
-            is enough.
-        shortcuts: layers that a residual network's shortcut goes around.
-        branch_scale: a residual network multiplies its branches by this before they are added; below 1 bounds a deep network without norms.
-        gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None: not.
+        gradients: the number of bits of the gradient of the layer's output; None leaves it float.
+        bias: ``"bits"`` binarises the bias by its mean, as in the paper; ``"float"`` keeps a float per output.
+        normalize: the axes over which the layer's sums are normalised, without parameters: ``"channel"``, ``"example"``, ``"batch"``, or None
+            for no normalisation.
+        eps: the epsilon of that normalisation, and of the normalisation of inputs.
+        latent_spread: the spread of the initial latent weights, as a multiple of Glorot's. It acts like a learning rate: a bit flips when its
+            latent weight crosses the threshold.
+        input_normalize: normalise the inputs over the channels before quantising them.
+        input_shift: learn the threshold of the inputs' sign, a float per channel (RSign).
+        input_scale: multiply each sum by the mean magnitude of its inputs (XNOR-Net's K).
+        gain: multiply each output by a learned float.
+        clip_latents: training keeps latent weights within plus and minus this; None lets them grow.
+        norm: the normalisation that a network of this method has after a layer: ``"batch"``, ``"group"`` or None.
+        nonlinearity: the function after that: ``"relu"``, ``"hardtanh"``, ``"rprelu"`` (learned shifts and slopes), or None if the next layer's
+            quantizer is the only one.
+        shortcuts: the number of layers that a residual network's shortcut skips.
+        branch_scale: a residual network multiplies its branches by this before adding them. Below 1 it bounds a deep network without norms.
+        gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None
+            does not clip.
 
     Raises:
-        ValueError: a part is not allowed, or parts do not go together.
+        ValueError: the parts do not fit together.
     """
 
     weights: WeightQuantizer = MeanThreshold()
@@ -119,7 +121,7 @@ class Scheme:
             raise ValueError(f"[{name}] shortcuts={shown(self.shortcuts)}: use 1, 2, ...")
 
     def __repr__(self) -> str:
-        """The name, and the parts that differ from the method's defaults."""
+        """The name of the method, and the parts that differ from its defaults."""
         usual = type(self)()
         parts = [f.name for f in dataclasses.fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
         return f"{type(self).__name__}({', '.join(f'{name}={self._shown(getattr(self, name))}' for name in parts)})"
@@ -130,7 +132,7 @@ class Scheme:
 
     @property
     def of_sequences(self) -> Scheme:
-        """The scheme for layers of sequences: a normalisation over the batch, which would show a step later ones, becomes one over the channels."""
+        """The scheme for layers of sequences. Batch statistics would let a position see later ones, so "batch" becomes "channel"."""
         return replace(self, normalize="channel") if self.normalize == "batch" else self
 
     @property
@@ -141,10 +143,11 @@ class Scheme:
 
 @dataclass(frozen=True, repr=False)
 class BinaryNormalized(Scheme):
-    """Bits above the mean, biases included, and a normalisation without parameters: every parameter is one bit.
+    """The paper's method: each bit tells whether a parameter is above the mean, and outputs are normalised without parameters. Every
+    parameter is one bit, also biases.
 
     Args:
-        weights: a quantizer; ``"unipolar"`` (bits are 0 and 1) and ``"bipolar"`` (-1 and +1) are short for `MeanThreshold` of them.
+        weights: a quantizer, or ``"unipolar"`` (bits are 0 and 1) or ``"bipolar"`` (-1 and +1) for `MeanThreshold` with these values.
 
     Source: "1 bit is all we need: binary normalized neural networks", arXiv 2509.07025.
     """
@@ -163,11 +166,11 @@ class BinaryNormalized(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class Bipolar(BinaryNormalized):
-    """The paper's method as it measured best here on images: bits of -1 and +1, a threshold for each output, statistics over the batch, and
-    latents that start near their thresholds.
+    """The paper's method with the settings that measured best here on images: bits of -1 and +1, a threshold per output, batch statistics,
+    and latent weights that start near their thresholds.
 
-    The default of `onebit.convert` and of recipes for images. Its statistics are over the batch and all positions; sequences that must not look ahead
-    take ``Bipolar(normalize="channel")``, which is `of_sequences`.
+    It is the default of `onebit.convert` and of recipes for images. Its statistics are over the batch and all positions. Sequences that must
+    not look ahead take ``Bipolar(normalize="channel")``, which `of_sequences` returns.
 
     Source: docs/accuracy.md compares it with the paper's `BinaryNormalized` and with float networks.
     """
@@ -179,9 +182,9 @@ class Bipolar(BinaryNormalized):
 
 @dataclass(frozen=True, repr=False)
 class PureBits(Scheme):
-    """Every parameter one bit, and no normalisation of each layer: signs of the weights minus each output's mean, times a constant.
+    """Every parameter is one bit, and layers do not normalise: signs relative to each output's mean, times a constant.
 
-    The constant follows from the layer's size, so that sums of inputs of unit deviation have unit deviation. For networks that normalise before
+    The constant follows from the layer's size: inputs of unit deviation give outputs of unit deviation. It is for networks that normalise before
     their branches, such as ``language_decoder(form="all-bits")``.
 
     Source: docs/accuracy.md compares it with the paper's `BinaryNormalized`.
@@ -194,7 +197,8 @@ class PureBits(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryConnect(Scheme):
-    """Weights by their sign, or at random (``weights=Sign(IDENTITY, stochastic=True)``); float activations; latents clipped to -1..1.
+    """BinaryConnect: weights are their sign, or random signs (``weights=Sign(IDENTITY, stochastic=True)``). Activations are float, and latent
+    weights are clipped to -1..1.
 
     Source: Courbariaux et al., arXiv 1511.00363, algorithm 1.
     """
@@ -205,9 +209,9 @@ class BinaryConnect(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryWeightNetwork(Scheme):
-    """Weights by their sign, with their mean magnitude as a scale for each output; float activations.
+    """Binary-Weight-Network: weights are their sign, scaled by their mean magnitude per output. Activations are float.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.1; `scaled_sign` says what else its authors' code does.
+    Source: Rastegari et al., arXiv 1603.05279, section 3.1. `scaled_sign` says what its authors' code does in addition.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED, share=True)
@@ -215,9 +219,10 @@ class BinaryWeightNetwork(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BinaryNet(Scheme):
-    """Weights and activations by their sign, the activations' gradient clipped, batch normalisation and a hard tanh between layers.
+    """BinaryNet: weights and activations are their sign, and the activations' gradient is clipped. Batch normalisation and a hard tanh lie
+    between layers.
 
-    Source: Courbariaux et al., arXiv 1602.02830, algorithm 1. The weights' gradient is the identity: their latents are clipped instead.
+    Source: Courbariaux et al., arXiv 1602.02830, algorithm 1. The weights' gradient is the identity, and latent weights are clipped instead.
     """
 
     weights: WeightQuantizer = Sign(IDENTITY)
@@ -228,10 +233,10 @@ class BinaryNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class XnorNet(Scheme):
-    """Weights and activations by their sign, with a scale for each output and, from the inputs' magnitudes, for each position.
+    """XNOR-Net: weights and activations are their sign, with a scale per output and, from the inputs' magnitudes, per position.
 
-    Source: Rastegari et al., arXiv 1603.05279, section 3.2. The gradient goes through the inputs' magnitudes too. The paper's blocks begin with the
-    batch normalisation, which is the same as one after the layer before. Its authors' code omits the inputs' magnitudes:
+    Source: Rastegari et al., arXiv 1603.05279, section 3.2. The gradient also goes through the inputs' magnitudes. The paper's blocks begin with
+    batch normalisation; here it follows the layer before, which is the same place. Its authors' code leaves the inputs' magnitudes out:
     ``input_scale=False``.
     """
 
@@ -243,10 +248,10 @@ class XnorNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class DoReFa(Scheme):
-    """Weights, activations and gradients of chosen numbers of bits.
+    """DoReFa-Net: weights, activations and gradients with chosen numbers of bits.
 
     Args:
-        weights, activations, gradients: numbers of bits, 1 to 8, as the paper writes them (W, A, G). 32 leaves activations or gradients float.
+        weights, activations, gradients: numbers of bits, 1 to 8 (W, A and G in the paper). 32 leaves activations or gradients float.
 
     Source: Zhou et al., arXiv 1606.06160.
     """
@@ -273,10 +278,10 @@ class DoReFa(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BiRealNet(Scheme):
-    """Weights and activations by their sign, a float shortcut around each layer, and a smoother gradient.
+    """Bi-Real Net: weights and activations are their sign, with a float shortcut around each layer and a smoother gradient.
 
-    Source: Liu et al., arXiv 1808.00278, and its authors' PyTorch code, whose weights have the clipped gradient; the paper's has their mean magnitude
-    as a factor too.
+    Source: Liu et al., arXiv 1808.00278, and its authors' PyTorch code, which clips the weights' gradient. The paper also multiplies that
+    gradient by the weights' mean magnitude.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -287,9 +292,9 @@ class BiRealNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class ReActNet(Scheme):
-    """Bi-Real Net with learned thresholds before the signs (RSign) and learned shifts and slopes after the layers (RPReLU).
+    """ReActNet: Bi-Real Net with learned thresholds before the signs (RSign) and learned shifts and slopes after the layers (RPReLU).
 
-    Source: Liu et al., arXiv 2003.03488, and its authors' code. A threshold is subtracted here and its negative added there.
+    Source: Liu et al., arXiv 2003.03488, and its authors' code. Thresholds are subtracted here; the authors' code adds their negatives.
     """
 
     weights: WeightQuantizer = ScaledSign("output", CLIPPED)
@@ -301,12 +306,13 @@ class ReActNet(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class NormFree(Scheme):
-    """ReActNet without batch normalisation: weights standardised before their sign, a learned gain, gradients clipped adaptively.
+    """ReActNet without batch normalisation: weights are standardised before their sign, outputs have a learned gain, and gradients are clipped
+    adaptively.
 
-    ``NormFree(norm="group")`` adds a group normalisation, which the paper does not have.
+    ``NormFree(norm="group")`` adds a group normalisation, which is not in the paper.
 
-    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its script for ImageNet. That code
-    multiplies whole blocks with alpha and beta; here that is the network's task.
+    Source: Chen et al., BNN - BN = ?, arXiv 2104.08215, and its authors' code, with the clipping of its ImageNet script. That code also scales
+    whole blocks (alpha, beta), which is left to the network.
     """
 
     weights: WeightQuantizer = StandardizedSign()
@@ -322,7 +328,7 @@ class NormFree(Scheme):
 
 @dataclass(frozen=True, repr=False)
 class BitNet(Scheme):
-    """Weights by their sign above the mean, one scale a layer; inputs normalised, then quantised to 8 bits.
+    """BitNet: weights are their sign relative to the mean, with one scale per layer. Inputs are normalised, then quantised to 8 bits.
 
     Source: Wang et al., arXiv 2310.11453.
     """
@@ -337,8 +343,8 @@ class BitNet(Scheme):
 class BitNet158(BitNet):
     """BitNet with weights of -1, 0 and +1.
 
-    Source: Ma et al., arXiv 2402.17764. Its authors normalise the inputs by their root mean square; here, as in BitNet, the mean is taken from
-    them too.
+    Source: Ma et al., arXiv 2402.17764. Its authors normalise the inputs by their root mean square. Here, as in BitNet, their mean is also
+    subtracted.
     """
 
     weights: WeightQuantizer = Ternary()

@@ -1,4 +1,4 @@
-"""How fast a packed file runs on this machine."""
+"""Measure how fast a packed file runs on this machine."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from onebit.progress import report
 from onebit.runtime.session import ImageSession, Precision, Session, engine_options, load
 from onebit.runtime.text import TextSession
 
-# Images that are run together where a batch is measured.
+# The batch size of the measurement of a batch.
 BATCH = 8
-# Tokens that one measurement of writing takes: one alone is as short as the clock's own noise.
+# The tokens of one measurement of generation: the time of a single token is within the clock's noise.
 TOKENS = 24
-# A median needs a few values, however slow the model is.
+# The least number of values of a median, however slow the model is.
 LEAST_SAMPLES = 3
 
 
@@ -34,13 +34,13 @@ def _line(name: str, ms: float, per_second: float, unit: str) -> str:
 
 @dataclass(frozen=True)
 class ImageSpeed:
-    """Medians for a network of images on a number of threads.
+    """Medians for an image network on a number of threads.
 
     Args:
-        threads: of the engine.
-        memory_bytes: that the engine holds.
-        ms_per_image: alone.
-        ms_per_image_in_batch: in a batch of `BATCH`.
+        threads: the engine's threads.
+        memory_bytes: the memory that the engine holds.
+        ms_per_image: milliseconds for a single image.
+        ms_per_image_in_batch: milliseconds per image in a batch of `BATCH`.
     """
 
     threads: int
@@ -74,12 +74,12 @@ class TextSpeed:
     """Medians for a language model on a number of threads.
 
     Args:
-        threads: of the engine.
-        memory_bytes: that the engine holds, the texts that were measured included.
+        threads: the engine's threads.
+        memory_bytes: the memory that the engine holds, with the KV caches of the measured texts.
         context: the most tokens of a text.
-        ms_per_token_at_beginning: where a text has no or few tokens before.
-        ms_per_token_at_end: where it fills the context but for a few.
-        prompt_ms: for a prompt as long as the context.
+        ms_per_token_at_beginning: milliseconds per token at the beginning of the context.
+        ms_per_token_at_end: milliseconds per token at the end of the context.
+        prompt_ms: milliseconds for a prompt as long as the context.
     """
 
     threads: int
@@ -91,7 +91,7 @@ class TextSpeed:
 
     @property
     def prompt_tokens_per_second(self) -> float:
-        """Tokens of a prompt as long as the context."""
+        """Tokens per second of a prompt as long as the context."""
         return 1e3 * self.context / self.prompt_ms
 
     def to_dict(self) -> dict[str, float]:
@@ -124,11 +124,11 @@ class Speed:
     """What `bench` measured. `str` is a table.
 
     Args:
-        file, file_bytes: its path and its size.
-        kind: what it runs on.
-        load_ms: milliseconds to load it, a median.
-        isa, precision: of the engine.
-        runs: for each number of threads.
+        file, file_bytes: the file's path and size.
+        kind: its kind of input, "images" or "text".
+        load_ms: the median time to load it, in milliseconds.
+        isa, precision: the engine's instruction set and arithmetic.
+        runs: the medians for each number of threads.
     """
 
     file: str
@@ -162,13 +162,13 @@ def bench(
     isa: str | None = None,
     seconds: float = 4.0,
 ) -> Speed:
-    """Measure how fast a packed file runs here, on random images or tokens: its speed does not depend on what they are.
+    """Measure how fast a packed file runs on this machine, on random images or tokens. Their content does not change the speed.
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        threads: numbers of threads to measure; default one, and one for each core.
+        threads: the numbers of threads to measure. The default is 1 and one per core.
         precision, isa: see `onebit.load`.
-        seconds: for all measurements together.
+        seconds: the time for all measurements together.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -181,7 +181,7 @@ def bench(
     if not (math.isfinite(seconds) and seconds > 0):
         raise OnebitError(f"[bench] --seconds {seconds:g}: use a number above 0")
     path, counts = find(file), list(dict.fromkeys(threads or (1, cores())))
-    for count in counts:  # all of them before the first is measured
+    for count in counts:  # check all of them before measuring the first
         engine_options(precision, count)
     loads: list[float] = []
     runs: list[ImageSpeed | TextSpeed] = []
@@ -241,7 +241,7 @@ def _work(session: Session) -> str:
 
 
 def _medians(jobs: list[Callable[[], object]], seconds: float, work: str) -> list[float]:
-    """Milliseconds of each job; they take turns until the time is over, so that the machine's moods hit all alike."""
+    """Milliseconds of each job. Jobs take turns until the time is over, so that changes of the machine's load affect all alike."""
     times: list[list[float]] = [[] for _ in jobs]
     for job in jobs:
         job()

@@ -1,4 +1,4 @@
-"""JSON read as the engine reads it: what readers of JSON disagree about is refused. docs/program.md, "JSON", lists it."""
+"""Read JSON as the engine does: refuse everything on which JSON readers disagree. docs/program.md, "JSON", lists it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from onebit.errors import FormatError
 
 MAX_DEPTH = 32
-# A value takes far more memory than its text: "[0,0,0," must not become a hundred times as much.
+# A value takes far more memory than its text: without a limit, "[0,0,0," would take a hundred times its size.
 MAX_VALUES = 1_000_000
 _TEXT = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 def parse(text: str, what: str) -> Any:
-    """The value that a text of JSON describes.
+    """Parse JSON.
 
     Args:
         text: the JSON.
-        what: named in front of each error.
+        what: a name that begins each error message.
 
     Raises:
-        FormatError: it is not JSON; a name stands twice in an object; a text holds half a surrogate pair; a number is not one of float64 (too large,
-            or so small that it would become 0); it is nested more than 32 deep, or has more than 1,000,000 values.
+        FormatError: it is not JSON, an object has a name twice, a text contains half a surrogate pair, a number does not fit float64 (too large, or
+            so small that it would become 0), it is nested more than 32 deep, or it has more than 1,000,000 values.
     """
 
     def fail(why: str) -> FormatError:
@@ -48,7 +48,7 @@ def parse(text: str, what: str) -> Any:
         return value
 
     def whole(digits: str) -> int:
-        real(digits)  # which bounds the digits as well
+        real(digits)  # this bounds the number of digits too
         return int(digits)
 
     if _count_is_suspect(text) and _count_values(text) > MAX_VALUES:
@@ -68,9 +68,9 @@ def parse(text: str, what: str) -> Any:
 
 
 def excerpt(value: Any, length: int = 60) -> str:
-    """A value as it stands in an error: on one line and short, whatever a file holds."""
+    """A value as an error quotes it: short and on one line."""
     if isinstance(value, str):
-        # What a text of a million characters spells out is never built.
+        # The `repr` of a text of a million characters is never built.
         value = value[: length + 1]
     text = ascii(value) if isinstance(value, str) and _has_surrogate(value) else repr(value)
     return text if len(text) <= length else text[: length - 3] + "..."
@@ -89,13 +89,13 @@ def _count_is_suspect(text: str) -> bool:
 
 
 def _count_values(text: str) -> int:
-    """How many values valid JSON has: the outermost, one for each comma, and one more for each list and object that is not empty."""
+    """The number of values in valid JSON: the outermost, one per comma, and one per list or object that is not empty."""
     bare = re.sub(r"\s+", "", _TEXT.sub('"', text))
     return 1 + bare.count(",") + len(re.findall(r"[\[{](?![\]}])", bare))
 
 
 def _walk(value: Any, fail: Any) -> None:
-    """Refuse what is nested too deep and half surrogate pairs, level by level."""
+    """Refuse too deep nesting and half surrogate pairs, level by level."""
     level = [value]
     depth = 0
     while level:

@@ -1,4 +1,4 @@
-"""Tables as plain text, for reports that are printed."""
+"""Plain text tables for printed reports."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from onebit.printable import printable
 
 
 def lay_out(rows: Sequence[Sequence[str]], right: Collection[int] = ()) -> str:
-    """Rows of cells under each other, two spaces between columns; the first row is the heading, with a rule below it.
+    """Lay out rows of cells in columns with two spaces between them. The first row is the heading, with a rule below it.
 
     Args:
-        rows: cells, as many in each row; control characters in them are escaped.
-        right: the columns of numbers, which end in one line.
+        rows: the cells, equally many in each row. Control characters in them are escaped.
+        right: the indices of columns that are aligned at the right, such as numbers.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]

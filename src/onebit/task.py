@@ -1,4 +1,4 @@
-"""What a task of a packed model may say, checked in the same words for a file, a run folder and a call. docs/program.md is the specification."""
+"""Check the task of a packed model, with the same messages for a file, a run folder and a call. docs/program.md is the specification."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, TypeGuard
 from onebit.errors import FormatError
 from onebit.strict_json import excerpt
 
-# Of the program's axes too; a picture larger than that fits no program.
+# The limit of a program's axes too: no program takes a larger picture.
 MAX_SIDE = 1 << 24
-# Beyond any vocabulary in use (the largest have 2^18 tokens); 2^20 tokens load in a second, and bound what a hostile file takes.
+# Above any vocabulary in use (the largest have 2^18 tokens). 2^20 tokens load in a second, which bounds the cost of a hostile file.
 MAX_VOCABULARY = 1 << 20
 MAX_TOKEN_BYTES = 1024
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -20,17 +20,17 @@ _NEEDED_TOKENS = ("[UNK]", "[PAD]", "[SEP]")
 
 
 def byte_alphabet() -> list[str]:
-    """The characters that stand for the bytes 0 to 255 in GPT-2's order: printable Latin-1 for itself, the others from U+0100 on."""
+    """The characters for the bytes 0 to 255 in GPT-2's order: printable Latin-1 characters stay, the others start at U+0100."""
     itself = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = iter(range(0x100, 0x200))
     return [chr(byte if byte in itself else next(others)) for byte in range(256)]
 
 
 def check_task(task: Any) -> None:
-    """Check the values of a task's JSON; a kind that is not known is left to whoever knows it.
+    """Check the values of a task's JSON. Unknown kinds are not checked.
 
     Raises:
-        FormatError: a field is missing, of a wrong type or out of its range.
+        FormatError: a field is missing, has a wrong type or is out of range.
     """
     if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
         raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
@@ -40,7 +40,7 @@ def check_task(task: Any) -> None:
 
 
 def image_fault(task: dict[str, Any]) -> str | None:
-    """What is wrong with the fields of an image classifier's task, or None."""
+    """A fault in the fields of an image classifier's task, or None."""
     labels, size, channels = task.get("labels"), task.get("image_size"), task.get("channels")
     if not _is_list(labels):
         return "lacks its labels: needs a list of texts"
@@ -60,14 +60,14 @@ def image_fault(task: dict[str, Any]) -> str | None:
 
 
 def labels_fault(labels: Sequence[Any]) -> str | None:
-    """What is wrong with the names of classes, or None."""
+    """A fault in the names of classes, or None."""
     if not labels:
         return "has no labels: name at least one class"
     return _names_fault(labels, "the list of labels", "label")
 
 
 def text_fault(task: dict[str, Any]) -> str | None:
-    """What is wrong with the fields of a language model's task, or None."""
+    """A fault in the fields of a language model's task, or None."""
     vocabulary, alphabet = task.get("vocabulary"), task.get("alphabet")
     if not isinstance(vocabulary, str):
         return "has no vocabulary: needs a text with a token in each line"
@@ -75,14 +75,14 @@ def text_fault(task: dict[str, Any]) -> str | None:
         return f"alphabet={excerpt(alphabet)}: use 'bytes' or 'words'"
     if type(task.get("lowercase")) is not bool:
         return f"lowercase={excerpt(task.get('lowercase'))}: use true or false"
-    # Counted before it is cut up, which takes far more memory than the text.
+    # Count the tokens before splitting, because the parts take far more memory than the text.
     if vocabulary.count("\n") >= MAX_VOCABULARY:
         return _too_many(vocabulary.count("\n") + 1)
     return vocabulary_fault(vocabulary.split("\n"), alphabet)
 
 
 def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
-    """What is wrong with the tokens of a vocabulary, or None."""
+    """A fault in the tokens of a vocabulary, or None."""
     if len(tokens) > MAX_VOCABULARY:
         return _too_many(len(tokens))
     fault = _names_fault(tokens, "the vocabulary", "token")
@@ -95,7 +95,7 @@ def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
     for token in tokens:
         if "\n" in token:
             return f"the token {excerpt(token)} has a line end: the vocabulary is a token a line"
-        # A character has at most four bytes.
+        # A character takes at most four bytes.
         if 4 * len(token) > MAX_TOKEN_BYTES and len(token.encode()) > MAX_TOKEN_BYTES:
             return f"the token {excerpt(token)} has {len(token.encode())} bytes: needs at most {MAX_TOKEN_BYTES}"
     lacking = len(set(byte_alphabet()) - known) if alphabet == "bytes" else 0
@@ -105,10 +105,10 @@ def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
 
 
 def check_fit(task: dict[str, Any], input_shape: Sequence[int], output_shape: Sequence[int], tokens: bool) -> None:
-    """Check that a task, itself sound, is one of a program that takes and gives values of these shapes.
+    """Check that a valid task fits a program with these shapes of input and output.
 
     Raises:
-        FormatError: it is not.
+        FormatError: it does not fit.
     """
     if task["kind"] == "image-classification":
         count, image = len(task["labels"]), [*task["image_size"], task["channels"]]
@@ -131,7 +131,7 @@ def _names_fault(names: Sequence[Any], what: str, kind: str) -> str | None:
     half = next((name for name in names if _SURROGATE.search(name)), None)
     if half is not None:
         return f"{what} names {excerpt(half)} with half a surrogate pair, which is not a character: leave it out"
-    # A reader in C would take a text to end there.
+    # A reader in C would end the text there.
     nul = next((name for name in names if "\0" in name), None)
     if nul is not None:
         return f"{what} names {excerpt(nul)} with a character of the code 0: leave it out"

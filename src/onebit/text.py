@@ -1,4 +1,4 @@
-"""Text to tokens and back, the same way when training and when deployed; and what a language model knows about its text."""
+"""The task of a language model, and its tokenizer, which is the same for training and for deployment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onebit.task import byte_alphabet, check_task, vocabulary_fault
 if TYPE_CHECKING:
     from onebit._engine import Tokenizer as EngineTokenizer
 
-# BERT's names: padding, what the vocabulary cannot express, and what stands between two texts.
+# BERT's names of padding, of an unknown token, and of the separator between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 Alphabet = Literal["bytes", "words"]
 # Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too, and a token has at most 1,024 bytes of UTF-8,
@@ -32,13 +32,13 @@ _SURROGATE_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
 
 
 def valid_text(text: str) -> tuple[str, int]:
-    r"""A text that can be encoded, and how often U+FFFD was put into it for what cannot.
+    r"""A text that can be encoded as UTF-8, and the number of U+FFFD that replace invalid parts.
 
-    Lone surrogates are what Python makes of arguments, input and file names that are not UTF-8, and of escapes in JSON. Two that make a pair
-    become their character.
+    Python makes lone surrogates from arguments, input and file names that are not UTF-8, and from escapes in JSON. Two that form a pair become
+    their character.
 
     Raises:
-        DataError: it is not a str.
+        DataError: the text is not a str.
 
     Example:
         >>> valid_text("caf\udce9")
@@ -50,7 +50,7 @@ def valid_text(text: str) -> tuple[str, int]:
         text.encode()
     except UnicodeEncodeError:
         joined = _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
-        # What stands for bytes becomes those bytes first, so that the replacements are those of a file that holds them.
+        # Surrogates that stand for bytes become those bytes first, so that the result is the same as for a file with these bytes.
         escaped = _SURROGATE_NO_BYTE.sub("\ufffd", joined).encode("utf-8", "surrogateescape")
         replaced = escaped.decode("utf-8", "replace")
         return replaced, replaced.count("\ufffd") - text.count("\ufffd")
@@ -59,17 +59,17 @@ def valid_text(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class TextTask:
-    """What a language model knows about its text; it travels with a run and inside the packed file.
+    """The task of a language model. A run folder and a packed file contain it.
 
     Args:
-        vocabulary: the WordPiece tokens, in the order of the logits, with [PAD], [UNK] and [SEP] among them.
-        alphabet: ``"bytes"`` (a trained vocabulary: every text can be expressed and comes back as it was; a word begins with its space) or
-            ``"words"`` (BERT's: words and punctuation, pieces inside a word begin with ##; spaces, unknown characters and words of more than 100
-            characters are lost).
-        lowercase: whether the text is lowercased and stripped of accents first ("words" only).
+        vocabulary: the WordPiece tokens in the order of the logits. [PAD], [UNK] and [SEP] must be among them.
+        alphabet: ``"bytes"`` or ``"words"``. A vocabulary of bytes, which `onebit` trains, encodes every text without loss; a word begins with its
+            space. A vocabulary of words is BERT's: pieces inside a word begin with ##. Spaces, unknown characters and words of more than 100
+            characters are lost.
+        lowercase: whether the text is first lowercased and stripped of accents ("words" only).
 
     Raises:
-        DataError: the vocabulary lacks a needed token, or names one twice.
+        DataError: the vocabulary lacks a needed token, or contains one twice.
     """
 
     vocabulary: tuple[str, ...]
@@ -94,7 +94,7 @@ class TextTask:
 
     @classmethod
     def from_json(cls, values: Any) -> TextTask:
-        """The task from the values of `to_json`; raises FormatError where they do not describe one."""
+        """The task from the values of `to_json`. Raises FormatError if they do not describe one."""
         check_task(values)
         if values["kind"] != "text-generation":
             raise FormatError(f"[task] kind {excerpt(values['kind'])}: only 'text-generation' is known here")
@@ -127,42 +127,42 @@ class Tokenizer:
 
     @cached_property
     def _tokenizer(self) -> EngineTokenizer:
-        # Made when a text is first met: who works with ids does not need it, and `info` works where the engine was not built.
+        # Made for the first text: callers that use only ids do not need it, and `info` works without the engine.
         from onebit._engine import Tokenizer as EngineTokenizer
 
         return EngineTokenizer("\n".join(self.task.vocabulary), self.task.alphabet == "bytes", self.task.lowercase)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text; no token is added at its ends. What is not Unicode in it is replaced; see `valid_text`.
+        """The ids of a text, without added tokens at its ends. Invalid parts are replaced; see `valid_text`.
 
         Raises:
-            DataError: it is not a str.
+            DataError: the text is not a str.
         """
         text = valid_text(text)[0]
         ids: list[int] = self._tokenizer.encode(text).tolist() if text else []  # without making the tokenizer
         return ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text. Other threads run meanwhile."""
+        """`encode` each text. Other Python threads run meanwhile."""
         return [ids.tolist() for ids in self.arrays(texts)]
 
     def arrays(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """As `encode_many`, int32 (ids,) for each text: of long texts they take far less memory than lists."""
+        """As `encode_many`, with an int32 array (ids,) per text. Arrays of long texts take far less memory than lists."""
         return self._tokenizer.encode_many([valid_text(text)[0] for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids; raises DataError where one is out of range."""
+        """The text of ids. Raises DataError if one is out of range."""
         try:
             return self._tokenizer.decode(ids)
         except ValueError as error:
             raise DataError(str(error)) from None
 
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
-        """Each id with the piece of text that it completes, "" where it ends inside a character.
+        """Yield each id with the piece of text that it completes, or "" if it ends inside a character.
 
         Args:
-            ids: made one after the other.
-            prompt: ids that stand before them and are not given again.
+            ids: the ids, one after the other.
+            prompt: the ids before them, which are not yielded.
         """
         if self.task.alphabet == "bytes":
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -180,8 +180,8 @@ def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
     """Train a WordPiece vocabulary over bytes.
 
     Args:
-        texts: to train on.
-        size: how many tokens, at least 259: the 256 bytes, [PAD], [UNK] and [SEP]. Little text gives fewer.
+        texts: the texts to train on.
+        size: the number of tokens, at least 259: the 256 bytes, [PAD], [UNK] and [SEP]. Little text gives fewer.
 
     Raises:
         DataError: `size` is too small, or Hugging Face tokenizers, which trains it, is not installed.
@@ -218,25 +218,29 @@ def train_vocabulary(texts: Iterable[str], size: int) -> TextTask:
 
 
 def load_vocabulary(path: str | Path) -> TextTask:
-    """Read a `vocab.txt` of BERT's form: a token a line, ## before pieces inside a word.
+    """Read a `vocab.txt` in BERT's form: one token per line, with ## before pieces inside a word.
 
-    A byte order mark, blanks and tabs at the ends of lines, and empty lines at the end of the file are left out. A line ends at a line end only,
-    and not at U+2028 and its like, which may be tokens.
+    A byte order mark, blanks and tabs at the ends of lines, and empty lines at the end of the file are ignored. U+2028 and similar characters do
+    not end a line, because they may be tokens.
 
     Raises:
-        DataError: it cannot be read, lacks a needed token, or has more than a token in a line.
+        DataError: the file cannot be read, lacks a needed token, or has a line with more than one token.
     """
     try:
         content = expand(path).read_text("utf-8-sig")
     except UnicodeDecodeError:
-        raise DataError(f"[{path}] is not UTF-8: give a vocab.txt with a token a line") from None
+        raise DataError(f"[{path}] is not UTF-8: give a vocab.txt with one token per line") from None
     except OSError as error:
-        raise DataError(f"[{path}] cannot be read: {error.strerror}; give a vocab.txt with a token a line") from None
+        raise DataError(
+            f"[{path}] cannot be read: {error.strerror}; give a vocab.txt with one token per line"
+        ) from None
     tokens = [line.rstrip(" \t") for line in content.rstrip(" \t\n").split("\n")]
     for number, token in enumerate(tokens, 1):
         if "\t" in token:
-            raise DataError(f"[{path}] line {number} is {token[:80]!r}: give a token a line, with nothing after it")
-    # A vocabulary without a capital is that of a lowercasing tokenizer; its own special tokens are capitals.
+            raise DataError(
+                f"[{path}] line {number} is {token[:80]!r}: write one token per line, with nothing after it"
+            )
+    # A vocabulary without capitals belongs to a lowercasing tokenizer. Its special tokens are written in capitals.
     lowercase = all(token == token.lower() for token in tokens if not (token.startswith("[") and token.endswith("]")))
     try:
         return TextTask(tuple(tokens), "words", lowercase)

@@ -1,4 +1,4 @@
-"""Whether a packed file computes what was trained."""
+"""Check that a packed file gives the outputs of the trained network."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE, compare
 if TYPE_CHECKING:
     from onebit.training import Run
 
-# The reference is plain NumPy: a few images or tokens take as long as thousands in the engine.
+# The reference is plain NumPy: a few images or tokens take it as long as thousands take the engine.
 REFERENCE_IMAGES = 16
 REFERENCE_TEXTS = 1
-# Texts of a whole context that are compared where no limit is given.
+# The number of texts, each as long as the context, that are compared by default.
 TEXTS = 8
-# Images that are computed at once.
+# The batch size.
 BATCH = 64
 
 By = Literal["NumPy", "engine"]
@@ -42,12 +42,12 @@ _PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 @dataclass(frozen=True)
 class Computation:
-    """What computed some outputs. `str` names it.
+    """What computed the outputs. `str` names it.
 
     Args:
         by: the NumPy reference or the engine.
-        precision: of it.
-        one_by_one: whether a text was fed token by token rather than in one pass.
+        precision: its arithmetic.
+        one_by_one: whether a text is fed token by token instead of in one pass.
     """
 
     by: By
@@ -60,15 +60,15 @@ class Computation:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outputs of one computation against PyTorch's in float32. `str` tells the figures.
+    """The outputs of one computation compared with PyTorch's in float32. `str` gives the figures.
 
     Args:
-        computation: whose.
-        relative: the largest difference, over the largest output.
-        changed: for how many the answer, which is the largest output, differs.
-        compared: images, or tokens.
-        beyond: how many of these differ by more than `FLOAT32_TOLERANCE`.
-        seconds: of the computation.
+        computation: what computed the outputs.
+        relative: the largest difference, relative to the largest output.
+        changed: the number of images or tokens with a different answer, which is the largest output.
+        compared: the number of images or tokens.
+        beyond: how many of them differ by more than `FLOAT32_TOLERANCE`.
+        seconds: the time of the computation.
     """
 
     computation: Computation
@@ -96,9 +96,9 @@ class Verification:
     """What `verify` found. `str` is a table with the verdict.
 
     Args:
-        file, run: what was compared.
-        comparisons: of the NumPy reference and the engine, at both precisions.
-        rounded: whether the network quantises the inputs of its layers. A number between two levels may then be rounded to the other one.
+        file, run: the file and the run folder.
+        comparisons: the comparisons of the NumPy reference and of the engine, at both precisions.
+        rounded: whether the network quantises the inputs of its layers. A value between two levels may then round to the other one.
     """
 
     file: str
@@ -107,12 +107,12 @@ class Verification:
     rounded: bool
 
     def of(self, by: By, precision: Precision) -> list[Comparison]:
-        """The comparisons of a computation, in one pass first."""
+        """The comparisons of a computation. Those in one pass come first."""
         return [c for c in self.comparisons if (c.computation.by, c.computation.precision) == (by, precision)]
 
     @property
     def equal(self) -> bool:
-        """Whether the engine at float32 is PyTorch's equal: nowhere beyond the tolerance, or for rounded inputs in few outputs."""
+        """Whether the float32 engine agrees with PyTorch: no output beyond the tolerance, or only few if inputs are rounded."""
         share = ROUNDED_SHARE if self.rounded else 0
         return all(c.beyond <= share * c.compared for c in self.of("engine", "float32"))
 
@@ -127,11 +127,11 @@ class Verification:
         lines += [f"  {c.computation!s:<{width}} {c}" for c in self.comparisons]
         if not self.equal:
             rest = f" in all but {ROUNDED_SHARE:.0%} of the outputs" if self.rounded else ""
-            return "\n".join([*lines, f"NOT EQUAL: float32 may differ by {FLOAT32_TOLERANCE:.0e} at most{rest}"])
-        lines.append("the packed file computes what was trained")
+            return "\n".join([*lines, f"NOT EQUAL: float32 may differ by at most {FLOAT32_TOLERANCE:.0e}{rest}"])
+        lines.append("the packed file gives the outputs of the trained network")
         beyond = sum(c.beyond for c in self.of("engine", "float32"))
         if beyond:
-            why = "a number between two levels of a layer's inputs was rounded to the other one"
+            why = "a value between two levels of a layer's inputs rounded to the other one"
             lines.append(f"{beyond} outputs differ by more: {why}")
         return "\n".join(lines)
 
@@ -145,18 +145,18 @@ def verify(
     limit: int | None = None,
     threads: int | None = None,
 ) -> Verification:
-    """Compare a packed file with the network that it was packed from: PyTorch, the NumPy reference and the engine at both precisions.
+    """Compare a packed file, in the NumPy reference and in the engine at both precisions, with its network in PyTorch.
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
         run: its run folder, or a `Run`.
-        data: other images or another text; default the run's own, which it was not trained on.
-        checkpoint: which network of a run folder.
-        limit: the first images, or texts of a whole context; default all images, or `TEXTS` texts.
-        threads: of PyTorch and of the engine; default one for each core.
+        data: other images or another text. The default is the run's own held-out data.
+        checkpoint: the network of a run folder, "best" or "last".
+        limit: use only the first images, or the first texts of full context length. The default is all images, or `TEXTS` texts.
+        threads: the threads of PyTorch and of the engine. The default is one per core.
 
     Raises:
-        OnebitError: the file or the run cannot be read, they are of different networks, or an argument is out of range.
+        OnebitError: the file or the run cannot be read, they belong to different networks, or an argument is out of range.
         DataError: the data cannot be used.
 
     Example:
@@ -230,7 +230,7 @@ def compare_images(
 
 
 def _texts(run: Run, data: str | None, count: int) -> NDArray[np.int64]:
-    """The first texts of a whole context, int64 (count, context), that a run was not trained on."""
+    """The first held-out texts of full context length, int64 (count, context)."""
     from onebit.training import TextRecipe
     from onebit.training.sources import check_there
 
@@ -251,7 +251,7 @@ def _texts(run: Run, data: str | None, count: int) -> NDArray[np.int64]:
         text, _ = load_evaluation_text(data, task)
     count = min(count, len(text) // context)
     if not count:
-        raise DataError(f"[{text.source}] holds {len(text)} tokens: needs a whole context of {context}")
+        raise DataError(f"[{text.source}] has {len(text)} tokens: needs at least the context of {context}")
     return np.asarray(text.tokens[: count * context], np.int64).reshape(count, context)
 
 
@@ -301,7 +301,7 @@ def compare_texts(
 
 
 def _compare(jobs: dict[Computation, Compute], expected: NDArray[np.float32]) -> Iterator[Comparison]:
-    """What each computation gives against the first of the expected outputs, and how long it takes."""
+    """Compare each computation with the first of the expected outputs, and measure its time."""
     for computation, compute in jobs.items():
         start = time.perf_counter()
         made = compute()

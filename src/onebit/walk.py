@@ -1,4 +1,4 @@
-"""Which files of a folder are the user's: hidden ones and what computers leave behind are not."""
+"""Find the user's files in a folder. Hidden files and files that operating systems leave there are skipped."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from onebit.errors import DataError
 
-# Names without a dot, in lower case, that hold copies or leavings: thumbnails and bins of Synology and QNAP, macOS's halves of files in a zip
-# archive, Windows's bin and snapshots, ext4's lost files.
+# Names, in lower case, of folders without a leading dot that contain copies or remains: thumbnails and bins of Synology and QNAP, macOS's
+# resource forks in a zip archive, Windows's bin and snapshots, ext4's lost files.
 _LEAVINGS = {
     *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "__macosx"),
     *("$recycle.bin", "system volume information", "lost+found"),
@@ -19,17 +19,17 @@ _LEAVINGS = {
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is left out wherever data are read."""
+    """Whether a file or folder with this name is skipped."""
     return name.startswith(".") or name.lower() in _LEAVINGS
 
 
 @dataclass
 class Tree:
-    """What lies below a folder, each sorted.
+    """The files below a folder. Both lists are sorted.
 
     Args:
-        files: regular files that are not hidden, and links that lead nowhere.
-        hidden: files and folders that were left out, without what lies in those folders.
+        files: regular files that are not hidden, and broken links.
+        hidden: files and folders that were skipped. The contents of these folders are not listed.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -37,9 +37,9 @@ class Tree:
 
 
 def walk(root: Path) -> Tree:
-    """Find all files below a folder, in folders of any depth.
+    """Find all files below a folder, at any depth.
 
-    Links to folders are followed. A folder is read once, so that a loop of links ends.
+    Links to folders are followed. Each folder is read only once, so that a loop of links ends.
 
     Raises:
         DataError: a folder cannot be read.
@@ -62,11 +62,11 @@ def walk(root: Path) -> Tree:
             try:
                 mode = entry.stat().st_mode
             except OSError:
-                tree.files.append(Path(entry))  # whoever reads it says what is wrong
+                tree.files.append(Path(entry))  # the reader of the file reports the error
                 continue
             if stat.S_ISDIR(mode):
                 folders.append(Path(entry))
-            elif stat.S_ISREG(mode):  # a pipe would be waited for
+            elif stat.S_ISREG(mode):  # opening a pipe would block
                 tree.files.append(Path(entry))
         waiting += reversed(folders)
     tree.files.sort()
@@ -75,7 +75,7 @@ def walk(root: Path) -> Tree:
 
 
 def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, sorted by name; raises DataError where it cannot be read."""
+    """The entries of a folder, sorted by name. Raises DataError if it cannot be read."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name)
@@ -84,12 +84,12 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def note_of_left_out(where: str, hidden: Sequence[str], other: Sequence[str]) -> list[str]:
-    """A sentence for the user about what is not read, or none.
+    """A list with one sentence about the files that were skipped, or an empty list.
 
     Args:
         where: the data, as the user named them.
-        hidden: names of files and folders.
-        other: names of files that were left out for another reason.
+        hidden: the names of hidden files and folders.
+        other: the names of files that were skipped for another reason.
     """
     parts = []
     for names, one, many in (

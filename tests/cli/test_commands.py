@@ -80,7 +80,7 @@ def test_one_bad_image_among_good_ones(packed, pictures, tmp_path, capsys):
     assert main(["classify", str(packed), str(tmp_path / "bad.jpg"), str(pictures / "left" / "0.png")]) == 1
     output = capsys.readouterr()
     assert "left" in output.out
-    assert "bad.jpg: not an image" in output.err
+    assert "bad.jpg: is not an image" in output.err
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK", "I;16"])
@@ -232,7 +232,7 @@ def test_errors_of_files(packed, run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["pack", tmp_path], "is not a run folder")
     fails(capsys, ["pack", run_folder, "--out", tmp_path / "no" / "a.onebit"], "No such file or directory")
     fails(capsys, ["evaluate", packed], "give --data")
-    fails(capsys, ["evaluate", packed, "--data", "nothing"], "no such data")
+    fails(capsys, ["evaluate", packed, "--data", "nothing"], "there is no such data set")
     fails(capsys, ["verify", packed, run_folder, "--limit", "0"], "use 1 or more")
 
 
@@ -244,7 +244,7 @@ def test_errors_of_training(run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["train", "digits", "five"], "is not a flag")
     fails(capsys, ["train", "images", "--data", str(tmp_path), "--out", str(run_folder.parent / "r")], "has no folders")
     fails(capsys, ["train", "images", "--data", str(pictures), "--out", str(run_folder)], "is not empty")
-    fails(capsys, ["train", "images", "--out", str(tmp_path / "r")], "no such data")
+    fails(capsys, ["train", "images", "--out", str(tmp_path / "r")], "there is no such data set")
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="needs to mount a small disk")
@@ -320,5 +320,5 @@ def test_the_demo(tmp_path, capsys):
     assert main(["classify", str(out / "digits.onebit"), *samples]) == 0
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").write_text("mine")
-    fails(capsys, ["demo", "--out", tmp_path / "other"], "something else than an earlier demo")
+    fails(capsys, ["demo", "--out", tmp_path / "other"], "is not an earlier demo")
     assert Path(tmp_path / "other" / "letter.txt").exists()

@@ -106,7 +106,7 @@ def test_a_folder_that_has_changed_is_measured_whole_with_a_word(here, capsys):
         found, said = measure(capsys, *words, "--data", here / "pics")
         assert (found["images"], found["part"]) == (21, "all")
         assert said.count("\n") == 1
-        assert "has changed since. All 21 images are measured; trained ones may be among them" in said
+        assert "has changed since. All 21 images are measured and may include images from training" in said
     main(["evaluate", str(here / "runs/seed5.onebit"), "--data", str(here / "pics")])
     assert "on 21 images," in capsys.readouterr().out
 
@@ -118,7 +118,10 @@ def test_a_file_without_a_record_is_measured_on_all_with_a_word(here, capsys):
     save_model(model, here / "old.onebit")
     found, said = measure(capsys, here / "old.onebit", "--data", here / "pics")
     assert (found["images"], found["part"]) == (20, "all")
-    assert "has no record of what it was trained on. All 20 images are measured; trained ones may be among them" in said
+    assert (
+        "has no record of what it was trained on. All 20 images are measured and may include images from training"
+        in said
+    )
 
 
 def test_a_test_part_is_what_is_measured_whatever_else_is_there(here, capsys):
@@ -238,13 +241,13 @@ def test_a_packed_language_model_is_measured_on_the_text_that_was_set_aside(here
     assert said == ""
     for words in ([here / f"runs/{name}.onebit", "--precision", "float32"], [here / f"runs/{name}"]):
         found, said = measure(capsys, *words, "--data", source)
-        assert "the model was trained on it. The part that was set aside is measured" in said
+        assert "the model was trained on it. Its held-out part is measured" in said
         assert same(found, own, ("tokens",))
     changed = source if source.is_file() else source / "0.txt"
     changed.write_text(changed.read_text() + "and more\n")
     found, said = measure(capsys, here / f"runs/{name}.onebit", "--data", source)
     assert found["tokens"] > own["tokens"]
-    assert "has changed since. All of it is measured; trained text may be in it" in said
+    assert "has changed since. All of it is measured and may include text from training" in said
 
 
 def test_another_text_to_validate_on_is_known_again(here, capsys):

@@ -34,7 +34,7 @@ def test_a_run_is_drawn_into_its_folder(run_folder, tmp_path, capsys):
         (["scheme", "Xnor"], "scheme='Xnor': use BinaryNormalized, Bipolar, PureBits,"),
         (["scheme", "BinaryNet(1"], "write a name, or Name(option=value, ...), or all"),
         (["scheme", "BinaryNet", "--out", "a.bmp"], "a.bmp: use a name that ends in png, pdf, svg"),
-        (["run", "nothing"], "nothing holds no curves.csv: give a run folder"),
+        (["run", "nothing"], "nothing has no curves.csv: give a run folder"),
         (["model", "books", "--out", "a.bmp"], "a.bmp: use a name that ends in png, pdf, svg"),
     ],
 )

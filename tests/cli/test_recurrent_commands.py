@@ -40,7 +40,7 @@ def test_a_recurrent_language_model_goes_all_the_way(run_folder, capsys):
     told = json.loads(capsys.readouterr().out)["bit_parameters"]
     assert told == sum(b.numel() for pair in bits for b in pair if b is not None)
     assert main(["verify", str(packed), str(run_folder), "--limit", "3"]) == 0
-    assert "the packed file computes what was trained" in capsys.readouterr().out
+    assert "the packed file gives the outputs of the trained network" in capsys.readouterr().out
     judged = []
     for path in (packed, run_folder):
         assert main(["evaluate", str(path), "--json", "--data", str(run_folder.parent / "book.txt")]) == 0

@@ -133,7 +133,7 @@ def test_each_network_of_table_5_is_trained_and_packed(text):
 def test_padded_figures_stand_apart_from_honest_ones(text):
     out, _ = text
     printed = (out / "table5.md").read_text()
-    assert "padding is counted, as the paper's figures suggest, so they compare with the paper's only" in printed
+    assert "padding is counted, as the paper's figures suggest, so compare them only with the paper's" in printed
     assert "| network | val loss | val acc | val ppl | bits per byte | tokens |" in printed
     honest = rows(out, "table5")["binary-large"]["validation_padding_not_counted"]
     assert f"{honest['bits_per_byte']:.3f} | {honest['tokens']:,} |" in printed
@@ -174,18 +174,18 @@ def test_an_interrupted_row_is_gone_on_with(images, pictures, tmp_path, monkeypa
     ("words", "message"),
     [
         (["table9"], "[reproduce] table9: use table2 or table5"),
-        (["table2", "--scale", "0"], "[reproduce] scale=0: use a number above 0, at most 1, which is the paper"),
+        (["table2", "--scale", "0"], "[reproduce] scale=0: use a number above 0, at most 1 (the paper)"),
         (["table5", "--scale", "2"], "[reproduce] scale=2: use"),
         (["table2", "--rows", "binary"], "[reproduce] rows=binary: table2 has standard-3x3, binary-3x3, standard-5x5"),
         (["table2", "--rows", ","], "[reproduce] rows=: table2 has"),
         (["table2", "--epoch", "3"], "[reproduce] unknown key 'epoch'; did you mean 'epochs'?"),
         (["table2", "--epochs"], "[reproduce] --epochs needs a value"),
-        (["table5", "--size", "tiny"], "[reproduce] size tells the rows of table5 apart: choose them with --rows"),
+        (["table5", "--size", "tiny"], "[reproduce] the rows of table5 differ in size: choose rows with --rows"),
         (["table2", "--data", "BOOK"], "is a file: give a folder with one folder of images for each class"),
-        (["table2", "--data", "wikitext-2"], "[wikitext-2] no such data: give a folder"),
-        (["table5", "--data", "PICTURES"], "holds images: table5 needs a text file or a folder of them"),
+        (["table2", "--data", "wikitext-2"], "[wikitext-2] there is no such data set: give a folder"),
+        (["table5", "--data", "PICTURES"], "contains images: table5 needs a text file or a folder of text files"),
         (["table5", "--data", "food101"], "[food101] no such file or folder"),
-        (["table2", "--resume"], "holds no table to go on with: leave --resume out"),
+        (["table2", "--resume"], "has no table to continue: leave --resume out"),
         (["table2", "--data", "PICTURES", "--teacher", "no-run"], "[no-run] is not a run folder"),
         (["table2", "--data", "PICTURES", "--warm-start", "no-run"], "[no-run] is not a run folder"),
     ],
@@ -206,7 +206,7 @@ def test_the_papers_data_that_cannot_be_had_says_what_to_give(scale, tmp_path, m
     monkeypatch.setitem(named.HUB_SETS, "food101", named.HUB_SETS["food101"]._replace(path=nothing))
     monkeypatch.setattr(onebit.data.text, "WIKITEXT_PATH", nothing)
     for table, give in (
-        ("table2", "give images in folders with --data PATH"),
+        ("table2", "give folders of images with --data PATH"),
         ("table5", "give text files with --data PATH"),
     ):
         assert main(["reproduce", table, "--scale", scale, "--out", str(tmp_path / "out")]) == 1
@@ -218,17 +218,17 @@ def test_the_papers_data_that_cannot_be_had_says_what_to_give(scale, tmp_path, m
 def test_a_folder_holds_one_table_of_one_kind(images, book, tmp_path, capsys):
     _, words = images
     for change, message in (
-        ([], "holds a table: go on with --resume"),
-        (["--resume", "--scale", "0.002"], "was begun with scale=0.001, not 0.002: resume with the same"),
+        ([], "has a table: continue with --resume"),
+        (["--resume", "--scale", "0.002"], "was started with scale=0.001, not 0.002: resume with the same"),
         (["--resume", "--data", str(book)], f"not {book}: resume with the same"),
-        (["--resume", "--paper-rate"], "was begun with paper_rate=False, not True"),
-        (["--resume", "--seed", "1"], "was begun with keys={"),
+        (["--resume", "--paper-rate"], "was started with paper_rate=False, not True"),
+        (["--resume", "--seed", "1"], "was started with keys={"),
     ):
         assert main([*words, *change]) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and message in error
     assert main(["reproduce", "table5", *words[2:], "--resume"]) == 1
-    assert "was begun with table=table2, not table5" in capsys.readouterr().err
+    assert "was started with table=table2, not table5" in capsys.readouterr().err
     (tmp_path / "note.txt").write_text("mine")
     for path, message in ((tmp_path, "is not empty"), (tmp_path / "note.txt", "is a file")):
         assert main(["reproduce", "table2", "--out", str(path)]) == 1

@@ -54,14 +54,14 @@ def test_models_and_data(classifier, data, tmp_path, fails):
     fails("is not a .onebit file", data / "0.png", data)
     fails("no such file or folder", classifier, tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    fails("holds no images", classifier, tmp_path / "empty")
-    fails("--column and --keep are for Parquet files", classifier, data, "--column", "a")
+    fails("contains no images", classifier, tmp_path / "empty")
+    fails("--column and --keep apply to Parquet files", classifier, data, "--column", "a")
     fails("lies in", classifier, data, "--out", data / "scores")
-    fails("holds other files and no scores", classifier, data / "0.png", "--out", data)
+    fails("contains other files and no scores", classifier, data / "0.png", "--out", data)
     fails("is a file: give a folder", classifier, data, "--out", classifier)
     model = load_model(classifier)
     save_model(PackedModel(model.program, model.tensors, {"kind": "other"}), tmp_path / "other.onebit")
-    fails("neither a classifier of images nor a language model", tmp_path / "other.onebit", data)
+    fails("neither an image classifier nor a language model", tmp_path / "other.onebit", data)
 
 
 def test_options(classifier, data, fails):

@@ -88,7 +88,7 @@ def test_generate_and_evaluate_with_an_int8_cache(packed, run_folder, book, caps
         assert result["numerics"] == ("engine int8, int8 cache" if more else "engine int8")
         perplexity.append(result["perplexity"])
     assert perplexity[1] == pytest.approx(perplexity[0], rel=0.01)
-    fails(capsys, ["evaluate", run_folder, "--cache", "int8"], "--cache is of the engine")
+    fails(capsys, ["evaluate", run_folder, "--cache", "int8"], "--cache applies to packed files only")
     words = ["generate", packed, "It", "--precision", "float32", "--cache", "int8"]
     fails(capsys, words, "precision='float32' keeps its cache in float32")
 
@@ -197,7 +197,7 @@ def test_errors(packed, run_folder, book, tmp_path, capsys):
     fails(capsys, ["generate", packed, "It was " * 50, "--overflow", "stop"], "the model's context is 32")
     fails(capsys, ["generate", packed, "--json"], "--json needs a PROMPT")
     fails(capsys, ["generate", tmp_path / "none.onebit", "It"], "no such file")
-    fails(capsys, ["classify", packed, book], "is not a classifier of images: use generate")
+    fails(capsys, ["classify", packed, book], "is not an image network: use generate")
     fails(capsys, ["evaluate", packed], "give --data")
     fails(capsys, ["evaluate", packed, "--data", tmp_path / "nothing"], "no such file or folder")
     fails(capsys, ["verify", packed, run_folder, "--limit", "0"], "use 1 or more")
@@ -205,7 +205,7 @@ def test_errors(packed, run_folder, book, tmp_path, capsys):
     (tmp_path / "binary.txt").write_bytes(b"\0" * 100)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[SEP]\nthe\n")
     out = ["--out", tmp_path / "r"]
-    fails(capsys, ["train", "tiny", "--data", tmp_path / "empty.txt", *out], "holds no text: it is empty")
+    fails(capsys, ["train", "tiny", "--data", tmp_path / "empty.txt", *out], "contains no text: it is empty")
     fails(capsys, ["train", "tiny", "--data", tmp_path / "binary.txt", *out], "binary.txt is binary")
     fails(capsys, ["train", "tiny", "--data", book, "--vocabulary", tmp_path / "vocab.txt", *out], "has no [UNK]")
     fails(capsys, ["train", "tiny", "--data", book, "--vocabulary", "5", *out], "vocabulary=5: use 259 or more")
@@ -215,7 +215,7 @@ def test_errors(packed, run_folder, book, tmp_path, capsys):
 def test_generate_refuses_a_packed_network_of_images(tmp_path, capsys):
     task = onebit.ImageTask(("a", "b"), (8, 8))
     onebit.pack(onebit.models.conv_classifier(3, 2, (4,)), tmp_path / "images.onebit", task)
-    fails(capsys, ["generate", tmp_path / "images.onebit", "It"], "this model writes no text: use classify")
+    fails(capsys, ["generate", tmp_path / "images.onebit", "It"], "this model is not a language model: use classify")
 
 
 def test_invalid_utf8_is_said(packed, book, tmp_path, capsys):

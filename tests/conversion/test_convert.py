@@ -83,7 +83,7 @@ def test_every_scheme_converts_every_layer_or_says_why_not(scheme, make, shape):
 def test_an_embedding_keeps_its_options():
     model = nn.Sequential(nn.Embedding(10, 6, padding_idx=2, scale_grad_by_freq=True))
     report = onebit.convert(model, BinaryWeightNetwork(), keep=())
-    assert "row 2, the padding, is bits too" in report.layers[0].reason
+    assert "row 2, the padding, becomes bits too" in report.layers[0].reason
     latent = model[0].weight.detach()
     tokens = torch.tensor([[1, 2, 1]])
     expected = F.embedding(tokens, latent.sign() * latent.abs().mean(0)).masked_fill(tokens[..., None] == 2, 0)
@@ -152,28 +152,28 @@ class Doubling(nn.Linear):
 @pytest.mark.parametrize(
     ("layer", "scheme", "reason"),
     [
-        (nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), None, "computed from others"),
-        (nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), None, "computed from others"),
-        (prune.l1_unstructured(nn.Linear(4, 4), "weight", 3), None, "computed from others"),
+        (nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), None, "computed from other tensors"),
+        (nn.utils.parametrizations.orthogonal(nn.Linear(4, 4)), None, "computed from other tensors"),
+        (prune.l1_unstructured(nn.Linear(4, 4), "weight", 3), None, "computed from other tensors"),
         (nn.Embedding(4, 4, max_norm=1), None, "max_norm rescales"),
         (nn.Embedding(4, 4, sparse=True), None, "sparse=True"),
-        (nn.Embedding(4, 4), BinaryNormalized(normalize="batch"), "is for images"),
+        (nn.Embedding(4, 4), BinaryNormalized(normalize="batch"), "applies to images"),
         (nn.Conv2d(4, 4, 3, groups=2), XnorNet(), r"use XnorNet\(input_scale=False\)"),
-        (nn.Conv2d(4, 4, 3, padding_mode="reflect"), XnorNet(), "padded with zeros"),
+        (nn.Conv2d(4, 4, 3, padding_mode="reflect"), XnorNet(), "windows with zero padding"),
         (nn.ConvTranspose2d(4, 4, 3), XnorNet(), "magnitude of each window"),
         (nn.ConvTranspose2d(4, 4, 3, groups=2), None, "groups=2: use 1"),
         (nn.MultiheadAttention(4, 2, add_bias_kv=True), None, "add_bias_kv"),
         (nn.MultiheadAttention(4, 2, add_zero_attn=True), None, "add_zero_attn"),
-        (nn.MultiheadAttention(4, 2), BinaryNormalized(normalize="batch"), "is for images"),
+        (nn.MultiheadAttention(4, 2), BinaryNormalized(normalize="batch"), "applies to images"),
         (nn.LSTM(4, 4, num_layers=2, dropout=0.1), None, "dropout between its layers"),
         (nn.LSTM(4, 4, proj_size=2), None, "proj_size"),
-        (nn.GRU(4, 4), BinaryNormalized(normalize="batch"), "for each step in time"),
+        (nn.GRU(4, 4), BinaryNormalized(normalize="batch"), "per time step"),
         (nn.LazyLinear(4), None, "run the model once first"),
         (nn.Linear(4, 4, dtype=torch.complex64), None, "torch.complex64"),
-        (Doubling(4, 4), None, "a Linear with a forward of its own"),
-        (nn.Bilinear(3, 3, 3), None, "no binary form is known; holds weight, bias"),
-        (nn.LayerNorm(4), None, "vectors with a number for each channel stay float"),
-        (BinaryLinear(4, 4), None, "is binary already"),
+        (Doubling(4, 4), None, "a Linear with its own forward"),
+        (nn.Bilinear(3, 3, 3), None, "no binary form is known; contains weight, bias"),
+        (nn.LayerNorm(4), None, "vectors with one number per channel stay float"),
+        (BinaryLinear(4, 4), None, "is already binary"),
     ],
 )
 def test_what_is_not_converted_says_why(layer, scheme, reason):
@@ -201,7 +201,7 @@ def test_latents_that_are_not_finite_are_named_and_nothing_is_converted():
     model = mlp()
     with torch.no_grad():
         model[4].weight[1, 1] = float("nan")
-    with pytest.raises(OnebitError, match=r"\[convert\] 4.weight holds NaN or infinity"):
+    with pytest.raises(OnebitError, match=r"\[convert\] 4.weight contains NaN or infinity"):
         onebit.convert(model, keep=())
     assert not any(isinstance(m, BinaryLinear) for m in model.modules())
     with torch.no_grad():
@@ -331,7 +331,7 @@ def test_a_recurrence_computes_with_scaled_signs(kind, bias, batch_first):
         if "weight" in name:
             weight.data = weight.sign() * weight.abs().mean(1, keepdim=True)
     report = onebit.convert(model.eval(), BinaryWeightNetwork(norm=None), keep=())
-    assert "no packed sequences" in report.layers[0].reason
+    assert "not packed sequences" in report.layers[0].reason
     x = torch.randn(3, 6, 5)
     torch.testing.assert_close(model[0](x), twin(x), rtol=1e-4, atol=1e-5)
 

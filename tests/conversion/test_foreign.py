@@ -108,7 +108,7 @@ def test_bert_of_hugging_face():
     report = onebit.convert(model, BitNet158(), where=lambda name, layer: "embeddings" not in name)
     rows = {layer.name: layer for layer in report}
     assert rows["bert.encoder.layer.0.attention.self.query"].converted
-    assert rows["bert.embeddings.position_embeddings"].reason == "where says no"
+    assert rows["bert.embeddings.position_embeddings"].reason == "`where` excludes it"
     tokens = torch.randint(1, 30, (2, 7))
     learns(model, report, lambda: model(tokens, labels=tokens).loss)
     with pytest.raises(PackError, match="BertForMaskedLM: it has attention over all positions"):

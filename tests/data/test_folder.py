@@ -155,7 +155,9 @@ def test_a_class_named_train(tmp_path):
     fill(tmp_path / "train" / "2019")
     assert load_images(str(tmp_path)).train.classes == ("bus", "train")
     fill(tmp_path / "train" / "2020")
-    with pytest.raises(DataError, match=r"train/ holds folders \(2019, 2020\), and bus beside it hold images: put"):
+    with pytest.raises(
+        DataError, match=r"train/ contains folders \(2019, 2020\), and bus next to it contain images: put"
+    ):
         load_images(str(tmp_path))
     fill(tmp_path / "train")
     assert load_images(str(tmp_path)).train.classes == ("bus", "train")
@@ -181,14 +183,14 @@ def test_one_class_is_enough_to_test_on(tmp_path):
     assert set(load_test_images(str(tmp_path / "test"), task, 0).labels) == {0}
     with pytest.raises(DataError, match="has one class only, 'cat': a classifier needs at least two"):
         load_images(str(tmp_path / "test"))
-    with pytest.raises(DataError, match="holds images and no folders: give a folder with one folder of images for"):
+    with pytest.raises(DataError, match="contains images but no folders: give a folder with one folder of images for"):
         load_test_images(str(tmp_path / "test" / "cat"), task, 0)
 
 
 def test_a_test_part_without_a_training_part_is_not_a_class(tmp_path):
     fill(tmp_path / "test" / "cat")
     fill(tmp_path / "test" / "dog")
-    with pytest.raises(DataError, match=r"holds test/ and no train/: put the images to train on into train/CLASS"):
+    with pytest.raises(DataError, match=r"has test/ but no train/: put the training images into train/CLASS"):
         load_images(str(tmp_path))
     fill(tmp_path / "test")
     with pytest.raises(DataError, match="has one class only, 'test'"):

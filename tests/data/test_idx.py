@@ -57,7 +57,7 @@ def test_emnist_is_upright_and_has_letters(tmp_path):
     assert np.array_equal(splits.train.pixels[..., 0], PIXELS.transpose(0, 2, 1))
     assert splits.train.classes == ("A", "B", "C", "D")
     assert np.array_equal(splits.test.labels, LABELS)
-    assert splits.notes == (f"{tmp_path}: the images of EMNIST lie on their side, and were turned upright",)
+    assert splits.notes == (f"{tmp_path}: EMNIST stores its images on their side; they were turned upright",)
     (tmp_path / "emnist-letters-mapping.txt").unlink()
     assert load_images(str(tmp_path), channels=1).train.classes == ("1", "2", "3", "4")
 
@@ -91,10 +91,10 @@ def test_what_is_missing_or_unclear_is_named(tmp_path):
     refuses(tmp_path / "letters", r"several sets \('emnist-digits', 'emnist-letters'\): put each into a folder")
     write(tmp_path / "twice")
     write(tmp_path / "twice", words={**PUBLISHED, "test": "test"})
-    refuses(tmp_path / "twice", "t10k-images-idx3-ubyte and test-images-idx3-ubyte say the same: keep one")
+    refuses(tmp_path / "twice", "t10k-images-idx3-ubyte and test-images-idx3-ubyte mean the same part: keep one")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "images.idx3-ubyte").write_bytes(idx(PIXELS))
-    refuses(tmp_path / "odd", "images.idx3-ubyte does not say what it holds: looked for train-images-idx3-ubyte, ")
+    refuses(tmp_path / "odd", "images.idx3-ubyte does not say what it contains: expected train-images-idx3-ubyte, ")
     (tmp_path / "none").mkdir()
     refuses(tmp_path / "none", "has no folders: put .* or IDX files under their published names")
 
@@ -102,7 +102,7 @@ def test_what_is_missing_or_unclear_is_named(tmp_path):
 def test_images_without_pixels_are_refused(tmp_path):
     write(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(np.zeros((12, 0, 5), np.uint8)))
-    refuses(tmp_path, r"images of shape \(12, 0, 5\) and labels of shape \(12,\) do not fit together")
+    refuses(tmp_path, r"images of shape \(12, 0, 5\) do not fit labels of shape \(12,\)")
 
 
 def test_a_label_of_the_test_part_alone_is_named(tmp_path):

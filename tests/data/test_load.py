@@ -115,7 +115,7 @@ def test_fashion_classes_have_their_names(tmp_path):
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\3\0\0"), "is truncated"),
         (
             lambda f: (f / "train-labels-idx1-ubyte").write_bytes(b"\0\0\x08\1\0\0\0\5ab"),
-            "says 5 bytes of data but has 2",
+            "claims 5 bytes of data but has 2",
         ),
         (lambda f: (f / "train-images-idx3-ubyte").write_bytes(b"\x1f\x8b broken"), "cannot be read"),
     ],
@@ -171,7 +171,7 @@ def test_a_hub_set_without_a_network_says_what_to_do(tmp_path, monkeypatch):
 
 
 def test_errors_of_folders(tmp_path):
-    with pytest.raises(DataError, match="no such data: give a folder, or one of digits, cifar10"):
+    with pytest.raises(DataError, match="there is no such data set: give a folder, or one of digits, cifar10"):
         load_images(str(tmp_path / "nothing"))
     (tmp_path / "file").write_text("x")
     with pytest.raises(DataError, match="is a file"):
@@ -183,7 +183,7 @@ def test_errors_of_folders(tmp_path):
     with pytest.raises(DataError, match="one class only, 'cat'"):
         load_images(str(tmp_path / "one"))
     (tmp_path / "one" / "dog").mkdir()
-    with pytest.raises(DataError, match="dog.* holds no image"):
+    with pytest.raises(DataError, match="dog.* contains no images"):
         load_images(str(tmp_path / "one"))
     fill(tmp_path / "few" / "a", 1)
     fill(tmp_path / "few" / "b", 3)
@@ -196,7 +196,7 @@ def test_broken_images_are_named_and_counted(tmp_path):
     fill(tmp_path / "b", 4)
     (tmp_path / "a" / "1.png").write_bytes(b"nothing")
     (tmp_path / "b" / "2.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"a/1.png: not an image.*\(2 files in all do not\)"):
+    with pytest.raises(DataError, match=r"a/1.png: is not an image.*\(2 files in all do not\)"):
         load_images(str(tmp_path), (8, 8))
 
 

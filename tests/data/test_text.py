@@ -181,7 +181,7 @@ def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path, cache, monkeypat
     reason = "No space left on device" if "disk" in place else "Not a directory|File exists"
     (note,) = found.notes
     assert re.fullmatch(
-        rf"{tmp_path}/a.txt: tokens cannot be kept in {tmp_path}/other \(({reason})\) and are made anew each time: "
+        rf"{tmp_path}/a.txt: tokens cannot be kept in {tmp_path}/other \(({reason})\) and are made again each time: "
         "set ONEBIT_CACHE to a folder that can be written",
         note,
     )
@@ -253,12 +253,12 @@ def test_binary_files_are_left_out_and_told(tmp_path):
     (folder / ".hidden").write_text("secret")
     text, notes = load_evaluation_text(str(folder), TASK)
     assert decode(text) == f"[SEP]{lines(10)}[SEP]"
-    assert notes == [f"{folder}: 1 binary files were left out, the first b.bin"]
+    assert notes == [f"{folder}: 1 binary files were skipped, the first is b.bin"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "holds no text: it is empty"), (b" \n \n", "holds no text"), (b"\0" * 50, "a.txt is binary")],
+    [(b"", "contains no text: it is empty"), (b" \n \n", "contains no text"), (b"\0" * 50, "a.txt is binary")],
 )
 def test_files_without_text_are_named(tmp_path, content, message):
     (tmp_path / "a.txt").write_bytes(content)
@@ -270,10 +270,10 @@ def test_sources_that_are_none(tmp_path):
     with pytest.raises(DataError, match="no such file or folder: give one, or one of python, wikitext-2, wikitext-103"):
         load_text(str(tmp_path / "nothing"), 300)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no text"):
+    with pytest.raises(DataError, match="contains no text"):
         load_text(str(tmp_path / "empty"), 300)
     (tmp_path / "a.txt").write_text("é\n")
-    with pytest.raises(DataError, match="too short to set 0.05 of it aside"):
+    with pytest.raises(DataError, match="too short to hold out 0.05 of it"):
         load_text(str(tmp_path / "a.txt"), 300)
 
 

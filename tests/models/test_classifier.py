@@ -60,7 +60,7 @@ def test_the_paper_s_logits_are_normalised_and_a_scale_lifts_them():
         ({"widths": ()}, "widths is empty"),
         ({"widths": (8, 0)}, "use numbers from 1 up"),
         ({"num_classes": 0}, "num_classes=0"),
-        ({"batch_norm": True}, "batch_norm=True is for the float twin"),
+        ({"batch_norm": True}, "batch_norm=True applies to the float twin"),
     ],
 )
 def test_wrong_sizes_are_named(options, message):

@@ -101,7 +101,7 @@ def test_its_own_latents_learn():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"is_causal": True}, "give that too"),
+        ({"is_causal": True}, "give attn_mask too"),
         ({"attn_mask": torch.zeros(2, 3)}, r"attn_mask of shape \(2, 3\): needs \(3, 3\) or \(4, 3, 3\)"),
         ({"key_padding_mask": torch.zeros(3, 3)}, r"key_padding_mask of shape \(3, 3\): needs \(2, 3\)"),
     ],

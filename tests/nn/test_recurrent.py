@@ -314,7 +314,7 @@ def test_it_learns_to_remember(kind, scheme):
         ({"hidden_size": 0}, r"\[BinaryLSTM\] hidden_size=0: use an integer from 1 up"),
         ({"num_layers": 1.5}, "num_layers=1.5: use an integer"),
         ({"scheme": "BinaryNet"}, "use one of onebit.schemes"),
-        ({"scheme": BinaryNormalized(normalize="batch")}, "normalize='batch' would keep statistics"),
+        ({"scheme": BinaryNormalized(normalize="batch")}, "normalize='batch' would need statistics"),
     ],
 )
 def test_wrong_options_are_named(options, message):
@@ -327,7 +327,7 @@ def test_wrong_options_are_named(options, message):
     [
         ((2, 3), None, r"\[BinaryGRU\] input of shape \(2, 3\): needs \(batch, time, 5\)"),
         ((2, 3, 4), None, r"needs \(batch, time, 5\)"),
-        ((2, 0, 5), None, "a sequence without steps"),
+        ((2, 0, 5), None, "the sequence is empty"),
         ((2, 3, 5), (1, 3, 6), r"initial state of shape \(1, 3, 6\): needs \(1, 2, 6\)"),
     ],
 )

@@ -559,11 +559,14 @@ def test_what_a_scheme_puts_behind_a_layer():
         (lambda: BinaryConv2d(4, 4, 3, groups=2, scheme=XnorNet()), r"groups=2: XnorNet .* use XnorNet\(input_scale=F"),
         (lambda: BinaryConvTranspose2d(4, 4, 3, scheme=XnorNet()), r"\[BinaryConvTranspose2d\] XnorNet scales by"),
         (lambda: BinaryConvTranspose2d(4, 4, 3, groups=2), r"\[BinaryConvTranspose2d\] groups=2: use 1"),
-        (lambda: BinaryConvTranspose2d(4, 4, 3)(torch.ones(1, 4, 2, 2), [5, 5]), "output_size: use output_padding"),
+        (
+            lambda: BinaryConvTranspose2d(4, 4, 3)(torch.ones(1, 4, 2, 2), [5, 5]),
+            "output_size is not supported: use output_padding",
+        ),
         (lambda: BinaryLinear(4, 4, scheme="BinaryNet"), r"\[BinaryLinear\] scheme='BinaryNet': use one of"),
         (lambda: BinaryLinear(4, 4, scheme=BinaryNet), r"\[BinaryLinear\] scheme=<class .*BinaryNet'>: use one of"),
-        (lambda: BinaryConv2d(4, 4, 3, padding_mode="circular", scheme=XnorNet()), r"padded with zeros: use XnorNet\("),
-        (lambda: BinaryEmbedding(4, 4, scheme=BinaryNet(normalize="batch")), "'batch' is for images"),
+        (lambda: BinaryConv2d(4, 4, 3, padding_mode="circular", scheme=XnorNet()), r"windows with zero padding: use XnorNet\("),
+        (lambda: BinaryEmbedding(4, 4, scheme=BinaryNet(normalize="batch")), "'batch' applies to images"),
     ],
 )
 def test_layers_that_a_scheme_is_not_defined_for(make, message):

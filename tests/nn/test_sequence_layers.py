@@ -140,5 +140,5 @@ def test_latent_spread_scales_glorot():
     assert plain.weight.abs().max() <= math.sqrt(6 / 120)
     with pytest.raises(ValueError, match="latent_spread=0: use a number above 0"):
         BinaryNormalized(latent_spread=0)
-    with pytest.raises(ValueError, match="'batch' is for images"):
+    with pytest.raises(ValueError, match="'batch' applies to images"):
         BinaryEmbedding(3, 3, scheme=BinaryNormalized(normalize="batch"))

@@ -102,6 +102,6 @@ dist.destroy_process_group()
     words = [sys.executable, "-c", script, str(tmp_path)]
     result = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
     assert result.returncode == 0, result.stderr
-    assert "its parameters are in parts on several devices" in result.stdout
+    assert "its parameters are divided among devices" in result.stdout
     assert (tmp_path / "plain").read_bytes() == (tmp_path / "ddp").read_bytes()
     assert not (tmp_path / "fsdp").exists()

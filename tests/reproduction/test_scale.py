@@ -135,7 +135,7 @@ def test_a_scale_is_above_zero_and_at_most_one(scale):
 
 
 def test_keys_by_hand_are_checked():
-    with pytest.raises(OnebitError, match="binary tells the rows of table2 apart"):
+    with pytest.raises(OnebitError, match="the rows of table2 differ in binary"):
         Settings("table2", keys={"binary": False})
     with pytest.raises(RecipeError, match=r"\[reproduce\] unknown key 'epoch'; did you mean 'epochs'"):
         Settings("table2", keys={"epoch": 3}).recipe(row("table2", "binary-3x3"))

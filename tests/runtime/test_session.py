@@ -85,7 +85,7 @@ def test_wrong_arguments_are_named(path):
     assert onebit.load(path, threads=2, pin_threads=True)(PIXELS).shape == (4, 3)
     with pytest.raises(OnebitError, match="isa='sse9' is unknown"):
         onebit.load(path, isa="sse9")
-    with pytest.raises(OnebitError, match="cache='int8': this model writes no text"):
+    with pytest.raises(OnebitError, match="cache='int8': this model is not a language model"):
         onebit.load(path, cache="int8")
     with pytest.raises(DataError, match="give a list of images"):
         onebit.load(path).classify("a.png")
@@ -135,7 +135,7 @@ def test_a_network_of_images_has_the_methods_of_images_only(path):
     session = onebit.load(path)
     assert type(session) is type(load_image_session(path, threads=1)) is ImageSession
     assert not {"generate", "generate_batch", "score", "logits"} & set(dir(session))
-    with pytest.raises(OnebitError, match="this model writes no text: use classify"):
+    with pytest.raises(OnebitError, match="this model is not a language model: use classify"):
         load_text_session(path)
 
 

@@ -97,7 +97,7 @@ def test_a_file_gives_the_session_of_its_kind(session):
 
 def test_a_session_of_a_known_kind(file):
     assert load_text_session(file, threads=1).context == CONTEXT
-    with pytest.raises(OnebitError, match="is not a classifier of images: use generate, score or logits"):
+    with pytest.raises(OnebitError, match="is not an image network: use generate, score or logits"):
         load_image_session(file)
 
 
@@ -280,7 +280,7 @@ def test_prompts_that_are_not_unicode_are_replaced_and_said(session):
             session.score(prompt),
         ]
 
-    with pytest.warns(UserWarning, match="the text is not Unicode: U\\+FFFD stands for it in 2 places") as warned:
+    with pytest.warns(UserWarning, match="the text is not valid Unicode: U\\+FFFD replaces it in 2 places") as warned:
         found = call_all("caf\udce9 a\ud83d")
     assert len(warned) == 5
     assert {w.filename for w in warned} == {__file__}  # where the user's call is
@@ -291,10 +291,10 @@ def test_prompts_that_are_not_unicode_are_replaced_and_said(session):
 @pytest.mark.parametrize("prompt", [None, b"abc", 5])
 def test_prompts_that_are_not_texts_are_named(session, prompt):
     for call in (session.generate, session.generate_pieces, session.score):
-        with pytest.raises(DataError, match=f"a text of type {type(prompt).__name__}: give a str"):
+        with pytest.raises(DataError, match=f"the text is a {type(prompt).__name__}: give a str"):
             call(prompt)
     for call in (session.generate_tokens, session.generate_batch):
-        with pytest.raises(DataError, match=f"a text of type {type(prompt).__name__}: give a str"):
+        with pytest.raises(DataError, match=f"the text is a {type(prompt).__name__}: give a str"):
             call(["the", prompt])
         for prompts in (prompt, "the"):
             with pytest.raises(DataError, match="give a list of prompts, even for one"):

@@ -72,13 +72,13 @@ def test_refusals(tmp_path):
     out = tmp_path / "out"
     with open_folder(out, MODEL, PARTS) as folder:
         refuses("another run is writing to it", out)
-        with pytest.raises(OnebitError, match="part 1 came back with 2 of 1 records"):
+        with pytest.raises(OnebitError, match="part 1 returned 2 of 1 records"):
             folder.write(1, ALL)
-    refuses("was begun with another model: use --overwrite", out, {**MODEL, "model": "x"})
+    refuses("was started with another model: use --overwrite", out, {**MODEL, "model": "x"})
     refuses(
-        "was begun with top=5, not 3: use --overwrite", out, {**MODEL, "options": {"top": 3, "columns": ["a", "b"]}}
+        "was started with top=5, not 3: use --overwrite", out, {**MODEL, "options": {"top": 3, "columns": ["a", "b"]}}
     )
-    refuses("was begun with other data, or they have changed", out, parts=PARTS[:1])
+    refuses("was started with other data, or the data have changed", out, parts=PARTS[:1])
     (out / "part-00000.parquet").write_bytes(b"damaged")
     with (
         open_folder(out, MODEL, PARTS) as folder,
@@ -90,5 +90,5 @@ def test_refusals(tmp_path):
     (tmp_path / "file").write_text("")
     refuses("is a file: give a folder", tmp_path / "file")
     for keys in ({}, {"overwrite": True}):
-        refuses("holds other files and no scores", tmp_path, **keys)
+        refuses("contains other files and no scores", tmp_path, **keys)
     assert (tmp_path / "file").exists()

@@ -131,12 +131,12 @@ def test_texts_and_strict(language, texts, tmp_path, capfd):
 def test_nothing_but_bad_records(classifier, tmp_path):
     (tmp_path / "a.png").write_bytes(b"nothing")
     for _ in range(2):  # the second time nothing is left to do
-        with pytest.raises(DataError, match=r"none of 1 records could be scored, see .*_errors; the first is a.png: "):
+        with pytest.raises(DataError, match=r"all 1 records failed, see .*_errors; the first is a.png: "):
             score(classifier, tmp_path / "a.png", tmp_path / "out")
 
 
 def test_more_workers_than_the_cluster_has_room_for():
-    with pytest.raises(OnebitError, match="4 workers of 1 threads do not fit into the cluster, which has 3 processors"):  # noqa: SIM117
+    with pytest.raises(OnebitError, match="4 workers of 1 threads do not fit in the cluster, which has 3 processors"):  # noqa: SIM117
         with cluster(4, None, None):
             pass
 
@@ -162,7 +162,7 @@ def test_a_model_that_changes_under_way_is_refused(classifier, language, picture
     model = tmp_path / "model.onebit"
     model.write_bytes(classifier.read_bytes())
     monkeypatch.setattr("onebit.scoring.worker.digest_of", lambda file: "0" * 64)  # here; the workers read the file
-    with pytest.raises(OnebitError, match="is not the model that the run was begun with"):
+    with pytest.raises(OnebitError, match="is not the model that the run was started with"):
         score(model, pictures, tmp_path / "out", workers=1)
 
 

@@ -73,7 +73,7 @@ def test_texts_within_the_context_get_what_score_gives(language, texts):
     assert [row["id"] for row in rows] == ["long.txt", "short.txt"]
     assert {error["id"]: error["reason"] for error in errors} == {
         "empty.txt": "empty text",
-        "binary.txt": "binary, no text: it holds zero bytes",
+        "binary.txt": "is binary and not text: it contains zero bytes",
         "latin.txt": "not UTF-8 at byte 2: convert it",
     }
     short = rows[1]
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_table_is_a_record_that_fails(language, tmp_path):
     rows, errors = scored(language, tmp_path, "text")
     assert [row["id"] for row in rows] == ["good.parquet:0"]
     assert [error["id"] for error in errors] == ["bad.parquet"]
-    assert "is no Parquet file" in errors[0]["reason"]
+    assert "is not a Parquet file" in errors[0]["reason"]
 
 
 def test_odd_files(classifier, tmp_path):
@@ -212,12 +212,12 @@ def test_files_that_change_while_they_are_read(classifier, language, tmp_path):
 def test_another_model_at_the_same_place_is_refused(classifier, language, tmp_path):
     file = tmp_path / "model.onebit"
     file.write_bytes(language.read_bytes())
-    with pytest.raises(OnebitError, match="is not the model that the run was begun with"):
+    with pytest.raises(OnebitError, match="is not the model that the run was started with"):
         PartScorer(file, Options(), 1, digest_of(classifier))
 
 
 def test_a_model_of_another_kind_is_refused(classifier, tmp_path):
     model = load_model(classifier)
     save_model(PackedModel(model.program, model.tensors, {"kind": "other"}), tmp_path / "other.onebit")
-    with pytest.raises(DataError, match="neither a classifier of images nor a language model"):
+    with pytest.raises(DataError, match="neither an image classifier nor a language model"):
         PartScorer(tmp_path / "other.onebit", Options(), 1)

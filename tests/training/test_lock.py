@@ -96,13 +96,13 @@ def test_runs_that_are_resumed_are_kept_apart_as_well(tmp_path):
 
 
 def test_a_training_that_does_not_begin_leaves_no_folder(tmp_path):
-    with pytest.raises(OnebitError, match="no such data"):
+    with pytest.raises(OnebitError, match="there is no such data set"):
         train(TINY.override({"data": str(tmp_path / "nothing")}), tmp_path / "runs" / "a", progress=False)
     with pytest.raises(OnebitError, match="holds no run to resume"):
         train(TINY, tmp_path / "runs" / "a", resume=True, progress=False)
     assert not (tmp_path / "runs").exists()
     (tmp_path / "kept").mkdir()
-    with pytest.raises(OnebitError, match="no such data"):
+    with pytest.raises(OnebitError, match="there is no such data set"):
         train(TINY.override({"data": str(tmp_path / "nothing")}), tmp_path / "kept", progress=False)
     assert not list((tmp_path / "kept").iterdir())
 

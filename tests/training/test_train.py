@@ -329,7 +329,7 @@ def test_a_recipe_by_its_name_with_keys(tmp_path, monkeypatch):
 def test_keys_and_folders_that_are_none(tmp_path):
     with pytest.raises(RecipeError, match=r"^\[train\] unknown key 'epoch'; did you mean 'epochs'"):
         onebit.train("digits", tmp_path / "a", epoch=1)
-    with pytest.raises(DataError, match="no such data"):
+    with pytest.raises(DataError, match="there is no such data set"):
         onebit.train("images", tmp_path / "a", data=tmp_path / "nothing", progress=False)
     with pytest.raises(OnebitError, match=r"^\[train\] out=None: give the run folder"):
         train(ImageRecipe())

@@ -1,4 +1,4 @@
-"""The layers of any PyTorch model to binary ones, and back."""
+"""Convert the layers of any PyTorch model to binary layers, and back."""
 
 from onebit.conversion.convert import convert
 from onebit.conversion.report import ConversionReport, LayerReport

@@ -1,4 +1,4 @@
-"""Layers that become several binary ones, and back: attention and recurrences."""
+"""Convert layers that become several binary layers (attention and recurrences), and convert them back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onebit.schemes import Scheme
 
 
 def check_composite(module: Any, scheme: Scheme) -> None:
-    """Raises ValueError where a layer's options, or the scheme, have no binary form."""
+    """Raise ValueError if a layer's options or the scheme do not have a binary form."""
     if isinstance(module, nn.MultiheadAttention):
         _check_attention(module, scheme)
     else:
@@ -31,9 +31,9 @@ def turn_composite(module: Any, scheme: Scheme) -> None:
 
 def _check_attention(module: Any, scheme: Scheme) -> None:
     if module.bias_k is not None:
-        raise ValueError("add_bias_kv=True: its extra key and value are floats that no layer computes")
+        raise ValueError("add_bias_kv=True adds a float key and a float value that no layer computes")
     if module.add_zero_attn:
-        raise ValueError("add_zero_attn=True: its extra key and value are computed by no layer")
+        raise ValueError("add_zero_attn=True adds a key and a value that no layer computes")
     check_attention_scheme(scheme)
 
 
@@ -42,7 +42,7 @@ def _turn_attention(module: Any, scheme: Scheme) -> None:
     names = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
     weights = module.in_proj_weight.chunk(3) if module._qkv_same_embed_dim else [getattr(module, n) for n in names]
     biases = module.in_proj_bias.chunk(3) if bias else [None] * 3
-    with torch.device("meta"):  # its own latents are replaced at once
+    with torch.device("meta"):  # its initial latent weights are replaced below
         made = BinaryMultiheadAttention(
             embed, module.num_heads, module.dropout, bias, module.kdim, module.vdim, module.batch_first, scheme
         )
@@ -62,16 +62,16 @@ def _turn_attention(module: Any, scheme: Scheme) -> None:
 
 def _check_recurrence(module: Any, scheme: Scheme) -> None:
     if module.dropout and module.num_layers > 1:
-        raise ValueError("dropout between its layers: make it with dropout=0, or of single layers")
+        raise ValueError("dropout between its layers: use dropout=0, or single layers")
     if module.proj_size:
         raise ValueError("proj_size: put a dense layer after it instead")
     with torch.device("meta"):
-        COMPOSITES[nn.LSTM](1, 1, scheme=scheme)  # raises ValueError where the scheme does not fit
+        COMPOSITES[nn.LSTM](1, 1, scheme=scheme)  # raises if the scheme does not fit
 
 
 def _turn_recurrence(module: Any, scheme: Scheme) -> None:
     kind = BinaryLSTM if isinstance(module, nn.LSTM) else BinaryGRU
-    with torch.random.fork_rng(devices=[]):  # the latents that it draws are replaced at once
+    with torch.random.fork_rng(devices=[]):  # its initial latent weights are replaced below
         made: Any = kind(
             module.input_size,
             module.hidden_size,
@@ -92,7 +92,7 @@ def _turn_recurrence(module: Any, scheme: Scheme) -> None:
 
 
 def _set_bias(part: Any, inputs: Tensor, recurrent: Tensor) -> None:
-    """One bias serves both halves; a GRU's candidate may have a second one for its recurrent half."""
+    """One bias serves both halves. Only a GRU's candidate may have a second one."""
     hidden, own = part.hidden_size, part.bias
     with torch.no_grad():
         both = inputs + recurrent
@@ -103,7 +103,7 @@ def _set_bias(part: Any, inputs: Tensor, recurrent: Tensor) -> None:
 
 
 def recurrence_to_float(layer: Any, quantized: bool) -> None:
-    """Turn a binary recurrence, whose `inputs` are float already, into PyTorch's own, in place."""
+    """Turn a binary recurrence into PyTorch's own, in place. Its `inputs` are already float."""
     first = layer.layers[0]
     source = first.input_norm if first.inputs.bias is None and first.input_norm is not None else first.inputs
     with torch.random.fork_rng(devices=[]):
@@ -135,7 +135,7 @@ def _recurrent_weight(part: Any) -> Tensor:
 
 
 def attention_to_float(layer: Any) -> None:
-    """Turn binary attention, whose projections are float already, into PyTorch's own, in place."""
+    """Turn binary attention into PyTorch's own, in place. Its projections are already float."""
     parts = [layer.query, layer.key, layer.value]
     bias = layer.out_proj.bias is not None
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Turn the layers of any PyTorch model binary, in place. The way back is restore.py."""
+"""Convert the layers of any PyTorch model to binary layers, in place. restore.py converts them back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from onebit.nn.binary import all_finite
 from onebit.schemes import Bipolar, Scheme
 
 Where = Callable[[str, nn.Module], bool]
-# Layers whose models read sequences. Statistics over the batch would show a token those after it.
+# A model with such a layer reads sequences. Batch statistics would let a token see later ones.
 _OF_SEQUENCES = (nn.Embedding, *COMPOSITES)
 
 
@@ -30,29 +30,30 @@ def convert(
     where: Where | None = None,
     keep: str | Sequence[str] = ("first", "last"),
 ) -> ConversionReport:
-    r"""Make the layers of a model binary, in place: their weights become latents, and the layers compute with bits.
+    r"""Convert the layers of a model to binary layers, in place. Their weights become latent weights, and the forward pass uses their bits.
 
     .. math:: y = W x + b \quad \to \quad y = \operatorname{scheme}(W_b, x, b)
 
     Dense layers, convolutions, embeddings, `nn.MultiheadAttention`, `nn.LSTM`, `nn.GRU` and GPT-2's Conv1D are converted. The modules and their
-    parameters stay the same objects, so hooks, devices, precisions, ties and `requires_grad` stay. Two things change: attention's three input
-    projections become separate parameters, and a recurrence's two biases become one. Create the optimiser afterwards.
+    parameters stay the same objects, so that hooks, devices, precisions, ties and `requires_grad` are kept. But attention's three input projections
+    become separate parameters, and a recurrence's two biases become one. Create the optimizer afterwards.
 
     Args:
         model: any model; it is changed.
-        scheme: of `onebit.schemes`; default `Bipolar()`, which measured best here. A model with embeddings, attention or recurrences reads sequences,
-            for which statistics over the batch do not fit: there the default is ``Bipolar(normalize="channel")``.
-        where: a function of a layer's name and the layer that says whether to convert it; default all.
-        keep: layers that stay as they are: ``"first"`` and ``"last"`` in the order of `named_modules`, which is usually the order of execution;
-            and names or patterns such as ``"*.head"``, of layers or of modules that hold them.
+        scheme: a scheme of `onebit.schemes`. The default is `Bipolar()`, which measured best here. Models with embeddings, attention or
+            recurrences read sequences, and batch statistics do not suit those: their default is ``Bipolar(normalize="channel")``.
+        where: a function of a layer's name and the layer that says whether to convert it. The default converts all.
+        keep: the layers to leave as they are: ``"first"`` and ``"last"`` in the order of `named_modules`, which is usually the order of
+            execution, and names or patterns such as ``"*.head"`` of layers or of the modules that contain them.
 
     Returns:
-        The report: each layer with parameters, and the reason where it was not converted. Layers without a binary form stay float.
+        A report of each layer with parameters, with the reason if it was not converted. A layer stays float if its kind or its options do not
+        have a binary form.
 
     Raises:
-        ValueError: `model` is not an nn.Module, a pattern in `keep` is not a text or matches nothing, `where` is not a function, or `scheme` is
-            not a scheme.
-        OnebitError: a latent would be NaN or infinite; nothing is converted then.
+        ValueError: `model` is not a module, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is not a
+            scheme.
+        OnebitError: a latent weight would be NaN or infinite. In this case nothing is converted.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 4))
@@ -73,7 +74,7 @@ def convert(
     _keep(found, wishes)
     for layer in found:
         if not layer.reason and where is not None and not where(layer.name, layer.module):
-            layer.reason = "where says no"
+            layer.reason = "`where` excludes it"
         layer.reason = layer.reason or _why_not(layer, chosen)
     _keep_ties(found)
     checked: set[int] = set()
@@ -95,7 +96,7 @@ def _best_for(model: nn.Module) -> Scheme:
 
 @dataclass
 class _Found:
-    """A module with parameters, and the reason where it is not converted."""
+    """A module with its own parameters, and the reason if it is not converted."""
 
     name: str
     module: nn.Module
@@ -105,7 +106,7 @@ class _Found:
 
 
 def kind_of(module: nn.Module) -> type[nn.Module] | None:
-    """The kind of a module among those that have a binary form, subclasses included; None for others."""
+    """The kind of a module among those with a binary form, also for subclasses; None for other modules."""
     for kind in (*FORMS, *COMPOSITES):
         if isinstance(module, kind):
             return kind
@@ -113,7 +114,7 @@ def kind_of(module: nn.Module) -> type[nn.Module] | None:
 
 
 def _find(model: nn.Module) -> list[_Found]:
-    """Every layer of a known kind, and every other module with parameters of its own. The modules inside attention count as part of it."""
+    """Every layer of a known kind, and every other module with its own parameters. Parts of attention belong to it."""
     found: list[_Found] = []
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
@@ -145,24 +146,26 @@ def _keep(found: list[_Found], keep: Collection[str]) -> None:
 
 
 def _why_not(found: _Found, scheme: Scheme) -> str:
-    """Why a layer has no binary form; empty where it has one."""
+    """The reason why a layer does not have a binary form; empty if it has one."""
     module, kind = found.module, found.kind
     if isinstance(module, BINARY):
-        return "is binary already"
+        return "is already binary"
     if kind is None:
         held = ", ".join(name for name, _ in found.parameters)
         return (
-            "vectors with a number for each channel stay float"
+            "vectors with one number per channel stay float"
             if _is_small(module)
-            else f"no binary form is known; holds {held}"
+            else f"no binary form is known; contains {held}"
         )
     name = kind.__name__
     if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
         kind, "_conv_forward", None
     ):
-        return f"a {name} with a forward of its own"
+        return f"a {name} with its own forward"
     if _is_computed(module) or (kind is nn.MultiheadAttention and any(map(_is_computed, module.children()))):
-        return "its weight is computed from others (a parametrisation, weight_norm or pruning): remove that first"
+        return (
+            "its weight is computed from other tensors (a parametrisation, weight_norm or pruning): remove that first"
+        )
     for _, parameter in found.parameters:
         if isinstance(parameter, nn.UninitializedParameter):
             return "its sizes are not known yet: run the model once first"
@@ -179,7 +182,7 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
 
 
 def _is_computed(module: nn.Module) -> bool:
-    """Whether a weight is computed from other parameters: by a parametrisation, or by a hook as older weight_norm and pruning do."""
+    """Whether a weight is computed from parameters: by a parametrisation, or by a hook, as in older weight_norm and in pruning."""
     return parametrize.is_parametrized(module) or (
         isinstance(getattr(module, "weight", None), Tensor) and "weight" not in module._parameters
     )
@@ -190,7 +193,7 @@ def _is_small(module: nn.Module) -> bool:
 
 
 def _keep_ties(found: list[_Found]) -> None:
-    """A weight that two layers share becomes bits in both or in neither."""
+    """Convert a weight that two layers share in both of them or in neither."""
     owners: dict[int, list[_Found]] = defaultdict(list)
     for layer in found:
         for name, parameter in layer.parameters:
@@ -216,7 +219,7 @@ def _check_latents(found: _Found, checked: set[int]) -> None:
         checked.add(id(parameter))
         if not all_finite(parameter):
             raise OnebitError(
-                f"[convert] {found.name}.{name} holds NaN or infinity, which has no bits: train again, or load an earlier checkpoint"
+                f"[convert] {found.name}.{name} contains NaN or infinity, which do not have bits: train again, or load an earlier checkpoint"
             )
 
 
@@ -229,7 +232,7 @@ def _turn_binary(found: _Found, scheme: Scheme) -> None:
 
 
 def leave_fast_paths(model: nn.Module) -> None:
-    """Switch off the fast path of PyTorch's encoder layers, which reads weights without calling their binary layers; or allow it again."""
+    """Switch off the fast path of PyTorch's encoder layers, which would read the weights without their binary layers; or restore it."""
     for module in model.modules():
         if isinstance(module, nn.TransformerEncoderLayer):
             name = "activation_relu_or_gelu"
@@ -255,9 +258,9 @@ def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[s
         note = layer.reason
         padding = getattr(layer.module, "padding_idx", None)
         if not note and padding is not None:
-            note = f"row {padding}, the padding, is bits too: no longer zeros"
+            note = f"row {padding}, the padding, becomes bits too: it is not zeros any more"
         if not note and layer.kind in (nn.LSTM, nn.GRU):
-            note = "takes batches of equal lengths, no packed sequences"
+            note = "takes batches of equal lengths, not packed sequences"
         rows.append(LayerReport(layer.name, kind, not layer.reason, note, sum(_count(p) for _, p in layer.parameters)))
     everything = {id(p): _count(p) for layer in found for _, p in layer.parameters}
     converted = {id(p): _count(p) for layer in found if not layer.reason for _, p in layer.parameters}

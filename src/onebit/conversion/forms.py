@@ -1,4 +1,4 @@
-"""The binary layer that each kind of PyTorch layer becomes, and how it is changed in place while its parameters stay."""
+"""The binary layer for each kind of PyTorch layer, and the conversion, which does not touch its parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from onebit.nn import (
 from onebit.nn.binary import BinaryLayer
 from onebit.schemes import Scheme
 
-# Layers that stay one layer, whose parameters stay where they are.
+# Layers that stay one layer and keep their parameters.
 FORMS: dict[type[nn.Module], type[BinaryLayer]] = {
     nn.Linear: BinaryLinear,
     nn.Conv1d: BinaryConv1d,
@@ -30,7 +30,7 @@ FORMS: dict[type[nn.Module], type[BinaryLayer]] = {
     nn.ConvTranspose2d: BinaryConvTranspose2d,
     nn.Embedding: BinaryEmbedding,
 }
-# Layers that are made of several binary ones; composites.py.
+# Layers that become several binary layers; see composites.py.
 COMPOSITES: dict[type[nn.Module], type[nn.Module]] = {
     nn.MultiheadAttention: BinaryMultiheadAttention,
     nn.LSTM: BinaryLSTM,
@@ -44,7 +44,7 @@ BINARY: tuple[type[nn.Module], ...] = (
 
 
 def is_transposed_linear(module: nn.Module) -> bool:
-    """Whether a module is Hugging Face's Conv1D, a dense layer with its weight as (in, out). Its name and its shapes tell."""
+    """Whether a module is Hugging Face's Conv1D, a dense layer with an (in, out) weight, judged by its name and shapes."""
     weight, outputs = getattr(module, "weight", None), getattr(module, "nf", None)
     return (
         type(module).__name__ == "Conv1D"
@@ -55,12 +55,12 @@ def is_transposed_linear(module: nn.Module) -> bool:
 
 
 def form_of(kind: type[nn.Module]) -> type[BinaryLayer]:
-    """The binary form of a kind of layer that keeps its parameters. The only kind outside PyTorch is GPT-2's dense layer, Hugging Face's Conv1D."""
+    """The binary form of a kind of layer that keeps its parameters. A kind that is not PyTorch's is GPT-2's dense layer, Conv1D."""
     return FORMS.get(kind, BinaryTransposedLinear)
 
 
 def fitting_scheme(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> Scheme:
-    """The scheme as the binary form of a layer uses it; raises ValueError where the scheme does not fit its options."""
+    """The scheme for the binary form of a layer. Raises ValueError if the scheme does not fit the layer's options."""
     return form.fitting(layer, scheme)
 
 
@@ -79,16 +79,16 @@ def turn_layer(layer: Any, form: type[BinaryLayer], scheme: Scheme) -> None:
 
 
 def own_parameter(values: Tensor) -> nn.Parameter:
-    """A new parameter with the values of a part of another one; frozen where that is frozen."""
+    """A new parameter with the values of a part of another one. It is frozen if the other is."""
     return nn.Parameter(values.detach().clone(), requires_grad=values.requires_grad)
 
 
-# What every module has besides its parameters, buffers and submodules: its hooks, and whether it is training.
+# Attributes of every module apart from parameters, buffers and parts: its hooks, and whether it is training.
 _STAYING = frozenset(nn.Module().__dict__) - {"_parameters", "_buffers", "_modules", "_non_persistent_buffers_set"}
 
 
 def become(module: nn.Module, made: nn.Module) -> None:
-    """Make a module the same as another one, in place; its hooks stay."""
+    """Turn a module into a copy of another one, in place. Its hooks stay."""
     before = {key: value for key, value in module.__dict__.items() if key in _STAYING}
     module.__class__ = type(made)  # type: ignore[assignment]
     module.__dict__ = {**made.__dict__, **before}

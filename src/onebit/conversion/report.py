@@ -1,4 +1,4 @@
-"""What became of the layers of a model, as a table."""
+"""A table of the converted layers of a model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from onebit.tables import lay_out
 
 @dataclass(frozen=True)
 class LayerReport:
-    """What became of one layer.
+    """The result for one layer.
 
     Args:
-        name: as `model.named_modules()` gives it.
-        kind: the type it had.
-        converted: whether it has another form now.
-        reason: why it was not converted; for a converted one, a note.
-        parameters: the number of its own, shared ones included.
+        name: its name in `model.named_modules()`.
+        kind: its type before.
+        converted: whether it was converted.
+        reason: the reason if it was not converted; otherwise what a user should know about it.
+        parameters: the number of its own parameters, including shared ones.
     """
 
     name: str
@@ -31,11 +31,11 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every layer with parameters, in the model's order. Iterating gives `LayerReport`s; `str` a table of them.
+    """The results for all layers with parameters, in the model's order. It iterates over `LayerReport`s, and `str` is a table of them.
 
     Args:
         title: the line above the table.
-        layers: one for each.
+        layers: one report per layer.
     """
 
     title: str
@@ -53,7 +53,7 @@ class ConversionReport:
         return len(self.layers)
 
     def __str__(self) -> str:
-        """Layers that differ in the numbers in their names only share a line."""
+        """Rows for the table. Layers whose names differ only in numbers share a row."""
         groups: dict[tuple[str, ...], list[LayerReport]] = defaultdict(list)
         for layer in self.layers:
             state = "yes" if layer.converted else "no"

@@ -1,4 +1,4 @@
-"""From binary layers back to PyTorch's own: with the latents as weights, or with the values of their bits."""
+"""Convert binary layers back to PyTorch's own, with the latent weights or with the values of their bits as weights."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ FloatValues = Literal["latents", "quantized"]
 
 
 def _kind(layer: BinaryLayer) -> type[nn.Module]:
-    """A layer's type in PyTorch: what it was converted from, else PyTorch's own kind."""
+    """The PyTorch type of a layer: the type it was converted from, or else the corresponding one."""
     usual = next((kind for kind, form in FORMS.items() if isinstance(layer, form)), nn.Linear)
     return layer.converted_from or usual
 
 
 def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionReport:
-    r"""Turn the binary layers of a model into float ones, in place: the way back from `convert`, for any model of binary layers.
+    r"""Convert the binary layers of a model to float layers, in place. It undoes `convert`, and takes any model with binary layers.
 
     .. math:: W_{float} = W_{latent} \quad \text{or} \quad W_{float} = \text{gain} \cdot \text{scale} \cdot \text{codes}(W_{latent})
 
-    A float layer has neither the normalisation nor the quantizer of the inputs: they are dropped, and the report names them.
+    A float layer does not have the normalisation or the quantisation of inputs. Both are dropped, and the report names them.
 
     Args:
-        model: it is changed; its modules stay the same objects.
-        values: ``"latents"``: the float numbers of training; ``"quantized"``: the values of their bits, scales included.
+        model: the model. It is changed, and its modules stay the same objects.
+        values: ``"latents"`` takes the latent weights; ``"quantized"`` takes the values of their bits, including scales.
 
     Returns:
-        The report: each binary layer, and what it lost.
+        A report of each binary layer, with what it lost.
 
     Raises:
-        ValueError: `model` is not an nn.Module, or `values` is neither of the two.
+        ValueError: `model` is not a module, or `values` is neither of the two.
 
     Example:
         >>> model = nn.Sequential(nn.Linear(8, 4))
@@ -80,7 +80,7 @@ def to_float(model: nn.Module, values: FloatValues = "latents") -> ConversionRep
 
 
 def _parts(layer: Any) -> list[BinaryLayer]:
-    """The layers with latents of their own that a layer is made of."""
+    """The parts of a layer that have their own latent weights."""
     if isinstance(layer, BinaryMultiheadAttention):
         return [layer.query, layer.key, layer.value, layer.out_proj]
     recurrences: Any = layer.layers if isinstance(layer, (BinaryLSTM, BinaryGRU)) else ()
@@ -92,7 +92,7 @@ def _latent(layer: BinaryLayer) -> Tensor:
 
 
 def _quantized(layer: BinaryLayer) -> Tensor:
-    """The weight that a layer multiplies with in use, of its latents' shape."""
+    """The weight that a layer multiplies with outside training, in the shape of its latent weights."""
     codes, scale = layer.scheme.weights(layer.weight.float(), layer.output_axis, False)
     return _times(codes, _scale(layer, scale), layer.output_axis).to(layer.weight.dtype)
 
@@ -112,7 +112,7 @@ def _times(codes: Tensor, scale: Tensor | None, axis: int) -> Tensor:
 
 
 def _shared_weights(parts: list[BinaryLayer], weight_of: Callable[[BinaryLayer], Tensor]) -> dict[int, nn.Parameter]:
-    """The float weight of each part: a parameter that parts share stays shared wherever they make the same of it."""
+    """The float weight of each part. A parameter that parts share stays shared if they compute the same weight from it."""
     sharing: dict[int, list[BinaryLayer]] = defaultdict(list)
     for part in parts:
         sharing[id(part.weight)].append(part)
@@ -139,14 +139,14 @@ def _restore(layer: BinaryLayer, weight: nn.Parameter, values: FloatValues) -> N
         layer.weight = nn.Parameter(weight.t().contiguous(), weight.requires_grad)
     if issubclass(kind, nn.Embedding):
         if layer.bias is not None:
-            weight.add_(layer.bias)  # the rows of a table take it in
+            weight.add_(layer.bias)  # it is added to the rows of a table
         del layer.bias
     layer.strip()
     layer.__class__ = kind  # type: ignore[assignment]
 
 
 def _lost(whole: nn.Module, values: FloatValues) -> str:
-    """What a binary layer does that a float layer does not."""
+    """The operations of a binary layer that a float layer does not have."""
     gates = isinstance(whole, (BinaryLSTM, BinaryGRU)) and whole.layers[0].normalized
     layer = _parts(whole)[0]
     scheme = layer.scheme

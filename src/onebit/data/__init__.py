@@ -1,4 +1,4 @@
-"""Images to train and measure on: folders, IDX files, digits, and data sets by name. Needs no PyTorch."""
+"""Load images for training and measurement: folders, IDX files, digits, and named data sets. PyTorch is not needed."""
 
 from onebit.data.images import ImageSet, ImageSplits
 from onebit.data.load import load_images, load_test_images

@@ -1,4 +1,4 @@
-"""Where what took long to make is kept for the next time."""
+"""The folder that keeps results that took long to compute."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """$ONEBIT_CACHE, else onebit in $XDG_CACHE_HOME or ~/.cache; it need not exist, nor be a folder that can be written.
+    """$ONEBIT_CACHE, or else onebit in $XDG_CACHE_HOME or ~/.cache. The folder may not exist or not be writable.
 
     Raises:
-        OSError: none is named, and there is no home.
+        OSError: no variable names a folder, and there is no home folder.
     """
     try:
         if named := os.environ.get("ONEBIT_CACHE"):
             return Path(named).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onebit"
-    except RuntimeError:  # of a user who is not known to the system
+    except RuntimeError:  # the system does not know the user
         raise OSError(0, "there is no home folder") from None
 
 
 def cannot_keep(what: str, error: OSError) -> str:
-    """What is not in the cache, where that should lie, and why; a message goes on from there."""
+    """The beginning of a message: what cannot be cached, where, and why."""
     try:
         place = f" in {cache_folder()}"
     except OSError:

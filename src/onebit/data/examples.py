@@ -1,4 +1,4 @@
-"""Examples for a language model, cut out of a text's tokens: packed windows, or padded sentences."""
+"""Examples for a language model, cut from the tokens of a text: packed windows or padded sentences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from onebit.data.tokens import TextSet
 from onebit.errors import DataError
 
 Kind = Literal["windows", "sentences"]
-# Targets that count in no loss and no metric; PyTorch's cross-entropy knows the number.
+# The target that losses and metrics ignore. It is the default `ignore_index` of PyTorch's cross-entropy.
 NOT_COUNTED = -100
 
 
@@ -20,15 +20,15 @@ class Examples:
 
     Args:
         text: tokens, with separators.
-        context: tokens of an example's input.
-        kind: ``"windows"``: consecutive stretches of `context` tokens over all of the text, each token a target once;
-            ``"sentences"``: from one separator to the next, cut at `context` and padded to it, as in the paper.
-        pad: the token that fills up; a target that is padding is NOT_COUNTED.
-        offset: where the first window begins ("windows").
+        context: the number of tokens in an example's input.
+        kind: ``"windows"`` cuts the whole text into consecutive windows of `context` tokens; each token is a target once.
+            ``"sentences"`` cuts from one separator to the next, at most `context` tokens, padded to `context` as in the paper.
+        pad: the padding token. Targets that are padding are NOT_COUNTED.
+        offset: the start of the first window ("windows").
         separator: the token that divides sentences ("sentences").
 
     Raises:
-        DataError: there is no whole example.
+        DataError: the text is too short for one example.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Examples:
         self.context = context
         self.kind = kind
         self._pad = pad
-        last = len(text) - 1  # a target stands behind each input
+        last = len(text) - 1  # each input is followed by its target
         if kind == "windows":
             self._starts = np.arange(offset, last, context, dtype=np.int64)
             self._ends = np.minimum(self._starts + context, last)
@@ -47,13 +47,13 @@ class Examples:
             self._starts = separators[:-1]
             self._ends = np.minimum(self._starts + context, separators[1:])
         if not len(self._starts):
-            raise DataError(f"[{text.source}] holds {len(text)} tokens: too few for one example")
+            raise DataError(f"[{text.source}] has {len(text)} tokens: too few for one example")
 
     def __len__(self) -> int:
         return len(self._starts)
 
     def take(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The inputs and targets of some examples, int64 (n, context) each; targets of padding are NOT_COUNTED."""
+        """The inputs and targets of some examples, int64 (n, context) each. Targets that are padding are NOT_COUNTED."""
         inputs = np.full((len(indices), self.context), self._pad, np.int64)
         targets = np.full((len(indices), self.context), NOT_COUNTED, np.int64)
         for row, index in enumerate(indices):
@@ -65,7 +65,7 @@ class Examples:
 
 
 def _find(tokens: NDArray[Any], separator: int) -> NDArray[np.int64]:
-    """Where the separators stand, found piece by piece: the tokens need not fit in memory."""
+    """The positions of the separators, found piece by piece, because the tokens may not fit in memory."""
     step = 1 << 22
     found = [start + np.flatnonzero(tokens[start : start + step] == separator) for start in range(0, len(tokens), step)]
     return np.concatenate(found).astype(np.int64)

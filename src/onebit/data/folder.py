@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class: ROOT/CLASS/*.jpg, or ROOT/train/CLASS/ and ROOT/test/CLASS/."""
+"""Images in folders, one folder per class: ROOT/CLASS/*.jpg, or ROOT/train/CLASS/ and ROOT/test/CLASS/."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from onebit.images import SUFFIXES, decode_image, load_image, quiet_pillow
 from onebit.progress import report
 from onebit.walk import entries, is_hidden, note_of_left_out, walk
 
-# Decoding fewer files than this is quicker than looking for a cache.
+# Decoding fewer files than this is faster than looking for a cache.
 CACHE_FROM_FILES = 2000
-# Changes when the same file would give other pixels.
+# Increase it when the same file would give other pixels.
 _CACHE_FORMAT = 2
 _TRAIN, _TEST, _VALIDATION = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The folders of a root that is divided into train/ and perhaps test/; and a sentence on what is not read."""
+    """The folders of a root with train/ and perhaps test/, and a sentence about what is not read."""
 
     train: Path
     test: Path | None
@@ -39,19 +39,20 @@ class Parts:
 
 
 def find_parts(root: Path) -> Parts | None:
-    """train/ (or training/) and test/ (or testing/) of `root` in any case, None where its folders are classes.
+    """train/ (or training/) and test/ (or testing/) of `root`, in upper or lower case. None if its folders are classes.
 
-    A folder of such a name with images in it is a class. So is one with no more than one folder in it, where others hold images too.
+    A folder with such a name is a class if it contains images. It is also a class if it contains at most one folder and other folders
+    contain images.
 
     Raises:
-        DataError: train/ could be a class or a part.
+        DataError: train/ could be a class or a part of the data.
     """
     folders = _folders(root)
     trains, tests = ([f for f in folders if f.name.lower() in names] for names in (_TRAIN, _TEST))
     if len(trains) != 1 or len(tests) > 1:
         return None
     train, test = trains[0], tests[0] if tests else None
-    # Images that lie about beside the classes of both parts do not make classes of the parts.
+    # A few images next to the class folders of both parts do not turn the parts into classes.
     alike = test is not None and {f.name for f in _folders(train)} & {f.name for f in _folders(test)}
     if not alike and _has_images(train):
         return None
@@ -63,8 +64,8 @@ def find_parts(root: Path) -> Parts | None:
         inside = _folders(train)
         if classes and len(inside) > 1:
             raise DataError(
-                f"[{root}] {train.name}/ holds folders ({_some(inside)}), and {_some(classes)} beside it hold images: put the images of a class "
-                f"named {train.name} into it directly, or move the other folders away from a training part"
+                f"[{root}] {train.name}/ contains folders ({_some(inside)}), and {_some(classes)} next to it contain images: put the images of a "
+                f"class {train.name} into it directly, or move the other folders away from a training part"
             )
         if classes:
             return None
@@ -79,25 +80,25 @@ def load_folder(
     classes: Sequence[str] | None = None,
     least_classes: int = 2,
 ) -> ImageSet:
-    """Decode every image under `root`/CLASS/, in folders of any depth.
+    """Decode every image under `root`/CLASS/, at any depth.
 
-    Hidden files and folders are left out (see `onebit.walk`), as are files that do not end as images; a note of the set says so.
+    Hidden files and folders (see `onebit.walk`) and files without an image's suffix are skipped. A note of the set says so.
 
     Args:
-        root: the folder that holds one folder for each class.
+        root: the folder with one folder per class.
         size: (height, width), or None for the size of the first image.
         channels: 1 or 3.
-        classes: the names to expect, of which some may be missing; default those that are there, each of which must hold images.
-        least_classes: with fewer there is an error; not with `classes`.
+        classes: the expected class names; some may be missing. The default is all folders, and then each must contain images.
+        least_classes: the least number of classes. It is not checked with `classes`.
 
     Raises:
-        DataError: too few classes, an empty class, or images that do not decode (the first is named, all are counted).
+        DataError: there are too few classes, a class is empty, or images do not decode (the message names the first and counts all).
     """
     found = _class_folders(root)
     if classes is None and len(found) < least_classes:
         only = next(iter(found.values()))
         if only.name.lower() in _TEST | _VALIDATION and _folders(only) and not _has_images(only):
-            raise DataError(f"[{root}] holds {only.name}/ and no train/: put the images to train on into train/CLASS")
+            raise DataError(f"[{root}] has {only.name}/ but no train/: put the training images into train/CLASS")
         raise DataError(f"[{root}] has one class only, {next(iter(found))!r}: a classifier needs at least two")
     if classes is not None and set(found) - set(map(composed, classes)):
         unknown = ", ".join(sorted(set(found) - set(map(composed, classes))))
@@ -114,14 +115,14 @@ def load_folder(
         tree = walk(folder)
         members = [file for file in tree.files if _is_image(file)]
         if not members and classes is None:
-            raise DataError(f"[{folder}] holds no image: fill it or remove it; images end in {_ENDINGS}")
+            raise DataError(f"[{folder}] contains no images: fill it or remove it; images end in {_ENDINGS}")
         hidden += tree.hidden
         other += [file for file in tree.files if not _is_image(file)]
         files += members
         labels += [label] * len(members)
     if not files:
-        raise DataError(f"[{root}] holds no image: images end in {_ENDINGS}")
-    # A hidden file that is no picture (.DS_Store, .directory) is nobody's loss.
+        raise DataError(f"[{root}] contains no images: images end in {_ENDINGS}")
+    # Hidden files that are not pictures (.DS_Store, .directory) do not need a note.
     hidden = [path for path in hidden if _is_image(path) or path.is_dir()]
     left = [[path.relative_to(root).as_posix() for path in paths] for paths in (hidden, other)]
     notes = note_of_left_out(str(root), *left)
@@ -146,7 +147,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def composed(name: str) -> str:
-    """The name of a class with its accents composed (NFC): macOS spells the same name of a folder in another way."""
+    """The name of a class with composed accents (NFC). macOS spells the names of folders in another form."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -163,7 +164,9 @@ def _class_folders(root: Path) -> dict[str, Path]:
             raise DataError(f"[{root}] has two folders named {name!r}, spelled in two ways: make them one")
         found[name] = folder
     if not found and _has_images(root):
-        raise DataError(f"[{root}] holds images and no folders: give a folder with one folder of images for each class")
+        raise DataError(
+            f"[{root}] contains images but no folders: give a folder with one folder of images for each class"
+        )
     if not found:
         raise DataError(
             f"[{root}] has no folders: put the images of each class into a folder of the class's name, or IDX files under their published names"
@@ -177,10 +180,10 @@ def _some(folders: Sequence[Path]) -> str:
 
 
 def _decode(files: Sequence[Path], size: tuple[int, int], channels: int) -> NDArray[np.uint8]:
-    """Decode with one thread a core (Pillow releases the lock); many files are kept decoded in the cache."""
+    """Decode with one thread per core (Pillow releases the GIL). The pixels of many files are kept in the cache."""
     cache = _cache_file(files, size, channels) if len(files) >= CACHE_FROM_FILES else None
     shape = (len(files), *size, channels)
-    with contextlib.suppress(OSError):  # no cache, or none that may be read
+    with contextlib.suppress(OSError):  # there is no cache, or it cannot be read
         if cache is not None and cache.stat().st_size == int(np.prod(shape)):
             return np.memmap(cache, np.uint8, "r", shape=shape)
     pixels = np.empty(shape, np.uint8)
@@ -199,7 +202,7 @@ def _decode(files: Sequence[Path], size: tuple[int, int], channels: int) -> NDAr
         more = f" ({len(broken)} files in all do not)" if len(broken) > 1 else ""
         raise DataError(f"{min(broken, key=str)}; remove it or replace it{more}")
     if cache is not None:
-        # Without room or permission the images are in memory all the same; only the next start is slower.
+        # Without space or permission the images are still in memory, and only the next start is slower.
         with contextlib.suppress(OSError):
             cache.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(cache, pixels.data)
@@ -207,7 +210,7 @@ def _decode(files: Sequence[Path], size: tuple[int, int], channels: int) -> NDAr
 
 
 def _cache_file(files: Sequence[Path], size: tuple[int, int], channels: int) -> Path | None:
-    """Where these files' pixels are kept, named by everything that could change them; None where a file or the home is not there."""
+    """The cache file of these files' pixels, named after everything that affects them. None if a file or the home folder is missing."""
     key = hashlib.sha256(f"{_CACHE_FORMAT} {size} {channels}".encode())
     try:
         for file in files:

@@ -1,4 +1,4 @@
-"""What a trained network is measured on: what was set aside when it was trained, wherever that can be known."""
+"""The data to measure a trained network on: the part held out in its training, if that is known."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OTHER = "it is not what the network was trained on, or has changed since"
 
 
 class ImagesToMeasure(NamedTuple):
-    """Images, and whether they are known to be none that were trained on.
+    """Images, and whether all of them are known to be held out from training.
 
     Args:
-        images: with the classes of the network.
-        part: "test", or "all" where trained images may be among them.
-        notes: what a user should know, a sentence each.
+        images: the images, with the classes of the network.
+        part: "test", or "all" if they may include images from training.
+        notes: what a user should know, one sentence each.
     """
 
     images: ImageSet
@@ -35,15 +35,16 @@ class ImagesToMeasure(NamedTuple):
 def images_to_measure(data: str, task: ImageTask, record: DataRecord | None) -> ImagesToMeasure:
     """The images of `data` to measure a trained network on.
 
-    Of data with a test part it is that part; of the very data that the network was trained on, the part that was set aside then; of any other, all.
+    Data with a test part give that part. The data that the network was trained on give the part that was held out then. Any other data give
+    all images.
 
     Args:
         data: see `onebit.data.load_images`.
-        task: of the network.
-        record: of its training; None where there is none.
+        task: the task of the network.
+        record: the record of its training; None if there is none.
 
     Raises:
-        DataError: the data cannot be used, or has a class that the network does not know.
+        DataError: the data cannot be used, or contain a class that the network does not know.
     """
     if has_test_part(data):
         images = load_test_images(data, task, 0)
@@ -56,33 +57,34 @@ def images_to_measure(data: str, task: ImageTask, record: DataRecord | None) -> 
         np.concatenate([first.pixels, second.pixels]), np.concatenate([first.labels, second.labels]), first.classes
     )
     why = _UNKNOWN if record is None else _OTHER
-    note = f"{data}: {why}. All {len(both)} images are measured; trained ones may be among them"
+    note = f"{data}: {why}. All {len(both)} images are measured and may include images from training"
     return ImagesToMeasure(match_classes(both, task, data), "all", [note, *first.notes])
 
 
 def text_to_measure(source: str, task: TextTask, unit: Unit, record: DataRecord | None) -> tuple[TextSet, list[str]]:
     """The text of a source to measure a trained language model on, and notes for the user.
 
-    Of a named data set it is the test part; of the very text that the model was trained on, the part that was set aside then; of any other, all.
+    A named data set gives its test part. The text that the model was trained on gives the part that was held out then. Any other text is used
+    as a whole.
 
     Args:
         source: see `onebit.data.text.load_text`.
-        task: of the model.
-        unit: what separators stand between.
-        record: of its training; None where there is none.
+        task: the task of the model.
+        unit: what separators divide: documents or lines.
+        record: the record of its training; None if there is none.
 
     Raises:
-        DataError: the source cannot be used, or holds no text.
+        DataError: the source cannot be used, or does not contain text.
     """
     known = None if record is None else fingerprint_text(source)
     if source in WIKITEXT or (record is not None and known is not None and known == record.validation):
         return load_evaluation_text(source, task, unit)
     if record is not None and known == record.data and record.validation is None:
         text, notes = load_validation_text(source, task, unit, None, record.share, record.seed)
-        return text, [f"{source}: the model was trained on it. The part that was set aside is measured", *notes]
+        return text, [f"{source}: the model was trained on it. Its held-out part is measured", *notes]
     if record is not None and known == record.data:
         why = "the model was trained on all of it"
     else:
-        why = f"{_UNKNOWN if record is None else _OTHER}. All of it is measured; trained text may be in it"
+        why = f"{_UNKNOWN if record is None else _OTHER}. All of it is measured and may include text from training"
     text, notes = load_evaluation_text(source, task, unit)
     return text, [f"{source}: {why.replace('network', 'model')}", *notes]

@@ -1,4 +1,4 @@
-"""IDX files, the form in which MNIST and Fashion-MNIST are published, gzipped or not."""
+"""IDX files, the format of MNIST and Fashion-MNIST, with or without gzip."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from onebit.walk import entries, is_hidden
 
 Part = Literal["train", "test"]
 Content = Literal["images", "labels"]
-# As published; a set's own name may stand before them.
+# The published names. The name of the data set may come before them.
 FILES: dict[tuple[Part, Content], str] = {
     ("train", "images"): "train-images-idx3-ubyte",
     ("train", "labels"): "train-labels-idx1-ubyte",
     ("test", "images"): "t10k-images-idx3-ubyte",
     ("test", "labels"): "t10k-labels-idx1-ubyte",
 }
-# Words of names, which stand between dashes, dots and underlines.
+# The words of a name, separated by dashes, dots and underscores.
 _PARTS: dict[str, Part] = {"train": "train", "training": "train", "test": "test", "testing": "test", "t10k": "test"}
 _CONTENTS: dict[str, Content] = {"images": "images", "image": "images", "labels": "labels", "label": "labels"}
 FASHION_CLASSES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -39,7 +39,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """Read one IDX file of unsigned bytes.
 
     Raises:
-        DataError: the file is missing, not IDX, of another element type, or truncated.
+        DataError: the file is missing, not IDX, truncated, or has another element type.
     """
     try:
         content = path.read_bytes()
@@ -55,7 +55,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = struct.unpack(f">{axes}I", content[4 : 4 + 4 * axes])
     if len(content) != 4 + 4 * axes + math.prod(shape):
         raise DataError(
-            f"[{path}] says {math.prod(shape)} bytes of data but has {len(content) - 4 - 4 * axes}: download it again"
+            f"[{path}] claims {math.prod(shape)} bytes of data but has {len(content) - 4 - 4 * axes}: download it again"
         )
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
@@ -66,8 +66,8 @@ class IdxFolder:
 
     Args:
         root: the folder.
-        name: of the set, as the files' names begin; empty for those of MNIST and Fashion-MNIST.
-        files: those that are there.
+        name: the name of the set, which begins the names of its files; empty for MNIST and Fashion-MNIST.
+        files: the files that exist.
     """
 
     root: Path
@@ -75,7 +75,7 @@ class IdxFolder:
     files: dict[tuple[Part, Content], Path]
 
     def path(self, part: Part, content: Content) -> Path:
-        """One file; raises DataError where it is missing."""
+        """One file. Raises DataError if it is missing."""
         if (part, content) not in self.files:
             wanted = (f"{self.name}-" if self.name else "") + FILES[part, content]
             raise DataError(
@@ -85,13 +85,13 @@ class IdxFolder:
 
 
 def find_idx(root: Path) -> IdxFolder | None:
-    """The IDX files of a folder: with the published names or ones that say the same; None where there is none.
+    """The IDX files of a folder, with the published names or equivalent ones. None if there are none.
 
-    What counts are the words of a name: train, test or t10k; images or labels; and idx, idx1, idx3 or ubyte. What stands before them is the name of
-    the set (emnist-letters-train-images-idx3-ubyte). A file may be gzipped; one that is not goes before one that is.
+    A file is recognised by the words of its name: train, test or t10k; images or labels; and idx, idx1, idx3 or ubyte. The words before them
+    are the name of the set (emnist-letters-train-images-idx3-ubyte). A file may be gzipped. The plain file is preferred if both exist.
 
     Raises:
-        DataError: there are several sets, two files for one part, or IDX files whose names say too little.
+        DataError: there are several sets, two files for one part, or IDX files with unclear names.
     """
     visible = [Path(entry) for entry in entries(root) if not is_hidden(entry.name)]
     sets: dict[str, dict[tuple[Part, Content], dict[str, Path]]] = {}
@@ -106,7 +106,7 @@ def find_idx(root: Path) -> IdxFolder | None:
             unknown.append(name)
             continue
         key = _PARTS[words[parts[0]]], _CONTENTS[words[contents[0]]]
-        # Names that differ in their separators or by .gz are one file in several forms; the first is taken.
+        # Names that differ only in separators or in .gz are the same file in several forms. The first is taken.
         forms = sets.setdefault("-".join(words[: min(*parts, *contents)]), {}).setdefault(key, {})
         known = forms.get(form := " ".join(words))
         if known is None or (known.suffix == ".gz" and not name.endswith(".gz")):
@@ -117,10 +117,10 @@ def find_idx(root: Path) -> IdxFolder | None:
     for name, files in sets.items():
         for forms in files.values():
             if len(forms) > 1:
-                raise DataError(f"[{root}] {' and '.join(p.name for p in forms.values())} say the same: keep one")
+                raise DataError(f"[{root}] {' and '.join(p.name for p in forms.values())} mean the same part: keep one")
         return IdxFolder(root, name, {key: next(iter(forms.values())) for key, forms in files.items()})
     if unknown and not any(path.is_dir() for path in visible):
-        raise DataError(f"[{root}] {unknown[0]} does not say what it holds: looked for {', '.join(FILES.values())}")
+        raise DataError(f"[{root}] {unknown[0]} does not say what it contains: expected {', '.join(FILES.values())}")
     return None
 
 
@@ -133,22 +133,22 @@ def load_idx(
 ) -> ImageSet:
     """The "train" or "test" part of a folder of IDX files.
 
-    Classes are the labels' numbers; Fashion-MNIST's have their names, and EMNIST's the characters of its NAME-mapping.txt. EMNIST stores its images
-    on their side; they are turned upright.
+    Classes are the numbers of the labels, the names of Fashion-MNIST's classes, or the characters of EMNIST's NAME-mapping.txt. EMNIST stores
+    its images transposed; they are turned upright.
 
     Raises:
-        DataError: a file is missing or damaged, or images and labels differ in number.
+        DataError: a file is missing or damaged, or the numbers of images and labels differ.
     """
     paths = folder.path(part, "images"), folder.path(part, "labels")
     pixels, labels = read_idx(paths[0]), read_idx(paths[1])
     if pixels.ndim != 3 or labels.ndim != 1 or len(pixels) != len(labels) or 0 in pixels.shape:
         raise DataError(
-            f"[{folder.root}] images of shape {pixels.shape} and labels of shape {labels.shape} do not fit together"
+            f"[{folder.root}] images of shape {pixels.shape} do not fit labels of shape {labels.shape}: check the files"
         )
     notes = []
     if folder.name.startswith("emnist"):
         pixels = pixels.transpose(0, 2, 1)
-        notes.append(f"{folder.root}: the images of EMNIST lie on their side, and were turned upright")
+        notes.append(f"{folder.root}: EMNIST stores its images on their side; they were turned upright")
     known = _class_names(folder)
     present = {value: known.get(value, str(value)) for value in np.unique(labels).tolist()}
     if classes is None:
@@ -165,12 +165,12 @@ def load_idx(
 
 
 def _class_names(folder: IdxFolder) -> dict[int, str]:
-    """The names of label values, as far as they have any."""
+    """The names of label values, if there are any."""
     root = folder.root.absolute()
     if any("fashion" in name.lower() for name in (folder.name, root.name, root.parent.name)):
         return dict(enumerate(FASHION_CLASSES))
     try:
-        # Lines of EMNIST: a label, and the codes of the characters that it stands for.
+        # A line of EMNIST's mapping: a label and the codes of its characters.
         lines = (folder.root / f"{folder.name}-mapping.txt").read_text("ascii").splitlines()
         return {int(value): chr(int(code)) for value, code, *_ in (line.split() for line in lines if line.strip())}
     except (OSError, ValueError):

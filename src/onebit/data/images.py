@@ -18,7 +18,7 @@ class ImageSet:
         pixels: uint8 (n, height, width, channels).
         labels: int64 (n,), indices into `classes`.
         classes: the names of the classes.
-        notes: what a user should know about them, a sentence each.
+        notes: what a user should know about them, one sentence each.
 
     Raises:
         DataError: the parts do not fit together.
@@ -43,12 +43,12 @@ class ImageSet:
 
 @dataclass(frozen=True)
 class ImageSplits:
-    """What to train on, what to choose the best epoch by, and what to report on.
+    """Images for training, for choosing the best epoch (validation), and for reporting (test).
 
     Args:
-        train, validation, test: disjoint sets with the same classes; the last two may be one set where the data has no third.
-        source: what they were made from, for messages and the run's record.
-        notes: what a user should know about them, a sentence each.
+        train, validation, test: disjoint sets with the same classes. Validation and test may be the same set.
+        source: where the images came from, for messages and the run's record.
+        notes: what a user should know about them, one sentence each.
     """
 
     train: ImageSet
@@ -59,16 +59,16 @@ class ImageSplits:
 
 
 def split_images(images: ImageSet, share: float, seed: int, where: str) -> tuple[ImageSet, ImageSet]:
-    """Divide a set in two, at random but for ever the same by `seed`, each class in proportion.
+    """Divide a set at random into two, with the same proportion of every class. The same `seed` always gives the same parts.
 
     Args:
-        images: the whole.
-        share: of each class that goes to the second part, above 0 and below 1; at least one image of each class stays on either side.
-        seed: of the choice.
-        where: for messages.
+        images: the whole set.
+        share: the share of each class in the second part, above 0 and below 1. Both parts keep at least one image of each class.
+        seed: the random seed.
+        where: the place that error messages name.
 
     Returns:
-        The rest and the share, each in the order of the whole.
+        The rest and the share, each in the order of the whole set.
 
     Raises:
         DataError: a class has fewer than two images.
@@ -89,12 +89,12 @@ def split_images(images: ImageSet, share: float, seed: int, where: str) -> tuple
 
 
 def limit_images(images: ImageSet, count: int | None, seed: int) -> ImageSet:
-    """At most `count` images, the same number of each class as far as they go, chosen by `seed`."""
+    """At most `count` images, equally many of each class if possible, chosen at random by `seed`."""
     if count is None or count >= len(images):
         return images
     random = np.random.default_rng(seed)
     order = random.permutation(len(images))
-    # Rank each image within its class in the shuffled order; the lowest ranks of all classes come first.
+    # Rank each image within its class in the shuffled order. The lowest ranks of all classes come first.
     labels = images.labels[order]
     ranks = np.empty(len(order), np.int64)
     for label in range(len(images.classes)):

@@ -1,4 +1,4 @@
-"""From what a recipe names to images to train, validate and test on."""
+"""Load the data that a recipe names, as images for training, validation and test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onebit.errors import DataError
 from onebit.images import ImageTask
 from onebit.paths import expand
 
-# Of a set without a test part of its own.
+# The test share of a set without its own test part.
 TEST_SHARE = 0.2
 
 
@@ -30,19 +30,20 @@ def load_images(
     """Load labelled images.
 
     Args:
-        data: ``"digits"``, ``"cifar10"``, ``"food101"``, ``"mnist"``, ``"fashion-mnist"``, or a path: a folder with one folder for each class,
-            or with train/ and test/ that hold such folders, or with IDX files.
+        data: ``"digits"``, ``"cifar10"``, ``"food101"``, ``"mnist"``, ``"fashion-mnist"``, or the path of a folder. The folder contains one
+            folder per class, or train/ and test/ with such folders, or IDX files.
         size: (height, width) to scale to; None keeps the data's own.
         channels: 1 or 3.
-        validation_share: of the training images, set aside to choose the best epoch by; 0: the test images are also the validation's.
-        train_limit: at most so many training images, the same number of each class.
-        seed: of the splits.
+        validation_share: the share of the training images that is held out to choose the best epoch. With 0 the test images serve for
+            validation too.
+        train_limit: the most training images, equally many of each class.
+        seed: the seed of the splits.
 
     Returns:
         The splits. A set without a test part gives a fifth of each class to test.
 
     Raises:
-        DataError: there is no such data, or it cannot be used; the message says why.
+        DataError: the data do not exist or cannot be used. The message says why.
     """
     train, test = load_parts(data, size, channels, seed)
     notes = tuple(dict.fromkeys([*train.notes, *test.notes]))
@@ -55,7 +56,7 @@ def load_images(
 def load_parts(
     data: str, size: tuple[int, int] | None, channels: int, seed: int = 0, least_classes: int = 2
 ) -> tuple[ImageSet, ImageSet]:
-    """The training and the test part of what `data` names; see `load_images`."""
+    """The training and the test part of `data`; see `load_images`."""
     if path := folder_of(data):
         if idx := _find_idx(path):
             train = load_idx(idx, "train", size, channels)
@@ -74,11 +75,11 @@ def load_parts(
         return train, load_hub(data, "test", train.pixels.shape[1:3], channels)
     if expand(data).exists():
         raise DataError(f"[{data}] is a file: give a folder with one folder of images for each class")
-    raise DataError(f"[{data}] no such data: give a folder, or one of digits, {', '.join(HUB_SETS)}")
+    raise DataError(f"[{data}] there is no such data set: give a folder, or one of digits, {', '.join(HUB_SETS)}")
 
 
 def has_test_part(data: str) -> bool:
-    """Whether what `data` names has images that are set aside for testing by whoever made it."""
+    """Whether `data` has its own test part."""
     if path := folder_of(data):
         parts = None if (idx := _find_idx(path)) else find_parts(path)
         return idx is not None or (parts is not None and parts.test is not None)
@@ -86,7 +87,7 @@ def has_test_part(data: str) -> bool:
 
 
 def files_read(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The folders of a folder of images that are read with all below them, and single files of it."""
+    """The folders that are read from a folder of images, each with everything below it, and its single files."""
     if idx := _find_idx(folder):
         return [], list(idx.files.values())
     parts = find_parts(folder)
@@ -94,13 +95,13 @@ def files_read(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
-    """The test part of what `data` names, its classes matched by name to those of a trained network.
+    """The test part of `data`, with its classes matched by name to those of a trained network.
 
-    Of data without a test part this is the fifth that a training on the same data with the same `seed` did not see;
-    `onebit.data.held_out.images_to_measure` looks whether they are the same. Of data with one the training part is not read.
+    Data without a test part give the fifth that training on the same data with the same `seed` holds out;
+    `onebit.data.held_out.images_to_measure` checks that the data are the same. If there is a test part, the training part is not read.
 
     Raises:
-        DataError: the data cannot be used, or has a class that the network does not know.
+        DataError: the data cannot be used, or contain a class that the network does not know.
     """
     images = _own_test_part(data, task)
     if images is None:
@@ -109,7 +110,7 @@ def load_test_images(data: str, task: ImageTask, seed: int) -> ImageSet:
 
 
 def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
-    """Images with their classes in a trained network's order, by name; raises DataError where it does not know one."""
+    """Images with classes in a trained network's order, matched by name. Raises DataError if the network does not know one."""
     known = {composed(label): index for index, label in enumerate(task.labels)}
     unknown = [name for name in images.classes if composed(name) not in known]
     if unknown:
@@ -121,7 +122,7 @@ def match_classes(images: ImageSet, task: ImageTask, data: str) -> ImageSet:
 
 
 def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
-    """The test part of data that have one, without decoding the training part; it need not even be there."""
+    """The test part of data that have one. The training part is not decoded and may be missing."""
     if path := folder_of(data):
         if idx := _find_idx(path):
             return load_idx(idx, "test", task.image_size, task.channels)
@@ -133,5 +134,5 @@ def _own_test_part(data: str, task: ImageTask) -> ImageSet | None:
 
 
 def _find_idx(path: Path) -> IdxFolder | None:
-    # torchvision puts the files one folder down.
+    # torchvision puts the files one folder deeper.
     return find_idx(path) or (find_idx(path / "raw") if (path / "raw").is_dir() else None)

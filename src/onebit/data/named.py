@@ -1,4 +1,4 @@
-"""Data sets by name: scikit-learn's digits, which are always at hand, and Hugging Face's, which are downloaded once."""
+"""Named data sets: scikit-learn's digits, which are always available, and Hugging Face's, which are downloaded once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onebit.walk import entries, is_hidden
 
 
 class HubSet(NamedTuple):
-    """Where a data set lies on the hub, and how its columns are called."""
+    """The path of a data set on the hub, and the names of its columns."""
 
     path: str
     image: str
@@ -33,10 +33,10 @@ HUB_SETS = {
 
 
 def folder_of(data: str) -> Path | None:
-    """The folder of images that `data` names; None where there is none, and where it names a data set.
+    """The folder of images that `data` names. None if there is none, or if `data` names a data set.
 
-    A folder goes before a data set of its name, but for an empty one and that of a run: `digits` means the data set in runs/ too, where a training
-    has left runs/digits.
+    A folder takes precedence over a data set of the same name, unless it is empty or a run folder. So `digits` still means the data set in runs/,
+    where a training has written runs/digits.
     """
     path = expand(data)
     if not path.is_dir():
@@ -48,11 +48,11 @@ def folder_of(data: str) -> Path | None:
 
 
 def load_digits(size: tuple[int, int] | None, channels: int) -> ImageSet:
-    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn carries (E. Alpaydin and C. Kaynak, UCI)."""
+    """The 1,797 handwritten digits of 8x8 pixels in scikit-learn (E. Alpaydin and C. Kaynak, UCI)."""
     try:
         from sklearn import datasets
     except ImportError:
-        raise DataError('[digits] comes with scikit-learn: pip install "onebit[train]"') from None
+        raise DataError('[digits] needs scikit-learn: pip install "onebit[train]"') from None
     digits = datasets.load_digits()
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     if channels == 3 or (size is not None and tuple(size) != (8, 8)):
@@ -68,10 +68,10 @@ def load_hub(name: str, part: str, size: tuple[int, int] | None, channels: int, 
         part: "train" or "test".
         size: (height, width), or None for the size of the first image.
         channels: 1 or 3.
-        path: another place with the same columns, as `datasets.load_dataset` takes it.
+        path: another source with the same columns, as `datasets.load_dataset` takes it.
 
     Raises:
-        DataError: the library is missing, there is no network and no cached copy, or the columns are not the known ones.
+        DataError: the library is missing, there is neither a network nor a cached copy, or the columns are not as expected.
     """
     try:
         import datasets
@@ -81,10 +81,10 @@ def load_hub(name: str, part: str, size: tuple[int, int] | None, channels: int, 
     split = known.test if part == "test" else "train"
     try:
         table = datasets.load_dataset(path or known.path, split=split)
-    except Exception as error:  # the library and the network raise many kinds
+    except Exception as error:  # the library and the network raise many kinds of errors
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"[{name}] cannot be loaded ({reason}): go online once so that it is kept in the cache, or give images in folders with --data PATH"
+            f"[{name}] cannot be loaded ({reason}): go online once to download it, or give folders of images with --data PATH"
         ) from None
     if known.image not in table.column_names or known.label not in table.column_names:
         raise DataError(f"[{name}] has the columns {table.column_names}: needs {known.image!r} and {known.label!r}")
@@ -101,7 +101,7 @@ def load_hub(name: str, part: str, size: tuple[int, int] | None, channels: int, 
             pixels[index] = load_image(image, pixels.shape[1:3], channels)
         except MemoryError:
             raise
-        except Exception as error:  # the library decodes, and raises whatever Pillow does
+        except Exception as error:  # the library decodes, and raises all of Pillow's errors
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(f"[{name}] image {index} of {part} cannot be used ({reason})") from None
     if pixels is None:

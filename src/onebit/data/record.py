@@ -1,4 +1,4 @@
-"""What a network was trained on, by its fingerprint: kept with a run and in its packed file, so that either is measured on what it has not seen."""
+"""A fingerprint of the training data. Run folders and packed files keep it, so that both are measured on held-out data only."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from onebit.images import SUFFIXES
 from onebit.paths import expand
 from onebit.walk import walk
 
-# Raised when the same files would be divided otherwise: what was set aside of them before is then no longer known.
+# Increase it when the same files would be divided in another way. What was held out before is then no longer known.
 _DIVISION = 1
-# Of a text of any size: its length, its beginning and its end.
+# The fingerprint of a text of any size reads its length, its beginning and its end.
 _READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """What a network was trained on, and what was set aside to test it on.
+    """The training data of a network, and the part that was held out.
 
     Args:
-        data: the fingerprint of the whole.
-        validation: of the other text that a language model was validated on; None where a part of the data was set aside.
-        seed: of the division.
-        share: of the data that was set aside, above 0 and below 1; with another text to validate on it says nothing.
+        data: the fingerprint of all the data.
+        validation: the fingerprint of a separate validation text; None if a part of the data was held out.
+        seed: the seed of the division.
+        share: the share of the data that was held out, above 0 and below 1. It has no meaning with a separate validation text.
     """
 
     data: str
@@ -48,7 +48,7 @@ class DataRecord:
 
     @classmethod
     def from_json(cls, values: Any) -> DataRecord:
-        """The record from the values of `to_json`; raises FormatError where they do not describe one."""
+        """The record from the values of `to_json`. Raises FormatError if they do not describe one."""
         kinds: dict[str, Any] = {"data": str, "validation": str | None, "seed": int, "share": float}
         fits = isinstance(values, dict) and all(type(values.get(key)) is not bool for key in kinds)
         if not fits or not all(isinstance(values.get(key), kind) for key, kind in kinds.items()):
@@ -59,10 +59,10 @@ class DataRecord:
 
 
 def fingerprint_images(data: str) -> str | None:
-    """What changes when images are added to, removed from or renamed in what is read of what `data` names; None where it is not there.
+    """A fingerprint of the images of `data`, which changes when images are added, removed or renamed. None if there are none.
 
-    Of files it knows names below the folder and sizes, so that a folder may be moved or copied. Of a folder with train/ and test/, or with IDX files,
-    only those count: runs may lie in it.
+    It depends on the names and sizes of files below the folder, so that the folder may be moved or copied. In a folder with train/ and test/, or
+    with IDX files, only those count, because it may also contain runs.
 
     Raises:
         DataError: the folder cannot be read.
@@ -76,8 +76,8 @@ def fingerprint_images(data: str) -> str | None:
 
 
 def fingerprint_text(source: str) -> str | None:
-    """What changes when a text or the texts of a folder change; None where there are none. Hidden files do not count."""
-    if source == "python":  # another Python has other texts
+    """A fingerprint of a text, or of the texts in a folder. None if there are none. Hidden files do not count."""
+    if source == "python":  # another version of Python has other texts
         return f"name {source} {platform.python_version()}"
     if source in WIKITEXT:
         return f"name {source}"
@@ -88,7 +88,7 @@ def fingerprint_text(source: str) -> str | None:
 
 
 def fingerprint_file(path: Path) -> str | None:
-    """Of a file's length, beginning and end, wherever it lies and whatever it is called; None where it is not there."""
+    """A fingerprint of a file's length, beginning and end, independent of its path. None if there is no file."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -103,8 +103,8 @@ def fingerprint_file(path: Path) -> str | None:
 def _of_files(root: Path, files: Iterable[Path]) -> str:
     found = []
     for path in files:
-        with contextlib.suppress(OSError):  # a link to nothing
-            # macOS spells accents in another way than the place that a folder is copied to.
+        with contextlib.suppress(OSError):  # a broken link
+            # macOS spells accents in another form than the system that a folder is copied to.
             name = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
             found.append(f"{name}\0{path.stat().st_size}")
     key = hashlib.sha256(f"{_DIVISION}\n".encode())

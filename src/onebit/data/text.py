@@ -1,4 +1,4 @@
-"""Text in files, folders and named data sets, read as streams: what there is, and how it is divided into training and validation."""
+"""Read text from files, folders and named data sets as streams, and divide it into training and validation."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from onebit.fileformat import write_atomically
 from onebit.paths import expand
 from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
 
-# The names that need the Hugging Face cache or the network, and where they lie there.
+# Names that need the Hugging Face cache or the network, and their paths on the hub.
 WIKITEXT = {"wikitext-2": "wikitext-2-raw-v1", "wikitext-103": "wikitext-103-raw-v1"}
 WIKITEXT_PATH = "Salesforce/wikitext"
 
-# Read at once.
+# The size of one read.
 _CHUNK_BYTES = 1 << 18
-# Of text to train a vocabulary on, in pieces spread over all of it; more changes it little.
+# The amount of text to train a vocabulary on, in pieces spread over the whole. More text changes the vocabulary little.
 _VOCABULARY_BYTES = 20_000_000
 _VOCABULARY_CHUNK_BYTES = 1 << 20
 
@@ -36,11 +36,11 @@ class Document:
     """One text: a file, a range of its bytes, or the rows of a table.
 
     Args:
-        name: for messages, and to divide documents by.
-        path: of the file; None for rows.
+        name: the name in messages, which also decides the part that the document goes to.
+        path: the path of the file; None for rows.
         start, end: the range of bytes.
-        rows: of a data set, a text each.
-        fingerprint: changes when the text does.
+        rows: the rows of a data set, one text each.
+        fingerprint: a value that changes with the text.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Document:
     fingerprint: str = ""
 
     def chunks(self, size: int | None = None) -> Iterator[tuple[str, int]]:
-        """The text in pieces that end at a line's end where there is one, each with how many bytes in it were not UTF-8."""
+        """The text in pieces, each with its number of bytes that are not UTF-8. Pieces end at the end of a line if possible."""
         if self.path is None:
             for row in self.rows:
                 yield str(row["text"]), 0
@@ -67,9 +67,9 @@ class Document:
                     if len(data) < left:
                         data += file.readline(min(left - len(data), size))
                     if data.endswith(b"\r") and len(data) < left:
-                        data += file.read(1)  # a line end of two bytes stays one
+                        data += file.read(1)  # a line end of two bytes stays together
                     if not data:
-                        raise DataError(f"[{self.path}] became shorter while it was read: try again")
+                        raise DataError(f"[{self.path}] became shorter while being read: try again")
                     left -= len(data)
                     before = counter.count
                     text = counter.decode(data, final=left == 0)
@@ -79,7 +79,7 @@ class Document:
 
 
 class _Replacements:
-    """A UTF-8 decoder that replaces what is invalid by U+FFFD, and counts how often."""
+    """A UTF-8 decoder that replaces invalid bytes by U+FFFD and counts them."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -97,12 +97,12 @@ class _Replacements:
 
 @dataclass(frozen=True)
 class TextSplits:
-    """What to train on and what to validate on, with the tokenizer of both.
+    """Texts for training and for validation, with their tokenizer.
 
     Args:
         train, validation: disjoint texts.
-        task: of both.
-        notes: what a user should know about the texts, a sentence each.
+        task: the task of both.
+        notes: what a user should know about the texts, one sentence each.
     """
 
     train: TextSet
@@ -119,19 +119,20 @@ def load_text(
     share: float = 0.05,
     seed: int = 0,
 ) -> TextSplits:
-    """Texts to train and to validate on, tokenized.
+    """Load and tokenize texts for training and validation.
 
     Args:
-        source: "python" (documentation and sources that come with the interpreter), "wikitext-2", "wikitext-103" (raw), a text file, or a
+        source: "python" (the documentation and sources that come with the interpreter), "wikitext-2", "wikitext-103" (raw), a text file, or a
             folder of text files.
-        vocabulary: a number of tokens to train a vocabulary of on the training text, or the path of a `vocab.txt`.
-        unit: what separators stand between: whole documents, or lines (the paper's sentences).
-        validation: another source to validate on; default the data set's own part, else `share` of the documents (of a single file, its end).
-        share: above 0, below 1.
-        seed: of the choice of documents.
+        vocabulary: the number of tokens of a vocabulary to train on the training text, or the path of a `vocab.txt`.
+        unit: what separators divide: documents, or lines (the paper's sentences).
+        validation: a separate source for validation. The default is the data set's own part, or else `share` of the documents (of a single file,
+            its end).
+        share: the held-out share, above 0 and below 1.
+        seed: the seed of the choice of documents.
 
     Raises:
-        DataError: a source cannot be used, or holds no text.
+        DataError: a source cannot be used, or does not contain text.
     """
     train, held_out, notes = _divide(source, validation, share, seed)
     task = load_vocabulary(vocabulary) if isinstance(vocabulary, str) else _train(train, vocabulary, source)
@@ -147,7 +148,7 @@ def load_text(
 def load_validation_text(
     source: str, task: TextTask, unit: Unit, validation: str | None = None, share: float = 0.05, seed: int = 0
 ) -> tuple[TextSet, list[str]]:
-    """The validation text alone that `load_text` sets aside, with a known tokenizer; and notes for the user."""
+    """Only the validation text that `load_text` holds out, with a given tokenizer, and notes for the user."""
     _, held_out, notes = _divide(source, validation, share, seed)
     text, more = prepare_text(held_out, Tokenizer(task), unit, validation or source)
     return text, notes + more
@@ -156,7 +157,7 @@ def load_validation_text(
 def load_evaluation_text(
     source: str, task: TextTask, unit: Unit = "document", part: str = "test"
 ) -> tuple[TextSet, list[str]]:
-    """All of a source (the `part` of a named data set) for evaluation, with notes for the user."""
+    """A whole source (or the `part` of a named data set) for evaluation, with notes for the user."""
     documents, notes = _documents(source, part)
     text, more = prepare_text(documents, Tokenizer(task), unit, source)
     return text, notes + more
@@ -174,9 +175,9 @@ def _divide(
     if len(documents) == 1:
         cut = _cut(documents[0], share)
         if cut is None:
-            raise DataError(f"[{source}] is too short to set {share} of it aside: give --validation-data")
+            raise DataError(f"[{source}] is too short to hold out {share} of it: give --validation-data")
         return [replace(documents[0], end=cut)], [replace(documents[0], start=cut)], notes
-    # By name, so that a document that is added moves no other from one side to the other.
+    # By name, so that adding a document does not move others to the other part.
     rank = {d.name: zlib.crc32(f"{seed}:{d.name}".encode("utf-8", "backslashreplace")) for d in documents}
     held_out = [d for d in documents if rank[d.name] < share * 2**32]
     if not held_out:
@@ -186,7 +187,7 @@ def _divide(
 
 
 def _cut(document: Document, share: float) -> int | None:
-    """Where the last `share` of a file begins: at a line's end where there is one near, else before a blank, else between two characters."""
+    """The start of the last `share` of a file: at the end of a near line, or else before a blank, or else between two characters."""
     assert document.path is not None
     cut = document.start + round((document.end - document.start) * (1 - share))
     try:
@@ -198,7 +199,7 @@ def _cut(document: Document, share: float) -> int | None:
                 if b"\n" not in near and cut + len(near) < document.end:
                     cut += len(near)
                     near = file.read(min(_CHUNK_BYTES, document.end - cut))
-                # A line end of old Macs, a blank, a byte that begins a character.
+                # A line end of old Macs, a blank, or a byte that begins a character.
                 places = (
                     re.search(pattern, near) for pattern in (rb"(?<=\r)[^\n]", rb"[ \t]+[^ \t\r\n]", rb"[^\x80-\xbf]")
                 )
@@ -216,7 +217,7 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
         files = [
             p
             for p in sorted(folder.rglob("*.py"))
-            # Tests, and what else is installed beside the library, differ from machine to machine; the code pages are tables of numbers.
+            # Tests and installed packages differ between machines. Code pages are tables of numbers.
             if not {"test", "tests", "idlelib", "lib2to3", "encodings", "site-packages", "dist-packages", "__pycache__"}
             & set(p.relative_to(folder).parts)
         ]
@@ -234,7 +235,7 @@ def _documents(source: str, part: str) -> tuple[list[Document], list[str]]:
     if not path.exists():
         names = ", ".join(["python", *WIKITEXT])
         raise DataError(f"[{source}] no such file or folder: give one, or one of {names}")
-    if not path.is_file():  # it is read more than once, and may have no other end to wait for
+    if not path.is_file():  # it is read more than once, and waiting for its writer may never end
         raise DataError(f"[{source}] is a device or pipe: give a text file, or a folder of text files")
     documents, notes = _text_files([path], path.parent, source)
     return documents, notes
@@ -256,13 +257,13 @@ def _text_files(files: Sequence[Path], folder: Path, source: str) -> tuple[list[
             documents.append(Document(name, path, 0, size, fingerprint=f"{path.resolve()}:{size}:{modified}"))
     if not documents:
         raise DataError(
-            f"[{source}] holds no text: "
+            f"[{source}] contains no text: "
             + (f"{binary[0].name} is binary; " if binary else "it is empty; " if files else "")
             + "give a text file, or a folder of text files"
         )
     notes = []
     if binary:
-        notes.append(f"{source}: {len(binary)} binary files were left out, the first {binary[0].relative_to(folder)}")
+        notes.append(f"{source}: {len(binary)} binary files were skipped, the first is {binary[0].relative_to(folder)}")
     return documents, notes
 
 
@@ -276,7 +277,7 @@ def _load_wikitext(name: str, part: str) -> Document:
     except Exception as error:  # the library and the network raise many kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
-            f"[{name}] cannot be loaded ({reason}): go online once so that it is kept in the cache, or give text files with --data PATH"
+            f"[{name}] cannot be loaded ({reason}): go online once to download it, or give text files with --data PATH"
         ) from None
     if "text" not in table.column_names:
         raise DataError(f"[{name}] has the columns {table.column_names}: needs 'text'")
@@ -284,16 +285,16 @@ def _load_wikitext(name: str, part: str) -> Document:
 
 
 def _train(documents: Sequence[Document], size: int, source: str) -> TextTask:
-    """A vocabulary from evenly spread pieces of the documents; the same for the same documents."""
+    """Train a vocabulary on evenly spread pieces of the documents. The same documents give the same vocabulary."""
     total = sum(d.end - d.start for d in documents) or 1
-    keep = max(1, round(total / _VOCABULARY_BYTES))  # every so many pieces
+    keep = max(1, round(total / _VOCABULARY_BYTES))  # take every `step`-th piece
 
     def pieces() -> Iterator[str]:
         index, seen = 0, 0
         for document in documents:
             for text, _ in document.chunks(_VOCABULARY_CHUNK_BYTES):
                 index += 1
-                # Pieces of files are evenly long, rows are short: those are taken until there is enough.
+                # Pieces of files are equally long. Rows are short, so they are taken until there is enough text.
                 if document.path is None:
                     seen += len(text)
                     if seen > _VOCABULARY_BYTES:
@@ -303,10 +304,10 @@ def _train(documents: Sequence[Document], size: int, source: str) -> TextTask:
                     yield text
 
     key = digest([CACHE_FORMAT, size, [d.fingerprint for d in documents], [(d.start, d.end) for d in documents]])
-    with contextlib.suppress(OSError, ValueError):  # there is none, it cannot be read, or it is damaged
+    with contextlib.suppress(OSError, ValueError):  # there is no cached one, or it cannot be read or is damaged
         return TextTask.from_json(json.loads((cache_folder() / "vocabularies" / f"{key}.json").read_text("utf-8")))
     task = train_vocabulary(pieces(), size)
-    # Without room or permission the next start is slower; what comes of the tokens is said.
+    # Without space or permission the next start is slower. A note about the tokens tells the user.
     with contextlib.suppress(OSError):
         cache = cache_folder() / "vocabularies"
         cache.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Texts as arrays of tokens: tokenized once, as a stream, and kept on disk, from where they are mapped into memory."""
+"""Texts as arrays of tokens. A text is tokenized once, as a stream, into a file that is mapped into memory."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ if TYPE_CHECKING:
 
 Unit = Literal["document", "line"]
 
-# Of what lies in the cache: another number where the same text gives other tokens.
+# The version of the cache. Increase it when the same text gives other tokens.
 CACHE_FORMAT = 2
-# Tokenized at once, and the longest part of a line that is kept in memory.
+# The amount of text to tokenize at once, and the longest part of a line in memory.
 _BATCH_CHARACTERS = 1 << 20
-# Of tokens that are held in memory, where no disk takes them.
+# The most memory for tokens that cannot be written to a disk.
 _MEMORY_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class TextSet:
-    """Tokens of a text, and what they stand for.
+    """The tokens of a text, and counts of it.
 
     Args:
         tokens: uint16 or uint32 (n,), memory-mapped: a separator, then each document (or line) followed by a separator.
-        source: for messages and records.
-        bytes: of the text in UTF-8.
-        documents: how many documents or lines.
-        replaced: how often invalid UTF-8 was replaced.
-        unknown: how many tokens are [UNK].
+        source: the name of the text in messages and records.
+        bytes: the length of the text in UTF-8.
+        documents: the number of documents or lines.
+        replaced: the number of places where invalid UTF-8 was replaced.
+        unknown: the number of tokens that are [UNK].
     """
 
     tokens: NDArray[Any]
@@ -59,19 +59,19 @@ class TextSet:
 
     @property
     def tokens_per_byte(self) -> float:
-        """Predicted tokens for each byte of text: nats a token times this, over ln 2, are bits per byte."""
+        """Predicted tokens per byte of text. Nats per token times this, divided by ln 2, are bits per byte."""
         return (len(self.tokens) - 1) / self.bytes
 
 
 def prepare_text(
     documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
 ) -> tuple[TextSet, list[str]]:
-    """Tokenize documents as a stream into a file of tokens, once: a second call finds it in the cache; see `cache_folder`.
+    """Tokenize documents as a stream into a file of tokens. A second call finds the file in the cache; see `cache_folder`.
 
-    Where the cache cannot be written, the tokens lie in a temporary file that no name leads to, or in memory, and a note says so.
+    If the cache cannot be written, the tokens go to an unnamed temporary file or to memory, and a note says so.
 
     Raises:
-        DataError: there is no text, or no place for its tokens.
+        DataError: there is no text, or no space for its tokens.
     """
     key = digest([CACHE_FORMAT, unit, tokenizer.task.to_json(), [(d.fingerprint, d.start, d.end) for d in documents]])
     notes = []
@@ -80,21 +80,21 @@ def prepare_text(
     except OSError as error:
         problem = cannot_keep("tokens", error)
         notes.append(
-            f"{source}: {problem} and are made anew each time: set ONEBIT_CACHE to a folder that can be written"
+            f"{source}: {problem} and are made again each time: set ONEBIT_CACHE to a folder that can be written"
         )
         try:
             tokens, known = _not_kept(documents, tokenizer, unit, source)
         except OSError as second:
             raise DataError(
-                f"[{source}] {problem}, and there is no place in a temporary folder ({second.strerror or second}): "
-                "set ONEBIT_CACHE to a folder with room"
+                f"[{source}] {problem}, and the temporary folder has no space ({second.strerror or second}): "
+                "set ONEBIT_CACHE to a folder with space"
             ) from None
     text = TextSet(tokens, source, **known)
     if text.replaced:
         notes.append(f"{source}: invalid UTF-8 was replaced in {text.replaced:,} places")
     if text.unknown:
         notes.append(
-            f"{source}: {text.unknown:,} of {len(text):,} tokens are [UNK]; what they stood for is lost to the figures"
+            f"{source}: {text.unknown:,} of {len(text):,} tokens are [UNK]; the figures do not see the text that they stand for"
         )
     return text, notes
 
@@ -102,12 +102,12 @@ def prepare_text(
 def _kept(
     folder: Path, documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
 ) -> tuple[NDArray[Any], dict[str, int]]:
-    """Tokens out of the cache, after they were written there if need be; and what is known of them."""
+    """Tokens from the cache, written there first if they are missing, and their counts."""
     try:
         return _read(folder)
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except (ValueError, KeyError, TypeError):  # damaged, by a crash of the machine for example
+    except (ValueError, KeyError, TypeError):  # damaged, for example by a crash of the machine
         shutil.rmtree(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=folder.parent))
@@ -118,7 +118,7 @@ def _kept(
         try:
             partial.rename(folder)
         except OSError:
-            if not (folder / "text.json").is_file():  # else another process was first, with the same result
+            if not (folder / "text.json").is_file():  # otherwise another process was first, with the same result
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -129,14 +129,14 @@ def _read(folder: Path) -> tuple[NDArray[Any], dict[str, int]]:
     known = json.loads((folder / "text.json").read_text())
     tokens = np.memmap(folder / "tokens.bin", dtype=known.pop("dtype"), mode="r")
     if len(tokens) != known.pop("tokens"):
-        raise ValueError("the file of tokens is cut")
+        raise ValueError("the file of tokens is truncated")
     return tokens, known
 
 
 def _not_kept(
     documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
 ) -> tuple[NDArray[Any], dict[str, int]]:
-    """As `_kept`, in a temporary file; in memory, where the folder of those has no room either."""
+    """As `_kept`, but in a temporary file, or in memory if the temporary folder has no space either."""
     try:
         file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as its tokens)
         known = _write_tokens(documents, tokenizer, unit, file, source)
@@ -151,7 +151,7 @@ def _not_kept(
 
 
 class _Memory(io.BytesIO):
-    """A file in memory that is full where a larger one could leave the machine without any."""
+    """A file in memory with a limit that leaves the machine enough memory."""
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > _MEMORY_BYTES:
@@ -162,14 +162,14 @@ class _Memory(io.BytesIO):
 def _write_tokens(
     documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, file: IO[bytes], source: str
 ) -> dict[str, Any]:
-    """Write the tokens of documents into a file; what is known of them: their type and number, and the counts of a `TextSet`."""
+    """Write the tokens of documents into a file. Returns their type and number, and the counts of a `TextSet`."""
     dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32
     counts = {"tokens": 0, "bytes": 0, "documents": 0, "replaced": 0, "unknown": 0}
 
     def write(ids: NDArray[Any]) -> None:
         counts["unknown"] += int((ids == tokenizer.unknown).sum())
         counts["tokens"] += len(ids)
-        file.write(ids.astype(dtype).tobytes())  # NumPy's own way into a file does not say what the system said
+        file.write(ids.astype(dtype).tobytes())  # NumPy's own writer does not report the system's error
 
     separator = np.array([tokenizer.separator])
     write(separator)
@@ -185,12 +185,12 @@ def _write_tokens(
             )
         )
     if not counts["bytes"]:
-        raise DataError(f"[{source}] holds no text: give a text file, or a folder of text files")
+        raise DataError(f"[{source}] contains no text: give a text file, or a folder of text files")
     return {"dtype": np.dtype(dtype).name, **counts}
 
 
 def _units(documents: Iterable[Document], unit: Unit, counts: dict[str, int]) -> Iterator[tuple[str, bool]]:
-    """Pieces of text, each with whether a separator follows it; counts what they hold."""
+    """Yield pieces of text, each with whether a separator follows it, and count what they contain."""
 
     def pieces(document: Document) -> Iterator[str]:
         for text, replaced in document.chunks():
@@ -212,7 +212,7 @@ def _units(documents: Iterable[Document], unit: Unit, counts: dict[str, int]) ->
 
 
 def _lines(pieces: Iterable[str]) -> Iterator[tuple[str, bool]]:
-    """The lines of a text that are not blank, each with True; of one that is longer than a batch the parts before its last with False."""
+    """Yield the lines of a text that are not blank, with True. A line longer than a batch gives its parts, all but the last with False."""
     rest, begun = "", False
     for text in pieces:
         *lines, last = text.replace("\r", "\n").split("\n")
@@ -242,5 +242,5 @@ def _batches(units: Iterable[tuple[str, bool]]) -> Iterator[list[tuple[str, bool
 
 
 def digest(values: Any) -> str:
-    """A name for what hangs on these values of JSON."""
+    """A name for a cached file that depends on these JSON values."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,1 +1,1 @@
-"""The whole way on data that need no download: train, pack, verify, run, compare with the float twin. `onebit demo` shows them."""
+"""The demos of `onebit demo`: train, pack, verify and run a network on local data, and compare it with its float twin."""

@@ -1,4 +1,4 @@
-"""A network of single bits on handwritten digits, in about two minutes."""
+"""The demo on handwritten digits, which takes about two minutes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from onebit.training import Run, load_recipe
 from onebit.training.batches import scale_pixels
 from onebit.verification import verify
 
-# The smallest network that shows what bits can do; the digits are enlarged so that two poolings leave something to see.
+# The smallest network with a useful result. The digits are enlarged so that some pixels remain after two poolings.
 IMAGE_SIZE = (16, 16)
-FLOAT_RATE = 1e-3  # what the float twin learns best at
+FLOAT_RATE = 1e-3  # the best learning rate of the float twin
 FILE, PICTURE, SAMPLES = "digits.onebit", "demo.png", "samples"
 SAMPLE_COUNT = 5
 
@@ -33,15 +33,15 @@ def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator
     """Train both networks, pack, verify and run the binary one, and draw a picture.
 
     Args:
-        out: a folder; an earlier demo in it is replaced.
-        epochs: of each network; default the recipe's.
-        seed: of all chance.
+        out: the output folder. An earlier demo in it is replaced.
+        epochs: the epochs of each network. The default is the recipe's.
+        seed: the random seed.
 
     Yields:
-        What there is to say, as it is known.
+        Lines of text about each result.
 
     Raises:
-        OnebitError: the folder holds something else.
+        OnebitError: the folder has other contents.
     """
     overrides: dict[str, Any] = {"image_size": list(IMAGE_SIZE), "seed": seed}
     if epochs is not None:
@@ -89,7 +89,7 @@ def _compared(
 
 
 def _draw(path: Path, runs: dict[str, Run], probabilities: NDArray[Any], images: ImageSet) -> None:
-    """Curves of both networks above, sample answers of the engine below."""
+    """Draw the curves of both networks (above) and sample answers of the engine (below)."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -109,7 +109,7 @@ def _draw(path: Path, runs: dict[str, Run], probabilities: NDArray[Any], images:
         axis.grid(alpha=0.3)
         axis.legend()
     answers = probabilities.argmax(1)
-    # The first few of the set, and in front of them up to three that went wrong: a picture of right answers only would not be honest.
+    # Up to three wrong answers, then the first images of the set: showing only right answers would not be honest.
     wrong = np.flatnonzero(answers != images.labels)[:3]
     chosen = [*wrong, *[i for i in range(len(images)) if i not in wrong]][:12]
     for axis, i in zip(below.subplots(2, 6).flat, chosen, strict=False):
@@ -124,7 +124,7 @@ def _draw(path: Path, runs: dict[str, Run], probabilities: NDArray[Any], images:
 
 
 def _write_samples(folder: Path, images: ImageSet) -> None:
-    """A few test images as files, to try `onebit classify` on."""
+    """Write a few test images as files for `onebit classify`."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(SAMPLE_COUNT):
         name = f"{i}-is-{images.classes[images.labels[i]]}.png"

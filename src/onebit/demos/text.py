@@ -1,4 +1,4 @@
-"""A language decoder of single bits, on the documentation and sources that come with Python, in about three minutes."""
+"""The demo on Python's own documentation and sources, which takes about three minutes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from onebit.training import Run, TextRecipe, load_recipe
 from onebit.verification import verify
 
 EPOCHS, EPOCH_STEPS = 6, 75
-VALIDATION_TOKENS = 30_000  # after each epoch; at the end all are counted
-FLOAT_RATE = 1e-3  # what the float twin learns best at
+VALIDATION_TOKENS = 30_000  # the limit after each epoch; at the end all are counted
+FLOAT_RATE = 1e-3  # the best learning rate of the float twin
 FILE = "text.onebit"
 PROMPT = "def read("
 TEMPERATURE = 0.7
@@ -31,7 +31,7 @@ TIMED_TOKENS = 64
 
 
 def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator[str]:
-    """Train both decoders, pack, verify and run the binary one, and let both write. See `onebit.demos.digits.demonstrate`."""
+    """Train both decoders, pack, verify and run the binary one, and generate text with both. See `onebit.demos.digits.demonstrate`."""
     overrides = {
         "epochs": EPOCHS if epochs is None else epochs,
         "epoch_steps": EPOCH_STEPS,
@@ -84,7 +84,7 @@ def _compared(binary: Run, twin: Run, report: PackReport, file: Path, figures: d
 
 
 def _times(twin: Any, session: TextSession) -> dict[str, float]:
-    """Milliseconds per token of PyTorch's float twin with a cache and of the engine."""
+    """Milliseconds per token of the float twin in PyTorch, with a KV cache, and of the engine."""
     caches = twin.caches()
     step = torch.full((1, 1), session.tokenizer.separator)
     engine = session.generate("", TIMED_TOKENS, 0, overflow="stop")
@@ -94,7 +94,7 @@ def _times(twin: Any, session: TextSession) -> dict[str, float]:
 
 
 def _twin_pieces(twin: Any, session: TextSession, sampling: Sampling) -> Iterator[str]:
-    """What the float twin writes, by the same rule as the engine's text."""
+    """The text of the float twin, with the same sampling as the engine's text."""
     tokenizer, random = session.tokenizer, sampling.chance()
     prompt = [tokenizer.separator, *tokenizer.encode(PROMPT)]
 

@@ -1,4 +1,4 @@
-"""What the demos of images and of text share: two networks, of bits and of floats, trained and measured in turns."""
+"""The common part of the demos: train a binary network and its float twin, and measure both in turns."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ NAMES = ("binary", "float")
 
 
 def clear(out: Path) -> None:
-    """Remove an earlier demo, and nothing else; raises OnebitError where the folder holds another thing."""
+    """Remove an earlier demo, and nothing else. Raises OnebitError if the folder has other contents."""
     if not is_empty(out) and not (out / "binary").is_dir():
-        raise OnebitError(f"[demo] {out} holds something else than an earlier demo: give another --out")
+        raise OnebitError(f"[demo] {out} is not empty and is not an earlier demo: give another --out")
     for name in (*NAMES, "samples"):
         shutil.rmtree(out / name, ignore_errors=True)
 
 
 def train_both(recipe: Recipe, float_rate: float, out: Path, what: str, data: str) -> tuple[Run, Run]:
-    """The network of bits and its float twin, which learns at another rate; `what` it is and on which `data`, in words."""
+    """Train the binary network and its float twin, which has another learning rate. `what` and `data` describe them in words."""
     runs = []
     for name, shown in zip(NAMES, (f"{what} of single bits", "float twin"), strict=True):
         print(f"Training the {shown} on {data} ...", file=sys.stderr, flush=True)
@@ -40,7 +40,7 @@ def train_both(recipe: Recipe, float_rate: float, out: Path, what: str, data: st
 
 
 def in_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each job, one thread each, while they take turns."""
+    """The median milliseconds of each job on one thread. Jobs take turns."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     times: dict[str, list[float]] = {name: [] for name in jobs}
@@ -55,7 +55,7 @@ def in_turns(jobs: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
 
 
 def bytes_of(model: nn.Module) -> int:
-    """Of its parameters at float32."""
+    """Bytes of its parameters at float32."""
     return 4 * sum(p.numel() for p in model.parameters())
 
 

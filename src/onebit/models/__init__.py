@@ -1,4 +1,4 @@
-"""Whole networks: the paper's, the literature's, and their float twins."""
+"""Whole networks: those of the paper, other published ones, and their float twins."""
 
 from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder

@@ -12,8 +12,8 @@ from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
 
-# Blocks of two convolutions each, then the dense layers before the last. The paper lists the second, but the parameters
-# that it counts, 5,132,165 at 3x3 and 13,505,925 at 5x5, are those of the first to the last one, so that is what was trained.
+# Channels of the blocks of two convolutions, then the dense layers before the last. The paper lists the second network. But it counts
+# 5,132,165 parameters at 3x3 and 13,505,925 at 5x5, which are exactly those of the first network. So it trained the first.
 NAMED_WIDTHS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "counted": ((32, 64, 128, 256, 512), (512, 256)),
     "listed": ((32, 64, 64, 128, 256), (256, 256)),
@@ -23,7 +23,7 @@ TWIN_DROPOUT = (0.4, 0.3)
 
 
 class ConvClassifier(nn.Module):
-    """Blocks of two convolutions and a max-pool, a global average, dense layers; built by `conv_classifier`."""
+    """Blocks of two convolutions and a max-pool, a global average, and dense layers. `conv_classifier` builds it."""
 
     def __init__(self, features: nn.Sequential, head: nn.Sequential, logit_scale: float | None = None) -> None:
         super().__init__()
@@ -51,20 +51,20 @@ def conv_classifier(
     scheme: Scheme | None = None,
     **old: Any,
 ) -> ConvClassifier:
-    """The paper's classifier of images: blocks of two 'same' convolutions with ReLU and a 2x2 max-pool (none after the last block),
-    the mean over all positions, then dense layers.
+    """The paper's image classifier: blocks of two 'same' convolutions with ReLU and a 2x2 max-pool (not after the last block), the mean
+    over all positions, then dense layers.
 
     Args:
         kernel_size: side of every convolution's kernel.
         num_classes: number of logits.
-        widths: ``"counted"`` (the network whose parameters the paper counts: 5,132,165 at 3x3, 13,505,925 at 5x5), ``"listed"``
+        widths: ``"counted"`` (the network with the paper's number of parameters: 5,132,165 at 3x3, 13,505,925 at 5x5), ``"listed"``
             (the widths that the paper prints: 1,403,653 at 3x3), or the channels of each block.
-        binary: False gives the float twin: same shape, no normalisation, dropout 0.4 and 0.3 after the first two dense layers.
+        binary: False gives the float twin: the same shape without normalisation, with dropout 0.4 and 0.3 after the first two dense layers.
         in_channels: 3 for RGB, 1 for grey.
-        batch_norm: float twin only: a batch normalisation with learned scale and shift after every layer but the last.
-        hidden: widths of the dense layers before the last; default those of the named network, or the last block's width and its half.
-        logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence.
-        scheme: of the binary layers, one that normalises sums itself; default the paper's, `BinaryNormalized()`.
+        batch_norm: for the float twin only: a batch normalisation with learned scale and shift after every layer but the last.
+        hidden: widths of the dense layers before the last. The default is that of the named network, or the last block's width and half of it.
+        logit_scale: a constant that multiplies the logits. Normalised logits have unit deviation, which limits confidence.
+        scheme: the scheme of the binary layers, which must normalise sums. The default is the paper's, `BinaryNormalized()`.
 
     Shape:
         (batch, in_channels, height, width), float, to logits (batch, num_classes).
@@ -98,7 +98,7 @@ def conv_classifier(
             raise ValueError(f"[conv_classifier] {name}={sizes if len(sizes) > 1 else sizes[0]}: use numbers from 1 up")
     if binary and batch_norm:
         raise ValueError(
-            "[conv_classifier] batch_norm=True is for the float twin: use normalize='batch' in a binary network"
+            "[conv_classifier] batch_norm=True applies to the float twin: use normalize='batch' in a binary network"
         )
 
     chosen = chosen_scheme("conv_classifier", scheme, old)
@@ -133,7 +133,7 @@ def conv_classifier(
 
 
 def _glorot(layer: nn.Conv2d | nn.Linear) -> nn.Module:
-    """Start a float layer as its binary twin's latents start."""
+    """Initialise a float layer in the same way as the latent weights of its binary twin."""
     torch.nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         torch.nn.init.zeros_(layer.bias)

@@ -13,7 +13,7 @@ from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, T
 from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
 
-# The paper's two (30,522 WordPiece tokens of BERT), and two that a pair of cores can train.
+# The paper's two sizes (with BERT's 30,522 WordPiece tokens), and two sizes that two cores can train.
 NAMED_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"vocabulary": 1024, "context": 128, "blocks": 4, "features": 128, "heads": 4, "head": (256, 256)},
     "mini": {"vocabulary": 4096, "context": 256, "blocks": 6, "features": 256, "heads": 4, "head": (256, 512)},
@@ -24,10 +24,10 @@ SIZE_KEYS = ("vocabulary", "context", "blocks", "features", "heads", "head")
 
 
 class LanguageDecoder(nn.Module):
-    """Embedding, transformer blocks, dense layers; built by `language_decoder`.
+    """Embedding, transformer blocks and dense layers. `language_decoder` builds it.
 
-    `checkpoint_activations`: while training, keep only each block's input for the way back and compute the rest again: a third more work, and the
-    memory of one block at a time. Training sets it.
+    Training sets `checkpoint_activations` to keep only each block's input for the backward pass and to compute the rest again. This takes a third
+    more work, and the memory of only one block.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class LanguageDecoder(nn.Module):
 
     @property
     def context(self) -> int:
-        """How many tokens it can look at."""
+        """The number of tokens that it can look at."""
         return self.embedding.context
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Integers (batch, time) to the logits of each next token (batch, time, vocabulary)."""
+        """Turn integers (batch, time) into the logits of each next token (batch, time, vocabulary)."""
         x = self.norm(self.project(self.embedding(tokens)))
         again = self.checkpoint_activations and self.training
         for block in self.blocks:
@@ -64,11 +64,11 @@ class LanguageDecoder(nn.Module):
         return self._logits(x)
 
     def caches(self) -> list[KeyValueCache]:
-        """An empty cache for each block, for `extend`."""
+        """An empty KV cache per block, for `extend`."""
         return [KeyValueCache(self.context) for _ in self.blocks]
 
     def extend(self, tokens: Tensor, caches: list[KeyValueCache]) -> Tensor:
-        """The logits (batch, vocabulary) after the last of some new tokens (batch, time), given caches of those before them."""
+        """The logits (batch, vocabulary) after the last of new tokens (batch, time), given the KV caches of the tokens before them."""
         x = self.norm(self.project(self.embedding(tokens, caches[0].length if caches else 0)))
         for block, cache in zip(self.blocks, caches, strict=True):
             x = block(x, cache)
@@ -97,17 +97,17 @@ def language_decoder(
     Args:
         size: ``"small"`` or ``"large"`` (the paper's: exactly 154,406,714 and 332,855,098 parameters), ``"mini"``, ``"tiny"``, or a mapping
             with any of `vocabulary`, `context` (tokens it can look at), `blocks`, `features`, `heads`, `head` (features of the dense layers
-            before the last); what is left out is that of "tiny". The hidden layer of a block has twice its features.
-        binary: False gives the float twin: same shape, dense layers without normalisation, layer normalisations with learned scale and shift
+            before the last). Missing keys are those of "tiny". The hidden layer of a block has twice its features.
+        binary: False gives the float twin: the same shape, dense layers without normalisation, layer normalisations with learned scale and shift
             after the embedding and in the blocks.
-        residual_scale: weight of each branch of a block before it is added; see `TransformerBlock`.
-        logit_scale: a constant that multiplies the logits: normalised logits have unit deviation, which caps confidence. Binary only.
-        embedding_widening: embeds in so many times the features, and projects back with a binary dense layer; 1 for no projection.
-        head_widening: makes the dense layers before the last so many times as wide.
-        embedding_spread: of the initial latents of embeddings, as a multiple of Glorot's; those of dense layers are the scheme's `latent_spread`.
-            Binary only.
-        pre_norm: normalises in front of each branch rather than behind each sum, and once in front of the head; see `TransformerBlock`.
-        scheme: of the binary layers; default the paper's, `BinaryNormalized()`.
+        residual_scale: a factor of each branch of a block before it is added; see `TransformerBlock`.
+        logit_scale: a constant that multiplies the logits. Normalised logits have unit deviation, which limits confidence. Binary only.
+        embedding_widening: the embedding has this multiple of the features, and a binary dense layer projects back; 1 for no projection.
+        head_widening: a factor of the widths of the dense layers before the last.
+        embedding_spread: the spread of the initial latent weights of embeddings, as a multiple of Glorot's. For dense layers it is the scheme's
+            `latent_spread`. Binary only.
+        pre_norm: normalise before each branch instead of after each sum, and once before the head; see `TransformerBlock`.
+        scheme: the scheme of the binary layers. The default is the paper's, `BinaryNormalized()`.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
@@ -141,7 +141,7 @@ def language_decoder(
         if binary:
             return BinaryEmbedding(rows, width, scheme=replace(chosen, latent_spread=embedding_spread))
         layer = nn.Embedding(rows, width)
-        # Small enough that the layers behind it matter from the first step on; as in GPT-2.
+        # Small, so that the layers after it matter from the first step on; as in GPT-2.
         nn.init.normal_(layer.weight, std=0.02)
         return layer
 
@@ -167,7 +167,7 @@ def language_decoder(
 
 
 def decoder_sizes(size: str | Mapping[str, Any]) -> dict[str, Any]:
-    """All sizes of a decoder, from a name or from some of them; raises ValueError as `language_decoder` does."""
+    """All sizes of a decoder, from a name or from some sizes. Raises ValueError like `language_decoder`."""
     if isinstance(size, str):
         if size not in NAMED_SIZES:
             raise ValueError(f"[language_decoder] size={size!r}: use {', '.join(NAMED_SIZES)} or a mapping of sizes")

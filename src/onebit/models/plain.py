@@ -20,11 +20,12 @@ def mlp(
     """BinaryNet's perceptron.
 
     Args:
-        inputs: pixels of an image, all channels.
+        inputs: the number of pixels of an image, times its channels.
         num_classes: number of logits.
         hidden: widths of the layers between.
-        scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: the first and the last layer stay float; False makes them binary too, the first of 8-bit pixels where the scheme quantises inputs.
+        scheme: a scheme of `onebit.schemes`; None gives the float twin.
+        hybrid: the first and the last layer stay float. False makes them binary too; the first then takes 8-bit pixels if the scheme quantises
+            inputs.
         logit_scale: a constant that multiplies the logits.
 
     Shape:
@@ -71,7 +72,7 @@ def vgg(
         (batch, in_channels, height, width) to (batch, num_classes).
 
     Raises:
-        ValueError: a size is not above 0, or the image is too small or of no such multiple.
+        ValueError: a size is not above 0, or the image size is too small or not such a multiple.
 
     Source: Courbariaux et al., arXiv 1602.02830, section 2.3, after arXiv 1511.00363, section 3.3.
     """
@@ -86,7 +87,7 @@ def vgg(
             layers += [convolution(scheme, channels, width, 3, padding=1), *behind(scheme, width)]
         else:
             layers += stem(scheme, hybrid, channels, width, 3, padding=1)
-        # The pool stands before the sign: the largest of signs would be +1 nearly everywhere.
+        # The pool comes before the sign: the maximum of signs would be +1 almost everywhere.
         layers += [convolution(scheme, width, width, 3, padding=1), nn.MaxPool2d(2), *behind(scheme, width)]
         channels = width
     features = channels * (image_size[0] // shrink) * (image_size[1] // shrink)
@@ -116,7 +117,7 @@ def alexnet(
     Shape:
         (batch, in_channels, 224, 224) to (batch, num_classes).
 
-    Source: Rastegari et al., arXiv 1603.05279, section 4.2; Krizhevsky's network with batch normalisation for response normalisation.
+    Source: Rastegari et al., arXiv 1603.05279, section 4.2: Krizhevsky's network with batch normalisation instead of response normalisation.
     """
     check("alexnet", num_classes=num_classes, in_channels=in_channels, width=width)
     a, b, c, d, wide = (max(1, round(n * width)) for n in (96, 256, 384, 256, 4096))
@@ -148,13 +149,13 @@ def mobile_net(
     hybrid: bool = True,
     logit_scale: float | None = None,
 ) -> Network:
-    """MobileNet: separable convolutions, each a depthwise one and one of a pixel.
+    """MobileNet: separable convolutions, each a depthwise and a pointwise one.
 
     Args:
         num_classes, scheme, hybrid, logit_scale: see `mlp`.
         in_channels: 3 for RGB, 1 for grey.
         width: multiplies all widths.
-        small_images: 32x32 or near: three of the five halvings of the image are left out.
+        small_images: for images of about 32x32: leave out three of the five halvings of the image.
 
     Shape:
         (batch, in_channels, height, width) to (batch, num_classes).

@@ -17,7 +17,7 @@ Recurrent = BinaryLSTM | BinaryGRU | nn.LSTM | nn.GRU
 
 
 class SequenceClassifier(nn.Module):
-    """Recurrent layers, and a dense layer that reads their last step; built by `sequence_classifier`."""
+    """Recurrent layers, and a dense layer that reads their last step. `sequence_classifier` builds it."""
 
     def __init__(
         self, steps: nn.Module, recurrent: Recurrent, head: nn.Module, logit_scale: float | None = None
@@ -35,10 +35,10 @@ class SequenceClassifier(nn.Module):
 
 
 class RecurrentLanguageModel(nn.Module):
-    """Embedding, recurrent layers, dense layers; built by `language_lstm`.
+    """Embedding, recurrent layers and dense layers. `language_lstm` builds it.
 
     Args:
-        context: how many tokens it is trained on and packed for. It carries its state over more.
+        context: the number of tokens that it is trained on and packed for. Its state can carry information further.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RecurrentLanguageModel(nn.Module):
         self.logit_scale = logit_scale
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Integers (batch, time) to the logits of each next token (batch, time, vocabulary)."""
+        """Turn integers (batch, time) into the logits of each next token (batch, time, vocabulary)."""
         logits: Tensor = self.head(self.recurrent(self.embedding(tokens))[0])
         return logits if self.logit_scale is None else logits * self.logit_scale
 
@@ -77,13 +77,13 @@ def sequence_classifier(
     """A recurrent classifier of sequences, or of images read line by line.
 
     Args:
-        features: of a step; of an image, width * channels.
+        features: the features of a step; for an image, width * channels.
         num_classes: number of logits.
-        hidden, layers: of the LSTM or GRU.
+        hidden, layers: the state features and the layers of the LSTM or GRU.
         cell: ``"lstm"`` or ``"gru"``.
-        image: the input is an image, whose lines from top to bottom are the steps.
-        scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: the last layer stays float; False makes it binary too.
+        image: the input is an image, and its lines from top to bottom are the steps.
+        scheme: a scheme of `onebit.schemes`; None gives the float twin.
+        hybrid: the last layer stays float. False makes it binary too.
         binary_hidden: see `BinaryLSTM`.
         logit_scale: a constant that multiplies the logits.
 
@@ -98,7 +98,7 @@ def sequence_classifier(
         >>> sequence_classifier(28, image=True, scheme=BinaryNormalized())(torch.randn(2, 1, 28, 28)).shape
         torch.Size([2, 10])
 
-    Source: rows of images as a sequence: Le et al., arXiv 1504.00941, which takes pixels.
+    Source: images as sequences are from Le et al., arXiv 1504.00941, where each pixel is a step.
     """
     check("sequence_classifier", features=features, num_classes=num_classes, hidden=hidden, layers=layers)
     recurrent = _recurrent("sequence_classifier", cell, features, hidden, layers, scheme, binary_hidden)
@@ -122,20 +122,21 @@ def language_lstm(
     embedding_spread: float = 1.0,
     **old: Any,
 ) -> RecurrentLanguageModel:
-    """A recurrent language model: embedding, LSTM or GRU, dense layers to the logits.
+    """A recurrent language model: embedding, LSTM or GRU, and dense layers to the logits.
 
     Args:
         vocabulary: number of tokens.
-        context: tokens of a training example, and at most of a text in a packed file.
-        features: of the embedding.
-        hidden, layers: of the LSTM or GRU.
-        head: features of dense layers before the last, each with a GELU behind it, or a hard tanh where the scheme takes the signs of inputs.
+        context: the tokens of a training example, and the most tokens of a text in a packed file.
+        features: the features of the embedding.
+        hidden, layers: the state features and the layers of the LSTM or GRU.
+        head: the features of the dense layers before the last. A GELU follows each, or a hard tanh if the scheme takes the signs of inputs.
         cell: ``"lstm"`` or ``"gru"``.
-        scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: embedding and last layer stay float. Without it bare signs (BinaryNet, BinaryConnect) need a small `logit_scale`.
+        scheme: a scheme of `onebit.schemes`; None gives the float twin.
+        hybrid: the embedding and the last layer stay float. Otherwise bare signs (BinaryNet, BinaryConnect) need a small `logit_scale`.
         binary_hidden: see `BinaryLSTM`.
-        logit_scale: a constant that multiplies the logits of a binary network: normalised logits have unit deviation, which caps confidence.
-        embedding_spread: of the initial latents of the embedding, as a multiple of Glorot's; those of the layers are the scheme's `latent_spread`.
+        logit_scale: a constant that multiplies the logits of a binary network. Normalised logits have unit deviation, which limits confidence.
+        embedding_spread: the spread of the initial latent weights of the embedding, as a multiple of Glorot's. For the other layers it is the
+            scheme's `latent_spread`.
 
     Shape:
         integers (batch, time) to logits (batch, time, vocabulary).
@@ -148,19 +149,19 @@ def language_lstm(
         >>> language_lstm(1000, scheme=BinaryNormalized())(torch.zeros(2, 7, dtype=torch.long)).shape
         torch.Size([2, 7, 1000])
 
-    Source: Ardakani et al., arXiv 1809.11086, section 5, whose embedding and last layer are float.
+    Source: Ardakani et al., arXiv 1809.11086, section 5, with a float embedding and a float last layer.
     """
     sizes = {"vocabulary": vocabulary, "context": context, "features": features, "hidden": hidden, "layers": layers}
     check("language_lstm", **sizes, **({"head": head} if head else {}))
     if scheme is not None or old:
         chosen = chosen_scheme("language_lstm", scheme, old)
-        scheme = chosen if scheme is not None else None  # a float twin has no latents
+        scheme = chosen if scheme is not None else None  # a float twin does not have latent weights
     ends = last(scheme, hybrid)
     recurrent = _recurrent("language_lstm", cell, features, hidden, layers, scheme, binary_hidden)
     dense_layers: list[nn.Module] = []
     width = hidden
     for outputs in head:
-        # Far below zero a GELU is zero but for rounding, which has no sign to take.
+        # Far below zero a GELU is zero except for rounding errors, and their sign has no meaning.
         signs = scheme is not None and scheme.binary_activations
         dense_layers += [dense(scheme, width, outputs), nn.Hardtanh() if signs else nn.GELU()]
         width = outputs

@@ -8,21 +8,21 @@ from onebit.models.parts import Network, check, convolution, logits, stem
 from onebit.nn import nonlinearity_of, norm_of
 from onebit.schemes import Scheme
 
-# Blocks of each stage.
+# The number of blocks in each stage.
 LARGE_IMAGES: dict[int, tuple[int, ...]] = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
 class ResidualBlock(nn.Module):
-    r"""Two 3x3 convolutions with a shortcut around both, or around each, as the scheme says.
+    r"""Two 3x3 convolutions with a shortcut around both or around each, depending on the scheme.
 
     .. math:: y = f(N(W_2 f(N(W_1 x))) + s(x)), \qquad\text{or twice}\quad y = f(N(W x) + s(x))
 
-    f and N are what the scheme puts behind a layer. A shortcut is float: the input itself, or, where the shape changes, its mean over 2x2 and a float
-    1x1 convolution (in a float network a 1x1 convolution of stride 2).
+    f and N are the nonlinearity and the normalisation that the scheme puts after a layer. A shortcut is float: the input itself, or, if the shape
+    changes, its mean over 2x2 and a float 1x1 convolution (in a float network a 1x1 convolution of stride 2).
 
     Args:
         inputs, outputs: channels.
-        stride: of the first convolution, 1 or 2.
+        stride: the stride of the first convolution, 1 or 2.
         scheme: None gives the float twin.
     """
 
@@ -76,8 +76,9 @@ def resnet(
         num_classes: number of logits.
         in_channels: 3 for RGB, 1 for grey.
         width: multiplies all widths.
-        scheme: of `onebit.schemes`; None gives the float twin.
-        hybrid: the first and the last layer stay float; False makes them binary too, the first of 8-bit pixels where the scheme quantises inputs.
+        scheme: a scheme of `onebit.schemes`; None gives the float twin.
+        hybrid: the first and the last layer stay float. False makes them binary too; the first then takes 8-bit pixels if the scheme quantises
+            inputs.
         logit_scale: a constant that multiplies the logits.
 
     Shape:

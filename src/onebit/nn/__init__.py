@@ -1,4 +1,4 @@
-"""PyTorch layers whose every parameter is one bit in use."""
+"""PyTorch layers that use one bit of each parameter in the forward pass."""
 
 from onebit.nn.activations import RPReLU, RSign, nonlinearity_of, norm_of
 from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache

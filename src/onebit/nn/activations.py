@@ -1,4 +1,4 @@
-"""What comes between the layers of published networks: learned thresholds, shifts and slopes, and what a scheme puts after a layer."""
+"""The parts between the layers of published networks: learned thresholds, shifts and slopes, normalisations and nonlinearities."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from onebit.quantizers import sign
 from onebit.quantizers.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
 
-# Channels in a group of a group normalisation: one of the two settings of its paper (arXiv 1803.08494, table 3). It works for rows too.
+# The channels per group of a group normalisation, one of the two choices in its paper (arXiv 1803.08494, table 3). It also suits rows.
 GROUP_CHANNELS = 16
 
 
 class RSign(nn.Module):
-    r"""The sign above a learned threshold, one for each channel.
+    r"""RSign: the sign with a learned threshold per channel.
 
     .. math:: y = +1 \text{ for } x \ge \alpha_c, \text{ else } -1
 
-    A scheme with `input_shift` has it in its layers. This is the layer by itself.
+    Layers of a scheme with `input_shift` have it built in. This is the separate layer.
 
     Args:
-        channels: of the input, on its axis 1.
-        gradient: used in place of the sign's derivative.
+        channels: the number of channels, on axis 1 of the input.
+        gradient: the straight-through gradient of the sign.
 
     Shape:
         (batch, channels, ...) or (batch, channels); the output has the input's.
 
-    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2. At the threshold itself the paper has -1, and its authors' code 0.
+    Source: Liu et al., ReActNet, arXiv 2003.03488, section 4.2. At the threshold the paper has -1, and its authors' code 0.
     """
 
     def __init__(self, channels: int, gradient: Gradient | None = None) -> None:
@@ -42,7 +42,7 @@ class RSign(nn.Module):
 
 
 class RPReLU(nn.Module):
-    r"""A PReLU with learned shifts of its input and its output, one of each for each channel.
+    r"""RPReLU: a PReLU with learned shifts of its input and of its output per channel.
 
     .. math:: y = f(x - \gamma_c) + \zeta_c, \qquad f(v) = v \text{ for } v > 0, \text{ else } \beta_c v
 
@@ -60,17 +60,17 @@ class RPReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         v, slope = x - _on_channels(self.shift_in, x), _on_channels(self.slope, x)
-        # PyTorch's own prelu takes four times as long on a CPU.
+        # PyTorch's own prelu is four times slower on a CPU.
         return slope * v + (1 - slope) * F.relu(v) + _on_channels(self.shift_out, x)
 
 
 def _on_channels(v: Tensor, x: Tensor) -> Tensor:
-    """A number for each channel, in x's precision and in a form that is broadcast against it."""
+    """One number per channel, in x's precision and in a shape that broadcasts against x."""
     return v.to(x.dtype).view(-1, *[1] * (x.dim() - 2))
 
 
 def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Module:
-    """The normalisation that a network of this scheme has after a layer. A float network (None) has a batch normalisation."""
+    """The normalisation after a layer in a network of this scheme. A float network (None) has a batch normalisation."""
     kind = "batch" if scheme is None else scheme.norm
     if kind == "batch":
         return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
@@ -81,7 +81,7 @@ def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Modu
 
 
 def nonlinearity_of(scheme: Scheme | None, channels: int) -> nn.Module:
-    """The nonlinearity that a network of this scheme has after the normalisation. A float network (None) has a ReLU."""
+    """The nonlinearity after that normalisation. A float network (None) has a ReLU."""
     kind = "relu" if scheme is None else scheme.nonlinearity
     if kind == "relu":
         return nn.ReLU()

@@ -1,4 +1,4 @@
-"""The scheme that a layer's arguments name, and the arguments of version 0.1.0."""
+"""Choose a layer's scheme from its arguments, including those of version 0.1.0."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from onebit.quantizers import MeanThreshold
 from onebit.schemes import BinaryNormalized, Scheme
 
-# Keyword arguments of layers in version 0.1.0, with their defaults. They are parts of a scheme now.
+# Keyword arguments of layers that are now parts of a scheme, with their old defaults.
 _OLD: dict[str, Any] = {"values": "01", "normalize": "channel", "eps": 1e-5, "latent_spread": 1.0}
 
 
@@ -18,14 +18,14 @@ def chosen_scheme(layer: str, scheme: Scheme | None, old: Mapping[str, Any]) -> 
     """The scheme of a layer: the one given, or the paper's.
 
     Args:
-        layer: its name, for messages.
-        scheme: as the caller gave it.
-        old: further keyword arguments: `values`, `normalize`, `eps` and `latent_spread` of version 0.1.0, which give a DeprecationWarning that says
+        layer: the layer's name, for messages.
+        scheme: the caller's argument.
+        old: further keyword arguments: `values`, `normalize`, `eps` and `latent_spread` of version 0.1.0. They give a DeprecationWarning that says
             what to write.
 
     Raises:
-        ValueError: `scheme` is not a scheme, an option is out of range, or old options contradict the scheme.
-        TypeError: a keyword argument is unknown.
+        ValueError: the scheme is not a scheme, an option is out of range, or old options contradict a scheme.
+        TypeError: the keyword argument is unknown.
     """
     if scheme is not None and not isinstance(scheme, Scheme):
         raise ValueError(f"[{layer}] scheme={scheme!r}: use one of onebit.schemes, such as BinaryNet()")

@@ -1,4 +1,4 @@
-"""Causal self-attention, with projections of single bits or of floats."""
+"""Causal self-attention with binary or float projections."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from onebit.nn.arguments import chosen_scheme
 from onebit.nn.linear import BinaryLinear
 from onebit.schemes import Scheme
 
-# PyTorch's fused kernel does not keep the (time, time) matrix for the backward pass: it computes it again. On a CPU that makes a training step of
-# texts of 256 tokens an eighth longer.
+# PyTorch's fused kernel does not keep the (time, time) matrix for the backward pass but computes it again. On a CPU, a training step with
+# 256 tokens takes an eighth longer with it.
 LONGEST_BY_PRODUCTS = 512
 
 
 class KeyValueCache:
-    """The keys and values of the tokens that one attention layer has seen, so that a new token need not compute them again.
+    """The KV cache of one attention layer: the keys and values of the tokens so far, for use by new tokens.
 
     Args:
-        room: tokens to allocate memory for at first; it doubles when they do not fit.
+        room: the number of tokens to allocate memory for. It doubles when there are more.
     """
 
     def __init__(self, room: int = 256) -> None:
@@ -33,7 +33,7 @@ class KeyValueCache:
         self._values: Tensor | None = None
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add the keys and values of new tokens, (batch, heads, time, features / heads); returns those of all."""
+        """Add the keys and values of new tokens, (batch, heads, time, features / heads). Returns those of all tokens."""
         end = self.length + keys.shape[2]
         self._keys, self._values = self._grown(self._keys, keys, end), self._grown(self._values, values, end)
         self._keys[:, :, self.length : end] = keys
@@ -52,7 +52,7 @@ class KeyValueCache:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    r"""Each token's mean of the values of itself and those before it, weighed by :math:`\operatorname{softmax}(Q K^T / \sqrt{d})`.
+    r"""For each token, the mean of the values up to this token, weighted by :math:`\operatorname{softmax}(Q K^T / \sqrt{d})`.
 
     Shape:
         q, k, v: (batch, heads, time, d), to the same.
@@ -71,9 +71,9 @@ class CausalAttention(nn.Module):
     .. math:: \operatorname{out}(\operatorname{softmax}(Q K^T / \sqrt{d} + M) V), \qquad M_{ij} = 0 \text{ for } j \le i, \text{ else } -\infty
 
     Args:
-        features: of a token.
-        heads: must divide `features`; d is features / heads.
-        linear: makes a dense layer of (in, out) features.
+        features: the features of a token.
+        heads: the number of heads, which must divide `features`. d is features / heads.
+        linear: a function that makes a dense layer of (in, out) features.
 
     Shape:
         (batch, time, features) to the same.
@@ -95,7 +95,7 @@ class CausalAttention(nn.Module):
         self.out = linear(features, features)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With a cache, `x` holds new tokens only. They come after the tokens of the cache."""
+        """With a cache, `x` contains only new tokens, which follow the tokens in the cache."""
         q, k, v = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
         if cache is None:
             y = causal_attention(q, k, v)
@@ -116,11 +116,11 @@ class CausalAttention(nn.Module):
 
 
 class BinaryAttention(CausalAttention):
-    """Causal self-attention whose four projections are binary dense layers.
+    """Causal self-attention with binary dense layers as its four projections.
 
     Args:
         features, heads: see `CausalAttention`.
-        scheme: of the projections; see `BinaryLinear`.
+        scheme: the scheme of the projections; see `BinaryLinear`.
 
     Example:
         >>> BinaryAttention(64, heads=4)(torch.randn(2, 10, 64)).shape

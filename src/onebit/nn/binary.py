@@ -1,4 +1,4 @@
-"""A binary layer: latents, a scheme, the bits that compute, and the work before and after their product."""
+"""The common part of all binary layers: latent weights, a scheme, bits, and the operations around their product."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Bits(NamedTuple):
     """The bits of a layer: bool tensors of the shapes of its `weight` and `bias`.
 
     Args:
-        weight: of the shape of the weight; of a scheme with several bits a weight, `(planes, *shape)`.
-        bias: None where the layer has none, or a float one.
+        weight: in the shape of the weight, or `(planes, *shape)` for a scheme with several bits per weight.
+        bias: None if the layer has no bias, or a float one.
     """
 
     weight: Tensor
@@ -28,11 +28,11 @@ class Bits(NamedTuple):
 
 
 class BinaryInput(NamedTuple):
-    """What a layer multiplies its weights with.
+    """The quantised inputs of a layer.
 
     Args:
         codes, scale: see `Codes`.
-        magnitude: factor of each sum that restores the magnitude of its inputs (XNOR-Net's K); None is 1.
+        magnitude: a factor of each sum that restores the magnitude of its inputs (XNOR-Net's K); None is 1.
     """
 
     codes: Tensor
@@ -41,34 +41,32 @@ class BinaryInput(NamedTuple):
 
 
 class BinaryLayer(nn.Module):
-    r"""A layer that computes with bits; a mix-in before PyTorch's own layer, which brings the latents `weight` and `bias`.
+    r"""A mix-in that makes a layer binary. It comes before PyTorch's own layer, which has the latent weights `weight` and `bias`.
 
     .. math:: y = \operatorname{Normalize}(gain \cdot scale \cdot \operatorname{product}(x_b, W_b) + b)
 
-    A new layer defines `product`, sets `scheme` before the latents are initialised, and calls `set_up` after that.
+    A new layer defines `product`, sets `scheme` before the latent weights are initialised, and then calls `set_up`.
     """
 
-    output_axis: ClassVar[int] = 0  # of the weight
-    of_images: ClassVar[bool] = False  # the channels of inputs and outputs are axis 1 rather than the last axis
-    converted_from: type[nn.Module] | None = None  # the type that `onebit.convert` found
+    output_axis: ClassVar[int] = 0  # the axis of the outputs in the weight
+    of_images: ClassVar[bool] = False  # whether the channels of inputs and outputs are axis 1 instead of the last
+    converted_from: type[nn.Module] | None = None  # the type before `onebit.convert`
 
     weight: Any  # nn.Parameter; PyTorch's layers declare it in different ways
     bias: Any  # nn.Parameter | None
     scheme: Scheme
-    progress: float  # share of training that is done, 0 to 1, for gradients that change; training sets it
-    float_weights: (
-        bool  # the latents compute instead of their bits; training sets it in its first stage, where it has two
-    )
+    progress: float  # the progress of training, 0 to 1, for gradients that change; training sets it
+    float_weights: bool  # use the latent weights instead of their bits; training sets it in the first of two stages
     normalize: Normalize | None  # of the sums
     threshold: nn.Parameter | None  # learned, before the inputs' signs, (inputs)
     gain: nn.Parameter | None  # learned, (outputs)
 
     def fitting(self, scheme: Scheme) -> Scheme:
-        """The scheme as this layer uses it; raises ValueError where the scheme does not fit its options."""
+        """The scheme for a layer with these options. Raises ValueError if it does not fit one of them."""
         return scheme
 
     def set_up(self) -> None:
-        """Add what a scheme needs besides the latents: normalisation, threshold, gain. `strip` removes it again."""
+        """Add the other members of a binary layer to one with latent weights and a scheme. `strip` removes them."""
         scheme = self.scheme = self.fitting(self.scheme)
         outputs = self.weight.shape[self.output_axis]
         inputs = self.weight.shape[1 - self.output_axis] * getattr(self, "groups", 1)
@@ -76,42 +74,42 @@ class BinaryLayer(nn.Module):
         self.float_weights = False
         self.normalize = None
         if scheme.normalize is not None:
-            # Statistics are on the latents' device and in their precision, as in PyTorch's own layers.
+            # Statistics have the device and the precision of the latent weights, as in PyTorch's own layers.
             self.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(self.weight.device, self.weight.dtype)
         self.threshold = nn.Parameter(self.weight.new_zeros(inputs)) if scheme.input_shift else None
         self.gain = nn.Parameter(self.weight.new_ones(outputs)) if scheme.gain else None
 
     def strip(self) -> None:
-        """Remove what a float layer does not have."""
+        """Remove the members that a float layer does not have."""
         own = ("scheme", "progress", "float_weights", "normalize", "threshold", "gain", "converted_from")
         for name in own:
             if name in self.__dict__ or name in self._parameters or name in self._modules:
                 delattr(self, name)
 
     def reset_parameters(self) -> None:
-        """Start the latents as the paper does: Glorot-uniform weights, times the scheme's `latent_spread`, and zero biases."""
+        """Initialise the latent weights as in the paper: Glorot-uniform weights, times the scheme's `latent_spread`, and zero biases."""
         nn.init.xavier_uniform_(self.weight, gain=self.scheme.latent_spread)
         bias = getattr(self, "bias", None)
         if bias is not None:
             nn.init.zeros_(bias)
 
     def bits(self) -> Bits:
-        """The bits of the latents, detached from the graph."""
+        """The bits of the latent weights, detached from the graph."""
         with torch.no_grad():
             planes = weight_planes(self.scheme.weights, self.weight, self.output_axis)[0]
             bias = None if self.bias is None or self.scheme.bias == "float" else threshold_bits(self.bias)
             return Bits(planes[0] if len(planes) == 1 else planes, bias)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer's arithmetic: PyTorch's own function."""
+        """The layer's linear function, which is PyTorch's own."""
         raise NotImplementedError
 
     def input_magnitude(self, x: Tensor) -> Tensor:
-        """The mean magnitude of the inputs that each sum is of."""
+        """The mean magnitude of the inputs of each sum."""
         return x.abs().mean(-1, keepdim=True)
 
     def normalized_input(self, x: Tensor) -> Tensor:
-        """The inputs, normalised over the channels where the scheme does so."""
+        """The inputs, normalised over the channels if the scheme says so."""
         scheme = self.scheme
         return self._normalized(partial(normalize_channel, eps=scheme.eps), x) if scheme.input_normalize else x
 
@@ -125,29 +123,29 @@ class BinaryLayer(nn.Module):
         return self.scheme.activations(x, axes, self.training, self.progress)
 
     def binary_input(self, x: Tensor) -> BinaryInput:
-        """What the weights are multiplied with: inputs normalised, shifted, quantized."""
+        """The factor of the weights: the inputs, normalised, shifted and quantised."""
         x = self.normalized_input(x)
         magnitude = self.input_magnitude(x) if self.scheme.input_scale else None
         return BinaryInput(*self.input_codes(x), magnitude)
 
     def weight_codes(self) -> Codes:
-        """The codes of the weights and their scale; the latents themselves in a stage of training that has float weights."""
+        """The codes of the weights and their scale. In a stage of training with float weights, they are the latent weights."""
         if self.float_weights:
             return Codes(self.weight)
         return self.scheme.weights(self.weight, self.output_axis, self.training, self.progress)
 
     def binary_weight(self) -> Codes:
-        """The weights that compute, and what their sums are multiplied with: their scale and the learned gain."""
+        """The weights of the forward pass, and the factor of their sums: their scale and the learned gain."""
         codes, scale = self.weight_codes()
         if self.gain is not None:
             scale = self.gain if scale is None else scale * self.gain
         return Codes(codes, scale)
 
     def binary_bias(self) -> Tensor | None:
-        """The bias that computes, bits or floats."""
+        """The bias of the forward pass, bits or floats."""
         bias: Tensor | None = self.bias
         if bias is not None and self.normalize is not None and self.normalize.over == "batch":
-            # Subtracting the mean over the batch removes the bias. Its gradient would be rounding errors, from which Adam makes whole steps, and the
+            # The mean over the batch removes the bias again. Its gradient would be only rounding errors. Adam turns these into whole steps, and the
             # running mean would follow the bits that they flip.
             bias = _with_zero_gradient(bias)
         if bias is not None and self.scheme.bias == "bits":
@@ -156,16 +154,16 @@ class BinaryLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x_b, w_b, bias = self.binary_input(x), self.binary_weight(), self.binary_bias()
-        # Bits are added to sums of bits, floats to sums that are scaled.
+        # A bias of bits is added to the sums of bits, a float bias to the scaled sums.
         unscaled = w_b.scale is None and x_b.magnitude is None
         at_once = x_b.scale is None and (self.scheme.bias == "bits" or unscaled)
-        # Codes of 16 bits are wider than a bfloat16 layer's weights.
+        # 16-bit codes are wider than the weights of a bfloat16 layer.
         codes = w_b.codes if self.scheme.activations is None else w_b.codes.to(x_b.codes.dtype)
         y = self.product(x_b.codes, codes, bias if at_once else None)
         return self.finish(y, x_b, w_b, None if at_once else bias)
 
     def finish(self, y: Tensor, x_b: BinaryInput, w_b: Codes, bias: Tensor | None) -> Tensor:
-        """Sums of codes to the layer's output: scaled, the bias added where it is not in them yet, normalised."""
+        """Turn sums of codes into the layer's output: scale them, add a bias that is not in them yet, normalise."""
         bits = self.scheme.bias == "bits"
         if x_b.scale is not None:
             y = (y * x_b.scale.to(y.dtype)).to(w_b.codes.dtype)
@@ -185,13 +183,13 @@ class BinaryLayer(nn.Module):
         return f"{super().extra_repr()}, scheme={self.scheme}"
 
     def _on_channels(self, v: Tensor, x: Tensor) -> Tensor:
-        """A number for each channel in a form that is broadcast against x."""
+        """One number per channel, in a shape that broadcasts against x."""
         return v.view(-1, *[1] * (x.dim() - 2)) if self.of_images and v.dim() else v
 
     def _normalized(self, normalize: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """Normalise images of any number of axes: `onebit.normalize` takes three and five axes for sequences, whose channels are the last.
+        """Normalise images with any number of axes. `onebit.normalize` would take three and five axes for sequences with channels last.
 
-        Statistics over the batch are over all rows: those of a sequence count as examples.
+        Batch statistics are over all rows: the rows of a sequence count as examples.
         """
         over = getattr(normalize, "over", "channel")
         if over == "batch" and not self.of_images and x.dim() > 2:
@@ -204,17 +202,17 @@ class BinaryLayer(nn.Module):
 
 
 def _with_zero_gradient(x: Tensor) -> Tensor:
-    """The same numbers, with a gradient of zeros instead of no gradient."""
+    """The same numbers with a gradient of zeros instead of None."""
     return x.detach() + 0 * x
 
 
 def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
-    """The binary layers of a model by their names, in the model's order."""
+    """The binary layers of a model by name, in the model's order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, BinaryLayer)}
 
 
 def all_finite(latent: Tensor) -> bool:
-    """Whether all elements are finite. A tensor without data passes: nothing is known of it."""
+    """Whether all elements are finite. A tensor without data counts as finite."""
     with torch.no_grad():
-        # A sum is many times faster than a test of each element. A sum that is not finite may have overflowed: then test each.
+        # A sum is much faster than a look at each element. A sum that is not finite may have overflowed; only then look at each.
         return latent.is_meta or bool(torch.isfinite(latent.sum())) or bool(torch.isfinite(latent).all())

@@ -1,4 +1,4 @@
-"""Binary convolutions over one, two and three axes, and transposed."""
+"""Binary convolutions over one, two and three axes, and transposed convolutions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _BinaryConvolution(BinaryLayer):
         if self.groups > 1:
             problem = f"groups={self.groups}: {name} scales by the mean over all channels"
         elif self.padding_mode != "zeros":
-            problem = f"padding_mode={self.padding_mode!r}: {name} scales by windows that are padded with zeros"
+            problem = f"padding_mode={self.padding_mode!r}: {name} scales by windows with zero padding"
         if problem and scheme.input_scale:
             raise ValueError(f"[{type(self).__name__}] {problem}: use {name}(input_scale=False)")
         return scheme
@@ -66,14 +66,14 @@ class _BinaryConvolution(BinaryLayer):
 
 
 class BinaryConv2d(_BinaryConvolution, nn.Conv2d):
-    r"""A convolution of single bits; by default followed by a normalisation: the paper's BNCVL without its activation.
+    r"""A binary convolution. A normalisation follows by default. It is the paper's BNCVL without its activation.
 
     .. math:: y = \operatorname{Normalize}(W_b * x + b_b)
 
     Args:
-        in_channels, ..., dtype: as for `torch.nn.Conv2d`. Padding comes after the quantizer of the inputs: padded zeros add nothing, under
-            signs too. groups=in_channels is a depthwise convolution.
-        scheme: the method, from `onebit.schemes`; see `BinaryLinear`. With {0,1} bits a normalisation over the example hardly learns.
+        in_channels, ..., dtype: as in `torch.nn.Conv2d`. Padding is applied after the quantizer of the inputs: zero padding adds nothing, also with
+            signs. groups=in_channels is a depthwise convolution.
+        scheme: a scheme of `onebit.schemes`; see `BinaryLinear`. With {0,1} bits, a normalisation over the example learns poorly.
 
     Shape:
         (batch, in_channels, height, width) to (batch, out_channels, height', width').
@@ -85,23 +85,23 @@ class BinaryConv2d(_BinaryConvolution, nn.Conv2d):
         >>> BinaryConv2d(3, 64, 3, padding="same")(torch.randn(8, 3, 32, 32)).shape
         torch.Size([8, 64, 32, 32])
 
-    Source: arXiv 2509.07025, algorithm 3. Latents start as there: Glorot-uniform weights, zero biases.
+    Source: arXiv 2509.07025, algorithm 3. Latent weights start as there: Glorot-uniform weights, zero biases.
     """
 
 
 class BinaryConv1d(_BinaryConvolution, nn.Conv1d):
-    """`BinaryConv2d` over one axis: (batch, in_channels, time) to (batch, out_channels, time'). Arguments and errors as there."""
+    """`BinaryConv2d` over one axis: (batch, in_channels, time) to (batch, out_channels, time'). Arguments and errors are the same."""
 
 
 class BinaryConv3d(_BinaryConvolution, nn.Conv3d):
-    """`BinaryConv2d` over three axes: (batch, in_channels, depth, height, width) to the same. Arguments and errors as there."""
+    """`BinaryConv2d` over three axes: (batch, in_channels, depth, height, width) to the same. Arguments and errors are the same."""
 
 
 class BinaryConvTranspose2d(BinaryLayer, nn.ConvTranspose2d):
-    """A transposed convolution of single bits: `torch.nn.ConvTranspose2d`'s arguments, and a scheme.
+    """A binary transposed convolution. It has the arguments of `torch.nn.ConvTranspose2d`, and a scheme.
 
     Raises:
-        ValueError: there are groups; or the scheme scales by the inputs' magnitudes, which is defined for windows only.
+        ValueError: there are groups, or the scheme scales by the inputs' magnitudes, which is defined only for windows.
     """
 
     output_axis = 1
@@ -140,7 +140,7 @@ class BinaryConvTranspose2d(BinaryLayer, nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         if output_size is not None:
-            raise ValueError("[BinaryConvTranspose2d] output_size: use output_padding")
+            raise ValueError("[BinaryConvTranspose2d] output_size is not supported: use output_padding")
         return super().forward(x)
 
     def product(self: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

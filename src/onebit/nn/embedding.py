@@ -1,4 +1,4 @@
-"""Embeddings of single bits: table look-ups, never one-hot products."""
+"""Binary embeddings, as table look-ups."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from onebit.schemes import Scheme
 
 
 class BinaryEmbedding(BinaryLayer, nn.Embedding):
-    r"""A table of single bits, followed by a normalisation: a binary dense layer applied to one-hot vectors.
+    r"""A table of bits, followed by a normalisation. It equals a binary dense layer on one-hot vectors.
 
     .. math:: y = \operatorname{Normalize}(W_b[token] + b_b)
 
     Args:
-        num_embeddings: rows of the table.
-        embedding_dim: features of a row.
+        num_embeddings: the number of rows of the table.
+        embedding_dim: the features of a row.
         bias: whether to add a (binary) bias.
-        scheme: the method, from `onebit.schemes`; default the paper's, `BinaryNormalized()`. Its activation quantizer is not used.
-            Scales are for each feature. A bit flips when its latent crosses the mean. The row of a rare token seldom gets a gradient, so latents
-            that start near the mean learn better: ``latent_spread=0.1`` measured best in language models.
+        scheme: a scheme of `onebit.schemes`. The default is the paper's, `BinaryNormalized()`. Its quantizer of activations does not apply to
+            tokens. Features are the outputs that have scales. A bit flips when its latent weight crosses the mean. The row of a rare token
+            seldom gets a gradient, so latent weights that start near the mean learn better (``latent_spread=0.1`` measured best in language
+            models).
 
     Shape:
         integers (batch, time) to (batch, time, embedding_dim).
 
     Raises:
-        ValueError: `scheme` is not a scheme, or normalises over the batch.
+        ValueError: the scheme is not a scheme, or normalises over the batch.
 
     Example:
         >>> BinaryEmbedding(1000, 64)(torch.tensor([[1, 5, 999]])).shape
@@ -52,13 +53,15 @@ class BinaryEmbedding(BinaryLayer, nn.Embedding):
         self.set_up()
 
     def fitting(self, scheme: Scheme) -> Scheme:
-        """A token is not a number to quantize."""
+        """Tokens are not quantised."""
         if scheme.normalize == "batch":
-            raise ValueError("[BinaryEmbedding] normalize='batch' is for images: use 'channel' or None")
+            raise ValueError("[BinaryEmbedding] normalize='batch' applies to images: use 'channel' or None")
         if self.max_norm is not None:
-            raise ValueError("max_norm rescales the latents in each pass, which changes no bit: make it without")
+            raise ValueError(
+                "max_norm rescales the latent weights in each pass, which does not change bits: leave it out"
+            )
         if self.sparse:
-            raise ValueError("sparse=True: bits depend on all latents, whose gradient is dense")
+            raise ValueError("sparse=True: bits depend on all latent weights, so the gradient is dense")
         return replace(scheme, activations=None, input_normalize=False, input_shift=False, input_scale=False)
 
     def product(self, tokens: Tensor, table: Tensor, bias: Tensor | None) -> Tensor:
@@ -67,15 +70,15 @@ class BinaryEmbedding(BinaryLayer, nn.Embedding):
 
 
 class TokenPositionEmbedding(nn.Module):
-    r"""The sum of an embedding of the token and one of its position.
+    r"""The sum of an embedding of the token and an embedding of its position.
 
     .. math:: y_t = \operatorname{tokens}(x_t) + \operatorname{positions}(t)
 
     Args:
         vocabulary: number of tokens.
         context: number of positions.
-        features: of the result.
-        table: makes an embedding of (rows, features); default `BinaryEmbedding`, ``nn.Embedding`` for a float twin.
+        features: the features of the result.
+        table: a function that makes an embedding of (rows, features): `BinaryEmbedding` by default, ``nn.Embedding`` for a float twin.
 
     Shape:
         integers (batch, time) to (batch, time, features); time + `start` at most `context`.

@@ -14,28 +14,28 @@ from onebit.schemes import Scheme
 
 
 class BinaryLinear(BinaryLayer, nn.Linear):
-    r"""A dense layer of single bits; by default followed by a normalisation: the paper's BNFCL without its activation.
+    r"""A binary dense layer. A normalisation follows by default. It is the paper's BNFCL without its activation.
 
     .. math:: y = \operatorname{Normalize}(W_b x + b_b)
 
-    The parameters `weight` and `bias` are the latents that the optimiser updates; `bits` gives what computes.
+    The parameters `weight` and `bias` are the latent weights that the optimizer updates. `bits` returns the bits of the forward pass.
 
     Args:
-        in_features, out_features, bias, device, dtype: as for `torch.nn.Linear`. The bias is bits, or floats, as the scheme says.
-        scheme: the method, from `onebit.schemes`: the values of a bit, the normalisation, the spread of the first latents.
-            Default: the paper's, `BinaryNormalized()`.
+        in_features, out_features, bias, device, dtype: as in `torch.nn.Linear`. The scheme says whether the bias is bits or floats.
+        scheme: a scheme of `onebit.schemes`. It chooses the values of a bit, the normalisation, and the spread of the initial latent weights.
+            The default is the paper's, `BinaryNormalized()`.
 
     Shape:
-        (batch, ..., in_features) to (batch, ..., out_features). Statistics over the batch are over all of its rows.
+        (batch, ..., in_features) to (batch, ..., out_features). Batch statistics are over all rows.
 
     Raises:
-        ValueError: `scheme` is not a scheme.
+        ValueError: the scheme is not a scheme.
 
     Example:
         >>> BinaryLinear(784, 10)(torch.randn(32, 784)).shape
         torch.Size([32, 10])
 
-    Source: arXiv 2509.07025, algorithms 1 and 2. Latents start as there: Glorot-uniform weights, zero biases.
+    Source: arXiv 2509.07025, algorithms 1 and 2. Latent weights start as there: Glorot-uniform weights, zero biases.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class BinaryLinear(BinaryLayer, nn.Linear):
 
 
 class BinaryTransposedLinear(BinaryLayer):
-    r"""A `BinaryLinear` whose latents are stored as (in_features, out_features). GPT-2's Conv1D layers are converted to it.
+    r"""A `BinaryLinear` with latent weights of shape (in_features, out_features). GPT-2's layers, called Conv1D there, become this.
 
     .. math:: y = x W_b + b_b
 

@@ -1,4 +1,4 @@
-"""Multi-head attention with PyTorch's interface and projections of single bits."""
+"""Multi-head attention with the interface of PyTorch's own, and with binary projections."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from onebit.schemes import Scheme
 
 
 class BinaryMultiheadAttention(nn.Module):
-    r"""`torch.nn.MultiheadAttention` whose four projections are binary dense layers; its arguments and results are the same.
+    r"""`torch.nn.MultiheadAttention` with binary dense layers as its four projections. Its arguments and results are the same.
 
     .. math:: \operatorname{out}(\operatorname{softmax}(Q K^T / \sqrt{d} + M) V)
 
-    It replaces the attention in `torch.nn.Transformer` and its parts, masks included. Their fast path for evaluation does not apply to it, because
-    that reads the weights without calling the layer.
+    It can replace the attention in `torch.nn.Transformer` and its parts, including masks. It does not use their fast path for evaluation, which
+    reads the weights directly.
 
     Args:
         embed_dim: features of a query and of the result.
-        num_heads: must divide `embed_dim`; d is embed_dim / num_heads.
-        dropout: of the attention weights, while training.
-        bias: of the four projections.
-        kdim, vdim: features of a key and of a value; default `embed_dim`.
-        batch_first: (batch, time, features) rather than (time, batch, features).
-        scheme: of the projections; default the paper's, `BinaryNormalized`.
+        num_heads: the number of heads, which must divide `embed_dim`. d is embed_dim / num_heads.
+        dropout: the dropout of the attention weights during training.
+        bias: whether the four projections have a bias.
+        kdim, vdim: the features of a key and of a value. The default is `embed_dim`.
+        batch_first: use (batch, time, features) instead of (time, batch, features).
+        scheme: the scheme of the projections. The default is the paper's, `BinaryNormalized`.
 
     Shape:
         query (target, batch, embed_dim), key (source, batch, kdim), value (source, batch, vdim) to (target, batch, embed_dim) and weights
-        (batch, target, source); with `batch_first` the batch comes first; inputs without a batch axis give results without one.
+        (batch, target, source). With `batch_first` the batch comes first. Inputs without a batch axis give results without it.
 
     Raises:
         ValueError: `num_heads` does not divide `embed_dim`, or the scheme normalises over the batch.
@@ -45,7 +45,7 @@ class BinaryMultiheadAttention(nn.Module):
     Source: Vaswani et al., arXiv 1706.03762, section 3.2.2, as in `torch.nn.MultiheadAttention`.
     """
 
-    # torch.nn.TransformerEncoderLayer reads these before it takes its fast path; with these values it calls the layer.
+    # torch.nn.TransformerEncoderLayer reads these before it takes its fast path. With these values it calls the layer.
     in_proj_bias = None
     _qkv_same_embed_dim = False
 
@@ -84,13 +84,13 @@ class BinaryMultiheadAttention(nn.Module):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """Arguments and results as those of `torch.nn.MultiheadAttention`: in masks of bools True forbids, masks of floats are added.
+        """Arguments and results are those of `torch.nn.MultiheadAttention`. True in a bool mask forbids; float masks are added.
 
         Raises:
             ValueError: a shape does not fit the others, or `is_causal` comes without its mask.
         """
         if is_causal and attn_mask is None:
-            raise ValueError("[BinaryMultiheadAttention] is_causal is a hint about attn_mask: give that too")
+            raise ValueError("[BinaryMultiheadAttention] is_causal is only a hint about attn_mask: give attn_mask too")
         batched = query.dim() == 3
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
@@ -121,7 +121,7 @@ class BinaryMultiheadAttention(nn.Module):
         return x.view(*x.shape[:-1], self.num_heads, -1).transpose(1, 2)
 
     def _mask(self, query: Tensor, key: Tensor, padding: Tensor | None, attention: Tensor | None) -> Tensor | None:
-        """Both masks in one, of floats, to be added to (batch, heads, target, source)."""
+        """Both masks as one float mask, to be added to (batch, heads, target, source)."""
         batch, target, source = query.shape[0], query.shape[1], key.shape[1]
         mask = None
         if padding is not None:
@@ -146,13 +146,13 @@ class BinaryMultiheadAttention(nn.Module):
 
 
 def _added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A mask as floats to add: minus infinity where a mask of bools says True."""
+    """A mask as floats to add. True in a bool mask becomes minus infinity."""
     if mask.dtype != torch.bool:
         return mask.to(dtype)
     return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(mask, -math.inf)
 
 
 def check_attention_scheme(scheme: Scheme) -> None:
-    """Raises ValueError where a scheme does not fit the rows of attention."""
+    """Raise ValueError if a scheme does not fit the rows of attention."""
     if scheme.normalize == "batch":
-        raise ValueError("[BinaryMultiheadAttention] normalize='batch' is for images: use 'channel' or None")
+        raise ValueError("[BinaryMultiheadAttention] normalize='batch' applies to images: use 'channel' or None")

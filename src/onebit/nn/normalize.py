@@ -11,19 +11,19 @@ from onebit.normalize import OVERS, Over, normalize_channel, normalize_example
 
 
 class Normalize(nn.Module):
-    r"""Zero mean, unit standard deviation, no learnable parameters.
+    r"""Normalise to zero mean and unit standard deviation, without learnable parameters.
 
     .. math:: y = (x - \mu) / \sqrt{\sigma^2 + \epsilon}
 
     Args:
-        over: what the statistics are taken over.
-            ``"channel"``: the channels at each position (the paper's way, and the default);
-            ``"example"``: all channels and positions of an example;
-            ``"batch"``: each channel over the batch and all positions while training, and their running mean and variance in evaluation
-            (a batch normalisation without its learned scale and shift).
-        features: the number of channels; needed for ``"batch"`` only.
+        over: the axes of the statistics.
+            ``"channel"``: the channels at each position (the paper's choice, and the default).
+            ``"example"``: all channels and positions of an example.
+            ``"batch"``: for each channel, the batch and all positions in training, and their running mean and variance in evaluation
+            (a batch normalisation without learned scale and shift).
+        features: the number of channels, needed only for ``"batch"``.
         eps: added to the (biased) variance.
-        momentum: share of a batch in the running statistics.
+        momentum: the share of a batch in the running statistics.
 
     Shape:
         (batch, channels, height, width), (batch, features), or for "channel" and "example" also (batch, ..., features); the output has the input's.
@@ -56,7 +56,7 @@ class Normalize(nn.Module):
         if over == "batch":
             if features is None:
                 raise ValueError(
-                    "[Normalize] over='batch' keeps statistics for each channel: give features=<number of channels>"
+                    "[Normalize] over='batch' needs the number of channels: give features=<number of channels>"
                 )
             self.register_buffer("running_mean", torch.zeros(features))
             self.register_buffer("running_var", torch.ones(features))

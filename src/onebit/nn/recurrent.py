@@ -1,4 +1,4 @@
-"""Binary recurrent layers: LSTM and GRU, with inputs and outputs as those of `nn.LSTM` and `nn.GRU`."""
+"""Binary LSTM and GRU, with the inputs and outputs of `nn.LSTM` and `nn.GRU`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from onebit.quantizers import ActivationQuantizer, Sign
 from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import Scheme
 
-# The first value of the learned scales of normalised recurrent sums; those of the inputs' half start at 1. Ardakani et al. start both at 0.1. The
-# loss after 150 steps on text: 5.70 (BinaryConnect) and 5.73 (BinaryNet); with 0.1 in both halves 5.99 and 5.97, with 1 in both 5.94 and 5.79.
+# The initial value of the learned scales of normalised recurrent sums. Those of the inputs' half start at 1. Ardakani et al. start both at 0.1.
+# The loss after 150 steps on text is 5.70 (BinaryConnect) and 5.73 (BinaryNet). With 0.1 in both halves it is 5.99 and 5.97, with 1 in both
+# 5.94 and 5.79.
 START_GAIN = 0.1
 
 
 class Affine(NamedTuple):
-    """What the recurrent sums of all gates are multiplied with, and what is added: float32 (gates * hidden) each."""
+    """The factor and the shift of the recurrent sums of all gates: float32 (gates * hidden) each."""
 
     scale: Tensor
     shift: Tensor
 
 
 class ImageRows(nn.Module):
-    """The lines of an image as the steps of a sequence.
+    """Turn the lines of an image into the steps of a sequence.
 
     Shape:
-        (batch, channels, height, width) to (batch, height, width * channels), the channels of a pixel next to each other.
+        (batch, channels, height, width) to (batch, height, width * channels), with the channels of a pixel next to each other.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,13 +45,13 @@ class BinaryRecurrence(BinaryLayer):
 
     .. math:: a_t = N_x(W^x_b x_t + b), \qquad u_t = s \, N(W_b \, q(h_{t-1}))
 
-    and the cell of `nn.LSTM` or of `nn.GRU` makes h_t of the gates a_t of the inputs and u_t of the hidden state. N and N_x normalise each gate's
+    and the cell of `nn.LSTM` or `nn.GRU` computes h_t from the gates a_t of the inputs and u_t of the hidden state. N and N_x normalise each gate's
     hidden_size sums to zero mean and unit deviation, or do nothing; see `BinaryLSTM`.
 
     Args:
         kind: ``"lstm"`` or ``"gru"``.
         input_size, hidden_size, bias, scheme: see `BinaryLSTM`.
-        quantizer: q, of the hidden state; None leaves it float.
+        quantizer: q, the quantizer of the hidden state; None leaves it float.
 
     Shape:
         (batch, time, input_size) and a state, h or (h, c), (batch, hidden_size) each, to (batch, time, hidden_size) and the last state.
@@ -76,19 +77,19 @@ class BinaryRecurrence(BinaryLayer):
         outputs = self.gates * hidden_size
         learned = scheme.normalize is None and scheme.norm is not None and not scheme.weights.keeps_magnitude
         self.normalized = learned or scheme.normalize is not None
-        # A bias before a learned shift would do the same as the shift.
+        # With a learned shift a bias is redundant.
         self.inputs = BinaryLinear(input_size, outputs, bias and not learned, scheme=replace(scheme, normalize=None))
         self.input_norm = nn.GroupNorm(self.gates, outputs, scheme.eps, affine=learned) if self.normalized else None
         self.weight = nn.Parameter(torch.empty(outputs, hidden_size))
         self.reset_parameters()
         start = START_GAIN if learned else 1.0
         self.gain = nn.Parameter(torch.full((outputs,), start)) if learned or scheme.gain else None
-        # The sums of an LSTM's halves are added, so one bias is enough. In a GRU the reset gate comes between the halves of its candidate.
+        # An LSTM adds the sums of both halves, so one bias is enough. In a GRU the reset gate lies between those of the candidate.
         own = kind == "gru" and bias and scheme.bias == "float"
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if own else None
 
     def affine(self, scale: Tensor | None) -> Affine:
-        """The scale and the shift of the recurrent sums, given the scale of the weights' codes, which a normalised gate does not use."""
+        """The factor and the shift of the recurrent sums, given the scale of the weights' codes. A normalised gate does not need that scale."""
         full = self.weight.new_ones(len(self.weight))
         if scale is not None and not self.normalized:
             full = full * scale
@@ -147,12 +148,12 @@ def _gru_cell(a: Tensor, u: Tensor, h: Tensor) -> tuple[Tensor]:
 
 
 def _float(x: Tensor) -> Tensor:
-    """Float32 at least: a cell adds to its state in every step, which bfloat16 would lose."""
+    """The dtype of the state, at least float32: bfloat16 would lose the small additions of each step."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class _Recurrent(nn.Module):
-    """What `BinaryLSTM` and `BinaryGRU` share."""
+    """The common part of `BinaryLSTM` and `BinaryGRU`."""
 
     kind: ClassVar[str]
 
@@ -176,9 +177,7 @@ class _Recurrent(nn.Module):
                 raise ValueError(f"[{name}] {key}={value!r}: use an integer from 1 up")
         self.scheme = chosen_scheme(name, scheme, old)
         if self.scheme.normalize == "batch":
-            raise ValueError(
-                f"[{name}] normalize='batch' would keep statistics for each step in time: use 'channel' or None"
-            )
+            raise ValueError(f"[{name}] normalize='batch' would need statistics per time step: use 'channel' or None")
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.batch_first, self.bidirectional = batch_first, bidirectional
         quantizer = self.scheme.activations
@@ -199,7 +198,7 @@ class _Recurrent(nn.Module):
         )
 
     def _run(self, x: Tensor, state: tuple[Tensor, ...] | None, parts: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The outputs, and each part of the state with all layers and directions stacked."""
+        """The outputs, and for each part of the state the stacked states of all layers and directions."""
         name = type(self).__name__
         if x.dim() != 3 or x.shape[2] != self.input_size:
             axes = "batch, time" if self.batch_first else "time, batch"
@@ -207,7 +206,7 @@ class _Recurrent(nn.Module):
         if not self.batch_first:
             x = x.transpose(0, 1)
         if x.shape[1] == 0:
-            raise ValueError(f"[{name}] a sequence without steps: give one or more")
+            raise ValueError(f"[{name}] the sequence is empty: give one or more steps")
         shape = (len(self.layers), x.shape[0], self.hidden_size)
         if state is None:
             state = (x.new_zeros(shape),) * parts
@@ -237,47 +236,47 @@ class _Recurrent(nn.Module):
 
 
 class BinaryLSTM(_Recurrent):
-    r"""Long short-term memory with binary weights; its arguments and results are those of `nn.LSTM`.
+    r"""A long short-term memory with binary weights. Its arguments and results are those of `nn.LSTM`.
 
     .. math:: (i, f, g, o) = a_t + u_t, \qquad a_t = N(W^x_b x_t + b), \qquad u_t = s \, N(W^h_b \, q(h_{t-1}))
     .. math:: c_t = \sigma(f) c_{t-1} + \sigma(i) \tanh(g), \qquad h_t = \sigma(o) \tanh(c_t)
 
-    The inputs' half a is what a `BinaryLinear` of the scheme computes. Of the recurrent half:
+    The inputs' half a is the result of a `BinaryLinear` with the scheme. For the recurrent half:
 
-    - a scheme that normalises (`BinaryNormalized`, the default) normalises both halves, each gate's hidden_size sums separately, without
-      parameters;
-    - weights that keep the latents' magnitude (those of XNOR-Net's family, of networks without normalisation, of BitNet) are codes times their scale;
-    - bare signs (BinaryConnect, BinaryNet) and DoReFa's levels sum up to the order of sqrt(hidden_size), where all gates are shut or open. Both
-      halves are normalised gate by gate then, as above, and have learned scales and a learned shift. Ardakani et al. normalise each unit over
-      the batch; statistics over the units need no running means for each step in time;
-    - q is the scheme's quantizer of activations; the sign in place of DoReFa's levels, which begin at 0 and would lose all that is negative.
-      h is within -1..1, so only the inputs' half has what other layers have around a quantizer: normalised inputs, learned thresholds,
-      scales from magnitudes.
+    - A scheme that normalises (`BinaryNormalized`, the default) normalises both halves without parameters, over the hidden_size sums of each gate.
+    - Weights that keep the magnitude of latent weights (XNOR-Net's family, networks without normalisation, BitNet) are codes times their scale.
+    - Bare signs (BinaryConnect, BinaryNet) and DoReFa's levels have sums of the order of sqrt(hidden_size), where all gates are shut or open. Both
+      halves are then normalised gate by gate, as above, with learned scales and a learned shift. Ardakani et al. normalise each unit over the
+      batch. Statistics over the units do not need running means per time step.
+    - q is the scheme's quantizer of activations. The sign replaces DoReFa's levels, which begin at 0 and would lose negative values. h is within
+      -1..1. So the other operations around a quantizer (normalised inputs, learned thresholds, scales from magnitudes) apply only to the inputs'
+      half.
 
     Args:
         input_size: features of a step.
         hidden_size: features of the state and of the output.
-        num_layers: layers; each reads the outputs of the layer before.
-        bias: one for each gate (bits or floats, as the scheme says). One bias serves both halves.
-        batch_first: as `nn.LSTM`'s, but true by default.
-        bidirectional: also runs from the last step to the first; the outputs of both directions are concatenated.
-        scheme: of `onebit.schemes`; default `BinaryNormalized()`.
-        binary_hidden: q is the sign, whatever the scheme says: the recurrent product is one of bits with bits.
+        num_layers: the number of layers. Each layer reads the outputs of the one before.
+        bias: whether each gate has a bias (bits or floats, as the scheme says). One bias serves both halves.
+        batch_first: as in `nn.LSTM`, but true by default.
+        bidirectional: also run from the last step to the first. The outputs of both directions are concatenated.
+        scheme: a scheme of `onebit.schemes`. The default is `BinaryNormalized()`.
+        binary_hidden: use the sign as q, whatever the scheme says. The recurrent product is then between bits and bits.
 
     Shape:
         (batch, time, input_size), and an optional state (h, c), (layers * directions, batch, hidden_size) each; to
-        ((batch, time, directions * hidden_size), (h, c)). The state is float32 or better, the output as the input.
+        ((batch, time, directions * hidden_size), (h, c)). The state is float32 or better; the output has the input's dtype.
 
     Raises:
-        ValueError: a size, the scheme, the input's shape or the state's does not fit.
+        ValueError: a size, the scheme, or the shape of the input or of the state does not fit.
 
     Example:
         >>> y, (h, c) = BinaryLSTM(28, 64)(torch.randn(32, 28, 28))
         >>> y.shape, h.shape
         (torch.Size([32, 28, 64]), torch.Size([1, 32, 64]))
 
-    Source: Hochreiter and Schmidhuber, 1997, as in `nn.LSTM`; binary weights with normalised gates: Ardakani et al., arXiv 1809.11086, and why:
-    Hou et al., "Normalization helps training of quantized LSTM", NeurIPS 2019; statistics over the units: Ba et al., arXiv 1607.06450.
+    Source: Hochreiter and Schmidhuber, 1997, as in `nn.LSTM`. Binary weights with normalised gates are from Ardakani et al., arXiv 1809.11086; the
+    reasons are in Hou et al., "Normalization helps training of quantized LSTM", NeurIPS 2019. Statistics over the units are from Ba et al., arXiv
+    1607.06450.
     """
 
     kind = "lstm"
@@ -288,11 +287,11 @@ class BinaryLSTM(_Recurrent):
 
 
 class BinaryGRU(_Recurrent):
-    r"""Gated recurrent units with binary weights; its arguments and results are those of `nn.GRU`.
+    r"""Gated recurrent units with binary weights. Their arguments and results are those of `nn.GRU`.
 
     .. math:: r = \sigma(a_r + u_r), \quad z = \sigma(a_z + u_z), \quad n = \tanh(a_n + r u_n), \quad h_t = (1 - z) n + z h_{t-1}
 
-    with the inputs' half a and the recurrent half u as in `BinaryLSTM`. Where biases are floats u_n has one of its own, as in `nn.GRU`.
+    with the inputs' half a and the recurrent half u as in `BinaryLSTM`. If biases are floats, u_n has its own, as in `nn.GRU`.
 
     Args:
         input_size, hidden_size, num_layers, bias, batch_first, bidirectional, scheme, binary_hidden: see `BinaryLSTM`.
@@ -302,7 +301,7 @@ class BinaryGRU(_Recurrent):
         ((batch, time, directions * hidden_size), h).
 
     Raises:
-        ValueError: a size, the scheme, the input's shape or the state's does not fit.
+        ValueError: a size, the scheme, or the shape of the input or of the state does not fit.
 
     Example:
         >>> y, h = BinaryGRU(28, 64, num_layers=2)(torch.randn(32, 28, 28))

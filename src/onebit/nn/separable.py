@@ -1,4 +1,4 @@
-"""A separable convolution of single bits."""
+"""A binary separable convolution."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from onebit.schemes import Scheme
 
 
 class BinarySeparableConv2d(nn.Sequential):
-    """A depthwise convolution and a pointwise one, each followed by what its scheme puts after a layer.
+    """A depthwise and a pointwise convolution, each with the normalisation and nonlinearity of its scheme.
 
     Args:
-        in_channels, out_channels: of the whole.
-        kernel_size, stride, padding: of the depthwise convolution.
-        scheme: of both; default the paper's. The depthwise one takes no scale from its inputs (XNOR-Net's K is one for all channels).
+        in_channels, out_channels: the channels of the input and of the output.
+        kernel_size, stride, padding: those of the depthwise convolution.
+        scheme: the scheme of both. The default is the paper's. The depthwise convolution is not scaled by its inputs, because XNOR-Net's K is the
+            same for all channels.
 
     Shape:
         (batch, in_channels, height, width) to (batch, out_channels, height', width').

@@ -1,4 +1,4 @@
-"""Statistics over a batch whose examples are divided among processes: those of the whole batch, in each of them."""
+"""Batch statistics over a batch that is divided among processes: each process uses those of the whole batch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class _Sum(torch.autograd.Function):
-    """The sum of a tensor over all processes. Each process's loss depends on it, so its gradient is the sum of their gradients."""
+    """The sum of a tensor over all processes. Each process's loss depends on it, so its gradient is the sum of all their gradients."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -34,22 +34,22 @@ def synchronized_batch_norm(
     momentum: float,
     eps: float,
 ) -> Tensor:
-    r"""What `F.batch_norm` gives in training, with mean and variance over the examples of all processes.
+    r"""`F.batch_norm` in training mode, with mean and variance over the examples of all processes.
 
     .. math:: y = w (x - \mu) / \sqrt{\sigma^2 + \epsilon} + b
 
     Args:
-        x: (batch, channels, ...) of this process; the batch may be empty; float32, or another float type whose statistics are float32.
-        running_mean, running_var: (channels), updated in place as PyTorch does.
+        x: (batch, channels, ...) of this process. The batch may be empty. x is float32, or another float type with float32 statistics.
+        running_mean, running_var: (channels), updated in place as in PyTorch.
         weight, bias: (channels), or None.
-        momentum: share of a batch in the running statistics.
+        momentum: the share of a batch in the running statistics.
         eps: added to the (biased) variance.
 
-    PyTorch's own `SyncBatchNorm` is for GPUs only.
+    PyTorch's own `SyncBatchNorm` supports only GPUs.
     """
     axes = [0, *range(2, x.dim())]
     shape = [1, -1] + [1] * (x.dim() - 2)
-    # The number of elements travels with the sums; it needs no gradient.
+    # The number of elements travels with the sums. It has no gradient.
     wide = x.float()
     count = wide.new_full((1,), x.numel() / x.shape[1])
     sums: Tensor = _Sum.apply(torch.cat([wide.sum(axes), count]))  # type: ignore[no-untyped-call]
@@ -69,10 +69,10 @@ def synchronized_batch_norm(
 
 
 class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """A batch normalisation of any number of axes; see `synchronized_batch_norm`. Made by `synchronize_statistics`."""
+    """A batch normalisation for any number of axes; see `synchronized_batch_norm`. `synchronize_statistics` makes it."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        pass  # the layer that it replaces was built for this input
+        pass  # the layer that it replaces was already built for its input
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -87,7 +87,7 @@ class SynchronizedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronize_statistics(model: nn.Module) -> None:
-    """Let every layer of a network that normalises over the batch, and keeps running statistics, do so over the whole batch."""
+    """Let all layers with running batch statistics use the whole batch of all processes."""
     module: Any
     for module in model.modules():
         if hasattr(module, "synchronized"):
@@ -96,6 +96,6 @@ def synchronize_statistics(model: nn.Module) -> None:
         for name, child in parent.named_children():
             if isinstance(child, nn.modules.batchnorm._BatchNorm):
                 copy = SynchronizedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-                # The same tensors: references to them stay valid.
+                # The same tensors, so that other references to them stay valid.
                 copy._parameters, copy._buffers = child._parameters, child._buffers
                 setattr(parent, name, copy.train(child.training))

@@ -1,4 +1,4 @@
-"""The transformer block, with layers of single bits or of floats."""
+"""The transformer block, with binary or float layers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onebit.schemes import Scheme
 
 
 class TransformerBlock(nn.Module):
-    r"""Attention and two dense layers, each added to its input and then normalised (post-norm), or normalised first (pre-norm).
+    r"""Attention and two dense layers. Each is added to its input and then normalised (post-norm), or normalised before (pre-norm).
 
     .. math:: y = \operatorname{norm}(x + a \operatorname{attention}(x)), \qquad
               \operatorname{norm}(y + a \operatorname{contract}(\operatorname{gelu}(\operatorname{expand}(y))))
@@ -25,17 +25,17 @@ class TransformerBlock(nn.Module):
               y + a \operatorname{contract}(\operatorname{gelu}(\operatorname{expand}(\operatorname{norm}(y)))) \text{ (pre-norm)}
 
     Args:
-        features: of a token.
-        heads: of the attention.
-        hidden: features between the two dense layers.
-        linear: makes a dense layer of (in, out) features.
-        norm: makes a normalisation of so many features.
-        residual_scale: a. Each block halves the share of its input where a is 1 and the branch has unit deviation; after many blocks the
-            input is gone. 0.35 measured best in binary networks.
-        pre_norm: normalise the input of each branch instead of the sum.
+        features: the features of a token.
+        heads: the number of attention heads.
+        hidden: the features between the two dense layers.
+        linear: a function that makes a dense layer of (in, out) features.
+        norm: a function that makes a normalisation of a number of features.
+        residual_scale: a. If a is 1 and the branch has unit deviation, each block halves the share of its input, and after many blocks the input
+            is lost. 0.35 measured best in binary networks.
+        pre_norm: whether to normalise before the branches, which leaves the sum as it is.
 
     Shape:
-        (batch, time, features) to the same. A token depends on itself and the tokens before it only.
+        (batch, time, features) to the same. A token depends only on itself and the tokens before it.
 
     Source: arXiv 2509.07025, algorithm 5.
     """
@@ -60,7 +60,7 @@ class TransformerBlock(nn.Module):
         self.norm = norm(features)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """With a cache, `x` holds new tokens only; see `CausalAttention`."""
+        """With a cache, `x` contains only new tokens; see `CausalAttention`."""
         attended = self.attention_norm(x) if self.pre_norm else x
         y = x + self._scaled(self.attention(attended) if cache is None else self.attention(attended, cache))
         if not self.pre_norm:
@@ -78,11 +78,11 @@ class TransformerBlock(nn.Module):
 
 
 class BinaryTransformerBlock(TransformerBlock):
-    """A transformer block whose every parameter is one bit.
+    """A transformer block with one bit per parameter.
 
     Args:
-        features, heads, hidden, residual_scale, pre_norm: see `TransformerBlock`; `hidden` is 2 * features by default, as in the paper.
-        scheme: of the dense layers; see `BinaryLinear`.
+        features, heads, hidden, residual_scale, pre_norm: see `TransformerBlock`. `hidden` is 2 * features by default, as in the paper.
+        scheme: the scheme of the dense layers; see `BinaryLinear`.
 
     Example:
         >>> BinaryTransformerBlock(64, heads=4)(torch.randn(2, 10, 64)).shape

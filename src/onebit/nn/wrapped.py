@@ -1,4 +1,4 @@
-"""The network inside PyTorch's wrappers (compiled, averaged, spread over devices), and a network that is only inspected."""
+"""Find the network inside a wrapper (compiled, averaged or distributed), and look at a network without changing it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from torch.optim.swa_utils import AveragedModel
 
 from onebit.errors import OnebitError
 
-# Their forward is that of their `module`.
+# Their forward calls their `module`.
 _WRAPPERS = (AveragedModel, DataParallel, DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside a model's wrappers.
+    """The network inside a wrapper.
 
-    The wrappers are `torch.compile`, `AveragedModel`, `DataParallel`, `DistributedDataParallel`, and classes that have a `module` but no own forward,
-    in which libraries keep averages of weights.
+    It unwraps `torch.compile`, `AveragedModel`, `DataParallel`, `DistributedDataParallel`, and classes with a `module` but without their own
+    forward, which some libraries use for averages of weights.
 
     Args:
         model: any network.
 
     Returns:
-        The network inside, or `model` itself where it has no wrapper.
+        The network inside, or `model` itself if it is not wrapped.
 
     Raises:
-        OnebitError: it is not an nn.Module, or each device holds only a part of the parameters (FSDP).
+        OnebitError: it is not an nn.Module, or each device has only a part of the parameters (FSDP).
 
     Example:
         >>> network = nn.Linear(2, 2)
@@ -39,7 +39,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     while True:
         _refuse_parts(model)
-        # torch.compile's class is recognised by its attribute: the class itself is private.
+        # torch.compile's class is private, so it is recognised by its members.
         inner = getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module) and _stands_for_module(model):
             inner = model.module
@@ -54,21 +54,21 @@ def _stands_for_module(model: nn.Module) -> bool:
 
 def _refuse_parts(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
-        raise OnebitError(f"[model] is of type {type(model).__name__}: give an nn.Module")
-    # Both exist only if they were imported.
+        raise OnebitError(f"[model] is a {type(model).__name__}: give an nn.Module")
+    # Both exist only if they have been imported.
     fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
     wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
     if wrapped or (tensor is not None and any(isinstance(p, tensor.DTensor) for p in model.parameters())):
         raise OnebitError(
-            f"[{type(model).__name__}] its parameters are in parts on several devices: load "
+            f"[{type(model).__name__}] its parameters are divided among devices: load "
             "torch.distributed.checkpoint.state_dict.get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)) "
-            "into the network as it was before FSDP, and use that"
+            "into the network without FSDP, and use that"
         )
 
 
 @contextmanager
 def in_use(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside the block; afterwards each module has its mode of before."""
+    """Put a network into evaluation mode without gradients. At the end each module is in its old mode again."""
     training = {module: module.training for module in model.modules()}
     model.eval()
     try:

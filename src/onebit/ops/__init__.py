@@ -1,6 +1,6 @@
-"""The ops of packed programs, each defined once: what it takes, what is checked of it, what it computes in NumPy and what it weighs.
+"""The ops of packed programs. Each is defined once: its inputs and attributes, its checks, its NumPy computation, and its size.
 
-docs/program.md describes the same ops in words and formulas, and `tests/ops` compares its table with what the ops here declare.
+docs/program.md describes the same ops in words and formulas. `tests/ops` compares its table with the declarations here.
 """
 
 from onebit.ops import attention, conv, elementwise, embedding, layout, linear, normalize, pooling, recurrence

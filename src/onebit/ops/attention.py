@@ -1,4 +1,4 @@
-"""Causal attention: each token sees itself and those before it."""
+"""Causal attention: each token sees itself and the tokens before it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader
 
 
 def round_to_bfloat16(x: Array) -> Array:
-    """The nearest numbers with the upper 16 bits of a float32 only, ties to even."""
+    """Round to bfloat16: the nearest numbers with only the upper 16 bits of a float32, ties to even."""
     bits = x.astype(np.float32).view(np.uint32)
     rounded = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     return np.where(np.isnan(x), x, rounded)
 
 
 class Attention(Op):
-    """Of queries, keys and values, (n, time, features) each; "int8" rounds keys and values to bfloat16."""
+    """Attention of queries, keys and values, (n, time, features) each. "int8" rounds keys and values to bfloat16."""
 
     name = "attention"
     inputs = 3

@@ -1,4 +1,4 @@
-"""What the binary layers share: the attributes that say what bits and inputs count, the limits of their sums, and the product."""
+"""The common parts of binary layers: attributes that give values to bits and inputs, limits of sums, and the product."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from onebit.ops.declared import Choice, Planes, Quantizer, Shape
 from onebit.ops.op import Array, Attributes, Precision, StepReader, Tensors
 from onebit.ops.quantize import largest_level, quantize, quantize_input
 
-# An int32 holds the sum of 2^23 products of 8 bits; 2^22 leaves room for the shift of signed activations.
+# An int32 can hold the sum of 2^23 products of 8 bits. 2^22 leaves room for the shift of signed activations.
 MAX_ROW = 1 << 22
-# The sums of a binary layer whose inputs are whole numbers are 32-bit integers.
+# With integer inputs, the sums of a binary layer are 32-bit integers.
 MAX_SUM = (1 << 31) - 1
 VALUES = Choice("values", ("01", "pm1"))
 PRODUCT = (VALUES, Planes("planes", optional=True), Quantizer("input", optional=True))
 
 
 def planes_of(attributes: Attributes) -> list[int]:
-    """What the planes of a layer's weight count; [1] where the step does not say."""
+    """The weights of a layer's bit planes; [1] if the step does not have the attribute."""
     return list(attributes.get("planes", [1]))
 
 
 def check_sums(step: StepReader, inputs: int) -> None:
-    """Refuse a layer whose sums over its inputs might not fit their integers."""
+    """Refuse a layer with so many inputs per output that its sums may not fit their integers."""
     if inputs > MAX_ROW:
         raise step.fail(f"has rows of {inputs} weights: needs at most {MAX_ROW}")
-    step["values"]  # checked where it is read: before the planes are
+    step["values"]  # read here, and so checked before the planes
     planes, level = planes_of(step), largest_level(step.get("input"))
     if ("planes" in step or "input" in step) and inputs * sum(planes) * level > MAX_SUM:
         raise step.fail(f"its sums over {inputs} inputs do not fit 32 bits: use fewer bits or smaller planes")
@@ -59,12 +59,12 @@ def product(
     """The sums of a binary layer with its bias.
 
     Args:
-        a, t: attributes and tensors of the step.
-        precision: ``"int8"`` quantises x, ``"float32"`` does so only where the step has an `input`.
+        a, t: the attributes and tensors of the step.
+        precision: ``"int8"`` quantises x; ``"float32"`` does so only if the step has an `input`.
         x: the inputs.
-        shape: of the weight, outputs first.
-        axes: those of x that have one scale together.
-        apply: from x and the weight to the sums.
+        shape: the shape of the weight, outputs first.
+        axes: the axes of x that share a scale.
+        apply: a function from x and the weight to the sums.
     """
     weight = read_weight(a, t["weight"], shape)
     bias = read_row(t["bias"], shape[0], a["values"]) if "bias" in t else np.zeros(shape[0], np.int32)

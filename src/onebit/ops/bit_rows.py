@@ -1,4 +1,4 @@
-"""Matrices of bits as a file holds them: each row padded to whole words of 64 bits, little-endian within a byte."""
+"""Bit matrices in the form of a file: each row is padded to words of 64 bits, little-endian within a byte."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROW_ALIGNMENT_BITS = 64
 
 
 def row_bytes(bits: int) -> int:
-    """The bytes that a row of `bits` bits takes: padded to a multiple of 64 bits."""
+    """The bytes of a row of `bits` bits, padded to a multiple of 64 bits."""
     return -(-bits // ROW_ALIGNMENT_BITS) * (ROW_ALIGNMENT_BITS // 8)
 
 
@@ -29,7 +29,7 @@ def unpack_rows(packed: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
 
 
 def read_rows(packed: NDArray[np.uint8], n: int, values: str) -> NDArray[np.int32]:
-    """What packed bits count, int32 (rows, n): 0 and 1 where `values` is "01", -1 and 1 where it is "pm1"."""
+    """The values of packed bits, int32 (rows, n): 0 and 1 if `values` is "01", -1 and 1 if it is "pm1"."""
     bits = unpack_rows(packed, n).astype(np.int32)
     return bits if values == "01" else 2 * bits - 1
 

@@ -27,7 +27,7 @@ def convolve(x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[An
 
 
 class Conv2d(Op):
-    """The correlation that PyTorch calls a convolution, with zero padding."""
+    """A convolution as in PyTorch (a correlation), with zero padding."""
 
     name = "conv2d"
     programs = Programs.ARRAYS
@@ -61,7 +61,7 @@ class Conv2d(Op):
 
 
 class BitConv2d(Conv2d):
-    """A convolution whose weights and bias are bits."""
+    """A convolution with bits as weights and bias."""
 
     name = "bit_conv2d"
     attributes = (*Conv2d.attributes, *binary.PRODUCT)
@@ -83,7 +83,7 @@ class BitConv2d(Conv2d):
 
 
 def _row(sizes: Sizes) -> int:
-    """The weights of one output."""
+    """The number of weights of one output."""
     return sizes["kh"] * sizes["kw"] * sizes["in/groups"]
 
 

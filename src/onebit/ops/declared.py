@@ -1,4 +1,4 @@
-"""What an op declares: its attributes with their limits, its tensors with their types and shapes."""
+"""The declarations of ops: attributes with their limits, and tensors with their types and shapes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from onebit.ops.bit_rows import row_bytes
 from onebit.ops.quantize import QUANTIZERS
 
 Shape = tuple[int, ...]
-# The lengths of a step's axes, by the names that docs/program.md gives them.
+# The lengths of a step's axes, by their names in docs/program.md.
 Sizes = Mapping[str, int]
 
-# No axis, attribute or value of a sensible model is larger. The limit keeps every product of two far below 64 bits.
+# No axis, attribute or value of a useful model is larger. The limit keeps every product of two far from 64 bits.
 MAX_AXIS = 1 << 24
 MAX_PLANES = 8
 MAX_PLANES_SUM = 255
@@ -29,8 +29,8 @@ class Attribute(ABC):
     """An attribute of an op.
 
     Args:
-        name: in the program.
-        optional: a step may leave it out.
+        name: its name in the program.
+        optional: whether a step may leave it out.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Attribute(ABC):
 
     @abstractmethod
     def fault(self, value: Any) -> str:
-        """What is needed instead of a value of JSON; "" where the value is right."""
+        """The fault of a plain JSON value, as a text that says what is needed; empty if the value is valid."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Integer(Attribute):
 
 @dataclass(frozen=True)
 class Integers(Attribute):
-    """A list of integers from `least` to 2^24, one for each of the `places`."""
+    """A list of integers from `least` to 2^24, one per entry of `places`."""
 
     places: tuple[str, ...]
     least: int = 1
@@ -65,14 +65,14 @@ class Integers(Attribute):
 
 @dataclass(frozen=True)
 class Number(Attribute):
-    """A finite number of float32; above 0 where `positive`."""
+    """A finite float32 number, above 0 if `positive`."""
 
     positive: bool = False
 
     def fault(self, value: Any) -> str:
         if not self.positive:
             return "" if _fits_float32(value) else "needs a finite number"
-        # Engines compute in float32, in which a number that is too small is 0.
+        # Engines compute in float32, where a number that is too small becomes 0.
         right = _fits_float32(value) and np.float32(float(value)) > 0
         return "" if right else "needs a finite number above 0"
 
@@ -98,7 +98,7 @@ class Choice(Attribute):
 
 @dataclass(frozen=True)
 class Planes(Attribute):
-    """What each plane of a binary layer's weight counts: 1 to 8 integers from 1 whose sum is at most 255."""
+    """The weights of a binary layer's bit planes: 1 to 8 integers from 1 on, with a sum of at most 255."""
 
     def fault(self, value: Any) -> str:
         whole = isinstance(value, list) and all(type(c) is int and c >= 1 for c in value)
@@ -109,7 +109,7 @@ class Planes(Attribute):
 
 @dataclass(frozen=True)
 class Quantizer(Attribute):
-    """What the inputs of a binary layer are quantised to: a quantizer, and its bits where it has a choice of them."""
+    """The quantizer of a binary layer's inputs, with its number of bits if there is a choice."""
 
     def fault(self, value: Any) -> str:
         if not isinstance(value, dict) or value.get("quantizer") not in list(QUANTIZERS):
@@ -129,8 +129,8 @@ class Tensor(ABC):
 
     Args:
         role: its name in a step.
-        axes: names of sizes; "1" is 1.
-        optional: a step may leave it out.
+        axes: the names of its sizes; "1" is 1.
+        optional: whether a step may leave it out.
     """
 
     role: str
@@ -147,21 +147,21 @@ class Tensor(ABC):
         """Of the array in the file."""
 
     def lengths(self, sizes: Sizes) -> Shape:
-        """How many parameters each axis has."""
+        """The number of parameters along each axis."""
         return tuple(1 if axis == "1" else sizes[axis] for axis in self.axes)
 
     def parameters(self, sizes: Sizes) -> int:
-        """How many parameters the tensor holds."""
+        """The number of parameters in the tensor."""
         return math.prod(self.lengths(sizes))
 
     def nbytes(self, sizes: Sizes) -> int:
-        """How many bytes the tensor takes in a file."""
+        """The size of the tensor in a file, in bytes."""
         return math.prod(self.shape(sizes)) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
 class Floats(Tensor):
-    """A tensor of float32."""
+    """A float32 tensor."""
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -173,7 +173,7 @@ class Floats(Tensor):
 
 @dataclass(frozen=True)
 class Bits(Tensor):
-    """A matrix of bits, uint8 in padded rows; where `planes`, the rows of one plane follow those of the plane before."""
+    """A bit matrix, uint8 in padded rows. With `planes`, the rows of each plane follow those of the plane before."""
 
     planes: bool = False
 
@@ -198,7 +198,7 @@ def _fits_float32(value: Any) -> bool:
     if type(value) not in (int, float):
         return False
     try:
-        # As float64, in which an engine reads it; false for NaN.
+        # Compared in float64, as an engine reads it. The comparison is false for NaN.
         return -FLOAT32_MAX <= float(value) <= FLOAT32_MAX
     except OverflowError:
         return False

@@ -1,4 +1,4 @@
-"""Ops that keep the shape of their first input: functions of one value, and arithmetic by numbers, by channels and by another value."""
+"""Ops that keep the shape of their first input: functions of one value, and arithmetic with numbers, channels and other values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def sigmoid(x: Array) -> Array:
 
 
 def softmax(x: Array) -> Array:
-    """Over the last axis."""
+    """Softmax over the last axis."""
     powers = np.exp(x - x.max(-1, keepdims=True))
     return (powers / powers.sum(-1, keepdims=True)).astype(np.float32)
 
@@ -28,7 +28,7 @@ def _gelu(x: Array) -> Array:
 
 
 class Function(Op):
-    """y = function(x): a name and a formula."""
+    """y = function(x), an op that is only a name and a formula."""
 
     def __init__(self, name: str, function: Callable[[Array], Array]) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class Scale(Op):
 
 
 class PerChannel(Op):
-    """An op whose tensors have a number for each channel."""
+    """An op with tensors of one number per channel."""
 
     def shape(self, step: StepReader, x: Shape) -> Shape:
         channels_of(step, x)
@@ -112,7 +112,7 @@ class Add(Op):
 
 
 class Multiply(Op):
-    """y = x0 * x1, of equal shapes, or with one number of x1 for each row of x0."""
+    """y = x0 * x1, of equal shapes, or with one number of x1 per row of x0."""
 
     name = "multiply"
     inputs = 2

@@ -1,4 +1,4 @@
-"""Tables of rows, one for each token or position, float and binary."""
+"""Float and binary tables with one row per token or position."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader
 
 
 class Embedding(Op):
-    """y[t] = w[token t], or w[t] of the position t, from 0."""
+    """y[t] = w[token t], or y[t] = w[t] for the position t, from 0."""
 
     name = "embedding"
     programs = Programs.TOKENS_THEMSELVES
@@ -40,7 +40,7 @@ class Embedding(Op):
 
 
 class BitEmbedding(Embedding):
-    """A table of bits, with a row of bits that is added to each."""
+    """A table of bits, with a row of bits that is added to each row."""
 
     name = "bit_embedding"
     attributes = (*Embedding.attributes, VALUES)

@@ -1,4 +1,4 @@
-"""Ops that select or move numbers and compute nothing."""
+"""Ops that select or move values and compute nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader
 
 
 class Flatten(Op):
-    """All axes into one; "chw" lists a whole channel first."""
+    """Flatten all axes into one. "chw" lists channel after channel."""
 
     name = "flatten"
     programs = Programs.ARRAYS
@@ -25,7 +25,7 @@ class Flatten(Op):
 
 
 class Last(Op):
-    """(time, channels) to (channels): the last row."""
+    """Take the last row: (time, channels) to (channels)."""
 
     name = "last"
     programs = Programs.ARRAYS
@@ -40,7 +40,7 @@ class Last(Op):
 
 
 class Rows(Op):
-    """(height, width, channels) to (height, width * channels): each line of an image becomes a row."""
+    """Turn each line of an image into a row: (height, width, channels) to (height, width * channels)."""
 
     name = "rows"
     programs = Programs.ARRAYS

@@ -28,7 +28,7 @@ class Linear(Op):
 
 
 class BitLinear(Linear):
-    """A dense layer whose weights and bias are bits."""
+    """A dense layer with bits as weights and bias."""
 
     name = "bit_linear"
     attributes = (*Linear.attributes, *binary.PRODUCT)

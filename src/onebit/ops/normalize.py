@@ -1,4 +1,4 @@
-"""Normalisation to zero mean and unit variance, without learned parameters. Means are those of exact sums, as if computed in float64."""
+"""Normalisation to zero mean and unit variance, without learned parameters. Means come from exact sums, as if computed in float64."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ EPS = Number("eps", True)
 
 
 def normalized(x: Array, axes: tuple[int, ...], eps: float) -> Array:
-    """(x - mean) / sqrt(variance + eps), over some axes together; the variance is the biased one."""
+    """(x - mean) / sqrt(variance + eps) over several axes together, with the biased variance."""
     mean = x.mean(axes, keepdims=True, dtype=np.float64)
     variance = np.square(x - mean).mean(axes, keepdims=True)
     return ((x - mean) / np.sqrt(variance + eps)).astype(np.float32)
 
 
 class Normalize(Op):
-    """Over the last axis, or over all of an example."""
+    """Normalise over the last axis, or over a whole example."""
 
     name = "normalize"
     attributes = (Choice("over", ("channel", "example")), EPS)
@@ -34,7 +34,7 @@ class Normalize(Op):
 
 
 class GroupNormalize(Op):
-    """Over each of several equal groups of channels: of an image at all its positions, of rows in each row by itself."""
+    """Normalise over equal groups of channels: over all positions of an image, or within each row of rows."""
 
     name = "group_normalize"
     attributes = (Integer("groups"), EPS)
@@ -49,7 +49,7 @@ class GroupNormalize(Op):
         return x
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
-        groups: Any = x.reshape(*x.shape[:-1], a["groups"], -1)  # (n, ..., groups, channels of one)
+        groups: Any = x.reshape(*x.shape[:-1], a["groups"], -1)  # (n, ..., groups, channels per group)
         axes = (1, 2, 4) if x.ndim == 4 else (groups.ndim - 1,)
         return normalized(groups, axes, a["eps"]).reshape(x.shape)
 

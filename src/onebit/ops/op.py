@@ -1,4 +1,4 @@
-"""An op of a program: what it declares, how a step of it is checked, and what it computes."""
+"""An op of a program: its declarations, the checks of its steps, and its computation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Precision = Literal["int8", "float32"]
 
 
 class Programs(Enum):
-    """The programs that may contain an op."""
+    """The programs that an op may be used in."""
 
     ANY = "any"
     ARRAYS = "arrays"  # it would mix tokens
@@ -30,7 +30,7 @@ class Programs(Enum):
 
 
 class StepReader(Mapping[str, Any]):
-    """The attributes of a step, each checked where it is read, and the step's tensors."""
+    """The attributes of a step, each checked when it is read, and the step's tensors."""
 
     def __init__(self, where: str, op: Op, attributes: Attributes, roles: Mapping[str, str], tensors: Tensors) -> None:
         self.where = where
@@ -64,13 +64,13 @@ class StepReader(Mapping[str, Any]):
         return default if name not in self.given else self[name]
 
     def check_attributes(self) -> None:
-        """Read every attribute that is declared."""
+        """Read every declared attribute."""
         for attribute in self._declared.values():
             if attribute.name in self or not attribute.optional:
                 self[attribute.name]
 
     def check_tensors(self, sizes: Sizes) -> None:
-        """Compare every tensor that is declared with the one in the file."""
+        """Compare every declared tensor with the one in the file."""
         for tensor in self._declared_tensors:
             if tensor.role in self._roles:
                 self._check_tensor(tensor, sizes)
@@ -89,12 +89,12 @@ class StepReader(Mapping[str, Any]):
         if isinstance(tensor, Bits):
             n = tensor.lengths(sizes)[1]
             tail = found[:, n // 8 :]
-            # Kernels read whole words: a stray bit beyond a row's end would be counted as a weight.
+            # Kernels read whole words, so a stray bit after the end of a row would count as a weight.
             if tail.size and (np.any(tail[:, 0] >> (n % 8)) or np.any(tail[:, 1:])):
                 raise self.fail(f"tensor {excerpt(name)} has bits set beyond its {n} columns; the file is damaged")
 
     def refuse_unknown(self) -> None:
-        """Refuse what a later version added: to ignore it would silently give wrong numbers."""
+        """Refuse attributes and tensors that this version does not know. Ignoring them would give wrong numbers silently."""
         roles = {tensor.role for tensor in self._declared_tensors}
         extra = [name for name in self.given if name not in self._declared]
         extra += [f"tensor {role}" for role in self._roles if role not in roles]
@@ -103,12 +103,12 @@ class StepReader(Mapping[str, Any]):
 
 
 class Op(ABC):
-    """One op of docs/program.md. A subclass declares what it takes, and says what it computes.
+    """One op of docs/program.md. A subclass declares its inputs and defines its computation.
 
-    name: in the program.
-    inputs: how many values it takes.
-    programs: those that may contain it.
-    attributes, tensors: what a step of it has, each with its limits.
+    name: its name in the program.
+    inputs: the number of its input values.
+    programs: the programs that it may be used in.
+    attributes, tensors: the attributes and tensors of its steps, each with its limits.
     """
 
     name: str
@@ -118,7 +118,7 @@ class Op(ABC):
     tensors: tuple[Tensor, ...] = ()
 
     def shape(self, step: StepReader, *inputs: Any) -> Shape:
-        """The shape of the output from those of the inputs, without the batch axis; by default that of the first input.
+        """The shape of the output, from those of the inputs, without the batch axis. By default it is the shape of the first input.
 
         Raises:
             FormatError: the inputs do not fit the attributes, or each other.
@@ -126,22 +126,22 @@ class Op(ABC):
         return tuple(inputs[0])
 
     def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
-        """The lengths of the axes of its tensors, by the names that `tensors` gives them; `x` is the shape of the first input."""
+        """The lengths of the axes of its tensors, by their names in `tensors`. `x` is the shape of the first input."""
         return {}
 
     @abstractmethod
     def run(self, attributes: Attributes, tensors: Tensors, precision: Precision, *inputs: Any) -> Array:
-        """The output from the inputs, each (n, *shape); `tensors` by their roles."""
+        """Compute the output from the inputs, each (n, *shape). `tensors` are given by their roles."""
 
     def mixes_tokens(self, attributes: Attributes) -> str:
-        """What is wrong with unchecked attributes in a program over tokens; "" where nothing is."""
+        """A fault in unchecked attributes for a program over tokens; empty if there is none."""
         return ""
 
     def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool) -> Shape:
-        """Check a step whose number of inputs is right, and give the shape of its output.
+        """Check a step with the right number of inputs, and return the shape of its output.
 
         Raises:
-            FormatError: such a program may not contain the op; a shape, an attribute or a tensor does not fit.
+            FormatError: the op cannot be used in such a program, or a shape, an attribute or a tensor does not fit.
         """
         self._check_place(step, inputs[0], tokens)
         shape = self.shape(step, *inputs)
@@ -165,12 +165,12 @@ class Op(ABC):
             raise step.fail(fault)
 
     def bits(self, attributes: Attributes, roles: Collection[str], x: Shape) -> int:
-        """The one-bit parameters of a step that has tensors of such roles and a first input of shape `x`."""
+        """The number of one-bit parameters of a step with tensors of these roles and a first input of shape `x`."""
         sizes = self.sizes(attributes, x)
         return sum(t.parameters(sizes) for t in self.tensors if isinstance(t, Bits) and t.role in roles)
 
     def nbytes(self, sizes: Sizes, roles: Collection[str] | None = None) -> int:
-        """The bytes in a file of the tensors of some roles, by the sizes of their axes; None: of all tensors that a step must have."""
+        """The size in a file of the tensors with these roles (None for all required ones), given the sizes of their axes."""
         chosen = (t for t in self.tensors if (not t.optional if roles is None else t.role in roles))
         return sum(t.nbytes(sizes) for t in chosen)
 

@@ -1,4 +1,4 @@
-"""Maxima and means: over windows of an image, over all positions, over channels."""
+"""Maxima and means over windows of an image, over all positions, and over channels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onebit.ops.windows import DILATION, WINDOW, window_sides, windows
 
 
 class MaxPool2d(Op):
-    """The maximum over each window; padding is minus infinity."""
+    """The maximum over each window. Padding is minus infinity."""
 
     name = "max_pool2d"
     programs = Programs.ARRAYS
@@ -21,7 +21,7 @@ class MaxPool2d(Op):
     def shape(self, step: StepReader, x: Shape) -> Shape:
         need_image(step, x)
         kernel, padding = step["kernel_size"], step["padding"]
-        # A window entirely in the padding would have no maximum and no mean.
+        # A window entirely in the padding would not have a maximum or a mean.
         if max(padding[:2]) >= kernel[0] or max(padding[2:]) >= kernel[1]:
             raise step.fail(f"padding={padding} must be smaller than kernel_size={kernel}")
         return (*window_sides(step, x, (1, 1)), x[2])
@@ -31,7 +31,7 @@ class MaxPool2d(Op):
 
 
 class AvgPool2d(MaxPool2d):
-    """The mean over each window; padding counts as zeros, or not at all."""
+    """The mean over each window. Padding counts as zeros or does not count."""
 
     name = "avg_pool2d"
     attributes = (*WINDOW, Boolean("count_include_pad"))
@@ -42,12 +42,12 @@ class AvgPool2d(MaxPool2d):
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
         inside = np.full_like(x[:1], 1), 1 if a["count_include_pad"] else 0
-        counts = windows(a, *inside).sum((-2, -1))  # 1 where a position counts; on the padding too if that counts
+        counts = windows(a, *inside).sum((-2, -1))  # 1 for a place that counts, also in the padding if it counts
         return (windows(a, x).sum((-2, -1), dtype=np.float64) / counts).astype(np.float32)
 
 
 class MeanPool(Op):
-    """(height, width, channels) or (time, channels) to (channels): the mean over all positions."""
+    """The mean over all positions: (height, width, channels) or (time, channels) to (channels)."""
 
     name = "mean_pool"
     programs = Programs.ARRAYS
@@ -62,7 +62,7 @@ class MeanPool(Op):
 
 
 class MeanMagnitude(Op):
-    """The mean of abs(x) over the channels, and of an image then over each window: XNOR-Net's K (arXiv 1603.05279, section 3.2)."""
+    """XNOR-Net's K (arXiv 1603.05279, section 3.2): the mean of abs(x) over the channels, and for an image then over each window."""
 
     name = "mean_magnitude"
     attributes = tuple(replace(attribute, optional=True) for attribute in (*WINDOW, DILATION))

@@ -1,4 +1,4 @@
-"""The inputs of binary layers as whole numbers, as docs/program.md defines them."""
+"""Quantise the inputs of binary layers to integers, as docs/program.md defines it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# The quantizers that a binary layer's `input` may name, and the bits that each may have.
+# The quantizers that a binary layer's `input` may name, and the numbers of bits of each.
 QUANTIZERS: dict[str, tuple[int, ...]] = {"sign": (), "unit": tuple(range(1, 9)), "absmax": (8, 16)}
 
 
 def largest_level(kind: Mapping[str, Any] | None) -> int:
-    """The largest level of a layer's attribute `input`; of precision "int8" where the layer has none."""
+    """The largest level of a layer's attribute `input`, or of precision "int8" without the attribute."""
     if kind is None:
         return 255
     if kind["quantizer"] == "sign":
@@ -25,8 +25,8 @@ def quantize(x: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.
     """Quantise to 8 bits, with one scale for all elements along `axes`.
 
     Returns:
-        The levels, int32 of x's shape (0 to 255 where nothing along the axes is negative, else -127 to 127), and the scales with `axes` kept.
-        Where an element is NaN or infinite the scale is NaN.
+        The levels, int32 of x's shape, and the scales with `axes` kept. Levels are 0 to 255 if nothing along the axes is negative, and else -127 to
+        127. The scale is NaN if an element is NaN or infinite.
     """
     low, high = x.min(axes, keepdims=True), np.abs(x).max(axes, keepdims=True)
     high = np.where(
@@ -43,7 +43,7 @@ def quantize(x: NDArray[np.float32], axes: tuple[int, ...]) -> tuple[NDArray[np.
 def quantize_input(
     x: NDArray[np.float32], axes: tuple[int, ...], kind: Mapping[str, Any]
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Quantise as a layer's attribute `input` says; without one, as `quantize`."""
+    """Quantise as a layer's attribute `input` says, or like `quantize` without it."""
     one = np.ones([1] * x.ndim, np.float32)
     if kind["quantizer"] == "sign":
         return np.where(x >= 0, 1, -1).astype(np.int32), one

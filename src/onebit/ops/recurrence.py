@@ -1,4 +1,4 @@
-"""LSTM and GRU, one time step after the other, float and binary."""
+"""Float and binary LSTM and GRU, one time step after the other."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ Product = Callable[[Array], Array]
 
 @dataclass(frozen=True)
 class Cell:
-    """What a recurrence does in a time step.
+    """The computation of a recurrence in a time step.
 
     Args:
-        gates: how many it has.
-        states: how many arrays it passes to the next step; the first is the output.
-        advance: from what the inputs and the hidden state give to the gates, (n, gates * hidden) each, and from the states (n, hidden).
-        shifted: a float step adds a shift to what the hidden state gives.
+        gates: the number of gates.
+        states: the number of state arrays. The first is the output.
+        advance: a function from the contributions of the inputs and of the hidden state, (n, gates * hidden) each, and from the states, (n, hidden)
+            each, to the next states.
+        shifted: whether a float step adds a shift to the contribution of the hidden state.
     """
 
     gates: int
@@ -36,9 +37,9 @@ class Cell:
         """Run over time.
 
         Args:
-            gates: of the inputs, (n, time, gates * hidden).
-            product: from the hidden state (n, hidden) to its part of all gates.
-            reverse: from the last time step to the first.
+            gates: the contribution of the inputs, (n, time, gates * hidden).
+            product: a function from the hidden state (n, hidden) to its contribution to all gates.
+            reverse: run from the last time step to the first.
 
         Returns:
             The hidden states (n, time, hidden).
@@ -69,7 +70,7 @@ GRU = Cell(3, 1, _gru, shifted=True)
 
 
 class Recurrence(Op):
-    """From the gates of the inputs, (time, gates * hidden), to the hidden states (time, hidden)."""
+    """A recurrence from the gates of the inputs, (time, gates * hidden), to the hidden states (time, hidden)."""
 
     attributes: tuple[Attribute, ...] = (Integer("hidden"), Boolean("reverse", optional=True))
 
@@ -97,12 +98,12 @@ class Recurrence(Op):
         return self.cell.recur(x, self.product(a, t, precision), a.get("reverse", False))
 
     def product(self, a: Attributes, t: Tensors, precision: Precision) -> Product:
-        """From the hidden states (n, hidden) to their part of the gates."""
+        """The contribution of the hidden states (n, hidden) to the gates."""
         return lambda h: (h @ t["weight"].T + t.get("shift", 0)).astype("float32")
 
 
 class BitRecurrence(Recurrence):
-    """A recurrence whose weights are bits; a scale and a shift bring the sums into the range of the gates."""
+    """A recurrence with bits as weights. A scale and a shift bring the sums into the range of the gates."""
 
     attributes = (*Recurrence.attributes, *binary.PRODUCT, replace(EPS, optional=True))
 
@@ -114,7 +115,7 @@ class BitRecurrence(Recurrence):
     def shape(self, step: StepReader, x: Shape) -> Shape:
         shape = super().shape(step, x)
         for name in ("reverse", "eps"):
-            step.get(name)  # checked where it is read: before the sums are
+            step.get(name)  # read here, and so checked before the sums
         binary.check_sums(step, step["hidden"])
         return shape
 

@@ -1,4 +1,4 @@
-"""Windows that slide over an image: of convolutions and of pooling."""
+"""Sliding windows over an image, for convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onebit.ops.declared import Attribute, Integers, Shape
 from onebit.ops.op import Attributes, StepReader
 
-# A sensible model has no larger value, and the product of its axes is far from 64 bits.
+# No value of a useful model is larger, and the product of its axes is far from 64 bits.
 MAX_VALUE_ELEMENTS = 1 << 31
 WINDOW: tuple[Attribute, ...] = (
     Integers("kernel_size", ("kh", "kw")),
@@ -23,7 +23,7 @@ DILATION = Integers("dilation", ("dh", "dw"))
 
 
 def window_sides(step: StepReader, x: Shape, dilation: Sequence[int]) -> tuple[int, int]:
-    """The (height, width) that a sliding window makes of an image."""
+    """The (height, width) of the output of a sliding window."""
     kernel, stride = step["kernel_size"], step["stride"]
     top, bottom, left, right = step["padding"]
     if (x[0] + top + bottom) * (x[1] + left + right) * x[2] > MAX_VALUE_ELEMENTS:
@@ -40,7 +40,7 @@ def window_sides(step: StepReader, x: Shape, dilation: Sequence[int]) -> tuple[i
 
 
 def windows(a: Attributes, x: NDArray[Any], outside: float = 0) -> NDArray[Any]:
-    """All windows of an image (n, height, width, channels): (n, height', width', channels, kh, kw); the padding is `outside`."""
+    """All windows of an image (n, height, width, channels): (n, height', width', channels, kh, kw). The padding has the value `outside`."""
     (top, bottom, left, right), (sh, sw), (kh, kw) = a["padding"], a["stride"], a["kernel_size"]
     dh, dw = a.get("dilation", (1, 1))
     x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=outside)

@@ -1,9 +1,9 @@
-"""Float tensors to codes of few bits, each way a plain function and a thin class, with its straight-through gradient.
+"""Quantise float tensors to codes of few bits. Each method is a plain function and a thin class, with its straight-through gradient.
 
-A quantizer of weights gives `Codes`: small integers (bits read as {0,1} or {-1,+1}, or sums of them) and a scale. A layer multiplies by the codes and
-scales the sum, so the engine computes what the network was trained with. A quantizer of activations gives codes and a scale too.
+A quantizer of weights returns `Codes`: small integers (bits with values {0,1} or {-1,+1}, or sums of them) and a scale. A layer multiplies by the
+codes and scales the sum, exactly as the engine does. A quantizer of activations returns codes and a scale too.
 
-To add a quantizer of weights: a function and a class in weights.py, and its name below. Training, packing and the engine ask it for its facts.
+To add a quantizer of weights, write a function and a class in weights.py, and add its name below. Training and packing read its properties.
 """
 
 from onebit.quantizers.activations import AbsMax, ActivationQuantizer, KBitActivations, absmax, k_bit_activations

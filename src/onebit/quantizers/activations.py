@@ -1,4 +1,4 @@
-"""A layer's inputs to codes of a few bits."""
+"""Quantise a layer's inputs to codes of a few bits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from onebit.quantizers.codes import Codes, check_bits, compute_dtype, quantize_unit, widened
 from onebit.quantizers.gradients import straight_through
 
-# The least range of an activation row, as in BitNet's code.
+# The least range of a row of activations, as in BitNet's code.
 SMALLEST_RANGE = 1e-5
 
 
@@ -21,24 +21,24 @@ class ActivationQuantizer(Protocol):
 
     @property
     def signed(self) -> bool:
-        """Whether negative inputs keep their sign; otherwise they become zero."""
+        """Whether negative inputs keep their sign. Otherwise they become 0."""
 
     def __call__(
         self, x: Tensor, axes: tuple[int, ...] = (-1,), training: bool = True, progress: float = 0.0, /
     ) -> Codes:
-        """Quantise inputs; `axes` share a scale."""
+        """Quantise inputs. Elements along `axes` share a scale."""
 
     def describe(self) -> dict[str, object]:
-        """The `input` of a packed layer; see docs/program.md."""
+        """The attribute `input` of a packed layer; see docs/program.md."""
 
 
 def k_bit_activations(x: Tensor, bits: int) -> Codes:
-    r"""Activations of k bits, evenly spaced from 0 to 1; the gradient passes inside.
+    r"""Quantise to k bits, evenly spaced from 0 to 1. The gradient passes inside this range.
 
     .. math:: y = \operatorname{quantize}_k(\operatorname{clip}(x, 0, 1))
 
     Returns:
-        Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN reads as 0; halves round to even.
+        Codes 0 to 2^k - 1, and the scale 1 / (2^k - 1). NaN becomes 0, and halves round to even.
 
     Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 11, after an activation that is bounded to 0..1.
     """
@@ -47,27 +47,27 @@ def k_bit_activations(x: Tensor, bits: int) -> Codes:
 
 
 def absmax(x: Tensor, bits: int = 8, axes: tuple[int, ...] = (-1,)) -> Codes:
-    r"""Activations of 8 or 16 bits, with one scale for all elements along `axes`; the identity as its gradient.
+    r"""Quantise to 8 or 16 bits, with one scale for all elements along `axes`. The gradient is the identity.
 
     .. math:: q = \operatorname{clip}(\operatorname{round}(x \, t / m), -t, t), \quad y = q \, m / t, \quad m = \max |x|, \quad t = 2^{bits - 1} - 1
 
     Args:
         x: floating tensor of any shape.
         bits: 8 or 16.
-        axes: what shares a scale: the last axis of rows, all axes but the first of images.
+        axes: the axes that share a scale: the last axis of rows, all axes but the first of images.
 
-    Rows of zeros give zeros; NaN or infinity makes its whole row NaN. Under autocast a product of 16-bit codes has autocast's
-    precision; such codes do not fit into float16.
+    Rows of zeros give zeros. NaN or infinity makes its whole row NaN. Under autocast a product of 16-bit codes has autocast's precision, and
+    does not fit in float16.
 
-    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, as the code of BitNet b1.58 has it: rounded, with t = 127 rather than 128, one scale
-    for each token, and signed after every nonlinearity.
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 4 and 5, with the changes in the code of BitNet b1.58: rounding, t = 127 instead of 128,
+    one scale per token, and signed codes after every nonlinearity.
     """
     top = (1 << (bits - 1)) - 1
     with torch.no_grad():
         high = widened(x.abs().amax(axes, keepdim=True)).clamp_min(SMALLEST_RANGE)
-        # A number over a tensor would be its reciprocal times the number, which rounds twice; the engine divides.
+        # PyTorch computes a number divided by a tensor as reciprocal times number, which rounds twice. The engine divides.
         inverse, scale = torch.tensor(float(top), device=high.device) / high, high / top
-    # bfloat16 cannot hold levels beyond 256: those of 16 bits are float32.
+    # bfloat16 cannot hold levels beyond 256, so 16-bit levels are float32.
     made = compute_dtype(x) if bits == 8 else high.dtype
     q = straight_through(
         x, lambda v: (widened(v) * inverse).round().clamp(-top, top).to(made), lambda v: inverse.to(v.dtype)

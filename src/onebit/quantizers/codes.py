@@ -1,4 +1,4 @@
-"""What all quantizers share: codes and their scale, bits above a mean, signs, levels."""
+"""The common parts of all quantizers: codes and their scale, bits above a mean, signs, and levels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from onebit.errors import shown
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, straight_through
 
 Values = Literal["unipolar", "bipolar"]
-# How a bit reads, 0 or 1 and -1 or +1, and what packed files call it.
+# The two readings of bits (0 and 1, or -1 and +1), and their names in packed files.
 VALUES: dict[Values, str] = {"unipolar": "01", "bipolar": "pm1"}
 Per = Literal["output", "layer"]
-# The least mean of magnitudes, so that latents that are all zero cause no division by zero.
+# The least mean of magnitudes. It prevents division by zero if all latent weights are zero.
 SMALLEST_SCALE = 1e-12
 
 
@@ -23,7 +23,7 @@ class Codes(NamedTuple):
 
     Args:
         codes: integers in a floating tensor, with a straight-through gradient.
-        scale: one float, or one for each output (weights) or example or row (activations), shaped to be broadcast; None is 1.
+        scale: one float, or one per output (weights), or one per example or row (activations), in a shape to broadcast. None is 1.
     """
 
     codes: Tensor
@@ -31,7 +31,7 @@ class Codes(NamedTuple):
 
 
 def values_named(where: str, name: object) -> Values:
-    """How a bit reads, by its name or by that of packed files and of version 0.1.0; raises ValueError where it is neither."""
+    """The reading of bits, from its name or from its name in packed files and in version 0.1.0. Raises ValueError for other names."""
     for values, word in VALUES.items():
         if name in (values, word):
             return values
@@ -39,14 +39,13 @@ def values_named(where: str, name: object) -> Values:
 
 
 def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
-    r"""The bits of a latent tensor: which of its elements are above the tensor's mean.
+    r"""The bits of a latent tensor: whether each element lies above the tensor's mean.
 
     .. math:: b_i = [p_i > \operatorname{mean}(p)]
 
     Args:
-        latent: a floating tensor of any shape. If all elements are equal, none is above the mean: all bits are 0. One NaN makes the mean NaN:
-            all bits are 0.
-        axis: of the outputs, each of which is then compared with its own mean; None: one mean for the whole tensor.
+        latent: a floating tensor of any shape. If all elements are equal, all bits are 0. If one is NaN, the mean is NaN and all bits are 0.
+        axis: the axis of the outputs. Each output then has its own mean. None: one mean for the whole tensor.
 
     Returns:
         A bool tensor of the same shape.
@@ -59,36 +58,36 @@ def threshold_bits(latent: Tensor, axis: int | None = None) -> Tensor:
 
 
 def widened(x: Tensor) -> Tensor:
-    """Statistics and thresholds are computed in float32 or better, so that bfloat16 latents have the same codes in training and in packing."""
+    """Compute statistics and thresholds in float32 or better, so that latent weights in bfloat16 have the same codes as in packing."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def threshold_of(latent: Tensor, axis: int | None) -> Tensor:
-    """What the elements of a latent tensor are compared with: one mean, or one for each index on an axis."""
+    """The threshold of a latent tensor: one mean, or one per index of an axis."""
     wide = widened(latent)
     return wide.mean() if axis is None else wide.mean([a for a in range(wide.dim()) if a != axis], keepdim=True)
 
 
 def to_signs(bits: Tensor) -> Tensor:
-    """0 and 1 to -1 and +1, in place and in one pass."""
+    """Turn 0 and 1 into -1 and +1, in place and in one pass."""
     if torch.compiler.is_compiling():
         return 2 * bits - 1
     return torch.add(torch.full((), -1.0, dtype=bits.dtype), bits, alpha=2, out=bits)
 
 
 def signs_of(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """-1 and +1 by the sign; the comparison writes numbers directly, which saves passes over the memory and takes a sixth of the time."""
+    """-1 and +1 by the sign. The comparison writes numbers directly, which avoids passes over memory and takes a sixth of the time."""
     return to_signs(_compared(torch.ge, x, 0, x, dtype))
 
 
 def above_mean(latent: Tensor, dtype: torch.dtype, axis: int | None = None) -> Tensor:
-    """`threshold_bits` as numbers 0 and 1, written by the comparison directly."""
+    """`threshold_bits` as numbers 0 and 1, which the comparison writes directly."""
     return _compared(torch.gt, widened(latent), threshold_of(latent, axis), latent, dtype)
 
 
 def _compared(comparison: Any, a: Tensor, b: Any, like: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 and 1 of the shape of `like`. Writing them into a given tensor spares a pass over the memory; a compiler finds that by itself, and that of
-    PyTorch 2.11 takes a function that writes so for one without a gradient."""
+    """0 and 1 in the shape of `like`. Writing into a given tensor avoids a pass over memory. A compiler does this by itself, and the one of
+    PyTorch 2.11 takes a function that writes in this way for one without a gradient."""
     if torch.compiler.is_compiling():
         result: Tensor = comparison(a, b).to(dtype)
         return result
@@ -96,9 +95,9 @@ def _compared(comparison: Any, a: Tensor, b: Any, like: Tensor, dtype: torch.dty
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """Codes are small integers, exact in autocast's lower precision, so they are made in it at once."""
+    """The dtype of codes. Codes are small integers, which are exact in autocast's lower precision, so they are made in it."""
     device = x.device.type
-    if device == "meta" or not torch.is_autocast_enabled(device):  # PyTorch knows no autocast of shapes alone
+    if device == "meta" or not torch.is_autocast_enabled(device):  # PyTorch does not have autocast on the meta device
         return x.dtype
     return torch.get_autocast_dtype(device)
 
@@ -106,16 +105,16 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 def binarize(
     latent: Tensor, values: Values = "unipolar", dtype: torch.dtype | None = None, axis: int | None = None
 ) -> Tensor:
-    r"""The binary form of a latent tensor, with the identity as its straight-through gradient.
+    r"""Binarise a latent tensor, with the identity as its straight-through gradient.
 
     .. math:: p_b = [p > \operatorname{mean}(p)] \text{ (unipolar)}, \qquad p_b = 2 [p > \operatorname{mean}(p)] - 1 \text{ (bipolar)},
               \qquad \partial L / \partial p = \partial L / \partial p_b
 
     Args:
         latent: floating tensor of any shape.
-        values: how a bit reads, ``"unipolar"`` as 0 or 1 (the paper), ``"bipolar"`` as -1 or +1.
-        dtype: of the result; default the latent's, or autocast's lower precision where that is on (both readings are exact in it).
-        axis: of the outputs, each of which is then compared with its own mean; None (the paper): one mean for the whole tensor.
+        values: the values of a bit: ``"unipolar"`` is 0 or 1 (the paper), ``"bipolar"`` is -1 or +1.
+        dtype: the dtype of the result. The default is the latent's, or autocast's lower precision if that is on (all values are exact in it).
+        axis: the axis of the outputs. Each output then has its own mean. None (the paper): one mean for the whole tensor.
 
     Returns:
         A tensor of the latent's shape.
@@ -137,14 +136,14 @@ def binarize(
 
 
 def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tensor:
-    r"""The sign, of zero too: -1 or +1.
+    r"""The sign: -1 or +1. The sign of zero is +1.
 
     .. math:: y = +1 \text{ for } x \ge 0, \text{ else } -1
 
     Args:
-        x: floating tensor of any shape; NaN reads as -1.
-        gradient: used in place of the derivative.
-        progress: share of training that is done, 0 to 1; `Tanh` uses it.
+        x: floating tensor of any shape. NaN gives -1.
+        gradient: the straight-through gradient.
+        progress: the progress of training, 0 to 1. `Tanh` uses it.
 
     Example:
         >>> sign(torch.tensor([-0.5, 0.0, 3.0]))
@@ -157,7 +156,7 @@ def sign(x: Tensor, gradient: Gradient = CLIPPED, progress: float = 0.0) -> Tens
 
 
 def stochastic_sign(x: Tensor) -> Tensor:
-    r"""-1 or +1 at random, the more often +1 the larger the input; the identity as its gradient.
+    r"""-1 or +1 at random; a larger input makes +1 more likely. The gradient is the identity.
 
     .. math:: P(y = +1) = \operatorname{clip}((x + 1) / 2, 0, 1)
 
@@ -168,12 +167,12 @@ def stochastic_sign(x: Tensor) -> Tensor:
 
 
 def axes_that_share(per: Per, w: Tensor, axis: int) -> list[int]:
-    """The axes along which weights have one mean or one scale: all, or all but that of the outputs."""
+    """The axes along which weights share a mean or a scale: all, or all but that of the outputs."""
     return [a for a in range(w.dim()) if per == "layer" or a != axis]
 
 
 def mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
-    """The mean of |w|, of a whole layer or for each index of `axis`: a scalar, or (outputs)."""
+    """The mean of |w| over a whole layer (a scalar), or per index of `axis` (outputs)."""
     magnitude = widened(w.abs())
     if per == "layer":
         return magnitude.mean().clamp_min(SMALLEST_SCALE)
@@ -182,7 +181,7 @@ def mean_magnitude(w: Tensor, per: Per, axis: int) -> Tensor:
 
 
 def along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
-    """A scale for each output in a form that is broadcast against the weight."""
+    """A scale per output, in a shape that broadcasts against the weight."""
     if scale.dim() == 0:
         return scale
     shape = [1] * w.dim()
@@ -191,7 +190,7 @@ def along(scale: Tensor, w: Tensor, axis: int) -> Tensor:
 
 
 def quantize_unit(x: Tensor, bits: int, made: torch.dtype) -> Tensor:
-    """The level, 0 to 2^bits - 1, of each element of a tensor of 0 to 1; the identity as its gradient with respect to level / top."""
+    """The level, 0 to 2^bits - 1, of each element from 0 to 1. The gradient with respect to level / top is the identity."""
     top = (1 << bits) - 1
     return straight_through(
         x, lambda v: (widened(v) * top).round().nan_to_num(0.0).to(made), lambda v: torch.full_like(v, top)

@@ -1,7 +1,7 @@
-"""Straight-through gradients: used in place of the derivative of a step, which is zero or undefined.
+"""Straight-through gradients: replacements for the derivative of a step function, which is zero or undefined.
 
-A gradient is a function of the input `x` of the step and of how far training has come (0 to 1), and gives the factor that the gradient is multiplied
-with on its way back, of x's shape, or None for one everywhere.
+A gradient is a function of the step's input `x` and of the progress of training (0 to 1). It returns a factor of x's shape, which multiplies the
+gradient in the backward pass, or None for 1 everywhere.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 
 
 class Gradient(Protocol):
-    """A function in place of the derivative of a step."""
+    """A replacement for the derivative of a step function."""
 
-    follows_progress: ClassVar[bool] = False  # whether it changes during training, which passes it the progress
+    follows_progress: ClassVar[bool] = False  # whether it changes during training, which then passes it its progress
 
     def __call__(self, x: Tensor, progress: float = 0.0) -> Tensor | None:
         """The factor of the gradient at each input, or None for 1 everywhere."""
@@ -54,7 +54,7 @@ class Clipped(Gradient):
 
 @dataclass(frozen=True)
 class Polynomial(Gradient):
-    r"""The derivative of a polynomial of second order that looks like a sign: ApproxSign.
+    r"""ApproxSign: the derivative of a quadratic function that approximates the sign.
 
     .. math:: 2 + 2x \text{ for } -1 \le x < 0, \qquad 2 - 2x \text{ for } 0 \le x < 1, \qquad 0 \text{ elsewhere}
 
@@ -77,18 +77,18 @@ class Swish(Gradient):
     beta: float = 5.0
 
     def __call__(self, x: Tensor, progress: float = 0.0) -> Tensor:
-        # cosh overflows from 89 on; the quotient is 0 far below that
+        # cosh overflows from 89 on, where the quotient is already 0
         z = (self.beta * x).clamp(-40, 40)
         return self.beta * (2 - z * torch.tanh(z / 2)) / (1 + torch.cosh(z))
 
 
 @dataclass(frozen=True)
 class Tanh(Gradient):
-    r"""The derivative of a tanh whose slope rises during training (EDE): at first every input learns; at the end it is close to the step.
+    r"""EDE: the derivative of a tanh with a slope that grows during training. At first every input learns; at the end it approximates the step.
 
     .. math:: k \, t \, (1 - \tanh^2(t x)), \qquad t = t_{first} (t_{last} / t_{first})^{progress}, \qquad k = \max(1 / t, 1)
 
-    Source: Qin et al., IR-Net, arXiv 1909.10788, section 3.3, with its first and last slope; its authors' code for CIFAR-10 starts at 0.001.
+    Source: Qin et al., IR-Net, arXiv 1909.10788, section 3.3, with its first and last slope. Its authors' code for CIFAR-10 starts at 0.001.
     """
 
     follows_progress: ClassVar[bool] = True
@@ -104,16 +104,16 @@ IDENTITY, CLIPPED = Identity(), Clipped()
 
 
 def passes_at_signs(gradient: Gradient) -> bool:
-    """Whether the gradient of weights of -1 and +1 passes unchanged, early and late in training."""
+    """Whether the gradient at -1 and +1 passes unchanged, early and late in training."""
     ones = torch.tensor([-1.0, 1.0])
     factors = [gradient(ones, progress) for progress in (0.0, 1.0)]
     return all(factor is None or bool((factor == 1).all()) for factor in factors)
 
 
 class _StraightThrough(torch.autograd.Function):
-    """The codes forward; backward the gradient times a factor.
+    """Return the codes in the forward pass, and the gradient times a factor in the backward pass.
 
-    The literature writes ``x + stop_gradient(codes - x)``; in floating point that sum is not exactly the codes, so they are returned themselves.
+    Papers write ``x + stop_gradient(codes - x)``. In floating point that sum is not exactly equal to the codes, so they are returned directly.
     """
 
     @staticmethod
@@ -132,12 +132,12 @@ class _StraightThrough(torch.autograd.Function):
 
 
 def straight_through(x: Tensor, step: Callable[[Tensor], Tensor], factor: Callable[[Tensor], Tensor | None]) -> Tensor:
-    """Apply `step`, a function without a useful derivative; backward, `factor` of its input takes the place of the derivative.
+    """Apply `step`, a function without a useful derivative. In the backward pass, `factor` of its input replaces the derivative.
 
     Args:
         x: floating tensor of any shape.
-        step: from x to a tensor of the same shape, of any floating dtype.
-        factor: from x to what the gradient is multiplied with; None passes it unchanged.
+        step: a function from x to a tensor of the same shape, of any floating dtype.
+        factor: a function from x to the factor of the gradient; None passes the gradient unchanged.
     """
     result: Tensor = _StraightThrough.apply(x, step, factor)  # type: ignore[no-untyped-call]
     return result
@@ -151,7 +151,7 @@ class _QuantizedGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        # In bfloat16 the levels of 8 bits are as close as its numbers, and noise between them would be lost.
+        # In bfloat16 numbers lie as far apart as the levels of 8 bits, so the noise between them would be lost.
         given, levels = gradients[0], (1 << ctx.bits) - 1
         g = given.to(torch.promote_types(given.dtype, torch.float32))
         largest = g.abs().amax(tuple(range(1, g.dim())), keepdim=True).clamp_min(torch.finfo(g.dtype).tiny)
@@ -161,7 +161,7 @@ class _QuantizedGradient(torch.autograd.Function):
 
 
 def quantize_gradient(x: Tensor, bits: int) -> Tensor:
-    r"""The identity, whose gradient is quantised stochastically to `bits` bits on its way back.
+    r"""The identity. In the backward pass its gradient is stochastically quantised to `bits` bits.
 
     .. math:: \tilde g = 2 m \left( \operatorname{quantize}_k \left( \frac{g}{2 m} + \frac 1 2 + \frac{\sigma}{2^k - 1} \right) - \frac 1 2 \right),
               \qquad m = \max |g| \text{ of the example}, \quad \sigma \sim U(-\tfrac 1 2, \tfrac 1 2)
@@ -170,8 +170,8 @@ def quantize_gradient(x: Tensor, bits: int) -> Tensor:
         x: (batch, ...), floating.
         bits: k, 1 to 8.
 
-    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 12. The share is clipped to 0..1, where the noise would leave it, as in the
-    authors' code. No level is 0: a gradient of 0 becomes one of the two nearest levels, at random.
+    Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eq. 12. As in the authors' code, the noisy value is clipped to 0..1. No level is 0: a
+    gradient of 0 becomes one of the two levels next to it, at random.
     """
     result: Tensor = _QuantizedGradient.apply(x, bits)  # type: ignore[no-untyped-call]
     return result

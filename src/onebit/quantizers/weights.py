@@ -1,4 +1,4 @@
-"""Latent weights to their bits: one function and one thin class for each of the literature's ways."""
+"""Quantise latent weights to bits: one function and one thin class per published method."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ from onebit.quantizers.gradients import CLIPPED, IDENTITY, Gradient, passes_at_s
 
 
 class WeightQuantizer(ABC):
-    """A quantizer of weights, with all facts that the rest of onebit needs.
+    """A quantizer of weights, with all properties that the rest of onebit needs.
 
-    A class derives from this and defines the abstract members; `Scheme` refuses one that lacks a member. Nothing else needs to change: training,
-    packing and the recurrent layers use these members.
+    A subclass defines the abstract members; `Scheme` refuses a class that lacks one. Training, packing and the recurrent layers use only these
+    members, so a new quantizer needs no changes elsewhere.
     """
 
     @property
     @abstractmethod
     def values(self) -> Values:
-        """How a bit reads."""
+        """The values of a bit, "unipolar" or "bipolar"."""
 
     @property
     @abstractmethod
     def planes(self) -> tuple[int, ...]:
-        """The weights of the bit planes whose sum the codes are, one for each bit of a weight."""
+        """The weight of each bit plane. The codes are the weighted sum of the planes."""
 
     @property
     @abstractmethod
     def keeps_magnitude(self) -> bool:
-        """Whether codes times scale are about as large as the latents. Bare codes are of order 1, whatever the layer's size."""
+        """Whether codes times scale are about as large as the latent weights. Bare codes have magnitude 1, whatever the layer's size."""
 
     @abstractmethod
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
@@ -62,27 +62,27 @@ class WeightQuantizer(ABC):
 
         Args:
             w: latent weights.
-            axis: of the outputs.
-            training: false in use, where nothing is drawn at random.
-            progress: how far training has come, 0 to 1.
+            axis: the axis of the outputs.
+            training: false outside training, where nothing is random.
+            progress: the progress of training, 0 to 1.
         """
 
     @abstractmethod
     def scale_axes(self, w: Tensor, axis: int) -> list[int] | None:
-        """The axes along which weights share the distance of their two values from the centre; None where it is always 1."""
+        """The axes along which weights share the distance of their two values from the centre. None if the distance is always 1."""
 
     @property
     def bits(self) -> int:
-        """Bits of a weight."""
+        """The number of bits per weight."""
         return len(self.planes)
 
     @property
     def flips_freely(self) -> bool:
-        """Whether a weight of -1 or +1 that changes its sign flips its own bit and no other, under a gradient that passes there: what `Bop` needs."""
+        """Whether the quantizer suits `Bop`: a weight of -1 or +1 that changes sign flips only its own bit, and the gradient passes there."""
         return False
 
     def centre(self, w: Tensor, axis: int = 0) -> Tensor:
-        """What latents are compared with, in a form that is broadcast against them; 0 unless a quantizer says otherwise."""
+        """The threshold of latent weights, in a shape that broadcasts against them. It is 0 unless a quantizer overrides this."""
         return w.new_zeros(())
 
 
@@ -94,7 +94,7 @@ def scaled_sign(
     share: bool = False,
     progress: float = 0.0,
 ) -> Codes:
-    r"""Signs times the mean magnitude, the nearest a binary tensor comes to `w` in the least-squares sense.
+    r"""Signs times the mean magnitude: the best binary approximation of `w` in the least-squares sense.
 
     .. math:: \tilde w = \alpha \operatorname{sign}(w), \quad \alpha = \operatorname{mean} |w|, \qquad
               \frac{\partial L}{\partial w} = \frac{\partial L}{\partial \tilde w} \, g(w), \text{ or with share }
@@ -102,19 +102,20 @@ def scaled_sign(
 
     Args:
         w: latent weights.
-        per: a scale for each ``"output"`` (XNOR-Net) or one for the ``"layer"`` (DoReFa).
+        per: one scale per ``"output"`` (XNOR-Net), or one for the ``"layer"`` (DoReFa).
         gradient: g.
-        axis: of the outputs.
-        share: XNOR-Net's gradient, in which each weight has its 1/n of the scale's, n weights to a scale.
-        progress: share of training that is done, 0 to 1; `Tanh` uses it.
+        axis: the axis of the outputs.
+        share: use XNOR-Net's gradient, in which each of the n weights of a scale gets 1/n of the scale's gradient.
+        progress: the progress of training, 0 to 1. `Tanh` uses it.
 
     Returns:
-        Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1; ``torch.sign`` gives 0, which is not a bit.
+        Codes -1 and +1, and the scale (outputs) or (). The sign of 0 is +1. Code with ``torch.sign`` has 0 there, which is not a bit.
 
-    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, section 3.1, the gradient as stated there (the mean's own would sum over the n weights).
-    Its authors' code also takes the mean over the input channels from the latents, clips them to -1..1 and multiplies the gradient by n, which Adam
-    does not see; the paper has none of the three. Without share: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 7 and 8 (identity), and the PyTorch
-    code of Bi-Real Net and ReActNet (clipped); the paper of Bi-Real Net, arXiv 1808.00278, section 3.3, multiplies by alpha too.
+    Source: Rastegari et al., XNOR-Net, arXiv 1603.05279, section 3.1, with the gradient as stated there (the exact gradient of the mean would sum
+    over the n weights). Its authors' code also subtracts the mean over the input channels from the latent weights, clips them to -1..1, and
+    multiplies the gradient by n, which does not affect Adam. The paper does none of the three. Without `share`: Zhou et al., DoReFa-Net, arXiv
+    1606.06160, eqs. 7 and 8 (identity), and the PyTorch code of Bi-Real Net and ReActNet (clipped). The paper of Bi-Real Net, arXiv 1808.00278,
+    section 3.3, also multiplies by alpha.
     """
     with torch.no_grad():
         scale = mean_magnitude(w, per, axis)
@@ -122,7 +123,7 @@ def scaled_sign(
     n = w.numel() // scale.numel()
 
     def factor(v: Tensor) -> Tensor | None:
-        # What arrives is the gradient of the signs, scale * dL/dw~; dL/dw~ is asked for.
+        # The incoming gradient is that of the signs, scale * dL/dw~. The formula needs dL/dw~.
         g = gradient(v, progress)
         if share:
             return 1 / (n * wide) + (1 if g is None else g)
@@ -133,12 +134,12 @@ def scaled_sign(
 
 
 def centered_sign(w: Tensor) -> Codes:
-    r"""Signs of the weights minus the layer's mean, times the mean magnitude; the identity as its gradient.
+    r"""Signs relative to the layer's mean, times the mean magnitude. The gradient is the identity.
 
     .. math:: \tilde w = \beta \operatorname{sign}(w - \operatorname{mean}(w)), \qquad \beta = \operatorname{mean} |w|
 
-    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 1 to 3, and 12 for beta, which is of the weights before the mean is taken from them. The sign
-    of 0 is -1, there and here.
+    Source: Wang et al., BitNet, arXiv 2310.11453, eqs. 1 to 3, and 12 for beta, which is computed before the mean is subtracted. The sign of 0 is
+    -1, as in the paper.
     """
     with torch.no_grad():
         scale = mean_magnitude(w, "layer", 0)
@@ -147,14 +148,14 @@ def centered_sign(w: Tensor) -> Codes:
 
 
 def ternary(w: Tensor) -> Codes:
-    r"""-1, 0 or +1 times the mean magnitude; the identity as its gradient.
+    r"""-1, 0 or +1 times the mean magnitude. The gradient is the identity.
 
     .. math:: \tilde w = \gamma \operatorname{clip}(\operatorname{round}(w / \gamma), -1, 1), \qquad \gamma = \operatorname{mean} |w|
 
     Returns:
         Codes -2, 0 and 2, the sums of two planes of signs, and half of gamma. Halves round to even: ``|w| = gamma / 2`` gives 0.
 
-    Source: Ma et al., BitNet b1.58, arXiv 2402.17764, eqs. 1 to 3, whose small number is added to gamma, here its lower bound.
+    Source: Ma et al., BitNet b1.58, arXiv 2402.17764, eqs. 1 to 3. The paper adds a small number to gamma; here it is gamma's lower bound.
     """
     with torch.no_grad():
         scale = mean_magnitude(w, "layer", 0)
@@ -167,15 +168,15 @@ def ternary(w: Tensor) -> Codes:
 
 
 def k_bit_weights(w: Tensor, bits: int) -> Codes:
-    r"""Weights of k bits, evenly spaced from -1 to 1.
+    r"""Quantise weights to k bits, evenly spaced from -1 to 1.
 
     .. math:: \tilde w = 2 \operatorname{quantize}_k \left( \frac{\tanh w}{2 \max |\tanh w|} + \frac 1 2 \right) - 1, \qquad
               \operatorname{quantize}_k(r) = \frac{\operatorname{round}((2^k - 1) r)}{2^k - 1};
 
-    with one bit `scaled_sign` of the layer instead, as in the paper.
+    with one bit it is `scaled_sign` of the layer, as in the paper.
 
     Returns:
-        Codes, odd integers from 1 - 2^k to 2^k - 1, and the scale 1 / (2^k - 1). Halves round to even: a latent of 0 gives the code +1.
+        Codes, odd integers from 1 - 2^k to 2^k - 1, and the scale 1 / (2^k - 1). Halves round to even, so a latent weight of 0 gives the code +1.
 
     Source: Zhou et al., DoReFa-Net, arXiv 1606.06160, eqs. 5, 7 and 9. The gradient goes through the tanh and the maximum, as in its authors' code.
     """
@@ -184,24 +185,24 @@ def k_bit_weights(w: Tensor, bits: int) -> Codes:
     top = (1 << bits) - 1
     t = torch.tanh(widened(w))
     high = t.abs().max()
-    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # all latents may be zero
+    unit = t / (2 * torch.where(high > 0, high, 1.0)) + 0.5  # avoid division by zero
     codes = 2 * quantize_unit(unit, bits, compute_dtype(w)) - top
     return Codes(codes, torch.tensor(1 / top, device=w.device))
 
 
 def standardized_sign(w: Tensor, gradient: Gradient = CLIPPED, axis: int = 0, progress: float = 0.0) -> Codes:
-    r"""Scaled signs of weights that are standardised for each output first, so that a network needs no batch normalisation.
+    r"""Scaled signs of weights that are first standardised per output, so that a network does not need batch normalisation.
 
     .. math:: \hat w = \frac{w - \mu}{\sigma \sqrt n}, \qquad \tilde w = \operatorname{mean} |\hat w| \cdot \operatorname{sign}(\hat w), \qquad
               \frac{\partial L}{\partial \hat w} = \frac{\partial L}{\partial \tilde w} \, g(\hat w)
 
-    mu, sigma: mean and deviation of the n weights of an output. From w^ to w the gradient goes through mean and deviation.
+    mu and sigma are the mean and deviation of the n weights of an output. From w^ to w the gradient goes through both.
 
     Args:
         w: latent weights.
-        gradient: g. It gets w^, whose deviation is 1 / sqrt(n), so the clipped gradient hardly ever clips, as in the authors' code.
-        axis: of the outputs.
-        progress: share of training that is done, 0 to 1; `Tanh` uses it.
+        gradient: g. Its input is w^, with deviation 1 / sqrt(n), so a clipped gradient almost never clips, as in the authors' code.
+        axis: the axis of the outputs.
+        progress: the progress of training, 0 to 1. `Tanh` uses it.
 
     Returns:
         Codes -1 and +1, and the scale (outputs).
@@ -229,11 +230,11 @@ class MeanThreshold(WeightQuantizer):
     """`binarize` as a quantizer of weights.
 
     Args:
-        values: how a bit reads, ``"unipolar"`` as 0 or 1 (the paper), ``"bipolar"`` as -1 or +1; ``"01"`` and ``"pm1"`` are read too.
-        per: ``"layer"`` (the paper): one mean for the whole tensor; ``"output"``: one for the weights of each output.
-        scale: a constant that the sums are multiplied with, for layers without a normalisation: a number above 0, or ``"inputs"``, one over the
-            square root of the weights of an output, which keeps sums of inputs of unit deviation at unit deviation. It depends on the layer's shape
-            alone, so that every parameter stays a bit. None (the paper): 1.
+        values: the values of a bit: ``"unipolar"`` is 0 or 1 (the paper), ``"bipolar"`` is -1 or +1. ``"01"`` and ``"pm1"`` mean the same.
+        per: ``"layer"`` (the paper) uses one mean for the whole tensor; ``"output"`` uses one mean per output.
+        scale: a constant factor of the sums, for layers without normalisation: a number above 0, or ``"inputs"``, which is one over the square
+            root of the number of weights of an output. It keeps sums of inputs of unit deviation at unit deviation. It depends only on the
+            layer's shape, so every parameter stays one bit. None (the paper) is 1.
 
     Raises:
         ValueError: an argument has another value.
@@ -253,14 +254,14 @@ class MeanThreshold(WeightQuantizer):
             raise ValueError(f"[MeanThreshold] scale={shown(self.scale)}: use 'inputs', a number above 0 or None")
 
     def __repr__(self) -> str:
-        """As in the paper where nothing else is said."""
+        """Only the options that differ from the paper's."""
         per = "" if self.per == "layer" else f", per={self.per!r}"
         scale = "" if self.scale is None else f", scale={self.scale!r}"
         return f"MeanThreshold(values={self.values!r}{per}{scale})"
 
     @property
     def keeps_magnitude(self) -> bool:
-        return self.scale == "inputs"  # that of latents which start as Glorot's do
+        return self.scale == "inputs"  # the magnitude of Glorot's initial latent weights
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
         codes = binarize(w, self.values, axis=axis if self.per == "output" else None)
@@ -278,10 +279,10 @@ class MeanThreshold(WeightQuantizer):
 
 @dataclass(frozen=True)
 class Sign(WeightQuantizer):
-    """`sign` as a quantizer of weights or of activations; stochastic: `stochastic_sign` while training.
+    """`sign` as a quantizer of weights or of activations. With `stochastic` it is `stochastic_sign` during training.
 
-    In use the sign is always the deterministic one: BinaryConnect's authors run the network of the stochastic variant with its float weights,
-    which is not a binary network.
+    Outside training the sign is always deterministic. BinaryConnect's authors run the stochastic variant with its float weights, which is not a
+    binary network.
     """
 
     gradient: Gradient = CLIPPED
@@ -301,7 +302,7 @@ class Sign(WeightQuantizer):
 
     @property
     def flips_freely(self) -> bool:
-        return self.stochastic or passes_at_signs(self.gradient)  # random signs pass the identity
+        return self.stochastic or passes_at_signs(self.gradient)  # random signs use the identity as gradient
 
     def describe(self) -> dict[str, object]:
         """The `input` of a packed layer."""
@@ -398,7 +399,7 @@ class KBitWeights(WeightQuantizer):
 
     @property
     def keeps_magnitude(self) -> bool:
-        return self.bits == 1  # several bits are levels from -1 to 1
+        return self.bits == 1  # several bits give levels from -1 to 1
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
         return k_bit_weights(w, self.bits)
@@ -412,7 +413,7 @@ class KBitWeights(WeightQuantizer):
 
 
 def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple[Tensor, Tensor | None]:
-    """What a quantizer makes of weights in use: the bits of each plane, bool `(planes, *w.shape)`, and the scale.
+    """The quantised weights outside training: the bits of each plane, bool `(planes, *w.shape)`, and the scale.
 
     The codes are ``sum over p of quantizer.planes[p] * v(bits[p])``, v by `quantizer.values`.
     """
@@ -426,6 +427,6 @@ def weight_planes(quantizer: WeightQuantizer, w: Tensor, axis: int = 0) -> tuple
             torch.ge(codes, 0, out=bits[0])
             torch.gt(codes, 0, out=bits[1])
             return bits, scale
-        # The sum of the weights of the planes whose bit is one, at most 255.
+        # The sum of the plane weights with a set bit, at most 255.
         level = codes.add_(sum(planes)).div_(2).round_().to(torch.uint8)
         return torch.stack([(level // c) % 2 == 1 for c in planes]), scale

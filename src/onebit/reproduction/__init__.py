@@ -1,4 +1,4 @@
-"""Runs the tables of arXiv 2509.07025 at any scale, and sets what comes out beside what the paper reports."""
+"""Train the tables of arXiv 2509.07025 at any scale, and print the results next to the paper's figures."""
 
 from onebit.reproduction.report import Report
 from onebit.reproduction.run import Settings, reproduce

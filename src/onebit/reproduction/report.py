@@ -1,4 +1,4 @@
-"""A reproduced table beside the paper's: as text for the terminal and Markdown, as JSON, and as a picture of the curves."""
+"""A reproduced table next to the paper's, as text, as Markdown, as JSON, and as a picture of the curves."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class RowResult:
     """A finished row.
 
     Args:
-        row: which.
-        recipe: that it was trained by.
-        figures: of the table's columns; of text with padding counted.
-        honest: of text, on real tokens of the validation text; empty for images.
-        parameters: of the network.
-        packed_bytes: of the .onebit file.
-        examples: images to train on, or sentences in an epoch.
-        validated: images that the figures of validation are of; None for text.
-        epochs, chosen_epoch: trained, and whose network it is.
-        seconds: of training, with the validation behind each epoch.
+        row: the row of the table.
+        recipe: the recipe that trained it.
+        figures: the figures in the table's columns. For text, padding is counted.
+        honest: for text, the figures on real tokens of the validation text; empty for images.
+        parameters: the number of parameters of the network.
+        packed_bytes: the size of the .onebit file.
+        examples: the number of training images, or of sentences in an epoch.
+        validated: the number of validation images; None for text.
+        epochs, chosen_epoch: the number of epochs, and the epoch of the best network.
+        seconds: the time of training, including validation.
     """
 
     row: Row
@@ -55,9 +55,9 @@ class Report:
     """A reproduced table. `str` is the text that the command prints.
 
     Args:
-        table: the paper's.
+        table: the table of the paper.
         scale, data, paper_rate, keys: see `Settings`.
-        rows: that are finished.
+        rows: the finished rows.
     """
 
     table: PaperTable
@@ -69,21 +69,21 @@ class Report:
 
     @property
     def title(self) -> str:
-        """Which table, at which scale, on what."""
+        """The table, its scale and its data."""
         scale = "the paper's size" if self.scale == 1 else f"scale {self.scale:g}"
         return f"Table {self.table.number} at {scale}, on {self.data_name} (the paper: {self.table.data})"
 
     @property
     def data_name(self) -> str:
-        """What was trained on, without where it lies."""
+        """The name of the training data, without its folder."""
         return self.table.data if self.data is None else Path(self.data).name or self.data
 
     def _parts(self) -> list[tuple[str, Cells]]:
-        """Tables with what stands above them, heading first."""
+        """Tables with the text above each. The first row is the heading."""
         text = "val_perplexity" in self.table.figures
-        above = "Ours, and the paper's in brackets"
+        above = "Our figures, with the paper's in brackets"
         if text:
-            above += "; padding is counted, as the paper's figures suggest, so they compare with the paper's only"
+            above += "; padding is counted, as the paper's figures suggest, so compare them only with the paper's"
         figures = [["network", *self.table.figures.values()]]
         figures += [[r.row.title, *(_beside(r, key) for key in self.table.figures)] for r in self.rows]
         parts = [(above, figures)]
@@ -97,8 +97,8 @@ class Report:
             }
             honest = [["network", *columns.values()]]
             honest += [[r.row.title, *(_number(r.honest[key]) for key in columns)] for r in self.rows]
-            parts.append(("The same networks, validation, padding not counted", honest))
-        what = "sentences an epoch" if text else "training images"
+            parts.append(("The same networks on the validation text, without padding", honest))
+        what = "sentences per epoch" if text else "training images"
         sizes = [
             [
                 "network",
@@ -118,19 +118,19 @@ class Report:
         return [*parts, ("What was trained", sizes)]
 
     def notes(self) -> list[str]:
-        """What a reader should know about the figures, a sentence or two each."""
+        """What a reader should know about the figures, one or two sentences each."""
         notes = []
         if self.scale < 1:
             notes.append(f"Scale F = {self.scale:g}: {LAW[self.table.name]}. The paper has 1.")
             kept = (
                 "Learning rates are the paper's."
                 if self.paper_rate
-                else "Learning rates are the paper's divided by F^2, as there are F^2 times its steps, up to 1e-3; --paper-rate keeps the paper's."
+                else "Learning rates are the paper's divided by F^2, up to 1e-3, as there are F^2 times its steps; --paper-rate keeps the paper's."
             )
             notes.append(kept)
         if self.data is not None:
             notes.append(
-                f"On {self.data_name}, not on the paper's {self.table.data}: compare the rows with each other, not with the paper's."
+                f"Trained on {self.data_name}, not on the paper's {self.table.data}: compare the rows with each other, not with the paper's."
             )
         if self.keys:
             notes.append(
@@ -139,7 +139,7 @@ class Report:
         notes += [f"{result.row.title}: {describe(result)}." for result in self.rows]
         if any(result.row in self.table.best for result in self.rows):
             notes.append(
-                "Rows named best are the same shapes with this package's best settings; the paper has no figures of them."
+                "Rows named best have the same shapes and this package's best settings. The paper does not have them."
             )
         return notes
 
@@ -159,7 +159,7 @@ class Report:
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes()), *picture, ""])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values; figures as `ours` and `paper` (null where it has none)."""
+        """Everything as plain values, with figures as `ours` and `paper` (null if the paper has none)."""
         return {
             "table": self.table.name,
             "scale": self.scale,
@@ -186,18 +186,18 @@ class Report:
         }
 
     def write(self, out: Path) -> None:
-        """TABLE.md, TABLE.json and TABLE.png in a folder."""
+        """Write TABLE.md, TABLE.json and TABLE.png into a folder."""
         name = self.table.name
         write_json(out / f"{name}.json", self.to_json())
         write_atomically(out / f"{name}.md", self.markdown().encode())
-        # A text's training curves are those of what is trained on.
+        # Training curves of text show the loss that is minimised.
         note = "which counts padding" if any(r.honest for r in self.rows) else ""
         figure = compare_figure({r.row.title: out / r.row.name for r in self.rows}, self.title, note)
         save(figure, out / f"{name}.png")
 
 
 def describe(result: RowResult) -> str:
-    """What a row's network is and how it was trained, in a line."""
+    """A row's network and its training in one line."""
     recipe = result.recipe
     rate = f"{recipe.schedule.name} rate {recipe.optimizer.learning_rate:g}, batch {recipe.optimizer.batch_size}"
     if isinstance(recipe, TextRecipe):
@@ -218,7 +218,7 @@ def _beside(result: RowResult, key: str) -> str:
 
 
 def _number(value: float) -> str:
-    """Three digits behind the point or three in all, as a figure's size asks; counts whole."""
+    """A figure with three decimals or three digits, depending on its size. Counts are whole."""
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}" if abs(value) < 1e4 else f"{value:.3g}"

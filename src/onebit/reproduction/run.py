@@ -1,4 +1,4 @@
-"""Trains, packs and collects the rows of a table, each in a run folder of its own."""
+"""Train, pack and collect the rows of a table, each in its own run folder."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from onebit.training.sources import check_out, check_same, locate
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the figures of a table; a folder holds one table with one of these.
+    """The settings of a reproduced table. An output folder contains one table with one of these.
 
     Args:
         table: "table2" or "table5".
-        scale: above 0, at most 1, which is the paper; see `onebit.reproduction.scale`.
-        data: a folder of images, or a text file or folder, or a data set's name; None for the paper's own.
+        scale: above 0, at most 1, where 1 is the paper; see `onebit.reproduction.scale`.
+        data: a folder of images, a text file or folder, or the name of a data set. None takes the paper's data.
         paper_rate: keep the recipes' learning rates at small scales.
-        keys: of the recipes, set by hand for all rows.
+        keys: recipe keys for all rows.
 
     Raises:
-        OnebitError: the table or the scale is none, or a key tells the rows apart.
+        OnebitError: the table or the scale is not valid, or a key is one in which the rows differ.
     """
 
     table: str
@@ -51,32 +51,32 @@ class Settings:
         if self.table not in TABLES:
             raise OnebitError(f"[reproduce] {self.table}: use {' or '.join(TABLES)}")
         if not 0 < self.scale <= 1:
-            raise OnebitError(f"[reproduce] scale={self.scale:g}: use a number above 0, at most 1, which is the paper")
+            raise OnebitError(f"[reproduce] scale={self.scale:g}: use a number above 0, at most 1 (the paper)")
         for key in TABLES[self.table].fixed:
             if key in self.keys:
-                raise OnebitError(f"[reproduce] {key} tells the rows of {self.table} apart: choose them with --rows")
+                raise OnebitError(f"[reproduce] the rows of {self.table} differ in {key}: choose rows with --rows")
 
     @property
     def paper(self) -> PaperTable:
-        """The table as the paper has it."""
+        """The table of the paper."""
         return TABLES[self.table]
 
     def recipe(self, row: Row) -> Recipe:
-        """What a row is trained by, but for what depends on how much data there is.
+        """The recipe of a row, except for keys that depend on the amount of data.
 
         Raises:
             RecipeError: a key set by hand is unknown, or does not fit.
         """
-        own_rate = self.paper_rate or row in self.paper.best  # which measured best as it is
+        own_rate = self.paper_rate or row in self.paper.best  # it measured best unchanged
         recipe = scale_recipe(load_recipe(row.recipe).override(row.changes), self.scale, own_rate)
         if isinstance(recipe, TextRecipe):
-            # The paper's figures are those of networks that have learned to predict padding too.
+            # The paper's networks also learned to predict padding.
             recipe = recipe.override({"count_padding": True})
         data = {} if self.data is None else {"data": self.data}
         changed = recipe.override(data | dict(self.keys), "reproduce")
         if recipe.schedule.decay is None or recipe.schedule.unit == "step" or "decay" in self.keys:
             return changed
-        # The rate comes down as far in as many epochs as were set by hand.
+        # The learning rate falls by the same amount in the given number of epochs.
         return changed.override(
             {"decay": math.ceil(recipe.schedule.decay * changed.schedule.epochs / recipe.schedule.epochs)}
         )
@@ -91,24 +91,25 @@ def reproduce(
     threads: int | None = None,
     progress: bool = True,
 ) -> Report:
-    """Train, pack and measure the rows of a table, one after another; the report is written anew behind each.
+    """Train, pack and measure the rows of a table, one after another. The report is written again after each row.
 
     Args:
-        settings: what decides the figures.
-        out: the folder: a run folder and a .onebit file for each row, reproduction.json, and the report as TABLE.md, TABLE.json and TABLE.png.
-        recipes: "paper", or "best" for our best settings as further rows.
-        rows: names of some rows only.
-        resume: skip the rows that are finished, go on with one that is not.
-        threads: of PyTorch; None: one for each core.
-        progress: lines on standard error.
+        settings: the settings of the table.
+        out: the output folder. It gets a run folder and a .onebit file per row, reproduction.json, and the report as TABLE.md, TABLE.json and
+            TABLE.png.
+        recipes: "paper", or "best" to add rows with our best settings.
+        rows: the names of the rows to train; None for all.
+        resume: skip finished rows, and continue an unfinished one.
+        threads: threads of PyTorch; None for one per core.
+        progress: whether to print progress to standard error.
 
     Returns:
-        The report, of all rows that the folder holds.
+        The report of all rows in the folder.
 
     Raises:
-        OnebitError: the folder holds something else or is in use, a row is unknown, or training stops.
-        DataError: the data cannot be had, or is of the wrong kind.
-        KeyboardInterrupt: at Ctrl-C; what was trained stands.
+        OnebitError: the folder has other contents or is in use, a row is unknown, or training stops.
+        DataError: the data cannot be loaded, or have the wrong kind.
+        KeyboardInterrupt: at Ctrl-C. Finished epochs and rows are kept.
     """
     out = expand(out)
     chosen = settings.paper.choose(recipes, rows)
@@ -118,13 +119,13 @@ def reproduce(
     with hold(out, "reproduce"):
         _check_folder(out, settings, resume)
         _check_kind(settings)
-        # Before anything is written: what each row needs is there.
+        # Check that each row has what it needs before writing anything.
         fitted = {
             row: fit_to_data(recipe, settings.scale).override({"threads": threads}) for row, recipe in scaled.items()
         }
         for row, recipe in fitted.items():
             for other in {recipe.teacher.run, recipe.model.warm_start} - {None}:
-                load_run(str(other))  # which raises where it is no run
+                load_run(str(other))  # raises if it is not a run
             if not (out / row.name / "recipe.yaml").exists():
                 continue
             known = load_recipe(out / row.name / "recipe.yaml")
@@ -138,7 +139,7 @@ def reproduce(
                 run = train(recipe, folder, (folder / "recipe.yaml").exists(), progress)
                 pack(run.model, out / f"{row.name}.onebit", run.task, run.training)
                 del run
-                gc.collect()  # Lightning's circles hold the network, its latents and its optimiser: the next row needs their room
+                gc.collect()  # reference cycles in Lightning keep the network, its latent weights and its optimizer: the next row needs their memory
             elif progress:
                 print(f"row {number} of {len(fitted)}: {row.title}, finished before", file=sys.stderr)
             report = collect(settings, out)
@@ -161,7 +162,7 @@ def collect(settings: Settings, out: Path) -> Report:
 
 
 def _measure(row: Row, out: Path) -> RowResult:
-    """The figures of a finished row from its run folder; packed again where the file is gone."""
+    """The figures of a finished row from its run folder. The network is packed again if its file is missing."""
     folder, file = out / row.name, out / f"{row.name}.onebit"
     if not file.exists():
         run = load_run(folder)
@@ -205,23 +206,23 @@ def _measure(row: Row, out: Path) -> RowResult:
 
 
 def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
-    """A folder is empty, or is gone on with under the settings that it was begun with."""
+    """Check that a folder is empty, or that its settings are the same if the run resumes."""
     file = out / "reproduction.json"
     if not file.is_file():
         if resume:
-            raise OnebitError(f"[reproduce] {out} holds no table to go on with: leave --resume out")
+            raise OnebitError(f"[reproduce] {out} has no table to continue: leave --resume out")
         if not is_empty(out):
             raise OnebitError(f"[reproduce] {out} is not empty: give another --out")
         return
     if not resume:
-        raise OnebitError(f"[reproduce] {out} holds a table: go on with --resume, or give another --out")
+        raise OnebitError(f"[reproduce] {out} has a table: continue with --resume, or give another --out")
     try:
         known = json.loads(file.read_text())
     except ValueError as error:
         raise OnebitError(f"[{file}] damaged: {error}") from None
     asked = json.loads(json.dumps(_settings_of(settings)))
     fingerprint = asked.pop("data_fingerprint")
-    # The same data may lie elsewhere than before; a folder of an older onebit has their path as it was written.
+    # The same data may have been moved. A folder from an older onebit has their path as the user wrote it.
     same = (
         known.get("data_fingerprint") == fingerprint
         if "data_fingerprint" in known
@@ -231,12 +232,12 @@ def _check_folder(out: Path, settings: Settings, resume: bool) -> None:
         moved = key == "data" and same and fingerprint is not None
         if known.get(key) != value and not moved:
             raise OnebitError(
-                f"[reproduce] {out} was begun with {key}={known.get(key)}, not {value}: resume with the same, or give another --out"
+                f"[reproduce] {out} was started with {key}={known.get(key)}, not {value}: resume with the same value, or give another --out"
             )
 
 
 def _settings_of(settings: Settings) -> dict[str, Any]:
-    """What a folder keeps of its settings, with the whole path of data that lie here, and what they are known again by."""
+    """The settings as a folder keeps them, with the absolute path of local data and their fingerprint."""
     data, known = settings.data, None
     if data is not None:
         known = fingerprint_text(data) if settings.table == "table5" else fingerprint_images(data)
@@ -246,11 +247,11 @@ def _settings_of(settings: Settings) -> dict[str, Any]:
 
 
 def _check_kind(settings: Settings) -> None:
-    """Refuse a folder of images as text, which would be the one readme in it."""
+    """Refuse a folder of images as a text: only a readme in it would be read."""
     if settings.table != "table5" or settings.data is None:
         return
     path = expand(settings.data)
     if path.is_dir():
         files = [file for file in path.rglob("*") if file.is_file()]
         if sum(file.suffix.lower() in SUFFIXES for file in files) > len(files) / 2:
-            raise OnebitError(f"[reproduce] {path} holds images: table5 needs a text file or a folder of them")
+            raise OnebitError(f"[reproduce] {path} contains images: table5 needs a text file or a folder of text files")

@@ -1,6 +1,6 @@
-"""How an experiment of the paper is made smaller: one number, F, from 0 to 1, of which 1 is the paper.
+"""Make an experiment of the paper smaller by one number, F, above 0 and at most 1. 1 is the paper.
 
-Lengths of the network shrink by the square root of F, so that its parameters shrink by about F; amounts shrink by F.
+Lengths of the network are multiplied by the square root of F, so that its parameters are multiplied by about F. Amounts are multiplied by F.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from onebit.models.classifier import NAMED_WIDTHS
 from onebit.training.jobs import decoder_sizes_of
 from onebit.training.recipe import ImageRecipe, Recipe, TextRecipe
 
-# Of the paper: Food-101's two parts, and 95 % of 782,208 sentences.
+# The paper's amounts: the two parts of Food-101, and 95 % of 782,208 sentences.
 TRAIN_IMAGES, VALIDATION_IMAGES, TRAIN_SENTENCES = 75_750, 25_250, 743_098
-# The rate is raised no further: at 1e-3 the small recipes of this package learn well.
+# The learning rate is not raised beyond this: at 1e-3 the small recipes of this package learn well.
 HIGHEST_RATE = 1e-3
-# In steps, as in the small recipes of text: without it decoders that are normalised behind each block do not bear a raised rate.
+# In steps, as in the small recipes for text: without warm-up, decoders that normalise after each block diverge at a raised rate.
 WARMUP = 100
-_SIDE, _BLOCKS = 32, 3  # the least of an image's side, and of the blocks of a classifier
+_SIDE, _BLOCKS = 32, 3  # the least side of an image, and the least number of blocks of a classifier
 
 
 def scale_recipe(recipe: Recipe, scale: float, paper_rate: bool = False) -> Recipe:
-    """A recipe at a scale; at 1 it is the recipe itself.
+    """A recipe at a scale. Scale 1 gives the recipe itself.
 
     Args:
-        recipe: of one of the paper's experiments.
+        recipe: the recipe of one of the paper's experiments.
         scale: above 0, at most 1.
-        paper_rate: keep the recipe's learning rate. Adam moves a latent by about the rate in a step, and a smaller experiment has F^2 times the
-            steps: to let latents go as far the rate is divided by F^2, up to 1e-3.
+        paper_rate: keep the recipe's learning rate. Otherwise it is divided by F^2, up to 1e-3: Adam moves a latent weight by about the learning
+            rate per step, and a smaller experiment has F^2 times the steps.
     """
     if scale == 1:
         return recipe
@@ -60,7 +60,7 @@ def _classifier(recipe: ImageRecipe, scale: float) -> dict[str, object]:
     whole = recipe.data.image_size[0]
     side = _nearest(scale * whole, 32, _SIDE)
     widths, _ = NAMED_WIDTHS[recipe.model.widths]
-    # A block less for each time that the side is halved, the first ones: those that stay work on maps of the size that they have in the paper.
+    # One block less at the front for each halving of the side, so that the other blocks keep the map sizes of the paper.
     blocks = max(_BLOCKS, len(widths) - round(math.log2(whole / side)))
     return {
         "image_size": (side, side),
@@ -86,7 +86,7 @@ def _decoder(recipe: TextRecipe, scale: float) -> dict[str, object]:
 
 
 def fit_to_data(recipe: Recipe, scale: float) -> Recipe:
-    """The recipe with what depends on how much data there is: of images those that each epoch is validated on, of text the steps of an epoch.
+    """The recipe with keys that depend on the amount of data: the number of validation images, or the steps per epoch of text.
 
     Raises:
         DataError: the data cannot be used.
@@ -108,7 +108,7 @@ def fit_to_data(recipe: Recipe, scale: float) -> Recipe:
     return recipe if scale == 1 else recipe.override({"validation_share": recipe.data.validation_share or share})
 
 
-# The rows of a table share their data: it is read once to count it.
+# The rows of a table share their data, which are counted only once.
 @cache
 def _count_images(data: str, size: tuple[int, int] | None, channels: int, seed: int) -> int:
     return len(load_images(data, size, channels, seed=seed).train)
@@ -121,7 +121,7 @@ def _count_sentences(data: str, vocabulary: int | str, validation: str | None, s
 
 LAW = {
     "table2": (
-        "image side F (multiples of 32), a block less at the front for each halving of it (at least 3), widths the square root of F "
+        "image side F (multiples of 32), one block less at the front for each halving of it (at least 3), widths the square root of F "
         "(multiples of 8), training images and epochs F (at least 2 epochs)"
     ),
     "table5": (

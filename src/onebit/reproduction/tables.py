@@ -1,4 +1,4 @@
-"""What the paper reports in its tables 2 and 5, and from which recipes their networks are trained."""
+"""The paper's tables 2 and 5, and the recipes of their networks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Row:
     """One network of a table.
 
     Args:
-        name: of its run folder.
-        title: as the table prints it.
-        recipe: the name of one that comes with the package.
-        changes: keys of the recipe that the row has otherwise.
-        paper: what the paper reports; empty for networks that it does not have.
-        parameters: that the paper counts; None where it does not say.
+        name: the name of its run folder.
+        title: its name in the table.
+        recipe: the name of a recipe in the package.
+        changes: the keys of the recipe with other values in this row.
+        paper: the paper's figures; empty for networks that the paper does not have.
+        parameters: the paper's number of parameters; None if the paper does not give it.
     """
 
     name: str
@@ -35,13 +35,13 @@ class PaperTable:
     """A table of the paper.
 
     Args:
-        name: as the command takes it.
-        number: in the paper.
-        data: what the paper trained on, in words.
-        figures: the columns, by name of the figure.
+        name: its name on the command line.
+        number: its number in the paper.
+        data: the paper's training data, in words.
+        figures: the columns, by the name of the figure.
         rows: the paper's networks.
-        best: the same networks of bits with the settings that measured best here.
-        fixed: keys of a recipe that tell the rows apart.
+        best: the same one-bit networks with the settings that measured best here.
+        fixed: the recipe keys in which the rows differ.
     """
 
     name: str
@@ -53,7 +53,7 @@ class PaperTable:
     fixed: tuple[str, ...]
 
     def choose(self, recipes: str, names: Sequence[str] | None) -> tuple[Row, ...]:
-        """The rows to run: the paper's, with `recipes` "best" ours behind them, or those that are named."""
+        """The rows to train: the paper's, and ours after them with `recipes` "best"; or the named rows."""
         every = self.rows + self.best
         if names is None:
             return every if recipes == "best" else self.rows

@@ -1,4 +1,4 @@
-"""Loads and runs packed models, without PyTorch."""
+"""Load and run packed models without PyTorch."""
 
 from onebit.runtime.session import ImageSession, Session, load, load_image_session, load_text_session
 from onebit.runtime.threads import ThreadPool

@@ -1,4 +1,4 @@
-"""The arguments of writing, checked, and what was written."""
+"""Check the arguments of text generation, and describe its result."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Overflow = Literal["slide", "stop"]
 
 
 def sampling_of(sampling: Sampling | float | None, options: SamplingOptions) -> Sampling:
-    """How to choose tokens: a `Sampling`, a temperature or None for the defaults; single fields may be replaced."""
+    """How to choose tokens: a `Sampling`, a temperature, or None for the defaults. `options` replace single fields."""
     if isinstance(sampling, Sampling):
         return replace(sampling, **options)
     if sampling is not None:
@@ -22,7 +22,7 @@ def sampling_of(sampling: Sampling | float | None, options: SamplingOptions) -> 
 
 
 def check_length(max_new_tokens: object, overflow: object) -> None:
-    """Raises OnebitError where the number of tokens or the overflow mode is not allowed."""
+    """Check the number of tokens and `overflow`. Raises OnebitError if one is not valid."""
     if not is_integer(max_new_tokens, 1):
         raise OnebitError(f"[generate] max_new_tokens={max_new_tokens!r}: use an integer from 1 up")
     if not isinstance(overflow, str) or overflow not in ("slide", "stop"):
@@ -30,7 +30,7 @@ def check_length(max_new_tokens: object, overflow: object) -> None:
 
 
 def check_stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The texts at which writing ends; raises OnebitError where one is empty or not a text."""
+    """The texts that end generation. Raises OnebitError if one is empty or not a text."""
     if stop is None:
         return ()
     texts = (stop,) if isinstance(stop, str) else stop
@@ -43,16 +43,16 @@ def check_stops(stop: str | Sequence[str] | None) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Written:
-    """A text that `TextSession.write` wrote; `str` is the prompt with what follows it.
+    """The result of `TextSession.write`. `str` is the prompt with its continuation.
 
     Args:
-        prompt: as it was given.
-        text: what follows it.
-        prompt_tokens: of the prompt.
-        tokens: the new ones.
-        first_token_ms: milliseconds to the first new token, including the pass over the prompt; None if no token was written.
-        seconds: to the last one.
-        precision, cache, threads: of the session.
+        prompt: the prompt.
+        text: the continuation.
+        prompt_tokens: the number of tokens of the prompt.
+        tokens: the new tokens.
+        first_token_ms: milliseconds to the first new token, including the pass over the prompt; None without a new token.
+        seconds: seconds to the last token.
+        precision, cache, threads: the session's.
     """
 
     prompt: str
@@ -67,14 +67,14 @@ class Written:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """New tokens per second, the pass over the prompt included; None if no token was written."""
+        """New tokens per second, including the pass over the prompt; None without a new token."""
         return len(self.tokens) / self.seconds if self.seconds else None
 
     def __str__(self) -> str:
         return self.prompt + self.text
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, times rounded."""
+        """As plain values, with rounded times."""
         first, rate = self.first_token_ms, self.tokens_per_second
         return {
             "prompt": self.prompt,

@@ -1,4 +1,4 @@
-"""The NumPy reference: it runs a program op by op in plain code, for reading and for tests. It is not fast."""
+"""The NumPy reference: runs a program op by op in plain code. It serves reading and tests, and is not fast."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
     """Run a program on a batch.
 
     Args:
-        program: checked by its `shapes`.
-        tensors: name to array.
-        batch: (n, *input shape): uint8, which is divided by 255, or float32; of a program over tokens, integers (n, time).
+        program: a program that its `shapes` has checked.
+        tensors: arrays by name.
+        batch: (n, *input shape), uint8 (divided by 255) or float32. A program over tokens takes integers (n, time).
         precision: ``"int8"`` quantises the inputs of the binary layers, ``"float32"`` does not.
 
     Returns:
-        float32 (n, *output shape); (n, time, features) of a program over tokens.
+        float32 (n, *output shape), or (n, time, features) for a program over tokens.
     """
     x: NDArray[Any]
     if program.tokens:
@@ -30,7 +30,7 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
     else:
         x = batch.astype(np.float32) / np.float32(255) if batch.dtype == np.uint8 else batch.astype(np.float32)
     values: dict[str, Array] = {program.input_name: x}
-    with np.errstate(all="ignore"):  # NaN and infinity are results here, not accidents
+    with np.errstate(all="ignore"):  # NaN and infinity are valid results here
         for step in program.steps:
             named = {role: tensors[name] for role, name in step.tensors.items()}
             inputs = [values[name] for name in step.inputs]

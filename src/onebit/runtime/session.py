@@ -1,4 +1,4 @@
-"""A packed model, loaded and ready to run."""
+"""Load a packed model into the engine and run it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Cache = Literal["bf16", "int8"]
 
 
 class Session:
-    """A packed model in the engine: what `ImageSession` and `TextSession` have in common. `load` makes one of the two.
+    """A packed model in the engine: the common part of `ImageSession` and `TextSession`. `load` returns one of these.
 
-    Several Python threads may use one session, and take turns. Sessions of their own run at the same time, those of one `ThreadPool` in turns.
+    Several Python threads may use one session; they take turns. Different sessions run at the same time, unless they share a `ThreadPool`.
     """
 
     program: Program
@@ -40,45 +40,45 @@ class Session:
 
     @property
     def threads(self) -> int:
-        """How many threads the engine uses."""
+        """The number of threads that the engine uses."""
         return int(self._engine.threads)
 
     @property
     def isa(self) -> str:
-        """The instruction set whose kernels run."""
+        """The instruction set of the kernels."""
         return str(self._engine.isa)
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes that the engine holds: weights in its layout, activations, and caches of texts."""
+        """Bytes of memory in the engine: weights in its layouts, activations, and KV caches of texts."""
         return int(self._engine.memory_bytes)
 
     @property
     def arena_bytes(self) -> int:
-        """Bytes of the one block that holds all activations, as planned; pages that no run has written yet take no memory."""
+        """Bytes of the memory block that holds all activations. Pages that no run has written yet do not take memory."""
         return int(self._engine.arena_bytes)
 
     @property
     def shareable(self) -> bool:
-        """Deprecated: every session may be used by several Python threads, which take turns."""
+        """Deprecated: several Python threads may use any session; they take turns."""
         warnings.warn("Session.shareable is always true, and deprecated", DeprecationWarning, stacklevel=2)
         return True
 
     def plan(self) -> list[dict[str, Any]]:
-        """What the engine runs, in its order.
+        """The steps that the engine runs, in order.
 
         Returns:
-            For each step a dictionary: ``step`` (with what was fused into it), ``value`` (the name of its result), ``shape``, ``kernel``
-            (the kernel and the layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of
-            activations, and ``weight_bytes``.
+            A dictionary for each step: ``step`` (with the steps fused into it), ``value`` (the name of its result), ``shape``, ``how`` (its
+            kernel and the layout of its weights, "" for plain loops), ``offset`` and ``bytes`` of its result in the block of activations,
+            and ``weight_bytes``.
         """
         steps: list[dict[str, Any]] = self._engine.plan()
         return steps
 
 
-# Default limit: bytes of weights, activations and working memory that a program may take.
+# The default limit of bytes for a program's weights, activations and working memory.
 MEMORY_CAP = 4 << 30
-# Float32 pixels go from 0 to 1; larger ones than this have another scale.
+# Float32 pixels go from 0 to 1. Values at or above this limit have another scale.
 _FLOAT_LIMIT = 16.0
 
 
@@ -89,7 +89,7 @@ def engine_options(
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
 ) -> dict[str, Any]:
-    """The arguments of an engine, checked; one thread for each core where None is asked for."""
+    """The checked arguments of an engine. None threads become one per core."""
     if not isinstance(precision, str) or precision not in ("int8", "float32"):
         raise OnebitError(f"[load] precision={precision!r}: use 'int8' or 'float32'")
     pool = threads._pool if isinstance(threads, ThreadPool) else None
@@ -115,7 +115,7 @@ def engine_options(
 
 
 class ImageSession(Session):
-    """A packed network of images in the engine; made by `load`.
+    """A packed image network in the engine. `load` returns it.
 
     Call it with a batch of images for logits:
 
@@ -126,10 +126,10 @@ class ImageSession(Session):
         float32 logits (n, classes).
 
     Raises:
-        DataError: the batch has another shape or type, or a classifier of images is given float32 values of 16 and more, such as pixels from 0 to
-            255, or NaN.
+        DataError: the batch has another shape or type, or the batch for an image classifier contains NaN or values of 16 and more, such as
+            float32 pixels from 0 to 255.
 
-    A session may be shared by several threads: calls run one after the other.
+    Several threads may share a session; their calls run one after the other.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class ImageSession(Session):
         pin_threads: bool = False,
     ) -> None:
         options = engine_options(precision, threads, isa, memory_cap, pin_threads)
-        # Imported here so that the NumPy reference and `info` work where the engine was not built.
+        # Imported here so that the NumPy reference and `info` work without the engine.
         from onebit._engine import Engine
 
         try:
@@ -165,7 +165,7 @@ class ImageSession(Session):
                 f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
             )
         if self.task is not None and batch.dtype == np.float32 and batch.size:
-            # Scaling may leave values slightly outside 0 to 1. NaN fails too.
+            # Scaling may leave values a little outside 0 to 1. NaN fails this test too.
             least, most = float(batch.min()), float(batch.max())
             if not (least > -_FLOAT_LIMIT and most < _FLOAT_LIMIT):
                 raise DataError(
@@ -173,28 +173,28 @@ class ImageSession(Session):
                 )
         try:
             return self._engine.run(batch)
-        except ValueError as error:  # within a signal's handler, while this session computes
+        except ValueError as error:  # inside a signal handler, while this session computes
             raise OnebitError(str(error)) from None
 
     def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
-        """The most probable labels of images of any size.
+        """Classify images of any size.
 
         Args:
             images: paths, or uint8 arrays (height, width[, channels]).
-            top: how many labels for each image.
+            top: the number of labels per image.
 
         Returns:
-            For each image its labels with their probabilities, the most probable first.
+            For each image, its most probable labels with their probabilities, the most probable first.
 
         Raises:
             DataError: an image does not decode.
-            OnebitError: the model is not a classifier of images.
+            OnebitError: the model is not an image classifier.
         """
         if self.task is None:
             raise OnebitError(
-                "[Session.classify] this model is not a classifier of images: call the session with its input"
+                "[Session.classify] this model is not an image classifier: call the session with its input"
             )
-        # Pillow is needed for files only, not for arrays.
+        # Only image files need Pillow; arrays do not.
         from onebit.images import load_image
 
         if top < 1:
@@ -202,7 +202,7 @@ class ImageSession(Session):
         if isinstance(images, (str, Path, np.ndarray)):
             raise DataError("[Session.classify] give a list of images, even for one")
         answers = []
-        for image in images:  # one at a time: a folder of photos need not fit in memory
+        for image in images:  # one at a time, because a folder of photos may not fit in memory
             pixels = load_image(image, self.task.image_size, self.task.channels)
             probabilities = softmax(self(pixels[None]))[0]
             best = np.argsort(-probabilities, kind="stable")[:top]
@@ -218,7 +218,7 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class LoadOptions(TypedDict, total=False):
-    """The keywords of `load`."""
+    """The keyword arguments of `load`."""
 
     precision: Precision
     threads: int | ThreadPool | None
@@ -239,21 +239,21 @@ def load(
 ) -> ImageSession | TextSession:
     """Load a packed model to run it.
 
-    `load_image_session` and `load_text_session` take the same keywords; use them where the kind is known.
+    `load_image_session` and `load_text_session` take the same keywords. Use them if you know the kind of model.
 
     Args:
         path: a `.onebit` file, or the name of a network that comes with the package: ``"books"``, which writes English.
-        precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as PyTorch computes).
-        threads: a number, default one for each core; or a `ThreadPool` that other sessions use, too.
-        isa: the instruction set; default the environment variable ONEBIT_ISA, else the best that this CPU has.
-        cache: the type of a language model's KV cache: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about
-            half the memory, one scale for each token and head). ``precision="float32"`` keeps float32 and takes neither.
-        memory_cap: bytes; a program that needs more for weights, activations and working memory is refused before they are taken. Memory of
-            a text after its first token is not counted: it grows with the tokens that are fed.
-        pin_threads: keeps each thread that the engine starts on a core of its own, where the system offers that.
+        precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as in PyTorch).
+        threads: the number of threads (default one per core), or a `ThreadPool` to share with other sessions.
+        isa: the instruction set. The default is the environment variable ONEBIT_ISA, or else the best that this CPU supports.
+        cache: the number type of a language model's KV cache: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about half the
+            memory, with one scale per token and head). ``precision="float32"`` uses float32 and does not take `cache`.
+        memory_cap: the most bytes for weights, activations and working memory. A program that needs more is refused before they are
+            allocated. The KV cache beyond a text's first token is not counted, because it grows with the text.
+        pin_threads: keep each thread that the engine starts on its own core, if the system supports that.
 
     Returns:
-        An `ImageSession` for a network of images, a `TextSession` for a language model.
+        An `ImageSession` for an image network, or a `TextSession` for a language model.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -268,28 +268,28 @@ def load(
     """
     model = load_model(find(path))
     if model.task["kind"] == "text-generation":
-        # Imported here because it builds on this module.
+        # Imported here because images do not need it.
         from onebit.runtime.text import TextSession
 
         return TextSession(model, precision, threads, isa, cache, memory_cap, pin_threads)
     if cache is not None:
         raise OnebitError(
-            f"[load] cache={cache!r}: this model writes no text and keeps no keys and values: leave cache out"
+            f"[load] cache={cache!r}: this model is not a language model and has no KV cache: leave cache out"
         )
     return ImageSession(model, precision, threads, isa, memory_cap, pin_threads)
 
 
 def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> ImageSession:
-    """`load` of a network of images; raises OnebitError where the file holds a language model."""
+    """`load` for an image network. Raises OnebitError if the file contains a language model."""
     session = load(path, **options)
     if isinstance(session, ImageSession):
         return session
-    raise OnebitError(f"[{path}] this model is not a classifier of images: use generate, score or logits")
+    raise OnebitError(f"[{path}] this model is not an image network: use generate, score or logits")
 
 
 def load_text_session(path: str | Path, **options: Unpack[LoadOptions]) -> TextSession:
-    """`load` of a language model; raises OnebitError where the file holds a network of images."""
+    """`load` for a language model. Raises OnebitError if the file contains an image network."""
     session = load(path, **options)
     if isinstance(session, ImageSession):
-        raise OnebitError(f"[{path}] this model writes no text: use classify, or call the session with images")
+        raise OnebitError(f"[{path}] this model is not a language model: use classify, or call the session with images")
     return session

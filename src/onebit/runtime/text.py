@@ -1,4 +1,4 @@
-"""A packed language model, loaded and ready to write and to judge text."""
+"""A packed language model in the engine, which generates and scores text."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions
 from onebit.text import TextTask, Tokenizer, valid_text
 
-# Tokens of the prompt that are decoded together with new ones: whether a space precedes a word depends on the token before it.
+# The number of prompt tokens that decoding looks at: a space before a word depends on the word before it.
 _STREAM_CONTEXT = 8
 
 
 @dataclass(eq=False)
 class _Text:
-    """One text that is being written: its tokens, those that the engine has not seen yet, its sequence in the engine, and its state."""
+    """A text during generation: its tokens, those that the engine has not seen yet, its sequence in the engine, and its position."""
 
     tokens: list[int]
     pending: list[int]
     random: np.random.Generator
-    sequence: int = -1  # opened when writing begins
+    sequence: int = -1  # opened when generation begins
     made: int = 0
     done: bool = False
 
 
 class TextSession(Session):
-    """A packed language model in the engine; made by `onebit.load`.
+    """A packed language model in the engine. `onebit.load` returns it.
 
     Args:
-        model: of the kind "text-generation".
+        model: a packed model with a task of the kind "text-generation".
         precision, threads, isa, cache, memory_cap, pin_threads: see `onebit.load`.
 
     Raises:
-        FormatError: the task is not one of text.
+        FormatError: the task has another kind.
 
-    A session may be shared by several threads; each text that is written has a cache of its own.
+    Several threads may share a session. Each text has its own KV cache.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class TextSession(Session):
             )
         self.task = TextTask.from_json(model.task)
         self.tokenizer = Tokenizer(self.task)
-        # Imported here so that `info` works where the engine was not built.
+        # Imported here so that `info` works without the engine.
         from onebit._engine import Decoder
 
         try:
@@ -82,21 +82,21 @@ class TextSession(Session):
 
     @property
     def cache(self) -> str:
-        """The type of the KV cache: ``"bf16"``, ``"int8"``, or ``"float32"`` with that precision."""
+        """The number type of the KV cache: ``"bf16"``, ``"int8"``, or ``"float32"`` with that precision."""
         return str(self._engine.cache)
 
     def logits(self, tokens: Sequence[int], one_by_one: bool = False) -> NDArray[np.float32]:
-        """The logits after each of some tokens.
+        """The logits of the next token after each given token.
 
         Args:
-            tokens: ids, at most `context` of them.
-            one_by_one: computes them token by token with the cache, as writing does, instead of in one pass.
+            tokens: ids, at most `context`.
+            one_by_one: compute them token by token with the KV cache, as generation does, instead of in one pass.
 
         Returns:
             float32 (tokens, vocabulary).
 
         Raises:
-            DataError: no token or too many are given, or one is out of range.
+            DataError: there are no tokens or too many, or one is out of range.
         """
         ids = self._ids(tokens)
         if not 1 <= len(ids) <= self.context:
@@ -107,7 +107,7 @@ class TextSession(Session):
             return sequence.feed(ids, all=True)
 
     def sequence(self) -> TokenSequence:
-        """An empty text that is fed token by token."""
+        """An empty text, to be fed with tokens."""
         return TokenSequence(self._engine, self._ids)
 
     def generate(
@@ -120,23 +120,23 @@ class TextSession(Session):
         overflow: Overflow = "slide",
         **options: Unpack[SamplingOptions],
     ) -> Iterator[str]:
-        """Write on from a prompt, piece by piece.
+        """Continue a prompt, piece by piece.
 
         Args:
-            prompt: the text to go on from; empty for a text from its beginning. Lone surrogates in it become U+FFFD, with a warning.
-            max_new_tokens: at most so many tokens are written.
-            sampling: how tokens are chosen: an `onebit.Sampling`, its temperature alone, or None for its defaults.
-            stop: a text, or several, at which writing ends; it is not part of the output.
-            overflow: when the model's context is full: "slide" forgets the older half and goes on, "stop" ends. A prompt longer than the context
-                is cut at its beginning by "slide" and refused by "stop".
+            prompt: the text to continue; empty for a new text. Lone surrogates in it become U+FFFD, with a warning.
+            max_new_tokens: the most tokens to write.
+            sampling: how to choose tokens: an `onebit.Sampling`, only its temperature, or None for its defaults.
+            stop: one or several texts that end generation. They are not part of the result.
+            overflow: what to do with a full context: "slide" forgets the older half and continues, "stop" ends. "slide" cuts the beginning of a
+                prompt that is longer than the context; "stop" refuses it.
             options: single fields of `sampling`: temperature (0 is greedy), top_k, top_p, repetition_penalty, seed.
 
         Yields:
-            Pieces of text, of whole characters; some tokens complete no character and give none. The text also ends where the model ends it.
+            Pieces of text with whole characters. A token that does not complete a character gives no piece. The model may also end the text.
 
         Raises:
             OnebitError: an argument is out of range.
-            DataError: the prompt is longer than the context and may not be cut.
+            DataError: the prompt is longer than the context and must not be cut.
 
         Example:
             >>> pieces = onebit.load("books").generate("Once upon", max_new_tokens=50)
@@ -159,7 +159,7 @@ class TextSession(Session):
         overflow: Overflow = "slide",
         **options: Unpack[SamplingOptions],
     ) -> Written:
-        """Write on from a prompt to the end: the text with its tokens and how long they took. See `generate`.
+        """Continue a prompt to the end. Returns the text, its tokens and their times. See `generate`.
 
         Example:
             >>> onebit.load("books").write("It was", 5).to_dict()["new_tokens"]
@@ -197,7 +197,7 @@ class TextSession(Session):
         overflow: Overflow = "slide",
         **options: Unpack[SamplingOptions],
     ) -> Generator[tuple[list[int], str]]:
-        """As `generate`, each piece of text with the new tokens since the piece before; a piece may be empty."""
+        """As `generate`, but each piece comes with the new tokens since the last piece, and may be empty."""
         chosen, stops = sampling_of(sampling, options), check_stops(stop)
         check_length(max_new_tokens, overflow)
         text = self._start(_valid(prompt, "generate"), chosen, 0, overflow)
@@ -212,12 +212,12 @@ class TextSession(Session):
         overflow: Overflow = "slide",
         **options: Unpack[SamplingOptions],
     ) -> Iterator[tuple[int, int]]:
-        """Write on from several prompts at once: each pass through the weights serves all of them.
+        """Continue several prompts at once. Each pass through the weights serves all of them.
 
         Args: as for `generate`.
 
         Yields:
-            (index of the prompt, token), as they are made. Each text's tokens are those that it would have alone with its own seed, `seed` + index.
+            (index of the prompt, token), as they are made. Each text has the same tokens as alone with the seed `seed` + index.
         """
         chosen = sampling_of(sampling, options)
         check_length(max_new_tokens, overflow)
@@ -233,7 +233,7 @@ class TextSession(Session):
         overflow: Overflow = "slide",
         **options: Unpack[SamplingOptions],
     ) -> list[str]:
-        """The texts that `generate_tokens` writes, each without its prompt."""
+        """The texts of `generate_tokens`, each without its prompt."""
         prompts = _valid_list(prompts)
         made: list[list[int]] = [[] for _ in prompts]
         for index, token in self.generate_tokens(prompts, max_new_tokens, sampling, overflow=overflow, **options):
@@ -245,14 +245,14 @@ class TextSession(Session):
         ]
 
     def score(self, text: str) -> list[tuple[str, float]]:
-        """The log-probability of each token of a text, given the tokens before it.
+        """The log-probability of each token of a text, given the text before it.
 
         Args:
-            text: of any length; beyond the context, each token is judged by at least half a context before it. Lone surrogates in it become
-                U+FFFD, with a warning.
+            text: a text of any length. Beyond the context, each token's probability depends on at least half a context before it. Lone
+                surrogates in it become U+FFFD, with a warning.
 
         Returns:
-            (piece of the text, natural logarithm of its probability) for each token; a piece is empty where its token ends inside a character. The
+            (piece of the text, natural logarithm of its probability) for each token. A piece is empty if its token ends inside a character. The
             first token follows a separator.
         """
         ids = self.tokenizer.encode(_valid(text, "score"))
@@ -260,7 +260,7 @@ class TextSession(Session):
         return [(piece, float(p)) for (_, piece), p in zip(self.tokenizer.stream(ids), scores, strict=True)]
 
     def score_tokens(self, tokens: Sequence[int]) -> NDArray[np.float32]:
-        """`score` of ids: the log-probability of each, float32 (tokens,)."""
+        """`score` for ids: the log-probability of each, float32 (tokens,)."""
         ids = np.concatenate([[self.tokenizer.separator], self._ids(tokens)]).astype(np.int32)
         scores = np.empty(len(ids) - 1, np.float32)
         step = max(1, self.context // 2)
@@ -277,13 +277,13 @@ class TextSession(Session):
         try:
             ids = np.asarray(tokens)
         except ValueError:  # lists of several lengths
-            raise DataError("[tokens] lists within a list: give a list of token ids") from None
+            raise DataError("[tokens] a list contains lists: give a list of token ids") from None
         if ids.size == 0:
             ids = ids.astype(np.int64)
         if ids.dtype.kind not in "iu":
-            raise DataError(f"[tokens] values of type {ids.dtype}: give a list of token ids, which are integers")
+            raise DataError(f"[tokens] the values are {ids.dtype}: give a list of token ids, which are integers")
         if ids.ndim != 1:
-            raise DataError(f"[tokens] an array of shape {ids.shape}: give a list of token ids")
+            raise DataError(f"[tokens] the array has the shape {ids.shape}: give a list of token ids")
         if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.size:
             wrong = int(ids.min() if ids.min() < 0 else ids.max())
             raise DataError(f"[tokens] token {wrong} is out of range: use 0 to {self.tokenizer.size - 1}")
@@ -297,14 +297,14 @@ class TextSession(Session):
         ids = self._prompt_ids(prompt)
         if len(ids) > self.context and overflow == "stop":
             raise DataError(
-                f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or let it slide"
+                f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or use overflow='slide'"
             )
         return _Text(ids, ids[-self.context :], sampling.chance(index))
 
     def _write(
         self, texts: Sequence[_Text], sampling: Sampling, max_new_tokens: int, overflow: Overflow
     ) -> Generator[tuple[int, int]]:
-        """The tokens of several texts, one of each in every pass, with the index of the text."""
+        """The tokens of several texts, one of each in every pass, each with the index of its text."""
         never = (self.tokenizer.pad, self.tokenizer.unknown)
         try:
             for text in texts:
@@ -325,7 +325,7 @@ class TextSession(Session):
                     text.done = text.made >= max_new_tokens
                     if not text.done and self._engine.length(text.sequence) == self.context:
                         text.done = overflow == "stop"
-                        # Positions are absolute: the newer half is read again from position 0.
+                        # Positions are absolute, so the newer half is read again from position 0.
                         self._engine.cut(text.sequence, 0)
                         text.pending = text.tokens[-max(1, self.context // 2) :]
                     yield index, token
@@ -337,7 +337,7 @@ class TextSession(Session):
     def _stream(
         self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
     ) -> Generator[tuple[list[int], str]]:
-        held = ""  # may be the beginning of a stop
+        held = ""  # this may be the beginning of a stop text
         with closing(self._write([text], sampling, max_new_tokens, overflow)) as made:
             for token, piece in self.tokenizer.stream((token for _, token in made), text.tokens[-_STREAM_CONTEXT:]):
                 held += piece
@@ -353,7 +353,7 @@ class TextSession(Session):
 
 
 def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
-    # Closed by hand: a generator expression that is abandoned keeps what it iterates over until it is collected itself (Python 3.12).
+    # Closed explicitly: an abandoned generator expression keeps its source until it is collected itself (Python 3.12).
     with closing(pieces):
         for _, piece in pieces:
             if piece:
@@ -361,12 +361,12 @@ def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
 
 
 def _valid(text: str, what: str, stacklevel: int = 3) -> str:
-    """A caller's text in a form that can be encoded; warns where it differs."""
+    """A caller's text in a form that can be encoded. Warns if that changes it."""
     if not isinstance(text, str):
-        raise DataError(f"[{what}] a text of type {type(text).__name__}: give a str")
+        raise DataError(f"[{what}] the text is a {type(text).__name__}: give a str")
     valid, replaced = valid_text(text)
     if replaced:
-        message = f"[{what}] the text is not Unicode: U+FFFD stands for it in {replaced:,} places"
+        message = f"[{what}] the text is not valid Unicode: U+FFFD replaces it in {replaced:,} places"
         warnings.warn(message, stacklevel=stacklevel)
     return valid
 
@@ -381,5 +381,5 @@ def _valid_list(prompts: Sequence[str]) -> list[str]:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The longest end of `text` that begins `stop`."""
+    """The longest end of `text` that is a beginning of `stop`."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

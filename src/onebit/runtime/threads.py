@@ -1,4 +1,4 @@
-"""The threads of the engine, which sessions may share."""
+"""The engine's threads, which sessions may share."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ MOST_THREADS = 256
 
 
 class ThreadPool:
-    """Threads that several sessions share, given to each as `load`'s `threads`.
+    """Threads that several sessions share. Pass the pool to `load` as `threads`.
 
-    Sessions of one pool take turns, in the order in which they were called, and give the bits that they would give with as many threads of their
-    own. The pool's threads end when neither the pool nor a session of it is left.
+    Sessions of one pool take turns, in the order of their calls. Their results are bit for bit the same as with as many threads of their own. The
+    pool's threads end when the pool and its last session are gone.
 
     Args:
-        threads: 1 to 256, the thread that calls a session included; default one for each core.
-        pin_threads: keeps each thread that the pool starts on a core of its own, where the system offers that.
+        threads: 1 to 256, including the thread that calls a session. The default is one per core.
+        pin_threads: keep each thread that the pool starts on its own core, if the system supports that.
 
     Raises:
-        OnebitError: an argument is out of range, or the system gives no more threads.
+        OnebitError: an argument is out of range, or the system cannot start more threads.
 
     Example:
         >>> pool = onebit.ThreadPool(2)
@@ -41,7 +41,7 @@ class ThreadPool:
 
     @property
     def threads(self) -> int:
-        """How many threads there are, the caller's included."""
+        """The number of threads, including the caller's."""
         return int(self._pool.threads)
 
     def __repr__(self) -> str:
@@ -49,9 +49,9 @@ class ThreadPool:
 
 
 def thread_count(threads: object, place: str) -> int:
-    """A number of threads, checked; one for each core where it is None."""
+    """The checked number of threads. None becomes one per core."""
     if threads is None:
         return cores()
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise OnebitError(f"[{place}] threads={threads!r}: use 1 to {MOST_THREADS}, or None for one for each core")
+        raise OnebitError(f"[{place}] threads={threads!r}: use 1 to {MOST_THREADS}, or None for one per core")
     return threads

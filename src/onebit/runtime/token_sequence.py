@@ -1,4 +1,4 @@
-"""The tokens of one text in the engine, with what a language model remembers of them."""
+"""The tokens of one text in the engine, with their KV cache."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _INT32 = np.dtype(np.int32)
 
 
 class TokenSequence:
-    """A text token by token, in a session's engine; made by `TextSession.sequence`. It corresponds to `onebit_sequence` of the C API.
+    """A text in the engine that is fed token by token. `TextSession.sequence` makes it. It corresponds to `onebit_sequence` in the C API.
 
-    Use it in a `with` block: at its end the keys and values of the tokens are freed.
+    Use it in a `with` block, which frees the KV cache at its end.
 
     Example:
         >>> session = onebit.load("books")
@@ -36,18 +36,18 @@ class TokenSequence:
         """Append tokens in one pass.
 
         Args:
-            tokens: ids, one or more. An array of int32 is taken as it is, without a copy.
-            all: gives the logits after each token, not only after the last.
+            tokens: one or more ids. An int32 array is not copied.
+            all: return the logits after each token, not only after the last.
 
         Returns:
             float32 (vocabulary,), or (tokens, vocabulary) with `all`.
 
         Raises:
-            DataError: no token is given, one is out of range, or they do not fit into the context.
+            DataError: there are no tokens, one is out of range, or they do not fit in the context.
         """
         if not self._open:
             self._need_open()
-        # A token takes some tens of microseconds, so only little is checked here for each. The engine checks the rest.
+        # A token takes only tens of microseconds, so few checks happen here. The engine checks the rest.
         if not (type(tokens) is np.ndarray and tokens.dtype is _INT32 and tokens.ndim == 1):
             tokens = self._check(tokens)
         if not len(tokens):
@@ -59,7 +59,7 @@ class TokenSequence:
         return logits if all else logits[0]
 
     def cut(self, length: int) -> None:
-        """Forget the tokens from `length` on; raises DataError where there are fewer."""
+        """Forget the tokens from `length` on. Raises DataError if there are fewer."""
         self._need_open()
         try:
             self._engine.cut(self._number, length)
@@ -71,13 +71,13 @@ class TokenSequence:
         return int(self._engine.length(self._number))
 
     def close(self) -> None:
-        """Free what the engine remembers of the tokens; the sequence cannot be used after it."""
+        """Free the KV cache. The sequence cannot be used afterwards."""
         if self._open:
             self._open = False
             self._engine.close(self._number)
 
     def _need_open(self) -> None:
-        # The engine may have given the number to another text.
+        # The engine may have reused the number for another text.
         if not self._open:
             raise DataError("[sequence] it is closed: open another one with session.sequence()")
 

@@ -1,4 +1,4 @@
-"""The difference between two computations of the same outputs."""
+"""Compare two computations of the same outputs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Largest relative difference of logits that the float32 engine may show against PyTorch.
+# The largest allowed relative difference of logits between the float32 engine and PyTorch.
 FLOAT32_TOLERANCE = 1e-4
-# Where a network quantises inputs, a number half-way between two levels may be rounded to the other one because of a float's last bit, and later
-# values then differ by more. This share of outputs may therefore be beyond the tolerance.
+# If a network quantises its inputs, a value almost halfway between two levels may round to the other one because of a float's last bit.
+# All that follows then differs by more. This share of the outputs may be beyond the tolerance for that reason.
 ROUNDED_SHARE = 0.02
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of outputs (n, classes) to those of a baseline.
+    """The difference between outputs (n, classes) and a baseline.
 
     Args:
-        relative: the largest |a - b|, over the largest |b|.
-        changed: for how many of the n the answer (the largest output) differs.
+        relative: the largest |a - b|, divided by the largest |b|.
+        changed: how many of the n have a different answer (the largest output).
         compared: n.
-        beyond: how many of the n are further apart than `FLOAT32_TOLERANCE`.
+        beyond: how many of the n differ by more than `FLOAT32_TOLERANCE`.
     """
 
     relative: float
@@ -33,12 +33,12 @@ class Difference:
 
     @property
     def changed_share(self) -> float:
-        """Share of the answers that differ."""
+        """The share of the answers that differ."""
         return self.changed / self.compared if self.compared else 0.0
 
 
 def compare(outputs: NDArray[Any], baseline: NDArray[Any]) -> Difference:
-    """Compare outputs (n, classes) with a baseline of the same shape; a NaN on one side only counts as infinitely far."""
+    """Compare outputs (n, classes) with a baseline of the same shape. A NaN on only one side counts as an infinite difference."""
     if outputs.shape != baseline.shape:
         raise ValueError(f"[compare] shapes {outputs.shape} and {baseline.shape}: needs equal ones")
     if not len(outputs):

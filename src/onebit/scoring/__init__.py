@@ -1,4 +1,4 @@
-"""Scoring of many records with a packed model, through Ray Data, into Parquet files; needs the extra `scale`, and no PyTorch."""
+"""Score many records with a packed model and Ray Data, into Parquet files. Needs the extra `scale`, but not PyTorch."""
 
 from onebit.scoring.run import Summary, score
 

@@ -1,4 +1,4 @@
-"""Starts Ray, or joins a cluster of it; its messages stay in its own log files."""
+"""Start Ray, or join a Ray cluster. Ray's messages stay in its own log files."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from onebit.processors import cores
 
 
 def require_ray(address: str | None = None) -> None:
-    """Raise OnebitError where Ray Data is not installed, or nothing answers at the address of a cluster."""
-    # Before Ray is imported: it sends no statistics, keeps its C++ messages to its files, leaves the variables of accelerators alone, and gives
-    # workers the priority that the command has rather than the lowest.
+    """Raise OnebitError if Ray Data is not installed, or if nothing answers at the address of a cluster."""
+    # Set before Ray is imported: do not send statistics, write C++ messages only to files, do not change the variables of accelerators, and give
+    # workers the priority of the command instead of the lowest.
     settings = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -25,7 +25,9 @@ def require_ray(address: str | None = None) -> None:
     }
     address = _address(address)
     if address != "local":
-        settings["RAY_NUM_REDIS_GET_RETRIES"] = "1"  # twenty take many minutes where something else than Ray answers
+        settings["RAY_NUM_REDIS_GET_RETRIES"] = (
+            "1"  # twenty attempts take many minutes if something other than Ray answers
+        )
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     try:
@@ -56,16 +58,16 @@ def _address(address: str | None) -> str:
 
 @contextlib.contextmanager
 def cluster(workers: int | None, threads: int | None, address: str | None) -> Iterator[tuple[int, int]]:
-    """Ray, as long as the block lasts: a cluster that runs already, or a local one that is shut down at its end.
+    """Use Ray inside the block: a running cluster, or a local one that is shut down at the end.
 
     Args:
-        workers: default as many as there are processors.
-        threads: of each worker; default the processors divided among the workers.
-        address: of a running cluster, ``"auto"`` for the one of this machine; None for RAY_ADDRESS, and without it a local one. A program that has
-            called ``ray.init`` keeps what it has.
+        workers: the number of workers. The default is one per processor.
+        threads: threads per worker. The default is the processors divided among the workers.
+        address: the address of a running cluster, or ``"auto"`` for the one on this machine. None takes RAY_ADDRESS, or else starts a local one.
+            A program that has already called ``ray.init`` keeps its cluster.
 
     Yields:
-        How many workers to start, with how many threads each.
+        The number of workers to start, and the threads of each.
 
     Raises:
         OnebitError: the cluster does not answer, or is too small.
@@ -87,7 +89,7 @@ def cluster(workers: int | None, threads: int | None, address: str | None) -> It
             count, each = divide(sum(nodes), workers, threads, max(nodes))
             if sum(node // each for node in nodes) < count:
                 raise OnebitError(
-                    f"[score] {count} workers of {each} threads do not fit into the cluster, which has {' + '.join(map(str, nodes))} "
+                    f"[score] {count} workers of {each} threads do not fit in the cluster, which has {' + '.join(map(str, nodes))} "
                     "processors: ask for fewer"
                 )
         yield count, each
@@ -99,12 +101,12 @@ def cluster(workers: int | None, threads: int | None, address: str | None) -> It
 def divide(
     processors: int, workers: int | None, threads: int | None, most_threads: int | None = None
 ) -> tuple[int, int]:
-    """Processors for workers and their threads: (workers, threads of each).
+    """Divide processors among workers: (workers, threads of each).
 
     Args:
-        processors: in all.
-        workers, threads: what the user wants, or None.
-        most_threads: that one worker can have, since a worker lies on one machine; default all processors.
+        processors: the number of all processors.
+        workers, threads: the user's choice, or None.
+        most_threads: the most threads of one worker, because a worker runs on one machine. The default is all processors.
     """
     for name, value in (("workers", workers), ("threads", threads)):
         if value is not None and not 1 <= value <= 256:

@@ -1,4 +1,4 @@
-"""Which columns of Parquet files are read: found by name and type, or named by the user."""
+"""Choose the columns of Parquet files to read, by name and type or as the user names them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pyarrow.parquet as pq
 from onebit.errors import DataError
 
 Content = Literal["bytes", "struct", "path", "text"]
-# Looked for in this order.
+# The names to look for, in this order.
 _NAMES = {"image": ("image", "bytes", "path"), "text": ("text",)}
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What is read of each file.
+    """The columns to read from each file.
 
     Args:
-        content: the column with what is scored.
-        type: how it holds it: encoded images, Hugging Face's {bytes, path}, paths of images, or texts.
-        carried: name and type of what goes to the output as it is: `id`, where there is one, and what was asked for.
+        content: the column to score.
+        type: the form of its values: encoded images, Hugging Face's {bytes, path}, paths of images, or texts.
+        carried: the name and type of each column that is copied to the output: `id`, if there is one, and those that the user asked for.
     """
 
     content: str
@@ -33,7 +33,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        """Every column that is read, once."""
+        """All columns to read, each once."""
         return list(dict.fromkeys([self.content, *(name for name, _ in self.carried)]))
 
 
@@ -45,7 +45,7 @@ def find_columns(
     keep: Sequence[str],
     known: Columns | None = None,
 ) -> Columns:
-    """The columns of one file, which must be those `known` of the files before it.
+    """The columns of one file. They must equal `known`, the columns of the files before it.
 
     Raises:
         DataError: a column is missing, has a type that cannot be scored, or differs between files.
@@ -70,20 +70,22 @@ def find_columns(
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """Open a Parquet file; raises DataError where it is none, or cannot be read."""
+    """Open a Parquet file. Raises DataError if it is not one or cannot be read."""
     try:
         return pq.ParquetFile(path)
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.strerror:
             raise DataError(f"[{path}] cannot be read: {error.strerror}") from None
-        raise DataError(f"[{path}] is no Parquet file, or damaged ({str(error).splitlines()[0].strip(': ')})") from None
+        raise DataError(
+            f"[{path}] is not a Parquet file, or is damaged ({str(error).splitlines()[0].strip(': ')})"
+        ) from None
 
 
 def _default(schema: pa.Schema, kind: Literal["image", "text"]) -> str | None:
     for name in _NAMES[kind]:
         if schema.names.count(name) == 1 and _content(schema.field(name).type, kind):
             return name
-    # A path of any name could be anything; bytes in a table of images are images, and the only string beside an id is the text.
+    # A column of paths could mean anything. Bytes in a table of images are images, and the only string next to an id is the text.
     fitting = [f.name for f in schema if f.name != "id" and _content(f.type, kind) not in (None, "path")]
     return fitting[0] if len(fitting) == 1 else None
 

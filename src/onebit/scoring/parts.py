@@ -1,4 +1,4 @@
-"""What is to be scored, cut into parts: the same data give the same parts, each of which becomes one output file."""
+"""Divide the records to score into parts. The same data give the same parts, and each part becomes one output file."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onebit.scoring.columns import Columns, find_columns, open_parquet
 from onebit.walk import note_of_left_out, walk
 
 Kind = Literal["image", "text"]
-# Parts by default: enough that many workers stay busy to the end and that little is lost when a run is killed, few enough that files do not swarm.
+# The default number of parts: many enough to keep workers busy and to lose little when a run is killed, and few enough to avoid many files.
 _PARTS = 64
 _LEAST_RECORDS, _MOST_RECORDS = 16, 1024
-# A row group is decoded from its beginning for each part of it, so it is cut into few.
+# Each part of a row group decodes it from its beginning, so it is cut into few parts.
 _PARTS_OF_A_ROW_GROUP = 16
 _READ_BYTES = 1 << 24
 
@@ -32,9 +32,9 @@ class Part:
 
     Args:
         kind: "files" (a record each), "lines" (of a text file), "rows" (of a Parquet file), or "unreadable" (a Parquet file that does not open).
-        records: how many.
-        source: where they are, as plain JSON values.
-        digest: changes when the names, sizes or times of the files do.
+        records: the number of records.
+        source: their place, as plain JSON values.
+        digest: a value that changes with the names, sizes or times of the files.
     """
 
     kind: Literal["files", "lines", "rows", "unreadable"]
@@ -52,7 +52,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """All parts, in the order of the records; which columns are read (Parquet only); and what a user should know, a sentence each."""
+    """All parts in the order of the records, the columns to read (Parquet only), and notes for the user, one sentence each."""
 
     parts: list[Part]
     columns: Columns | None = None
@@ -67,7 +67,7 @@ class Plan:
 class _File:
     name: str
     path: Path
-    mark: tuple[int, int]  # size and time of modification: a file that keeps both is taken for unchanged
+    mark: tuple[int, int]  # size and time of modification: a file with the same values counts as unchanged
 
 
 def plan(
@@ -78,31 +78,31 @@ def plan(
     keep: Sequence[str] = (),
     part_records: int | None = None,
 ) -> Plan:
-    """Find the records and cut them into parts.
+    """Find the records and divide them into parts.
 
     Args:
-        kind: what the model reads.
-        data: folders and files; where there are Parquet files among them, those are what is read.
-        lines: each line of a text file is a record, not each file.
-        column, keep: of Parquet files: what is read, and what is carried to the output.
-        part_records: at most so many records a part (row groups of millions take more); default by how many there are.
+        kind: the input of the model.
+        data: folders and files. If there are Parquet files among them, only those are read.
+        lines: each line of a text file is a record, instead of each file.
+        column, keep: the column of Parquet files to score, and the columns to copy to the output.
+        part_records: the most records per part (row groups of millions take more). The default depends on the number of records.
 
     Raises:
-        DataError: nothing is there, it has no records, or the columns do not fit.
+        DataError: the data do not exist, have no records, or their columns do not fit.
     """
     files, explicit, hidden = _find([Path(path) for path in data])
     shown = ", ".join(str(path) for path in data)
     tables = [file for file in files if file.path.suffix.lower() == ".parquet"]
     if not tables and (column is not None or keep):
-        raise DataError("[score] --column and --keep are for Parquet files, and there is none: leave them out")
+        raise DataError("[score] --column and --keep apply to Parquet files, and there are none: leave them out")
     if lines and (tables or kind == "image"):
-        raise DataError("[score] --lines is for text files: leave it out")
+        raise DataError("[score] --lines applies to text files: leave it out")
     if tables:
         tables = [file for file in tables if not any(part.startswith("_") for part in Path(file.name).parts[:-1])]
         chosen, what = tables, "Parquet files"
         odd = [file for file in files if file.name in explicit and file.path.suffix.lower() != ".parquet"]
         if odd:
-            raise DataError(f"[{odd[0].path}] is given beside Parquet files: score one kind of data at a time")
+            raise DataError(f"[{odd[0].path}] is given together with Parquet files: score one kind of data at a time")
     elif kind == "image":
         chosen = [file for file in files if file.name in explicit or file.path.suffix.lower() in SUFFIXES]
         what = "images"
@@ -110,8 +110,8 @@ def plan(
         chosen, what = files, "text files"
     if not chosen:
         ending = f": images end in {', '.join(sorted(SUFFIXES))}" if kind == "image" else ""
-        raise DataError(f"[{shown}] holds no {what}{ending}")
-    # A hidden file that would not be read if it were not (.DS_Store among images) is nobody's loss.
+        raise DataError(f"[{shown}] contains no {what}{ending}")
+    # A hidden file that would not be read anyway (.DS_Store among images) does not need a note.
     endings = {".parquet"} if tables else SUFFIXES if kind == "image" else None
     lost = [name for name, path in hidden if path.is_dir() or endings is None or path.suffix.lower() in endings]
     kept = {file.name for file in chosen}
@@ -121,18 +121,18 @@ def plan(
     else:
         columns, parts = None, _lines(chosen, part_records) if lines else _files(chosen, part_records)
     if not parts:
-        raise DataError(f"[{shown}] holds no records: its {what} are empty")
+        raise DataError(f"[{shown}] has no records: its {what} are empty")
     return Plan(parts, columns, notes)
 
 
 def _find(data: Sequence[Path]) -> tuple[list[_File], set[str], list[tuple[str, Path]]]:
-    """All files, sorted within each folder, each once; the names of those that were given themselves; and what is hidden."""
+    """All files, each once and sorted within each folder, the names of files that the user named directly, and the hidden files."""
     found: dict[str, _File] = {}
     explicit: set[str] = set()
     hidden: dict[Path, str] = {}
     for root in data:
         if root.is_dir():
-            # One folder's records have names that stay when the folder is moved.
+            # The names of records in a single folder do not change when the folder is moved.
             prefix = "" if len(data) == 1 else f"{root.as_posix()}/"
             tree = walk(root)
             members = [(prefix + path.relative_to(root).as_posix(), path) for path in tree.files]
@@ -148,10 +148,10 @@ def _find(data: Sequence[Path]) -> tuple[list[_File], set[str], list[tuple[str, 
             try:
                 status = path.stat()
                 if not stat.S_ISREG(status.st_mode):
-                    continue  # a pipe would be waited for
+                    continue  # opening a pipe would block
                 mark = (status.st_size, status.st_mtime_ns)
             except OSError:
-                mark = (-1, -1)  # a link to nothing: a record that fails
+                mark = (-1, -1)  # a broken link is a record that fails
             found.setdefault(str(absolute), _File(name, absolute, mark))
     return list(found.values()), explicit, [(name, path) for path, name in hidden.items()]
 
@@ -159,7 +159,7 @@ def _find(data: Sequence[Path]) -> tuple[list[_File], set[str], list[tuple[str, 
 def _part(
     kind: Literal["files", "lines", "rows", "unreadable"], records: int, source: dict[str, Any], mark: Any
 ) -> Part:
-    # Paths are left out of the digest: data that were moved are the same data.
+    # The digest does not depend on paths, so that moved data are the same data.
     named = {key: value for key, value in source.items() if key not in ("path", "paths", "reason")}
     return Part(kind, records, source, hashlib.sha256(json.dumps([kind, named, mark]).encode()).hexdigest()[:16])
 
@@ -203,7 +203,7 @@ def _lines(files: Sequence[_File], part_records: int | None) -> list[Part]:
 
 
 def _line_ends(path: Path, every: int) -> Iterator[int]:
-    """Where each `every`-th line ends, in bytes, and where the file does."""
+    """The end of each `every`-th line, in bytes, and the end of the file."""
     lines, offset, last = 0, 0, 0
     with path.open("rb") as file:
         while data := file.read(_READ_BYTES):
@@ -250,7 +250,7 @@ def _rows(
 
 
 def _ranges(groups: Sequence[int], size: int) -> Iterator[tuple[list[int], int, int]]:
-    """(row groups, rows of them to skip, rows to take): small row groups go together, large ones are cut."""
+    """(row groups, rows to skip, rows to take): small row groups are joined, large ones are cut."""
     waiting: list[int] = []
     rows = 0
     for index, count in enumerate(groups):

@@ -1,4 +1,4 @@
-"""Reads the records of a part. One that cannot be read is given all the same, with the reason."""
+"""Read the records of a part. A record that cannot be read is returned with the reason."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onebit.errors import DataError
 from onebit.scoring.columns import Columns, open_parquet
 from onebit.scoring.parts import Part
 
-# Read together and, as far as they are images, run together; a few, since images and texts may be large.
+# The number of records to read together, and to run together if they are images. It is small because images and texts may be large.
 CHUNK_RECORDS = 32
 
 
@@ -23,10 +23,10 @@ class Record:
     """One image or text.
 
     Args:
-        id: what it is called in the output, unless its table has an `id`.
-        path: of the file that it comes from.
-        content: encoded (bytes), as text, or the file that holds it.
-        problem: why there is no content.
+        id: its name in the output, unless its table has an `id`.
+        path: the file that it comes from.
+        content: encoded bytes, a text, or the file with the content.
+        problem: the reason why there is no content.
     """
 
     id: str
@@ -37,18 +37,18 @@ class Record:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some records, and beside them the columns that are carried along (none where a table could not be read)."""
+    """Some records, and the columns to copy along with them (empty if a table could not be read)."""
 
     records: list[Record]
     carried: pa.RecordBatch | None = None
 
 
 def read_part(part: Part, columns: Columns | None = None) -> Iterator[Chunk]:
-    """The records of a part, in order and exactly as many as it says, in chunks.
+    """The records of a part in chunks, in order, and exactly as many as the part says.
 
     Args:
-        part: where they are.
-        columns: of a Parquet file.
+        part: the part.
+        columns: the columns of a Parquet file.
     """
     source = part.source
     if part.kind == "files":
@@ -64,7 +64,7 @@ def read_part(part: Part, columns: Columns | None = None) -> Iterator[Chunk]:
 
 
 def printable(path: str) -> str:
-    """A path as text that any file can hold: bytes of a name that are no UTF-8 are written as \\xNN."""
+    """A path as text that any file can hold: bytes that are not UTF-8 become \\xNN."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -84,7 +84,7 @@ def _read_lines(part: Part) -> Iterator[Record]:
     name, path = printable(source["name"]), printable(source["path"])
     numbers = iter(range(source["first"] + 1, source["first"] + part.records + 1))
     left = source["end"] - source["start"]
-    problem = f"[{path}] became shorter while it was read"
+    problem = f"[{path}] became shorter while being read"
     try:
         with Path(source["path"]).open("rb") as file:
             file.seek(source["start"])
@@ -100,7 +100,7 @@ def _read_lines(part: Part) -> Iterator[Record]:
 def _read_rows(part: Part, columns: Columns) -> Iterator[Chunk]:
     source = part.source
     name, path = printable(source["name"]), printable(source["path"])
-    folder = Path(source["path"]).parent  # paths in a table stand beside it
+    folder = Path(source["path"]).parent  # paths in a table are relative to its folder
     done = 0
     try:
         for batch in _batches(part, columns):
@@ -111,14 +111,14 @@ def _read_rows(part: Part, columns: Columns) -> Iterator[Chunk]:
             done += len(records)
         problem = f"[{path}] has fewer rows than it had"
     except (DataError, OSError, pa.ArrowException, UnicodeDecodeError) as error:
-        # What was given stays; the rest of the part has no content that can be read.
+        # Records that were already returned stay. The rest of the part has no readable content.
         problem = str(error) if isinstance(error, DataError) else f"[{path}] is damaged ({str(error).splitlines()[0]})"
     rest = range(source["first"] + done, source["first"] + part.records)
     yield from _chunks(Record(f"{name}:{number}", path, problem=problem) for number in rest)
 
 
 def _batches(part: Part, columns: Columns) -> Iterator[pa.RecordBatch]:
-    """The part's rows and no others, a chunk's at a time."""
+    """Only the part's rows, one chunk at a time."""
     skip, left = part.source["skip"], part.records
     with open_parquet(Path(part.source["path"])) as table:
         groups = table.iter_batches(CHUNK_RECORDS, row_groups=part.source["groups"], columns=columns.names)

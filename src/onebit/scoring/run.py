@@ -1,4 +1,4 @@
-"""Scores all of a data set, as much of it as was not scored before."""
+"""Score a data set, or the part of it that is not scored yet."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from onebit.scoring.cluster import cluster, require_ray
 if TYPE_CHECKING:
     from onebit.scoring.worker import Scored
 
-# records that were scored or failed so far, of how many, and how many a second
+# the number of records done (scored or failed), the number of all records, and records per second
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of it. `str` is some lines.
+    """The result of `score`. `str` is a few lines.
 
     Args:
-        out: the folder.
-        records: in the data.
-        scored: of them, with a row in the folder's files.
-        failed: the others, listed in `errors`.
-        before: how many a run before this one had scored or listed.
-        workers, threads: sessions, and threads of each; 0 where nothing was left to do.
-        seconds: of scoring.
-        start_seconds: until the first worker could begin: reading what there is, and Ray's start.
-        notes: what a user should know, a sentence each.
+        out: the output folder.
+        records: the number of records in the data.
+        scored: the number of records with scores in the folder.
+        failed: the number of records that failed, which `errors` lists.
+        before: the number of records that an earlier run had finished.
+        workers, threads: the number of workers, and threads of each; 0 if there was nothing left to do.
+        seconds: the time of scoring.
+        start_seconds: the time until the first worker began: finding the records, and starting Ray.
+        notes: what a user should know, one sentence each.
     """
 
     out: Path
@@ -51,12 +51,12 @@ class Summary:
 
     @property
     def errors(self) -> Path | None:
-        """The folder that lists the records that failed, where there are any."""
+        """The folder that lists the records that failed, or None."""
         return self.out / "_errors" if self.failed else None
 
     @property
     def records_per_second(self) -> float:
-        """Of this run, without its start."""
+        """Records per second of this run, without the time of its start."""
         return (self.records - self.before) / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,14 +70,14 @@ class Summary:
         }
 
     def __str__(self) -> str:
-        before = f" ({self.before:,} of them before)" if self.before else ""
+        before = f" ({self.before:,} of them in earlier runs)" if self.before else ""
         lines = [f"scored {self.scored:,} of {self.records:,} records{before} into {printable(self.out)}"]
         if self.errors:
-            lines.append(f"  {self.failed:,} failed: {printable(self.errors)} has them with the reasons")
+            lines.append(f"  {self.failed:,} failed: {printable(self.errors)} lists them with the reasons")
         if self.workers:
             lines.append(
                 f"  {self.records_per_second:,.0f} records/s with {self.workers} workers of {self.threads} threads: {self.seconds:.1f} s, "
-                f"after {self.start_seconds:.1f} s until they began"
+                f"after a start of {self.start_seconds:.1f} s"
             )
         return "\n".join(lines)
 
@@ -102,27 +102,27 @@ def score(
 ) -> Summary:
     """Score many images or texts with a packed model, and write the scores into a folder of Parquet files.
 
-    A run that was stopped, in whatever way, is taken up by the same call: what is missing is scored, and each record is there once.
+    The same call continues a run that was stopped. It scores the missing records, and each record appears once.
 
     Args:
-        file: a `.onebit` file, a classifier of images or a language model.
+        file: a `.onebit` file with an image classifier or a language model.
         data: folders and files of images, of text, or of Parquet.
-        out: the folder.
+        out: the output folder.
         lines: each line of a text file is a record.
-        column: of Parquet files, what is scored; default by name and type.
-        keep: columns of Parquet files that go to the output.
-        top: labels for each image.
-        logits: whether the logits of images are written too.
-        precision: of the engine.
-        workers: processes, each with a session; default one for each processor.
-        threads: of each worker's engine; default the processors divided among the workers.
-        address: of a Ray cluster, see `onebit.scoring.cluster.cluster`.
-        part_records: records of an output file; default by how many there are.
-        overwrite: removes scores that are in the folder and begins anew.
-        progress: called after each part.
+        column: the column of Parquet files to score. The default depends on names and types.
+        keep: the columns of Parquet files to copy to the output.
+        top: the number of labels per image.
+        logits: whether to write the logits of images too.
+        precision: the engine's arithmetic.
+        workers: processes, each with its own session. The default is one per processor.
+        threads: the threads of each worker's engine. The default is the processors divided among the workers.
+        address: the address of a Ray cluster; see `onebit.scoring.cluster.cluster`.
+        part_records: records per output file. The default depends on the number of records.
+        overwrite: remove the scores in the folder and start again.
+        progress: a function to call after each part.
 
     Raises:
-        OnebitError: Ray is missing or does not answer, the model has no scores to give, the data cannot be used, or no record could be scored.
+        OnebitError: Ray is missing or does not answer, the model cannot score, the data cannot be used, or no record could be scored.
         OSError: the folder cannot be written.
 
     Example:
@@ -141,20 +141,20 @@ def score(
     for name, value in (("top", top), ("part_records", part_records)):
         if value is not None and value < 1:
             raise OnebitError(f"[score] {name}={value}: use 1 or more")
-    session = load(file, precision, 1)  # refused here rather than in a worker
+    session = load(file, precision, 1)  # a file that does not load is refused here, not in a worker
     make_scorer(session)
     kind: Kind = "image" if isinstance(session, ImageSession) else "text"
     if kind == "text" and logits:
-        raise OnebitError("[score] --logits is for classifiers of images: leave it out")
+        raise OnebitError("[score] --logits applies to image classifiers: leave it out")
     del session
     for path in paths:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise DataError(f"[{out}] lies in {path}, which is read: give a folder outside of it with --out")
+            raise DataError(f"[{out}] lies in {path}, which is read: give a folder outside it with --out")
     planned = plan(kind, paths, lines, column, keep, part_records)
     options = Options(precision, top, logits, planned.columns)
     model = {"model": digest_of(file), "options": {**options.to_json(), "part_records": part_records}}
     with contextlib.ExitStack() as stack:
-        # What is there is removed only when Ray is known to run.
+        # Existing scores are removed only after Ray has started.
         sizes = stack.enter_context(cluster(workers, threads, address)) if overwrite else None
         folder = stack.enter_context(open_folder(out, model, planned.parts, overwrite))
         missing = folder.missing
@@ -167,7 +167,7 @@ def score(
             rows = [{"index": index, "part": planned.parts[index].to_json()} for index in missing]
             arguments = {"file": str(file), "options": options, "threads": each, "digest": model["model"]}
             for index, scored, seconds in _stream(rows, count, each, arguments):
-                if not done:  # the first worker began so many seconds ago
+                if not done:  # the first worker began `seconds` ago
                     start_seconds = time.perf_counter() - began - seconds
                 folder.write(index, scored)
                 done += planned.parts[index].records
@@ -180,9 +180,7 @@ def score(
             raise OnebitError(f"[{out}] has {scored_records + failed} of {planned.records} records: run again")
         if not scored_records:
             reason = folder.first_error()
-            raise DataError(
-                f"[score] none of {failed} records could be scored, see {folder.errors}; the first is {reason}"
-            )
+            raise DataError(f"[score] all {failed} records failed, see {folder.errors}; the first is {reason}")
     return Summary(
         out,
         planned.records,
@@ -200,7 +198,7 @@ def score(
 def _stream(
     rows: list[dict[str, Any]], workers: int, threads: int, arguments: dict[str, Any]
 ) -> Iterator[tuple[int, Scored, float]]:
-    """The parts that rows name, scored, each with its number and how long it took, as they are done."""
+    """Score the parts in `rows`. Yields each as it is done: its index, its scores and its time."""
     import ray
     import ray.data
 
@@ -208,7 +206,7 @@ def _stream(
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    # A block a part: it is what a worker takes at a time, and what it brings back.
+    # One block per part: a worker takes one block at a time.
     parts = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         RayWorker,
         fn_constructor_kwargs=arguments,
@@ -222,11 +220,11 @@ def _stream(
             scored = Scored(row["scores"], row["errors"], row["scored"], row["failed"])
             yield row["index"], scored, row["seconds"]
     except ray.exceptions.RayError as error:
-        raise OnebitError(f"[score] a worker stopped: {_last_words(error)}; run again to go on") from None
+        raise OnebitError(f"[score] a worker stopped: {_last_words(error)}; run again to continue") from None
 
 
 def _last_words(error: Exception) -> str:
-    """What a worker's exception said itself, out of Ray's pages about it."""
+    """The worker's own message, without the pages that Ray adds to it."""
     own = str(error).split("The above exception was the direct cause")[0]
     lines = [line.strip() for line in own.splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What a model says of records: one scorer for each kind of model. A record that cannot be scored gives the reason in place of its scores."""
+"""Score records with a model. There is one scorer per kind of model. A record that cannot be scored gives the reason instead."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ from onebit.runtime.session import ImageSession, Session, softmax
 from onebit.runtime.text import TextSession
 from onebit.scoring.records import Record
 
-# Bytes in which a zero tells a binary file from text, as where text is read to train on.
+# A zero among this many first bytes marks a binary file, as in training.
 _TEXT_START_BYTES = 8192
 Scores = dict[str, Any]
 
 
 class Scorer(Protocol):
-    """Scores records; `fields` are the columns that it fills."""
+    """Scores records. `fields` are the columns of its scores."""
 
     fields: list[pa.Field]
 
     def score(self, records: Sequence[Record]) -> list[Scores | str]:
-        """For each record its scores, or why it has none."""
+        """The scores of each record, or the reason why it has none."""
 
 
 def make_scorer(session: Session, top: int = 5, logits: bool = False) -> Scorer:
-    """The scorer for a model; raises DataError where it neither classifies images nor judges text."""
+    """The scorer for a model. Raises DataError if the model is neither an image classifier nor a language model."""
     if isinstance(session, TextSession):
         return TextScorer(session)
     if isinstance(session, ImageSession) and session.task is not None:
         return ImageScorer(session, top, logits)
     raise DataError(
-        "[score] this model is neither a classifier of images nor a language model: it has no scores to give"
+        "[score] this model is neither an image classifier nor a language model, and cannot score: give another model"
     )
 
 
 class ImageScorer:
-    """Labels and probabilities of images, those that `ImageSession.classify` gives.
+    """Labels and probabilities of images, the same as from `ImageSession.classify`.
 
     Args:
-        session: a classifier.
-        top: how many labels; as many as there are where there are fewer.
-        logits: whether they are given too.
+        session: an image classifier.
+        top: the most labels per image.
+        logits: whether to return the logits too.
     """
 
     def __init__(self, session: ImageSession, top: int = 5, logits: bool = False) -> None:
@@ -67,7 +67,7 @@ class ImageScorer:
         ]
 
     def score(self, records: Sequence[Record]) -> list[Scores | str]:
-        """See `Scorer`; the images that decode run as one batch."""
+        """See `Scorer`. The images that decode run as one batch."""
         decoded = [_guarded(self._pixels, record) for record in records]
         good = [pixels for pixels in decoded if not isinstance(pixels, str)]
         rows = iter(self._session(np.stack(good)) if good else ())
@@ -94,10 +94,10 @@ class ImageScorer:
 
 
 class TextScorer:
-    """How probable texts are.
+    """The log-probabilities of texts.
 
-    A text follows a separator. One that is longer than the context is judged in windows that do not overlap, as `onebit evaluate` does, so that a
-    token of it has half a context before it on average; shorter ones get what `TextSession.score` gives.
+    A text follows a separator. A text longer than the context is divided into windows that do not overlap, as in `onebit evaluate`. A token then
+    has half a context before it on average. Shorter texts get the scores of `TextSession.score`.
 
     Args:
         session: a language model.
@@ -137,7 +137,7 @@ class TextScorer:
 
 
 class _NamedBytes(io.BytesIO):
-    """An encoded image with the name that messages about it have."""
+    """An encoded image with a name for error messages."""
 
     def __init__(self, content: bytes, name: str) -> None:
         super().__init__(content)
@@ -150,7 +150,7 @@ def _text(record: Record) -> str:
         content = content.read_bytes()
     if isinstance(content, bytes):
         if b"\0" in content[:_TEXT_START_BYTES]:
-            raise DataError("binary, no text: it holds zero bytes")
+            raise DataError("is binary and not text: it contains zero bytes")
         try:
             content = content.decode("utf-8").replace("\r\n", "\n")
         except UnicodeDecodeError as error:
@@ -162,7 +162,7 @@ def _text(record: Record) -> str:
 
 
 def _guarded(work: Any, record: Record) -> Any:
-    """What `work` makes of a record, or why nothing came of it."""
+    """The result of `work` for a record, or the reason why it failed."""
     if record.content is None:
         return record.problem
     try:
@@ -173,5 +173,5 @@ def _guarded(work: Any, record: Record) -> Any:
         return f"cannot be read: {error.strerror or error}"
     except (
         Exception
-    ) as error:  # decoders raise what they like on damaged input, and one record must not end a run of millions
+    ) as error:  # decoders raise all kinds of errors on damaged input, and one record must not end a run of millions
         return f"{type(error).__name__}: {' '.join(str(error).split())}"

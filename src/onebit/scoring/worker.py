@@ -1,8 +1,8 @@
-"""The worker: an actor of Ray Data that holds one session and turns parts into Parquet files.
+"""The worker: a Ray Data actor with one session that turns parts into Parquet files.
 
-Files are read here, not by `ray.data.read_parquet` or `read_binary_files`: those divide data into blocks as memory allows, so that no two runs need
-have the same ones and a run that was killed could not be taken up exactly, and they fail as a whole where one file is broken. Ray Data streams the
-parts to the workers, replaces workers that die, and brings the files back.
+The worker reads the files, not `ray.data.read_parquet` or `read_binary_files`. Those divide the data into blocks by the available memory, so that
+two runs may have different blocks and a killed run could not continue exactly. They also fail as a whole if one file is broken. Ray Data streams
+the parts to the workers, replaces workers that die, and returns the files.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ERROR_SCHEMA = pa.schema([("id", pa.string()), ("path", pa.string()), ("reason",
 
 @dataclass(frozen=True)
 class Options:
-    """What changes results: the same model, options and data give the same files.
+    """The options that affect results. The same model, options and data give the same files.
 
     Args:
-        precision: of the engine.
-        top: labels for each image.
-        logits: whether they are written.
-        columns: of Parquet files.
+        precision: the engine's arithmetic.
+        top: the number of labels per image.
+        logits: whether to write logits.
+        columns: the columns of Parquet files.
     """
 
     precision: Precision = "int8"
@@ -43,7 +43,7 @@ class Options:
     columns: Columns | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The options as plain JSON values."""
         values = asdict(self)
         if self.columns is not None:
             values["columns"] = {**values["columns"], "carried": [[n, str(t)] for n, t in self.columns.carried]}
@@ -52,7 +52,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored part: the bytes of a Parquet file, of another with what failed (empty where nothing did), and how many records each has."""
+    """A scored part: the bytes of a Parquet file, of another with failed records (empty if none failed), and the numbers of records."""
 
     scores: bytes
     errors: bytes
@@ -75,18 +75,18 @@ class PartScorer:
 
     Args:
         file: the packed model.
-        options: what is computed.
-        threads: of the engine.
-        digest: of the file where the run was begun; None does not compare.
+        options: what to compute.
+        threads: the engine's threads.
+        digest: the digest of the file at the start of the run; None does not compare it.
 
     Raises:
-        OnebitError: the file is another, does not load, or has no scores to give.
+        OnebitError: the file has changed, does not load, or its model cannot score.
     """
 
     def __init__(self, file: Path, options: Options, threads: int, digest: str | None = None) -> None:
         if digest is not None and digest_of(file) != digest:
             raise OnebitError(
-                f"[{file}] is not the model that the run was begun with: put the same file on each machine"
+                f"[{file}] is not the model that the run was started with: put the same file on each machine"
             )
         self._columns = options.columns
         self._scorer = make_scorer(load(file, options.precision, threads), options.top, options.logits)
@@ -97,7 +97,7 @@ class PartScorer:
         rest = [field for field in carried if field.name != "id"]
         self._id_is_carried = len(rest) < len(carried)
         self._kept = [field.name for field in rest]
-        # A data set's own label stands beside the model's.
+        # The data set's own label keeps its own column next to the model's.
         named = [field.with_name(f"input_{field.name}" if field.name in taken else field.name) for field in rest]
         self.schema = pa.schema([*ids, *own, *named])
 
@@ -135,7 +135,7 @@ class PartScorer:
 
 
 class RayWorker:
-    """`PartScorer` as Ray Data calls it: a row with a part in, a row with its files out."""
+    """`PartScorer` in the form that Ray Data calls: takes a row with a part, returns a row with its files."""
 
     def __init__(self, file: str, options: Options, threads: int, digest: str) -> None:
         self._scorer: PartScorer | None = None
@@ -143,7 +143,7 @@ class RayWorker:
         try:
             self._scorer = PartScorer(Path(file), options, threads, digest)
         except (OnebitError, OSError) as error:
-            # Raised here it would reach the user inside pages of Ray's; as a result it arrives as it is.
+            # An exception would reach the user inside pages of Ray's output; a result arrives as it is.
             self._problem = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
