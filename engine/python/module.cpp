@@ -1,4 +1,4 @@
-// The Python module onebit._engine: NumPy arrays in and out, nothing else.
+// The Python module onebit._engine. It only passes NumPy arrays in and out.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -91,10 +91,10 @@ nb::list plan(const Runner& runner) {
     return lines;
 }
 
-// Of what waits for the turn of a computation: that may need Python's lock to hear signals.
+// For calls that wait for their turn: the waiting thread may need Python's lock to hear signals.
 using waits = nb::call_guard<nb::gil_scoped_release>;
 
-// What both kinds of runner tell of themselves.
+// The properties that both kinds of model have.
 template <class Runner>
 void describe(nb::class_<Runner>& runner) {
     runner
@@ -111,7 +111,7 @@ void describe(nb::class_<Runner>& runner) {
         .def("plan", &plan<Runner>);
 }
 
-// Hears Ctrl-C, and whatever else Python does at signals, while the engine computes. Only Python's main thread may; others never wait for its lock.
+// Handles Ctrl-C and other signals while the engine computes. Only Python's main thread may do so; other threads never wait for the lock.
 onebit::Ask signals() {
     const nb::module_ threading = nb::module_::import_("threading");
     const bool main =
@@ -188,7 +188,7 @@ nb::list isas() {
     return found;
 }
 
-// What was chosen by measuring for a set.
+// The calibration of an instruction set.
 nb::dict calibration(const std::string& isa) {
     const onebit::Calibration found = onebit::calibrate(onebit::choose_kernels(isa));
     nb::dict entry;
@@ -204,7 +204,7 @@ nb::dict calibration(const std::string& isa) {
 
 NB_MODULE(_engine, m) {
     m.doc() = "The engine that runs packed programs.";
-    // A session or a tokenizer that a program keeps to its end is not a mistake.
+    // A program may keep a session or a tokenizer until its end.
     nb::set_leak_warnings(false);
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
     m.def("calibration", &calibration, "isa"_a, "Which ways a set takes on this machine, and where that is known from.");

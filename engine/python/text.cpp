@@ -38,7 +38,7 @@ class TextCutter {
     }
 
     nb::list encode_many(const nb::sequence& texts) const {
-        // They keep the texts alive while other threads run.
+        // These references keep the texts alive while other threads run.
         std::vector<nb::str> kept;
         std::vector<std::string_view> bytes;
         for (const nb::handle text : texts) {
@@ -88,7 +88,7 @@ class TextCutter {
         return nb::cast(nb::ndarray<std::int32_t, nb::numpy, nb::ndim<1>>(tokens.data(), {tokens.size()}, owner));
     }
 
-    // Any of Python's or NumPy's integers.
+    // An integer of Python or of NumPy.
     std::int32_t check(const nb::handle token) const {
         int overflow = 0;
         const long long value = PyLong_AsLongLongAndOverflow(token.ptr(), &overflow);

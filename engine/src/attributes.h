@@ -1,4 +1,4 @@
-// What the ops of a program are given besides their inputs: attributes and tensors, a struct for each family of ops. Tensors are the caller's.
+// The attributes and tensors of ops, a struct for each family of ops. The caller owns the tensors.
 // docs/program.md says what they mean.
 #pragma once
 
@@ -15,18 +15,18 @@ enum class Op {
 #undef OP
 };
 
-// What a window slides over: a convolution's, a pooling's, or (1x1 over one pixel a row) a dense layer's.
+// The sliding window of a convolution, of a pooling, or (1x1 with one pixel per row) of a dense layer.
 struct Window {
     std::int64_t kernel[2] = {1, 1}, stride[2] = {1, 1}, dilation[2] = {1, 1};
     std::int64_t padding[4] = {0, 0, 0, 0};  // top, bottom, left, right
     std::int64_t groups = 1;
 };
 
-// What a binary layer's inputs are quantised to before the product; `absent`: what the precision says.
+// How a binary layer's inputs are quantised before the product; `absent`: as the precision says.
 struct InputLevels {
     enum class Quantizer { absent, sign, unit, absmax };
     Quantizer quantizer = Quantizer::absent;
-    int bits = 8;  // of unit and absmax
+    int bits = 8;  // for unit and absmax
 
     bool operator==(const InputLevels&) const = default;
     bool given() const { return quantizer != Quantizer::absent; }
@@ -34,11 +34,11 @@ struct InputLevels {
     std::int64_t largest() const;
 };
 
-// The weights of a binary layer, and what its inputs become.
+// The weights of a binary layer, and the quantizer of its inputs.
 struct BitWeights {
     const std::uint8_t* rows = nullptr;  // of all planes, one after the other
     bool plus_minus = false;             // bits read as -1 and +1
-    std::vector<int> planes{1};          // what the planes count
+    std::vector<int> planes{1};          // the weights of the planes
     InputLevels input;
 
     std::int64_t plane_count() const { return static_cast<std::int64_t>(planes.size()); }
@@ -47,7 +47,7 @@ struct BitWeights {
 namespace ops {
 
 struct Normalize {
-    bool over_channel = false;  // the last axis; else the whole example
+    bool over_channel = false;  // the last axis, otherwise the whole example
     float eps = 0;
 };
 
@@ -60,14 +60,14 @@ struct ScaleShift {
     const float *scale = nullptr, *shift = nullptr;  // of each channel
 };
 
-// What fuse.h puts into a layer's epilogue: what becomes of its sums, in this order.
+// What fuse.h puts into a layer's epilogue: the operations on its sums, in this order.
 struct Fused {
     std::optional<Normalize> normalize;
     std::optional<ScaleShift> scale_shift;
     bool relu = false;
-    std::optional<Op> activation;  // another function of a single number
+    std::optional<Op> activation;  // another function of one number
     std::optional<Window> max_pool;
-    int own_output = -1;  // the layer's value before all of it, which is made no more
+    int own_output = -1;  // the layer's value before these operations, which is not computed any more
 
     bool any() const { return own_output >= 0; }
 };
@@ -78,8 +78,8 @@ struct Layer {
     Window window;  // of a convolution
     BitWeights bits;
     const std::uint8_t* bias_bits = nullptr;
-    const float *weight = nullptr, *bias = nullptr;  // of a layer of floats
-    std::optional<ScaleShift> before;                // that fuse.h folded into a layer of signs
+    const float *weight = nullptr, *bias = nullptr;  // of a float layer
+    std::optional<ScaleShift> before;                // which fuse.h folded into a layer of signs
     Fused after;
 
     bool binary() const { return bits.rows != nullptr; }
@@ -92,7 +92,7 @@ struct Recurrence {
     bool reverse = false;     // from the last row to the first
     float eps = 0;            // of a binary one that normalises; else 0
     BitWeights bits;
-    const float* weight = nullptr;                   // of one of floats
+    const float* weight = nullptr;                   // of a float one
     const float *scale = nullptr, *shift = nullptr;  // of a binary one, after its normalisation
 
     bool binary() const { return bits.rows != nullptr; }

@@ -7,14 +7,14 @@
 namespace onebit {
 namespace {
 
-// Bytes of prepared rows up to which an image is computed in one strip, and those of a strip where there are several: most of a second-level cache,
-// beside the weights.
+// The most bytes of prepared rows for an image in one strip, and for each strip if there are several: most of a second-level cache, next to the
+// weights.
 constexpr std::int64_t most_prepared = 1 << 20;
 constexpr std::int64_t strip_prepared = 640 << 10;
-// Pixels around a strip are prepared twice, so that it must not be too narrow.
+// Pixels around a strip are prepared twice, so a strip must not be too narrow.
 constexpr std::int64_t least_strip = 16;
 constexpr std::int64_t line_floats = 16;
-// Bytes that a call of a product may read of what is prepared: they leave a first-level cache room for bits and sums.
+// The most prepared bytes that one call of a product reads: they leave space in a first-level cache for bits and sums.
 constexpr std::int64_t call_prepared = 16 << 10;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
@@ -40,7 +40,7 @@ bool BitConvolution::suits(const Window& window, std::int64_t channels, std::int
     if (window.kernel[0] * inputs.taps * inputs.groups * layout.step_inputs > layout.most_inputs) return false;
     const std::int64_t blocks = divide_up(outputs, block_outputs), units = divide_up(outputs, layout.unit_outputs);
     if (!inputs.runs) return taps * (blocks - units) >= kernels.conv.least_gain * window.stride[0] * window.stride[1];
-    // Panels fill groups of 4, steps have more to fill, and a run serves one position of each row of the output that it comes to.
+    // Panels pad to groups of 4, steps pad to more, and a run serves one position of each output row that needs it.
     if (kernels.conv.least_run_gain == never || window.dilation[1] != 1) return false;
     const std::int64_t panel = divide_up(inputs.length, int8_group) * int8_group, padded = inputs.groups * layout.step_inputs;
     return window.kernel[0] * (panel * blocks - padded * units) >= kernels.conv.least_run_gain * window.stride[0] * padded;
@@ -68,7 +68,7 @@ BitConvolution::BitConvolution(const std::uint8_t* bits, bool plus_minus, const 
         strip_width_ = divide_up(out_width, strips);
     }
 
-    // What is prepared for a call should leave a first-level cache room for the rest.
+    // The prepared data of a call should leave space in a first-level cache for the rest.
     const std::int64_t call_groups = divide_up(std::min<std::int64_t>(steps_, image_steps), inputs_.taps);
     while (positions_ + image_positions <= kernels.conv.most_positions &&
            call_groups * columns_of(positions_ + image_positions) * layout.prepared_bytes <= call_prepared) {
@@ -139,7 +139,7 @@ void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, 
     const std::int64_t pixels = pixels_of(positions), columns = columns_of(positions);
     std::uint8_t* levels = rows.levels.data();
     const std::int64_t y = row - window_.padding[0], left = first_pixel - window_.padding[2];
-    // The part of the row that lies in the image.
+    // The part of the row inside the image.
     std::int64_t begin = std::clamp<std::int64_t>(-left, 0, pixels), end = std::clamp<std::int64_t>(image.width - left, begin, pixels);
     if (y < 0 || y >= image.height) begin = end = pixels;
     std::memset(levels, image.shift, static_cast<std::size_t>(begin * channels_));
@@ -147,13 +147,13 @@ void BitConvolution::prepare_row(const QuantizedImage& image, std::int64_t row, 
         kernels_.rows.quantize(image.x + (y * image.width + left + begin) * channels_, (end - begin) * channels_, image.inverse, image.low,
                                image.high, image.shift, levels + begin * channels_);
     }
-    // The last step of a run reads beyond it; its bits there are 0.
+    // The last step of a run reads beyond the run; the bits there are 0.
     std::memset(levels + end * channels_, image.shift, static_cast<std::size_t>((pixels - end) * channels_ + slack_bytes));
 
     const std::int64_t slot = row % reach(0), stride = inputs_.runs ? window_.stride[1] * channels_ : channels_;
     std::uint8_t* prepared = rows.prepared.data() + slot * inputs_.groups * columns * kernels_.gemv.layout.prepared_bytes;
     const auto* x = reinterpret_cast<const std::int8_t*>(levels);
-    // The same channels of neighbouring pixels lie side by side: a step of some positions is a few kilobytes in one place.
+    // The same channels of neighbouring pixels are adjacent: a step of several positions is a few contiguous kilobytes.
     for (std::int64_t g = 0; g < inputs_.groups; ++g, prepared += columns * kernels_.gemv.layout.prepared_bytes) {
         kernels_.conv.prepare(x + g * kernels_.gemv.layout.step_inputs, stride, columns, prepared);
     }
@@ -184,7 +184,7 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
     }
 
     const std::int64_t calls = divide_up(positions, positions_), stride = sum_stride();
-    // What of the next row lies in the image.
+    // The part of the next row inside the image.
     const float* next = nullptr;
     std::int64_t coming = 0;
     if (const std::int64_t y = top + reach(0) - window_.padding[0]; y >= 0 && y < image.height) {
@@ -196,11 +196,11 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
     for (std::int64_t call = 0; call < calls; ++call) {
         const std::int64_t from = positions * call / calls;
         const auto count = static_cast<int>(positions * (call + 1) / calls - from);
-        // The next row's floats come from far away: they are asked for while this row is computed.
+        // The next row's floats are far away in memory: prefetch them while this row is computed.
         for (std::int64_t i = coming * call / calls; i < coming * (call + 1) / calls; i += line_floats) __builtin_prefetch(next + i, 0, 2);
         const std::uint8_t* tile = bits_.data();
         const std::uint8_t* prepared = rows.prepared.data() + from * position_bytes;
-        // All outputs of some steps, then the next steps: what is prepared of these positions passes the first-level cache once.
+        // All outputs of some steps, then the next steps: the prepared data of these positions pass the first-level cache once.
         for (std::int64_t block = 0; block < blocks_; ++block) {
             const std::int64_t step = first_step(block);
             const auto steps = static_cast<int>(first_step(block + 1) - step);

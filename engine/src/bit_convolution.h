@@ -1,5 +1,5 @@
-// A convolution whose product reads its weights as bits: what an instruction set prepares of an input (tables of sums) serves all positions and all
-// outputs that the kernel brings it to.
+// A convolution with a product that reads its weights as bits. An instruction set prepares each input once (as tables of sums). All positions and
+// outputs of the kernel that read the input share this.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +11,17 @@
 
 namespace onebit {
 
-// An image of floats as it becomes 8-bit levels: signed bytes, the non-negative ones less signed_shift.
+// How an image of floats becomes 8-bit levels: signed bytes. Levels that are never negative are stored less signed_shift.
 struct QuantizedImage {
     const float* x;
     std::int64_t height, width;
     float inverse, low, high;
-    int shift;  // also what stands for 0 in the padding
+    int shift;  // also the value of 0 in the padding
 };
 
 class BitConvolution {
   public:
-    // The window's kernel is the convolution's; weights are rows of bits, an output each. `out_width`: of the convolution.
+    // The window's kernel is the convolution's. Weights are rows of bits, one per output. `out_width`: the convolution's output width.
     BitConvolution(const std::uint8_t* bits, bool plus_minus, const Window& window, std::int64_t channels, std::int64_t outputs,
                    std::int64_t out_width, const Kernels& kernels);
     // Bytes of the weights in this layout.
@@ -30,8 +30,8 @@ class BitConvolution {
     // Whether this is possible and faster than a product with panels.
     static bool suits(const Window& window, std::int64_t channels, std::int64_t outputs, const Kernels& kernels);
 
-    // Working memory of a thread. What is prepared are the rows of the padded image that a row of outputs needs, each prepared once as the kernel
-    // moves down: together they stay in the second-level cache.
+    // Working memory of a thread. It contains the prepared rows of the padded image that a row of outputs needs. Each is prepared once as the kernel
+    // moves down, and together they stay in the second-level cache.
     struct Rows {
         Buffer<std::uint8_t> levels;
         Buffer<std::uint8_t> prepared;
@@ -51,19 +51,19 @@ class BitConvolution {
         if (plus_minus_) f(rows.totals, reach(0) * columns);
     }
 
-    // An image is computed in strips of so many columns of the output, so narrow that their rows stay in the cache.
+    // The number of output columns in a strip of the image, so few that the strip's rows stay in the cache.
     std::int64_t strip_width() const { return strip_width_; }
     // Sums of one row of outputs, columns `first` to `end` of a strip: (end - first, sum_stride()). Rows of a strip come one after the other from
     // the top; `rows.next` is 0 before the first.
     void sums_of_row(const QuantizedImage& image, std::int64_t row, std::int64_t first, std::int64_t end, Rows& rows, std::int32_t* sums) const;
     std::int64_t sum_stride() const { return units_ * kernels_.gemv.layout.unit_outputs; }
-    // What must be taken from the sums of shifted levels.
+    // The amount to subtract from the sums of shifted levels.
     const std::int32_t* offset_sums() const { return offset_sums_.data(); }
     std::size_t bytes() const { return bits_.bytes() + sizeof(std::int32_t) * offset_sums_.size(); }
 
   private:
-    // What is prepared of a row of an image: a pixel's channels, which all taps of a row of the kernel share, or, where channels do not fill steps,
-    // all that a row of the kernel reads at a position, as one run.
+    // The unit of preparation in a row of an image: a pixel's channels, which all taps of a row of the kernel share; or, if channels do not fill
+    // steps, everything that a row of the kernel reads at a position, as one run.
     struct Inputs {
         Inputs(const Window& window, std::int64_t channels, const BitLayout& layout);
         bool runs;
@@ -72,11 +72,11 @@ class BitConvolution {
         std::int64_t groups;  // steps that they fill
     };
 
-    // A row of weights with its steps in the order of the products, to bytes of 0.
+    // Write a row of weights, with its steps in the order of the products, into zeroed bytes.
     void order_row(const std::uint8_t* bits, std::uint8_t* to) const;
     void prepare_row(const QuantizedImage& image, std::int64_t row, std::int64_t first_pixel, std::int64_t positions, Rows& rows) const;
     void subtract_totals(std::int64_t row, std::int64_t positions, Rows& rows, std::int32_t* sums) const;
-    // Pixels that some positions of a row reach; what is prepared for them, a pixel or a run each; and from a position to the next.
+    // The pixels that some positions of a row reach, the prepared units (pixels or runs) for them, and the distance from a position to the next.
     std::int64_t pixels_of(std::int64_t positions) const { return (positions - 1) * window_.stride[1] + reach(1); }
     std::int64_t columns_of(std::int64_t positions) const { return inputs_.runs ? positions : pixels_of(positions); }
     std::int64_t column_step() const { return inputs_.runs ? 1 : window_.stride[1]; }

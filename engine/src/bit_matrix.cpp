@@ -7,7 +7,7 @@
 namespace onebit {
 namespace {
 
-// As far ahead as products ask for bits themselves.
+// As far ahead as products prefetch bits themselves.
 constexpr std::ptrdiff_t fetched_bytes = 12288;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
@@ -29,7 +29,7 @@ BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int6
       chunks_(divide_up(steps_, kernels.gemv.layout.chunk_steps)),
       memory_(memory) {
     const BitLayout& layout = kernels.gemv.layout;
-    // A panel's outputs lie in one part.
+    // All outputs of a panel are in one part.
     const std::int64_t panel = std::max(1, max_blocks * block_outputs / layout.unit_outputs), panels = divide_up(units_, panel);
     const std::int64_t shares = std::clamp<std::int64_t>(parts, 1, panels);
     for (std::int64_t part = 1; part <= shares; ++part) parts_.push_back(std::min(units_, panels * part / shares * panel));
@@ -109,7 +109,7 @@ void BitMatrix::multiply(std::int64_t first_unit, std::int64_t end_unit, const f
 void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                                   std::int64_t sums_stride) const {
     const BitLayout& layout = kernels_->gemv.layout;
-    // What is prepared of so many rows and steps leaves a first-level cache room for bits and sums.
+    // The prepared data of this many rows and steps leave space in a first-level cache for bits and sums.
     constexpr std::int64_t prepared_at_once = 24 << 10;
     const std::int64_t fit = prepared_at_once / (image_steps * layout.prepared_bytes) / image_positions * image_positions;
     const std::int64_t at_once = std::clamp<std::int64_t>(fit, image_positions, kernels_->conv.most_positions);
@@ -120,14 +120,14 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
         for (std::int64_t step = 0; step < steps; step += image_steps) {
             const auto here = static_cast<int>(std::min<std::int64_t>(image_steps, steps - step));
             const std::uint8_t* of_steps = prepared + (chunk * layout.chunk_steps + step) * layout.prepared_bytes;
-            // What is prepared of some rows stays in the first-level cache while the bits of all units pass.
+            // The prepared data of some rows stay in the first-level cache while the bits of all units pass.
             for (std::int64_t r = 0; r < rows; r += at_once) {
                 const auto count = static_cast<int>(std::min(at_once, rows - r));
                 for (std::int64_t unit = first_unit; unit < end_unit;) {
                     const Place at = place(chunk, unit);
                     const auto units = static_cast<int>(std::min<std::int64_t>({image_units, at.tile_end - unit, end_unit - unit}));
                     if (r == 0 && at.tile_end < end_unit) {
-                        // The bits of the next tile's outputs, a part with each call: they lie in jumps that the processor does not foresee.
+                        // Prefetch the bits of the next tile's outputs, a part in each call: the processor does not predict their addresses.
                         const Place next = place(chunk, at.tile_end);
                         const std::int64_t bytes = here * next.step_stride,
                                            part = bytes * units / std::max<std::int64_t>(1, at.step_stride / unit_step_bytes);

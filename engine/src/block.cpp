@@ -19,7 +19,7 @@ Block::Block(std::size_t bytes, bool large_pages) : bytes_(bytes), alignment_(la
     if (bytes == 0) return;
     data_ = static_cast<std::uint8_t*>(::operator new(bytes, std::align_val_t(alignment_)));
 #if defined(__linux__)
-    // The last page is left to small ones: it would hold little. A refusal costs speed only.
+    // The last part uses small pages, because it would not fill a large one. If the system refuses, only speed is lost.
     if (alignment_ == large_page) madvise(data_, bytes / large_page * large_page, MADV_HUGEPAGE);
 #endif
 }

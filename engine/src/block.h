@@ -1,4 +1,4 @@
-// A block of memory for one purpose, as large as it will ever be: weights in the engine's layout, or the activations of a program.
+// A block of memory of fixed size for one purpose: weights in the engine's layout, or the activations of a program.
 #pragma once
 
 #include <cstddef>
@@ -9,8 +9,8 @@ namespace onebit {
 class Block {
   public:
     Block() = default;
-    // `bytes` of undefined contents that begin at a cache line; pages that are never written take no memory. `large_pages`: asks the system for pages
-    // of 2 MB, where it has them, which spares the walks through page tables that streaming weights otherwise waits for. Throws std::bad_alloc.
+    // `bytes` of undefined content, aligned to a cache line. Pages that are never written do not take memory. `large_pages`: asks the system for
+    // pages of 2 MB, if it has them. They avoid walks through page tables, which would slow the streaming of weights. Throws std::bad_alloc.
     explicit Block(std::size_t bytes, bool large_pages = false);
     ~Block();
     Block(Block&& other) noexcept;

@@ -9,7 +9,7 @@
 
 namespace onebit {
 
-// Bytes of working memory: what is taken now, and what will be taken at most.
+// Bytes of working memory: allocated now, and the most that will be allocated.
 struct WorkingBytes {
     std::uint64_t now = 0, most = 0;
 
@@ -20,8 +20,8 @@ struct WorkingBytes {
     }
 };
 
-// Memory that grows and keeps its contents undefined: unlike a vector's, growing does not write it, so untouched pages cost nothing. It begins where
-// a line of the cache does: registers are as long as a line, and loads that reach into two cost twice.
+// Growing memory with undefined contents. Unlike a vector it is not written when it grows, so untouched pages cost nothing. It begins at a cache
+// line: registers are as long as a line, and a load that crosses two lines costs twice.
 template <class T>
 class Buffer {
   public:
@@ -34,7 +34,7 @@ class Buffer {
         }
         return data_.get();
     }
-    // Says at load that a run will reserve so many at most; takes nothing.
+    // Announces at load the most that a run will reserve. Allocates nothing.
     void expect(std::uint64_t n) { expected_ = std::max(expected_, n); }
     T* data() const { return data_.get(); }
     std::size_t size() const { return size_; }
@@ -51,8 +51,8 @@ class Buffer {
     std::uint64_t expected_ = 0;
 };
 
-// What a layer does with each buffer that a run takes, in one list that loading and running share: expect at load, reserve in a run. So no run takes
-// more than was said.
+// Visits each buffer of a run. Loading and running share this list (expect at load, reserve in a run), so no run takes more than announced.
+// Each layer calls it with its own buffers.
 constexpr auto expect_buffer = [](auto& buffer, auto n) { buffer.expect(static_cast<std::uint64_t>(n)); };
 constexpr auto reserve_buffer = [](auto& buffer, auto n) { buffer.reserve(static_cast<std::size_t>(n)); };
 

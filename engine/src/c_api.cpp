@@ -1,4 +1,4 @@
-// The C API over Engine and Decoder: arguments checked, exceptions turned into status codes.
+// The C API: checks arguments, runs the models, and turns exceptions into status codes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -32,7 +32,7 @@ struct onebit_pool {
 
 namespace {
 
-// Of a fixed size: saying that there is no memory must not need any.
+// A fixed size: reporting that memory is exhausted must not need memory.
 constexpr std::size_t message_bytes = 1024;
 thread_local char last_error[message_bytes] = "";
 
@@ -93,7 +93,7 @@ onebit_status guarded(Body&& body) noexcept {
     }
 }
 
-// The same for functions that return something else than a status.
+// The same for functions that do not return a status.
 template <class T, class Body>
 T guarded_or(T failed, Body&& body) noexcept {
     T result = failed;
@@ -102,23 +102,23 @@ T guarded_or(T failed, Body&& body) noexcept {
 
 int core_count() {
 #if defined(__linux__)
-    // What this process may use, as in Python; fails on more processors than the set holds.
+    // The processors that this process may use, as in Python. Fails with more processors than the set holds.
     cpu_set_t set;
     if (sched_getaffinity(0, sizeof set, &set) == 0) return std::clamp(CPU_COUNT(&set), 1, 256);
 #endif
     return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 256u));
 }
 
-// What the first version of the structure held.
+// The size of the first version of the structure.
 constexpr std::size_t least_options_bytes = offsetof(onebit_options, memory_cap_bytes) + sizeof(std::uint64_t);
 
-// The options as they were given, all that was not at its default.
+// The given options, with defaults for all others.
 onebit_options copy_options(const onebit_options* given) {
     onebit_options options{};
     if (given != nullptr) {
         if (given->size < least_options_bytes)
             invalid("[onebit] options->size=" + std::to_string(given->size) + ": fill the options with onebit_options_init first");
-        // Fields that this library does not know may only be 0.
+        // Fields that this library does not know must be 0.
         const auto* bytes = reinterpret_cast<const unsigned char*>(given);
         if (given->size > 4096 || std::any_of(bytes + std::min(sizeof options, given->size), bytes + given->size, [](auto b) { return b != 0; }))
             invalid("[onebit] the options have fields that this version of the library does not know: use a newer library");
@@ -150,26 +150,26 @@ onebit::Options read_options(const onebit_options& options) {
     settings.precision = options.precision == ONEBIT_INT8 ? onebit::Precision::int8 : onebit::Precision::float32;
     read_threads(options, settings);
     settings.isa = options.isa == nullptr ? "" : options.isa;
-    onebit::calibrated(onebit::choose_kernels(settings.isa));  // an unknown set, or way, is no fault of the file
+    onebit::calibrated(onebit::choose_kernels(settings.isa));  // an unknown instruction set or calibration is not a fault of the file
     if (options.memory_cap_bytes != 0) settings.memory_cap = options.memory_cap_bytes;
     return settings;
 }
 
 // A model, shared by its handle and its sequences.
 struct Loaded {
-    // One of the two runs it.
+    // One of the two is set.
     std::unique_ptr<onebit::ArrayModel> engine;
     std::unique_ptr<onebit::TokenModel> decoder;
     std::vector<std::string> labels;
     onebit::Vocabulary vocabulary;
-    std::unique_ptr<onebit::Tokenizer> tokenizer;  // of the vocabulary, where there is one
+    std::unique_ptr<onebit::Tokenizer> tokenizer;  // of the vocabulary, if there is one
     std::string description;
-    onebit::Ask ask;  // whether to go on
+    onebit::Ask ask;  // whether to continue
 
     std::int64_t outputs() const { return decoder ? decoder->outputs() : onebit::elements(engine->output_shape()); }
 };
 
-// The one place that makes an engine or a decoder.
+// The only place that makes a model of arrays or of tokens.
 void construct(Loaded& model, const onebit::ModelFile& file, const onebit::Options& settings) {
     const onebit::Json program = onebit::parse_json(file.program());
     const onebit::Json* input = program.find("input");
@@ -187,7 +187,7 @@ std::string to_json(const onebit::Shape& shape) {
     return text + "]";
 }
 
-// The task's labels or its vocabulary; they must be those of the program.
+// The task's labels or its vocabulary. They must fit the program.
 void take_task(Loaded& model, onebit::Task& task) {
     if (model.decoder) {
         check_fit(task, {model.decoder->context()}, {model.decoder->context(), model.decoder->outputs()}, true);
@@ -242,8 +242,8 @@ struct onebit_sequence {
     int number = -1;
     std::vector<float> logits;    // that follow the last token in the decoder
     bool ready = false;           // whether there are such logits
-    std::int32_t pending = -1;    // a token that was generated and is not in the decoder yet
-    std::uint64_t generated = 0;  // how many numbers of chance were used
+    std::int32_t pending = -1;    // a generated token that has not been fed yet
+    std::uint64_t generated = 0;  // how many random numbers were used
 
     ~onebit_sequence() {
         if (number >= 0) model->decoder->close(number);
@@ -252,7 +252,7 @@ struct onebit_sequence {
 
 namespace {
 
-// Loads with `name` before the messages about the file. `open` gives an object with data() and size().
+// Loads a model, with `name` at the beginning of messages about the file. `open` returns an object with data() and size().
 template <class Open>
 onebit_status load(const std::string_view name, const onebit_options* given, onebit_model** model, const Open& open) noexcept {
     return guarded([&] {
@@ -308,7 +308,7 @@ void check_token(const Loaded& model, std::int32_t token) {
         invalid("[onebit] token " + std::to_string(token) + " is out of range: use 0 to " + std::to_string(model.vocabulary.size() - 1));
 }
 
-// What was computed into the caller's buffer, or only its size where there is no buffer.
+// Copies a result into the caller's buffer, or only its size if there is no buffer.
 template <class Values, class Element>
 void give(const Values& values, const char* name, Element* buffer, std::size_t room, std::size_t* size) {
     *size = values.size();
@@ -319,7 +319,7 @@ void give(const Values& values, const char* name, Element* buffer, std::size_t r
     std::copy(values.begin(), values.end(), buffer);
 }
 
-// Appends the pending token and `count` more to the decoder. Where that fails the sequence is as it was.
+// Feeds the pending token and `count` more. If that fails, the sequence does not change.
 void extend(onebit_sequence& sequence, const std::int32_t* tokens, std::size_t count) {
     onebit::TokenModel& decoder = *sequence.model->decoder;
     const std::int64_t before = decoder.length(sequence.number);
@@ -383,7 +383,7 @@ onebit_status onebit_options_init(onebit_options* options, size_t size) {
     return guarded([&] {
         need(options, "options");
         if (size < least_options_bytes || size > 4096) invalid("[onebit] size=" + std::to_string(size) + ": use sizeof(onebit_options)");
-        // All defaults are 0, those of fields that only the caller knows too.
+        // All defaults are 0, also those of fields that only the caller knows.
         std::memset(static_cast<void*>(options), 0, size);
         options->size = size;
     });

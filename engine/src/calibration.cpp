@@ -25,19 +25,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Files by C's functions: streams and their locales would be a part of the memory of every process that loads a model.
+// C functions for files: streams and their locales would take memory in every process that loads a model.
 struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
 };
 using File = std::unique_ptr<std::FILE, Close>;
 
-// A way that is not the table's own has to be faster by so much: noise must not choose.
+// A choice other than the table's must be faster by this factor, so that noise does not decide.
 constexpr double clearly = 1.1;
-// Outputs for which a layer prepares its inputs, where nothing else is known.
+// The assumed number of outputs for which a layer prepares its inputs.
 constexpr double usual_outputs = 1024;
-// Threads divide what takes a single one so many nanoseconds: a round of the pool costs about 150, and as much again to move the sums.
+// Threads divide work that takes one thread this many nanoseconds: a round of the pool costs about 150, and moving the sums as much again.
 constexpr double worth_dividing = 1000;
-// What is measured: a piece of a layer that stays in the second-level cache.
+// The measured work: a piece of a layer that stays in the second-level cache.
 constexpr std::int64_t inputs = 512, outputs = 256, rows = 24;
 constexpr int repeats = 7;
 constexpr std::string_view first_line = "onebit calibration 1";
@@ -54,7 +54,7 @@ std::string hexadecimal(std::uint64_t number) {
     return digits.data();
 }
 
-// The fastest of some runs, in nanoseconds: whatever else the machine does only adds to it.
+// The fastest of several runs, in nanoseconds: other work on the machine only adds time.
 template <class Work>
 double fastest(const Work& work) {
     double least = 0;
@@ -62,7 +62,7 @@ double fastest(const Work& work) {
         const auto begin = std::chrono::steady_clock::now();
         work();
         const double took = std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - begin).count();
-        // The first one only wakes caches.
+        // The first run only fills caches.
         if (i == 1 || (i > 1 && took < least)) least = took;
     }
     return least;
@@ -75,7 +75,7 @@ std::string contents(const Kernels& kernels, const Ways& ways) {
            line("least_divided", std::to_string(ways.least_divided));
 }
 
-// Where no look-up is possible none is chosen, whatever is asked for.
+// Without possible look-ups none is chosen, whatever the user asks for.
 Ways forced(const Kernels& kernels, bool look_up) {
     Ways ways = ways_of(kernels);
     ways.most_rows = look_up ? any_rows : 0;
@@ -84,7 +84,7 @@ Ways forced(const Kernels& kernels, bool look_up) {
 }
 
 Calibration kept_or_measured(const Kernels& kernels, bool again) {
-    // The specification is not to be fast.
+    // The scalar set is the specification and need not be fast.
     if (kernels.needs == 0) return {ways_of(kernels), "the set's own: it is not measured", ""};
     const std::string folder = cache_folder(), file = folder.empty() ? "" : calibration_file(folder, kernels);
     if (!again && !file.empty()) {
@@ -109,17 +109,17 @@ Ways choose_ways(const Kernels& kernels, const Timings& t) {
     for (const double time : {t.look_up, t.panel, t.expand, t.prepare, t.one_row}) {
         if (!(time > 0) || !std::isfinite(time)) return ways;
     }
-    // Of many rows: each saves by a panel what look-ups take longer, and all together pay for expanding it.
+    // With many rows, each row saves time with a panel, and all rows together pay for expanding it.
     const double looked_up = t.look_up + t.prepare / usual_outputs, saved = looked_up - t.panel;
     if (kernels.tiles != nullptr) {
-        // Layers of many rows have a driver of tiles of their own, which is faster than the panel that was measured.
+        // With many rows, a separate driver for tiles is faster than the measured panel.
     } else if (looked_up > clearly * t.panel) {
         ways.most_rows = std::max<std::int64_t>(4, static_cast<std::int64_t>(std::min(1e6, std::ceil(t.expand / saved))));
     } else if (looked_up * clearly < t.panel) {
         ways.most_rows = any_rows;
     }
-    // Of an image: what each tap and each 16 outputs save of a panel's product must pay for the tables. A unit of outputs counts half of its blocks
-    // (bit_convolution.cpp, `suits`).
+    // For an image: what each tap and each 16 outputs save over a panel's product must pay for the tables. A unit of outputs counts half of its
+    // blocks (bit_convolution.cpp, `suits`).
     if (kernels.conv.product != nullptr && t.prepare_at > 0) {
         const double gain = 2 * block_outputs * (t.panel - t.look_up);
         ways.least_image_gain = t.panel > clearly * t.look_up
@@ -206,7 +206,7 @@ std::string cache_folder() {
 
 std::string machine() {
     std::string text = cpu_model() + "; features " + std::to_string(cpu_features());
-    // One line, whatever a processor calls itself.
+    // The name of a processor on one line.
     for (char& c : text) c = c >= ' ' && c <= '~' ? c : '?';
     return text;
 }
@@ -222,7 +222,7 @@ std::optional<Ways> read_ways(const std::string& file, const Kernels& kernels) {
     if (!in) return std::nullopt;
     std::array<char, 2048> text{};
     const std::string all(text.data(), std::fread(text.data(), 1, text.size() - 1, in.get()));
-    // The last line is a sum over the others; the file must be, to the byte, what would be written.
+    // The last line is a checksum of the others. The file must equal, byte for byte, what would be written.
     Ways ways{};
     const std::size_t numbers = all.find("most_rows "), sum = all.rfind("sum ");
     if (numbers == std::string::npos || sum == std::string::npos || sum < numbers) return std::nullopt;
@@ -234,7 +234,7 @@ std::optional<Ways> read_ways(const std::string& file, const Kernels& kernels) {
     const std::string expected = contents(kernels, ways);
     if (!whole || all != expected + "sum " + hexadecimal(hash(expected)) + "\n") return std::nullopt;
     const bool in_range = ways.most_rows >= 0 && ways.most_rows <= any_rows && ways.least_image_gain >= 1 && ways.least_divided >= 0;
-    // A set without a product of images cannot have been given one.
+    // A set without a product of images cannot have a gain of images.
     const bool possible = ways.least_image_gain == never || kernels.conv.product != nullptr;
     return in_range && possible ? std::optional(ways) : std::nullopt;
 }
@@ -243,13 +243,13 @@ bool write_ways(const std::string& file, const Kernels& kernels, const Ways& way
     std::error_code error;
     const fs::path to(file);
     fs::create_directories(to.parent_path(), error);
-    // A name of its own for each writer: whoever renames last has written the same.
+    // Each writer has its own temporary name. All of them write the same content.
     std::random_device random;
     const std::string part = file + "." + hexadecimal(std::uint64_t{random()} << 32 | random()) + ".part";
     const std::string all = contents(kernels, ways), text = all + "sum " + hexadecimal(hash(all)) + "\n";
     std::FILE* out = std::fopen(part.c_str(), "wb");
     const bool written = out != nullptr && std::fwrite(text.data(), 1, text.size(), out) == text.size();
-    // What is written may be refused as late as here.
+    // Writing may fail as late as here.
     if (out == nullptr || std::fclose(out) != 0 || !written) {
         fs::remove(part, error);
         return false;

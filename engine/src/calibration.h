@@ -1,4 +1,4 @@
-// Which of several ways to the same bits is the fastest on this machine: measured once, in a few milliseconds, and kept in the user's cache folder.
+// Chooses the fastest of several kernels with the same results: measured once, in a few milliseconds, and kept in the user's cache folder.
 #pragma once
 
 #include <cstdint>
@@ -9,28 +9,28 @@
 
 namespace onebit {
 
-// What is chosen: the same members of a set's table, which hold what is chosen where nothing is measured.
+// The chosen values. A set's table has the same members, with the values for use without a measurement.
 struct Ways {
-    std::int64_t most_rows;         // of a dense layer, up to which its bits are looked up; beyond, panels of bytes
-    std::int64_t least_image_gain;  // of a convolution, from which on its bits are looked up; or never
-    std::int64_t least_divided;     // products of a row from which on threads divide a dense layer
+    std::int64_t most_rows;         // a dense layer uses look-ups up to this many rows, and panels of bytes beyond
+    std::int64_t least_image_gain;  // a convolution uses look-ups from this gain on; or never
+    std::int64_t least_divided;     // threads divide a dense layer from this many products of a row on
 
     bool operator==(const Ways&) const = default;
 };
 
-// What was measured, in nanoseconds.
+// The measured times, in nanoseconds.
 struct Timings {
     double look_up;     // a product of many rows' inputs with bits
-    double panel;       // the same with a panel of bytes, which is at hand
-    double expand;      // a weight's way from its bit to its byte
-    double prepare;     // an input's way to its share of the tables
-    double prepare_at;  // the same of an image's pixels; 0 where the set has no product of images
+    double panel;       // the same with an expanded panel of bytes
+    double expand;      // expanding one weight from its bit to its byte
+    double prepare;     // preparing one input for the tables
+    double prepare_at;  // the same for an image's pixels; 0 if the set has no product of images
     double one_row;     // a product of a single row's inputs with bits
 };
 
 struct Calibration {
     Ways ways;
-    std::string source;  // where they come from, for people
+    std::string source;  // a description of where they come from
     std::string file;    // where they are kept; empty: nowhere
 };
 

@@ -20,10 +20,10 @@ namespace onebit {
 namespace {
 
 #if defined(ONEBIT_X86)
-// Linux wants to be asked, once in each process, before a program uses tiles.
+// On Linux a process must ask once for permission to use tiles.
 bool tiles_permitted() {
 #if defined(__linux__)
-    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, which older headers lack
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, which is missing in older headers
     return syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
 #else
     return false;
@@ -45,8 +45,8 @@ constexpr FeatureBit feature_bits[] = {
 #undef FEATURE
 };
 
-// By CPUID, because __builtin_cpu_supports answers 0 for everything under some compilers. What the processor has is of use only where the operating
-// system saves the registers (XCR0).
+// By CPUID, because __builtin_cpu_supports returns 0 for everything with some compilers. A feature can be used only if the operating system saves
+// its registers (XCR0).
 std::uint32_t x86_features() {
     constexpr unsigned os_uses_xsave = 1u << 27, avx = 1u << 28;  // leaf 1's ECX
     unsigned a, b, c, d, words[of_arm] = {};
@@ -77,7 +77,7 @@ std::uint32_t cpu_features() {
     if (capabilities & HWCAP_ASIMD) found |= feature_neon;
     if (capabilities & HWCAP_ASIMDDP) found |= feature_dotprod;
 #elif defined(ONEBIT_ARM)
-    found |= feature_neon;  // every other system on 64-bit Arm takes it for granted
+    found |= feature_neon;  // every other system on 64-bit Arm requires it
 #if defined(__APPLE__)
     int has = 0;
     std::size_t size = sizeof has;
@@ -94,7 +94,7 @@ std::string cpu_model() {
     if (__get_cpuid(0, &a, &b, &c, &d) != 0) {
         for (const unsigned word : {b, d, c}) model.append(reinterpret_cast<const char*>(&word), sizeof word);
     }
-    // Family, model and stepping in one number.
+    // The family, model and stepping as one number.
     if (__get_cpuid(1, &a, &b, &c, &d) != 0) model.append(" ").append(std::to_string(a));
     if (__get_cpuid(0x80000006, &a, &b, &c, &d) != 0) model.append(", ").append(std::to_string(c >> 16)).append(" KB of second-level cache");
 #elif defined(ONEBIT_ARM) && defined(__linux__)

@@ -1,4 +1,4 @@
-// Which kernels this processor can run.
+// The kernels that this processor can run.
 #pragma once
 
 #include <string>
@@ -12,11 +12,11 @@ namespace onebit {
 // The features of this CPU that the operating system lets programs use.
 std::uint32_t cpu_features();
 std::vector<std::string> feature_names(std::uint32_t features);
-// The processor's maker, model and second-level cache, as far as they can be asked: what distinguishes one of the same features from another.
+// The processor's maker, model and second-level cache, if known. They distinguish processors with the same features.
 std::string cpu_model();
 bool supported(const Kernels& kernels);
 
-// A way of multiplying bits with bits that a set may take: a line of kernels.def.
+// A method of multiplying bits with bits for a set: a line of kernels.def.
 struct XnorWay {
     const char* set;
     const XnorKernels* kernels;
@@ -25,9 +25,9 @@ struct XnorWay {
 // All of this build, each set's best first.
 const std::vector<XnorWay>& xnor_ways();
 bool supported(const XnorWay& way);
-// The first of a set's that this CPU has.
+// The first of a set's methods that this CPU supports.
 const XnorKernels& choose_xnor(const Kernels& kernels);
-// By name; an empty name is ONEBIT_ISA's, else the best supported. Throws std::invalid_argument for an unknown or unsupported one.
+// By name. An empty name means ONEBIT_ISA's, or else the best supported one. Throws std::invalid_argument for an unknown or unsupported one.
 const Kernels& choose_kernels(const std::string& name);
 
 }  // namespace onebit

@@ -1,4 +1,4 @@
-// What becomes of a dense layer's sums: shifts taken off, planes and digits added up, the epilogue.
+// Finishes a dense layer's sums: subtracts shifts, adds up planes and digits, applies the epilogue.
 #include <algorithm>
 #include <limits>
 
@@ -8,15 +8,15 @@
 namespace onebit {
 namespace {
 
-// Of a longer row one thread takes the sums.
+// For a longer row one thread takes the sums.
 constexpr std::int64_t most_pieces = 64;
 
-// As many threads as are worth their coming share a row of n outputs.
+// The number of threads for a row of n outputs: more would cost more than they gain.
 std::int64_t shares_of(std::int64_t n, const EpilogueArgs& e, int threads) {
     return std::clamp<std::int64_t>(n / (e.activation != nullptr ? least_numbers_of_a_thread : sums_piece), 1, threads);
 }
 
-// Where the epilogue of an output takes its constants.
+// The index of an output's constants in the epilogue.
 EpilogueArgs args_from(EpilogueArgs e, std::int64_t first) {
     e.bias += first;
     if (e.norm == EpilogueArgs::Norm::affine) e.scale += first, e.shift += first;
@@ -26,7 +26,7 @@ EpilogueArgs args_from(EpilogueArgs e, std::int64_t first) {
 }  // namespace
 
 void DenseLayer::settle(bool few, const DenseScratch::Row& row, std::int64_t first, std::int64_t count, std::int32_t* sums) const {
-    // The levels were shifted to the type that the product takes: few rows are signed bytes, many are unsigned ones.
+    // The levels were shifted to the type of the product: signed bytes for few rows, unsigned bytes for many.
     if (few != row.is_signed) {
         const std::int32_t sign = few ? 1 : -1, *offsets = offset_sums_.data() + first;
         for (std::int64_t o = 0; o < count; ++o) sums[o] += sign * offsets[o];
@@ -59,7 +59,7 @@ void DenseLayer::finish_part(std::int64_t r, bool few, std::int64_t first, std::
         std::int32_t* own = sums + plane;
         for (std::int64_t d = 0; d < digits_; ++d) settle(few, line[d], plane + first, count, own + d * stride);
         for (std::int64_t o = 0; o < count && digits_ == 2; ++o) {
-            // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
+            // Only the final sum is certain to fit in 32 bits, so intermediate sums are unsigned.
             const auto upper = static_cast<std::uint32_t>(own[stride + o]) * 256u;
             own[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(own[o]) + upper);
         }
@@ -86,7 +86,7 @@ template <class Sum>
 void DenseLayer::finish_rows(std::int64_t rows, bool few, const EpilogueArgs& e, Sum* sums, float* y, ThreadPool& pool,
                              const DenseScratch& scratch) const {
     const bool normalizes = e.norm == EpilogueArgs::Norm::channel;
-    // An activation takes as long for a number as eight additions.
+    // An activation of one number takes as long as eight additions.
     const std::int64_t work = rows * digits_ * plane_outputs_ * (e.activation != nullptr ? 64 : 8);
     const std::int64_t shares = rows >= pool.threads() ? 1 : shares_of(outputs_, e, pool.threads());
     if (shares == 1) return parallel(pool, work, rows, [&](std::int64_t r, int) { finish_row(r, few, e, sums, scratch, y); });
@@ -113,7 +113,7 @@ void DenseLayer::finish_long_row(std::int64_t r, bool few, const EpilogueArgs& e
         if (e.activation != nullptr) parallel_numbers(pool, outputs_, [&](std::int64_t first, std::int64_t n) { activate(e, n, to + first); });
         return;
     }
-    // A share is the same part of the row in each round, so that it stays in its core's cache.
+    // A thread's share is the same part of the row in each round, so that it stays in its core's cache.
     const auto each_piece = [&](const auto& f) {
         pool.parallel_for(shares, [&](std::int64_t share, int thread) {
             const trace::Span span("finish");

@@ -29,14 +29,14 @@ void DenseGroup::run(const float* x, std::int64_t rows, bool again, std::span<fl
         return;
     }
     const DenseLayer& first = *layers_[0];
-    // Memory is taken here, before threads begin.
+    // Allocate memory here, before threads begin.
     scratch.sums8.reserve(static_cast<std::size_t>(sums(rows)));
     first.reserve(rows, again, scratch);
     if (!again) ++scratch.input;
     for (std::int64_t r = 0; r < rows && !again; ++r) first.quantize_row(x, r, true, scratch);
     const std::int64_t lines = rows * first.digits_;
     pool.parallel_for(first.bits_.parts(), [&](std::int64_t part, int thread) {
-        // While the row is prepared, and then a layer multiplied, the next layer's first bits are on their way.
+        // Prefetch the next layer's first bits while the row is prepared or a layer is multiplied.
         first.bits_.fetch(part);
         const std::uint8_t* tables = first.own_tables(rows, thread, scratch);
         std::int32_t* to = scratch.sums8.data();

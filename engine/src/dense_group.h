@@ -1,4 +1,4 @@
-// Dense layers of one input that follow each other, such as queries, keys and values: for few rows one round of the threads computes them all.
+// Consecutive dense layers of one input, such as queries, keys and values. For few rows one round of the threads computes them all.
 #pragma once
 
 #include <cstdint>
@@ -12,19 +12,19 @@ namespace onebit {
 
 class DenseGroup {
   public:
-    // Two layers or more, in their order; what the first one prepares of its input serves all of them.
+    // Two or more layers, in order. All of them use the input that the first one prepares.
     explicit DenseGroup(std::vector<const DenseLayer*> layers) : layers_(std::move(layers)) {}
 
     std::size_t size() const { return layers_.size(); }
-    // Says what runs of so many rows will take of the scratch memory.
+    // Announces the scratch memory for runs of this many rows.
     void expect(std::int64_t rows, DenseScratch& scratch) const;
-    // x (rows, inputs) to y[i] (rows, outputs of the layer i): the same numbers as the layers give alone. `again` as DenseLayer::run has it.
+    // x (rows, inputs) to y[i] (rows, outputs of layer i), with the same numbers as the separate layers. `again`: see DenseLayer::run.
     void run(const float* x, std::int64_t rows, bool again, std::span<float* const> y, ThreadPool& pool, DenseScratch& scratch) const;
 
   private:
     // Whether each thread takes its part of every layer's outputs.
     bool joins(std::int64_t rows, std::size_t threads) const;
-    // Of all layers, which lie one after the other.
+    // Of all layers, one after the other.
     std::int64_t sums(std::int64_t rows) const;
     void finish(std::int64_t rows, std::span<float* const> y, ThreadPool& pool, DenseScratch& scratch) const;
 

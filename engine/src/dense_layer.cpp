@@ -11,15 +11,15 @@
 namespace onebit {
 namespace {
 
-// Up to so many rows of floats it costs less to pass through the bits than to expand them.
+// Up to this many rows of floats, using the bits directly costs less than expanding them.
 constexpr std::int64_t few_float_rows = 4;
 constexpr int panel_blocks = max_blocks;
 constexpr int panel_outputs = panel_blocks * block_outputs;
-// Where many rows pass through the bits, so many bytes of prepared inputs at a time: they stay in the second-level cache.
+// The bytes of prepared inputs at a time if many rows use the bits directly: they stay in the second-level cache.
 constexpr std::int64_t prepared_at_once = std::int64_t{400} << 10;
-// With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once.
+// With fewer rows than this per thread, threads divide the outputs instead, and each weight is expanded once.
 constexpr std::int64_t least_rows_of_a_thread = 32;
-// Up to so many rows each thread prepares all of them for itself: to make a row's tables takes no longer than to fetch them from the cache of another
+// Up to this many rows each thread prepares all rows for itself: making a row's tables is as fast as fetching them from the cache of another
 // core.
 constexpr std::int64_t most_rows_alone = 4;
 
@@ -75,7 +75,7 @@ DenseLayer::DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_
         return;
     }
     if (!quantize_) return;
-    // How many bits each output has: the product itself counts them fastest.
+    // The number of set bits per output: the product itself counts them fastest.
     std::vector<std::int8_t> ones(static_cast<std::size_t>(bits_.padded_inputs()), 1);
     std::vector<std::uint8_t> prepared(static_cast<std::size_t>(bits_.prepared_bytes()));
     kernels_.gemv.prepare(ones.data(), bits_.steps(), prepared.data());
@@ -121,7 +121,7 @@ void DenseLayer::each_buffer(std::int64_t rows, bool again, DenseScratch& scratc
     const Way way = way_of(rows, scratch.threads.size());
     if (tiles_ && !way.few) return tiles_->each_buffer(rows, again, static_cast<std::int64_t>(scratch.threads.size()), scratch.tiles, f);
     f(scratch.sums8, lines * sums_stride());
-    // What was prepared for a layer of the same input stays.
+    // The prepared input of a layer with the same input stays.
     if (!again) {
         f(scratch.rows, lines);
         f(scratch.levels, lines * length + slack_bytes);
@@ -144,7 +144,7 @@ void DenseLayer::reserve(std::int64_t rows, bool again, DenseScratch& scratch) c
 
 void DenseLayer::run(const float* x, std::int64_t rows, bool again, float* y, ThreadPool& pool, DenseScratch& scratch) const {
     const EpilogueArgs e = epilogue_.args();
-    // Memory is taken here, before threads begin.
+    // Allocate memory here, before threads begin.
     reserve(rows, again, scratch);
     if (!quantize_) {
         multiply_floats(x, rows, pool, scratch);
@@ -160,7 +160,7 @@ void DenseLayer::run_rows(const float* x, std::int64_t rows, bool again, const W
                           DenseScratch& scratch) const {
     const std::int64_t stride = sums_stride(), prepared_bytes = bits_.prepared_bytes();
     const std::int64_t panels = (plane_outputs_ + panel_outputs - 1) / panel_outputs;
-    // As many pieces for each thread, and equal ones, so that all end together.
+    // Equally many pieces of equal size for each thread, so that all end together.
     const auto threads = static_cast<std::int64_t>(scratch.threads.size());
     const std::int64_t group = way.few ? image_positions : kernels_.gemm.rows_at_once, groups = (rows + group - 1) / group;
     const std::int64_t most = way.few ? way.at_once / group : groups, least_pieces = (groups + most - 1) / most;
@@ -185,7 +185,7 @@ void DenseLayer::run_outputs(const float* x, std::int64_t rows, bool again, cons
                              DenseScratch& scratch) const {
     const std::int64_t all_lines = rows * digits_;
     if (!again) ++scratch.input;
-    // A row's levels are a quarter of its floats' bytes: the caller's thread makes them, so that less passes from core to core.
+    // A row's levels take a quarter of its floats' bytes. The calling thread makes them, so that fewer bytes pass between cores.
     for (std::int64_t r = 0; r < rows && !again && way.alone; ++r) quantize_row(x, r, true, scratch);
     if (!again && !way.alone) {
         parallel(pool, all_lines * inputs_ * 8, rows, [&](std::int64_t r, int) {
@@ -214,7 +214,7 @@ void DenseLayer::multiply_few(std::int64_t rows, const std::uint8_t* prepared, T
     if (!worth_dividing(lines)) return multiply(0, bits_.units(), 0);
     if (bits_.parts() > 1) {
         return pool.parallel_for(bits_.parts(), [&](std::int64_t part, int thread) {
-            // While the row is prepared its first bits are on their way.
+            // Prefetch the first bits while the row is prepared.
             bits_.fetch(part);
             multiply(bits_.first_unit(part), bits_.first_unit(part + 1), thread);
         });
@@ -255,7 +255,7 @@ void DenseLayer::quantize_row(const float* x, std::int64_t r, bool few, DenseScr
         std::fill(q.finite ? to + inputs_ : to, to + stride, std::uint8_t{0});
     }
     if (!q.finite) return;
-    // Signed bytes where few rows go to the product with bits, else unsigned ones.
+    // Signed bytes for few rows, which use the product with bits; otherwise unsigned bytes.
     const auto shift_of = [few](bool is_signed) { return few ? (is_signed ? 0 : -signed_shift) : (is_signed ? signed_shift : 0); };
     if (digits_ == 2) {
         q.digits(from, inputs_, shift_of(true), first, first + stride);
@@ -338,7 +338,7 @@ bool DenseLayer::adds_floats(std::int64_t rows) const {
 }
 
 std::int64_t DenseLayer::sums_stride() const {
-    // Bits come in whole units, floats in whole panels.
+    // Bits are in whole units, floats in whole panels.
     return bits_.empty() ? (plane_outputs_ + panel_outputs - 1) / panel_outputs * panel_outputs : bits_.padded_outputs();
 }
 

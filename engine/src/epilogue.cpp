@@ -66,7 +66,7 @@ Range Epilogue::run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, 
     if (pool_height_ * pool_width_ == 1) {
         positions(sums, width, y);
     } else {
-        // So few columns at a time that they stay in the first-level cache until they are pooled.
+        // Few columns at a time, so that they stay in the first-level cache until they are pooled.
         const std::int64_t some = columns_at_once(), row = some * pool_width_ * outputs_;
         for (std::int64_t c = 0; c < pooled_width; c += some) {
             const std::int64_t columns = std::min(some, pooled_width - c);

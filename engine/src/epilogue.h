@@ -1,5 +1,5 @@
-// What becomes of a layer's sums before they are stored: planes added, bias, and the steps that were fused into the layer: normalisation, an
-// activation, max-pooling.
+// The operations on a layer's sums before they are stored: adding planes, bias, and the steps that were fused into the layer (normalisation, an
+// activation, max-pooling).
 #pragma once
 
 #include <cstdint>
@@ -11,14 +11,14 @@
 
 namespace onebit {
 
-// What a layer's kernels leave to be done: an activation that is not ReLU.
+// The operation that a layer's kernels do not do: an activation other than ReLU.
 inline void activate(const EpilogueArgs& e, std::int64_t n, float* y) {
     if (e.activation != nullptr) e.activation(y, n, y);
 }
 
 class Epilogue {
   public:
-    // Copies the layer's bias, and what was fused into it.
+    // Copies the layer's bias and the tensors of the fused steps.
     Epilogue(const ops::Layer& layer, std::int64_t outputs, const Kernels& kernels);
 
     std::int64_t pool_height() const { return pool_height_; }
@@ -26,7 +26,7 @@ class Epilogue {
     EpilogueArgs args() const;
     // Floats that wait to be pooled: working memory of `run`.
     std::int64_t waiting() const { return pool_height_ * pool_width_ > 1 ? pool_height_ * columns_at_once() * pool_width_ * outputs_ : 0; }
-    // As many rows of sums as are pooled to one, each of `width` positions, to a row of y. Sums are scaled and changed in place. Returns the range of
+    // Pools rows of sums, each of `width` positions, to one row of y. Sums are scaled and changed in place. Returns the range of
     // y.
     template <class Sum>
     Range run(const Kernels& kernels, Sum* sums, std::int64_t sum_stride, std::int64_t width, float scale, const EpilogueArgs& epilogue,

@@ -12,9 +12,9 @@
 namespace onebit {
 namespace {
 
-// A window of more places is folded along each axis for itself: one that is as large as the image would look at all of it for each output.
+// A window with more places is folded along each axis separately. Otherwise a window as large as the image would read all of it for each output.
 constexpr std::int64_t most_direct_places = 256;
-// Numbers, or positions, between two looks at whether to go on.
+// The numbers or positions between two checks for an interrupt.
 constexpr std::int64_t piece_numbers = std::int64_t{1} << 20;
 constexpr std::int64_t piece_positions = 64;
 
@@ -22,8 +22,8 @@ bool direct(const Window& w) {
     return w.kernel[0] * w.kernel[1] <= most_direct_places;
 }
 
-// The places of the o-th window along an axis that lie in the image, which has `size`: from the first to before the last; place k is at k * dilation
-// from `origin`.
+// The places of the o-th window along an axis that lie inside the image of length `size`: from the first to before the last. Place k is at
+// k * dilation from `origin`.
 struct Places {
     std::int64_t origin, first, end;
 };
@@ -35,7 +35,7 @@ Places places(const Window& w, int axis, std::int64_t size, std::int64_t o) {
     return {origin, first, std::max(first, end)};
 }
 
-// Call body(position) for each position of the image that lies in the window of the output at (oy, ox).
+// Calls body(position) for each position of the image in the window of the output at (oy, ox).
 template <class Body>
 void for_window(const Window& w, const Shape& shape, std::int64_t oy, std::int64_t ox, const Body& body) {
     const Places rows = places(w, 0, shape[0], oy), columns = places(w, 1, shape[1], ox);
@@ -120,9 +120,9 @@ void average_pool(const Kernels& kernels, const Window& w, bool counts_padding, 
     Range range;
     kernels.rows.range(y, numbers, &range.largest_bits, &range.negative);
     if (std::isfinite(std::bit_cast<float>(range.largest_bits))) return;
-    // Sums of floats may be infinite where the mean is not.
+    // A sum of floats may be infinite although the mean is finite.
     if (!direct(w)) {
-        // A power of two is exact, and with it no sum is larger than the largest number.
+        // A power of two is exact, and keeps every sum below the largest float.
         const float small = std::ldexp(1.0f, -static_cast<int>(std::bit_width(static_cast<std::uint64_t>(w.kernel[0] * w.kernel[1]))));
         Buffer<float> scaled;
         kernels.rows.scale(x, elements(shape), small, scaled.reserve(static_cast<std::size_t>(elements(shape))));
@@ -188,7 +188,7 @@ void group_normalize(std::int64_t groups, float eps, const float* x, std::int64_
         }
     });
     gather(squares);
-    // As row_normalize in kernels/rows.h: where squares are no floats, all of it in double.
+    // As row_normalize in kernels/rows.h: if squares do not fit floats, everything is computed in double.
     const auto ordinary = [eps](double variance) {
         const float v = static_cast<float>(variance) + eps;
         return v >= 1e-30f && v <= std::numeric_limits<float>::max();

@@ -1,4 +1,4 @@
-// Ops that look at several positions of an image (height, width, channels) and cost little beside the convolutions around them.
+// Ops that read several positions of an image (height, width, channels) and cost little compared with the convolutions around them.
 #pragma once
 
 #include <cstdint>
@@ -9,13 +9,13 @@
 
 namespace onebit {
 
-// Bytes that pooling takes for itself while it runs.
+// The working memory of pooling, in bytes.
 std::uint64_t pool_bytes(const Window& window, const Shape& shape, const Shape& out);
 
-// The maximum of each window to y (height', width', channels); NaN wins.
+// The maximum of each window, to y (height', width', channels). NaN wins.
 void max_pool(const Kernels& kernels, const Window& window, const float* x, const Shape& shape, float* y, const Shape& out, ThreadPool& pool);
 
-// The mean of each window to y (height', width', channels): over the whole window if the padding counts, else over what lies in the image.
+// The mean of each window, to y (height', width', channels): over the whole window if the padding counts, otherwise over the part in the image.
 void average_pool(const Kernels& kernels, const Window& window, bool counts_padding, const float* x, const Shape& shape, float* y, const Shape& out,
                   ThreadPool& pool);
 

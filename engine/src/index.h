@@ -1,4 +1,4 @@
-// Indices are signed everywhere, containers want them unsigned.
+// Indices are signed everywhere, but containers take unsigned ones.
 #pragma once
 
 #include <cstddef>

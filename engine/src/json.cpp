@@ -11,7 +11,7 @@ namespace onebit {
 namespace {
 
 constexpr int max_depth = 32;
-// A value takes far more memory than its text: "[0,0,0," must not become a hundred times as much.
+// A value takes far more memory than its text: without a limit, "[0,0,0," would take a hundred times its size.
 constexpr int max_values = 1'000'000;
 
 class Parser {
@@ -51,7 +51,7 @@ class Parser {
         return true;
     }
 
-    // `depth`: how many lists and objects this value lies in.
+    // `depth`: the number of lists and objects around this value.
     Json read(int depth) {
         if (++values_ > max_values) fail("too many values: more than " + std::to_string(max_values));
         Json value;
@@ -112,7 +112,7 @@ class Parser {
         return at_ > begin;
     }
 
-    // JSON's own form first: std::from_chars takes more, such as 01, 1. and .5.
+    // Check JSON's own form first: std::from_chars accepts more, such as 01, 1. and .5.
     void read_number(Json& value) {
         const std::size_t begin = at_;
         word("-");
@@ -193,7 +193,7 @@ class Parser {
 
 std::string excerpt(std::string_view text) {
     constexpr std::size_t most = 60;
-    // Not within a character, so that what is left is UTF-8.
+    // Do not cut inside a character, so that the rest is UTF-8.
     std::size_t end = std::min(text.size(), most);
     while (end > 0 && end < text.size() && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;
     std::string out = "'";

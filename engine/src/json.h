@@ -1,5 +1,5 @@
-// A small strict JSON reader: enough for a program and a file's header, with limits on depth and on how many values there are, and an error for
-// everything that is not JSON or that readers of JSON disagree about. docs/program.md, "JSON", lists what; src/onebit/strict_json.py is its twin.
+// A small strict JSON reader for programs and headers of files, with limits on depth and on the number of values. It refuses everything that is not
+// JSON or on which JSON readers disagree. docs/program.md, "JSON", lists this; src/onebit/strict_json.py is its twin.
 #pragma once
 
 #include <cstdint>
@@ -21,13 +21,13 @@ struct Json {
     std::vector<Json> list;
     std::map<std::string, Json> object;
 
-    // The member of an object; throws std::invalid_argument where this is not an object or lacks it.
+    // The member of an object. Throws std::invalid_argument if this is not an object or lacks the member.
     const Json& at(const std::string& name) const;
-    // The member, or null where there is none, or where this is not an object.
+    // The member, or null if there is none or if this is not an object.
     const Json* find(const std::string& name) const;
 };
 
-// A text in quotes as it stands in an error: on one line and short, whatever a file holds.
+// A text in quotes as an error quotes it: short and on one line.
 std::string excerpt(std::string_view text);
 
 // Throws std::invalid_argument with the position of the first thing that is not JSON. `what` is named in the message.

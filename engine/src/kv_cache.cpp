@@ -8,17 +8,17 @@
 namespace onebit {
 namespace {
 
-// The upper 16 bits of a float, rounded to the nearest, ties to even; NaN stays NaN. Without branches, so that it is done for many at once.
+// The upper 16 bits of a float, rounded to the nearest, ties to even. NaN stays NaN. Without branches, so that the compiler vectorises it.
 std::uint16_t to_bfloat16(float x) {
     const auto bits = std::bit_cast<std::uint32_t>(x);
     const std::uint32_t rounded = (bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16, quiet = bits >> 16 | 0x40u;
     return static_cast<std::uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
-// Features that are rounded at a time, a multiple of each group.
+// The number of features to round at a time, a multiple of each group.
 constexpr std::int64_t piece = 64;
 
-// What a level of a row stands for. Of a row with NaN or infinity it is NaN, and so is what attends to it.
+// The scale of a row's levels. For a row with NaN or infinity it is NaN, and so is the attention to it.
 float scale_of(const Kernels& kernels, const float* x, std::int64_t n) {
     std::uint32_t largest_bits;
     bool negative;
@@ -38,7 +38,7 @@ void round_row(const Kernels& kernels, const float* x, std::int64_t n, float sca
     if (std::isfinite(scale) && std::isfinite(inverse)) {
         kernels.rows.quantize(x, n, inverse, -127, 127, 0, reinterpret_cast<std::uint8_t*>(to));
     } else {
-        // NaN whatever its levels, or so small that it may be taken for 0.
+        // NaN whatever its levels, or so small that it counts as 0.
         std::fill(to, to + n, std::int8_t{0});
     }
 }
@@ -58,7 +58,7 @@ void KvCache::reserve(std::int64_t tokens) {
     const auto lines_of = [this](std::int64_t n) { return static_cast<std::size_t>((n + token_block - 1) / token_block * heads_ * head_lines_); };
     const std::size_t lines = lines_of(tokens), most = lines_of(most_tokens_);
     for (std::vector<Line>* numbers : {&keys_, &values_}) {
-        // By halves, so that a long text is not copied for each of its blocks.
+        // Grow by half, so that a long text is not copied for each block.
         const std::size_t room = numbers->capacity();
         if (room < lines) numbers->reserve(std::max(lines, std::min(most, room + room / 2)));
         if (numbers->size() < lines) numbers->resize(lines);

@@ -1,4 +1,4 @@
-// Keys and values of the tokens of one sequence in one attention, as kernels.h lays them out.
+// The keys and values of the tokens of one sequence in one attention, in the layout of kernels.h.
 #pragma once
 
 #include <cstddef>
@@ -12,22 +12,22 @@ namespace onebit {
 
 class KvCache {
   public:
-    // For at most `most_tokens`; takes memory as tokens come.
+    // For at most `most_tokens`. Memory grows with the tokens.
     KvCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features, std::int64_t most_tokens);
 
-    // Room for so many tokens; what is there stays.
+    // Makes space for this many tokens and keeps the existing ones.
     void reserve(std::int64_t tokens);
-    // Keep the keys and values (heads, features) of the token at a position for which there is room: those of one head. Heads have memory of their
-    // own, so that several threads may keep one each.
+    // Stores the keys and values (heads, features) of the token at a position with space, for one head. Heads have separate memory, so that several
+    // threads may store one each.
     void put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values);
-    // Attention of the queries `a.rows` of one head; `a` needs its rows, tokens and strides of rows and scores, the rest is filled in.
+    // Attention of the queries `a.rows` of one head. `a` needs its rows, tokens and strides of rows and scores; the rest is filled in.
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
-    // Bytes that a block of tokens takes, which is what the first token does.
+    // The bytes of a block of tokens, which the first token allocates.
     std::size_t block_bytes() const { return 2 * sizeof(Line) * static_cast<std::size_t>(heads_ * head_lines_); }
     std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
 
   private:
-    // Of a cache, which no load of a register then straddles.
+    // The line of a cache: loads of registers then never cross two lines.
     struct alignas(64) Line {
         std::byte bytes[64];
     };

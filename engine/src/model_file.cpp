@@ -22,10 +22,10 @@
 namespace onebit {
 namespace {
 
-// Larger headers are refused by safetensors too.
+// safetensors refuses larger headers too.
 constexpr std::uint64_t max_header_bytes = 100'000'000;
-constexpr std::size_t max_tensor_axes = 4;  // as many as the tensors of programs have
-constexpr std::size_t size_bytes = 8;       // of the header's size, which a file begins with
+constexpr std::size_t max_tensor_axes = 4;  // the most axes that a tensor of a program has
+constexpr std::size_t size_bytes = 8;       // a file begins with the size of its header, in this many bytes
 
 static_assert(std::endian::native == std::endian::little, "tensors are little-endian in the file and are used as they lie");
 
@@ -33,7 +33,7 @@ static_assert(std::endian::native == std::endian::little, "tensors are little-en
     throw std::invalid_argument("damaged: " + what + "; copy or pack it again");
 }
 
-// Refuses what cannot be a safetensors file; returns the header's text.
+// Returns the text of the header. Refuses what cannot be a safetensors file.
 std::string_view header_text(const std::byte* data, std::size_t size) {
     if (size == 0) throw std::invalid_argument("is empty: copy or pack it again");
     if (size <= size_bytes || data[size_bytes] != std::byte{'{'}) throw std::invalid_argument("is not a .onebit file: make one with 'onebit pack'");
@@ -45,7 +45,7 @@ std::string_view header_text(const std::byte* data, std::size_t size) {
                                     std::to_string(size) + "; copy it again");
     }
     const std::string_view text(reinterpret_cast<const char*>(data + size_bytes), static_cast<std::size_t>(header));
-    // Names and labels go on to programs that expect UTF-8.
+    // Names and labels are passed to programs that expect UTF-8.
     if (!is_utf8(text)) damaged("the header is not UTF-8");
     return text;
 }
@@ -87,7 +87,7 @@ struct Descriptor {
 
 FileContent::FileContent(const std::string& path, bool map) {
 #if defined(ONEBIT_MMAP)
-    // O_NONBLOCK: a pipe that nobody writes to must not hold the caller.
+    // O_NONBLOCK: opening a pipe without a writer must not block the caller.
     const Descriptor file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     struct stat status{};
     if (file.number < 0 || ::fstat(file.number, &status) != 0) unreadable(errno);
@@ -96,7 +96,7 @@ FileContent::FileContent(const std::string& path, bool map) {
     if (status.st_size == 0) return;
     if (map) {
         void* mapping = ::mmap(nullptr, static_cast<std::size_t>(status.st_size), PROT_READ, MAP_PRIVATE, file.number, 0);
-        // Some file systems cannot map; all can be read.
+        // Some file systems cannot map files, but all can read them.
         if (mapping != MAP_FAILED) {
             data_ = static_cast<const std::byte*>(mapping);
             size_ = static_cast<std::size_t>(status.st_size);
@@ -204,7 +204,7 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
         places.emplace_back(begin, end);
         tensors_.emplace(name, std::move(view));
     }
-    // As safetensors does: each byte of the data belongs to one tensor.
+    // As in safetensors, each byte of the data must belong to exactly one tensor.
     std::sort(places.begin(), places.end());
     std::uint64_t reached = 0;
     for (const auto& [begin, end] : places) {

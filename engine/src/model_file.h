@@ -1,4 +1,4 @@
-// Reads a `.onebit` file: a safetensors file whose metadata hold a program and a task. docs/program.md is the specification.
+// Reads a `.onebit` file: a safetensors file with a program and a task in its metadata. docs/program.md is the specification.
 #pragma once
 
 #include <cstddef>
@@ -13,12 +13,12 @@
 
 namespace onebit {
 
-// The file is missing, or the system does not give its content.
+// The file is missing, or the system cannot read it.
 class UnreadableFile : public std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Bytes of a file, mapped where the system can, else read.
+// The bytes of a file, mapped if the system can, otherwise read.
 class FileContent {
   public:
     // Throws UnreadableFile.
@@ -37,8 +37,8 @@ class FileContent {
     std::unique_ptr<std::byte[]> read_;
 };
 
-// The parts of a packed model, checked as far as the file's form goes; read_program checks that they fit together. Its tensors point into the
-// bytes that it was made from, which must stay as long as they are used.
+// The parts of a packed model, with the form of the file checked. read_program checks that they fit together. Its tensors point into the bytes
+// that it was made from, which must stay valid as long as the tensors are used.
 class ModelFile {
   public:
     // Throws std::invalid_argument with a message for users.
@@ -48,7 +48,7 @@ class ModelFile {
 
     const std::string& program() const { return program_; }
     const std::string& task_text() const { return task_text_; }
-    // May be moved from.
+    // May be moved.
     Task& task() { return task_; }
     const Tensors& tensors() const { return tensors_; }
 
@@ -59,7 +59,7 @@ class ModelFile {
     std::string program_, task_text_;
     Task task_;
     Tensors tensors_;
-    std::vector<std::unique_ptr<float[]>> aligned_;  // copies of float tensors that lie at odd addresses
+    std::vector<std::unique_ptr<float[]>> aligned_;  // copies of float tensors at unaligned addresses
 };
 
 }  // namespace onebit

@@ -1,4 +1,4 @@
-// How a program is to be run.
+// The options for running a program.
 #pragma once
 
 #include <cstdint>
@@ -11,17 +11,17 @@ namespace onebit {
 class ThreadPool;
 
 enum class Precision { int8, float32 };
-// As what keys and values are kept: floats, their upper 16 bits, or 8 bits with one scale for a token's keys in a head and one for its values.
+// The number type of the KV cache: floats, their upper 16 bits, or 8 bits with one scale for a token's keys in a head and one for its values.
 enum class CacheNumbers { float32, bf16, int8 };
 
 struct Options {
     Precision precision = Precision::int8;
     int threads = 1;
-    std::string isa;                                    // empty: ONEBIT_ISA's, else the best that the processor has
+    std::string isa;                                    // empty: ONEBIT_ISA's, or else the best of this processor
     std::uint64_t memory_cap = std::uint64_t{4} << 30;  // bytes of weights, activations and working memory
-    bool pin = false;                                   // workers stay on processors of their own
-    std::optional<CacheNumbers> cache;  // of programs over tokens; else bf16 where activations are quantised anyway, and float32 where they are not
-    std::shared_ptr<ThreadPool> pool;   // shared with other models, in place of threads of its own: `threads` and `pin` are then its
+    bool pin = false;                                   // each worker stays on its own processor
+    std::optional<CacheNumbers> cache;  // for programs over tokens; by default bf16 if activations are quantised, and float32 otherwise
+    std::shared_ptr<ThreadPool> pool;   // shared with other models, instead of own threads; `threads` and `pin` are then the pool's
 };
 
 }  // namespace onebit

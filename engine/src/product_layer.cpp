@@ -9,7 +9,7 @@
 namespace onebit {
 namespace {
 
-// Sums of a chunk of positions: few enough to stay in the second-level cache beside the weights.
+// The sums of a chunk of positions: few enough to stay in the second-level cache next to the weights.
 constexpr std::int64_t chunk_sums = 48 * 1024;
 
 int round_up(std::int64_t n, int to) {
@@ -73,7 +73,7 @@ ProductLayer::ProductLayer(const ops::Layer& layer, const Shape& input, const Sh
     } else {
         images_ = elements(input) / channels_;
     }
-    out_height_ -= out_height_ % epilogue_.pool_height();  // rows that no window of pooling reaches need not be computed
+    out_height_ -= out_height_ % epilogue_.pool_height();  // rows outside all pooling windows are not computed
     padded_height_ = height_ + window_.padding[0] + window_.padding[1];
     padded_width_ = width_ + window_.padding[2] + window_.padding[3];
 
@@ -116,7 +116,7 @@ void ProductLayer::take_weights(const ops::Layer& layer, bool by_bits) {
         return;
     }
     if (layer.binary()) {
-        // Kernels read 4 bytes at once: the last row must not end at the end of the memory.
+        // Kernels read 4 bytes at once, so the last row must not end at the end of the memory.
         bits_.assign(layer.bits.rows, layer.bits.rows + plane_outputs_ * stored);
         bits_.resize(bits_.size() + slack_bytes);
         for (std::int64_t o = 0; o < plane_outputs_ && quantize_; ++o) {
@@ -216,12 +216,12 @@ std::int64_t ProductLayer::units_of_chunk(std::size_t threads) const {
 }
 
 std::int64_t ProductLayer::sum_stride() const {
-    // A group's last block, or a plane's, may reach into the next one's sums, which are written after it; behind the last it needs room.
+    // The last block of a group or plane may overwrite the next one's sums, which are written later. After the very last it needs space.
     return round_up(plane_outputs_, block_outputs) + (planes_.size() > 1 || window_.groups > 1 ? block_outputs * max_blocks : 0);
 }
 
 std::int64_t ProductLayer::strip() const {
-    // Windows of pooling are not divided between strips.
+    // Pooling windows are not divided between strips.
     return std::min<std::int64_t>(out_width_, round_up(by_bits_->strip_width(), static_cast<int>(epilogue_.pool_width())));
 }
 
@@ -276,11 +276,11 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
     const std::int64_t chunks = (units + per_chunk - 1) / per_chunk;
     const std::int64_t work = out_height_ * out_width_ * static_cast<std::int64_t>(panel_weights_);
     EpilogueArgs e = epilogue_.args();
-    // Lines in equal parts.
+    // Divide lines into equal parts.
     const bool by_lines = kernels_.tiles != nullptr && out_width_ >= tile_least_line;
     const std::int64_t parts = by_lines ? (out_width_ + kernels_.gemm.rows_at_once - 1) / kernels_.gemm.rows_at_once : 0;
     const std::int64_t at_once = by_lines ? (out_width_ + parts - 1) / parts : kernels_.gemm.rows_at_once;
-    // A negative scale says that the levels were shifted (see run).
+    // A negative scale means that the levels were shifted (see run).
     if (std::signbit(scale) && upper == nullptr) e.offset = output_offsets_.data();
 
     parallel(pool, work, chunks, [&](std::int64_t chunk, int thread) {
@@ -320,7 +320,7 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
         multiply(padded, sums);
         if constexpr (std::is_same_v<Sum, std::int32_t>) {
             if (upper != nullptr) {
-                // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
+                // Only the final sum is certain to fit in 32 bits, so intermediate sums are unsigned.
                 multiply(upper, own.upper.data());
                 for (std::int64_t p = 0; p < end - first; ++p) {
                     std::int32_t* lower = sums + p * sum_stride;
@@ -391,7 +391,7 @@ Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool
             convolve<float, float, float>(from, nullptr, weights, 1.0f, y, pool, scratch);
             continue;
         }
-        // Each row of a matrix has a scale of its own, so only a whole image can use the range that its maker has told.
+        // Each row of a matrix has its own scale, so only a whole image can use the range that its producer gave.
         const Range range = !needs_range(levels_) ? Range() : known != nullptr && images_ == 1 ? *known : range_of(x, size, pool);
         const Quantizer q(levels_, range);
         if (!q.finite) {

@@ -1,4 +1,4 @@
-// A convolution or a dense layer, binary or float, with the steps fused behind it: normalisation, ReLU, max-pooling.
+// A convolution or a dense layer, binary or float, with the steps fused into it: normalisation, ReLU, max-pooling.
 #pragma once
 
 #include <memory>
@@ -15,10 +15,10 @@
 
 namespace onebit {
 
-// What layers share while they run, one after the other.
+// Working memory that layers share, because they run one after the other.
 struct Scratch {
     Buffer<std::uint8_t> levels;  // quantised and padded input
-    Buffer<std::uint8_t> upper;   // its upper digits where it has two
+    Buffer<std::uint8_t> upper;   // its upper digits, if it has two
     Buffer<float> padded;         // padded float input
     Buffer<std::int8_t> panels8;  // expanded weights
     Buffer<float> panels;
@@ -26,9 +26,9 @@ struct Scratch {
         Buffer<std::int32_t> sums8;
         Buffer<std::int32_t> upper;  // of the upper digits of levels
         Buffer<float> sums;
-        Buffer<float> finished;  // rows that wait to be pooled
+        Buffer<float> finished;  // rows waiting to be pooled
         BitConvolution::Rows rows;
-        Range range;  // of the outputs that this thread made
+        Range range;  // of the outputs of this thread
     };
     std::vector<Thread> threads;
 
@@ -37,23 +37,23 @@ struct Scratch {
 
 class ProductLayer {
   public:
-    // Copies the step's tensors, and those of what was fused into it. `output` is the step's own. `quantize`: inputs become whole numbers (binary
-    // layers only). `budget`: bytes that may still be spent on keeping expanded weights; what is spent is taken off.
+    // Copies the tensors of the step and of the fused steps. `output` is the step's own. `quantize`: inputs become integers (binary layers only).
+    // `budget`: the bytes left for keeping expanded weights; the used bytes are subtracted.
     ProductLayer(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels, std::size_t& budget);
 
-    // Bytes of its copy of the step's tensors, at most, without what `budget` may be spent on.
+    // The most bytes of its copy of the step's tensors, not counting what `budget` pays for.
     static std::uint64_t weight_bytes(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
 
-    // Whether max-pooling of windows that lie side by side may be fused: sums of so many outputs, of rows so wide, wait for it.
+    // Whether max-pooling of adjacent windows may be fused: the sums of this many outputs, in rows this wide, wait for it.
     static bool can_pool(const Window& window, std::int64_t width, std::int64_t outputs);
-    // Says what runs will take of the scratch memory.
+    // Announces the scratch memory for runs.
     void expect(Scratch& scratch) const;
 
-    // x of the input's shape to y of the (last fused) output's shape. `known`: x's range where its maker has told it, or null. Returns y's,
-    // taken while y is still in the cache.
+    // x of the input's shape to y of the (last fused) output's shape. `known`: x's range if its producer gave it, or null. Returns y's range, which
+    // is computed while y is still in the cache.
     Range run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const;
     std::size_t bytes() const;
-    // The kernel and the layout of its weights, for people.
+    // A description of the kernel and of the layout of its weights.
     std::string kernel() const;
 
   private:
@@ -62,34 +62,34 @@ class ProductLayer {
         int outputs;
         int blocks;
         std::ptrdiff_t input_offset;  // of the group's first channel
-        std::size_t panel;            // where its panel begins, in weights
+        std::size_t panel;            // the start of its panel, in weights
     };
 
-    // What the constructor does, in this order: the parts of the weights, the layer's tensors, expanded weights that are kept.
+    // The steps of the constructor, in order: the parts of the weights, the layer's tensors, kept expanded weights.
     void cut_into_parts();
     void take_weights(const ops::Layer& layer, bool by_bits);
     void keep_panels(std::size_t& budget);
-    // The padded input: convert(from, n, to) makes n numbers, `zero` stands around them.
+    // The padded input: convert(from, n, to) makes n numbers, with `zero` around them.
     template <class Input, class Convert>
     void prepare(const float* x, Input* padded, Input zero, const Convert& convert, ThreadPool& pool) const;
-    // `upper`: of levels of two digits the upper ones, else null.
+    // `upper`: the upper digits of two-digit levels, otherwise null.
     template <class Input, class Weight, class Sum>
     void convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
     void convolve_bits(const QuantizedImage& image, float scale, float* y, ThreadPool& pool, Scratch& scratch) const;
     // Calls f(buffer, size) for each buffer that a run takes.
     template <class Function>
     void each_buffer(Scratch& scratch, const Function& f) const;
-    // Whether the levels of inputs may be those of a product with bits.
+    // Whether the input levels suit a product with bits.
     static bool reads_bits(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels);
-    // How a chunk of the output goes to threads: in units, each a row of the output, for which as many rows of the convolution are pooled to one.
+    // The division of a chunk of the output among threads: units, each a row of the output, to which several rows of the convolution are pooled.
     std::int64_t units_at_once(std::int64_t most, std::size_t threads) const;
     std::int64_t units_of_chunk(std::size_t threads) const;
     std::int64_t unit_positions() const { return epilogue_.pool_height() * out_width_; }
     std::int64_t padded_size() const { return padded_height_ * padded_width_ * channels_; }
     std::int64_t sum_stride() const;
-    // Columns of the output that a product with bits computes at once.
+    // The columns of the output that a product with bits computes at once.
     std::int64_t strip() const;
-    // The sums of columns `first` to `end` of a unit to their place in y.
+    // Writes the finished sums of columns `first` to `end` of a unit to their place in y.
     template <class Sum>
     void finish(Sum* sums, std::int64_t sum_stride, float scale, const EpilogueArgs& epilogue, std::int64_t unit, std::int64_t first,
                 std::int64_t end, float* y, Scratch::Thread& own) const;
@@ -106,7 +106,7 @@ class ProductLayer {
     std::vector<int> planes_;
     InputLevels levels_;
     Window window_;
-    // The input as an image: a dense layer's rows are images of one pixel, (rows, 1, 1, channels).
+    // The input as an image: the rows of a dense layer are images of one pixel, (rows, 1, 1, channels).
     std::int64_t images_ = 1, height_ = 1, width_ = 1, channels_ = 1;
     std::int64_t out_height_ = 1, out_width_ = 1, outputs_ = 1;
     std::int64_t plane_outputs_ = 1;  // outputs of all planes: rows of weights
@@ -117,11 +117,11 @@ class ProductLayer {
     std::vector<Part> parts_;
     std::size_t panel_weights_ = 0;
 
-    std::unique_ptr<BitConvolution> by_bits_;  // else panels are used
+    std::unique_ptr<BitConvolution> by_bits_;  // otherwise panels are used
     std::vector<std::uint8_t> bits_;
     std::vector<float> weights_;                // of float layers
     std::vector<std::int32_t> offset_sums_;     // 128 * sum of the weights, of each row of them
-    std::vector<std::int32_t> output_offsets_;  // the same of each output, over its planes
+    std::vector<std::int32_t> output_offsets_;  // the same per output, over its planes
     std::vector<std::int8_t> kept8_;
     std::vector<float> kept_;
     Epilogue epilogue_;

@@ -7,9 +7,9 @@
 namespace onebit {
 namespace {
 
-// Below this the largest activation counts as 0: its reciprocal would not be finite.
+// A largest activation below this counts as 0, because its reciprocal would not be finite.
 constexpr float smallest_largest = 1e-30f;
-// What "absmax" takes for the largest where all are smaller: it is what networks are trained with.
+// The least maximum of "absmax", the same as in training.
 constexpr float least_absmax = 1e-5f;
 
 }  // namespace

@@ -6,7 +6,7 @@ namespace onebit {
 
 namespace {
 
-// The product of the state with the recurrent weights. What is added to a GRU's sums of floats is its bias; that of binary ones comes after their
+// The product of the state with the recurrent weights. A float GRU adds its bias to these sums. A binary one adds its shift after the
 // normalisation.
 ops::Layer product_of(const ops::Recurrence& recurrence) {
     ops::Layer layer;

@@ -8,7 +8,7 @@
 namespace onebit {
 
 double chance(std::uint64_t seed, std::uint64_t index) {
-    // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): any member of the stream without those before it.
+    // SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): any number of the stream without those before it.
     std::uint64_t z = seed + (index + 1) * 0x9E3779B97F4A7C15u;
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9u;
     z = (z ^ z >> 27) * 0x94D049BB133111EBu;

@@ -10,7 +10,7 @@
 namespace onebit {
 namespace {
 
-// What each op takes: a function for each family reads its attributes and tensors and gives the shape of its output. ops.def names them.
+// The checks of ops. A function per family reads the attributes and tensors and returns the shape of the output. ops.def names them.
 using Check = Shape (*)(StepReader&, Step&, const Inputs&);
 
 // Element by element.
@@ -178,7 +178,8 @@ Shape convolution(StepReader& reader, Step& step, const Inputs& inputs) {
     const Window& w = made.window;
     const Shape y = {reader.side(w, x, 0), reader.side(w, x, 1), out};
     if (step.op == Op::bit_conv2d) {
-        // The kernel is at most 2^26 high and wide, as its padded input: the product of the two is far from 64 bits, that of all three is not.
+        // The kernel is at most 2^26 high and wide, like its padded input. The product of two of these is far from 64 bits, but that of all three is
+        // not.
         const std::int64_t taps = w.kernel[0] * w.kernel[1];
         made.bits = reader.weights(out, taps > max_binary_row ? taps : taps * (in / groups));
         made.bias_bits = reader.bits("bias", 1, out, true);

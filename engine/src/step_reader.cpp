@@ -15,7 +15,7 @@ bool is_integer(const Json& value, std::int64_t least, std::int64_t most) {
            value.number <= static_cast<double>(most);
 }
 
-// Compared before it is rounded: a number just above float32's largest would round down to it.
+// Compare before rounding: a number just above float32's largest would round down to it.
 bool fits_float32(const Json& value) {
     return value.kind == Json::Kind::number && std::fabs(value.number) <= static_cast<double>(std::numeric_limits<float>::max());
 }
@@ -76,7 +76,7 @@ void StepReader::sizes(const char* name, std::int64_t* out, std::size_t count, s
 
 float StepReader::above_zero(const char* name) {
     const Json& value = attribute(name);
-    // In float32 a number that is too small is 0.
+    // In float32 a number that is too small becomes 0.
     if (!fits_float32(value) || !(static_cast<float>(value.number) > 0)) fail(std::string(name) + ": needs a finite number above 0");
     return static_cast<float>(value.number);
 }
@@ -128,7 +128,7 @@ const std::uint8_t* StepReader::bits(const char* role, std::int64_t rows, std::i
     if (view == nullptr) return nullptr;
     const auto* data = static_cast<const std::uint8_t*>(view->data);
     for (std::int64_t row = 0; row < rows; ++row, data += row_bytes(n)) {
-        // Kernels read whole words: a stray bit beyond a row's end would count as a weight.
+        // Kernels read whole words, so a stray bit after the end of a row would count as a weight.
         bool stray = n % 8 != 0 && (data[n / 8] >> (n % 8)) != 0;
         for (std::int64_t i = (n + 7) / 8; i < row_bytes(n); ++i) stray |= data[i] != 0;
         if (stray) {

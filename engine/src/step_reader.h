@@ -1,5 +1,5 @@
-// Reads one step of a program: every attribute and tensor is checked before it is given, and the step knows at the end whether any was left unread.
-// step_checks.cpp says what each op takes.
+// Reads one step of a program. It checks every attribute and tensor when it is read, and knows at the end whether any was not read.
+// step_checks.cpp has the checks of each op.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +14,7 @@
 
 namespace onebit {
 
-// As Python writes a tuple, so that both sides say the same.
+// In the form of a Python tuple, so that both checkers have the same messages.
 std::string spelled(const Shape& shape);
 
 class StepReader {
@@ -24,7 +24,7 @@ class StepReader {
 
     [[noreturn]] void fail(const std::string& message) const;
     [[noreturn]] void wrong_input(const Shape& x, const char* needed) const;
-    // Throws where the step has what its op does not take: a later version may mean something by it.
+    // Throws if the step has attributes or tensors that its op does not take: a later version may give them a meaning.
     void finish() const;
 
     bool has(const std::string& name) const { return attributes_.object.contains(name); }
@@ -33,16 +33,16 @@ class StepReader {
     float above_zero(const char* name);
     float finite(const char* name);
     bool boolean(const char* name);
-    // The attribute, which must be one of the two.
+    // The attribute, which must have one of the two values.
     const std::string& choice(const char* name, const std::string& first, const std::string& second);
     const float* floats(const char* role, const Shape& shape, bool optional);
     const std::uint8_t* bits(const char* role, std::int64_t rows, std::int64_t n, bool optional);
 
     void image(const Shape& x) const;
     Window window(const Shape& x, bool dilated);
-    // How often the window fits.
+    // The number of positions of the window.
     std::int64_t side(const Window& w, const Shape& x, int axis) const;
-    // The weights of a layer with so many inputs and outputs.
+    // The weights of a layer with these numbers of inputs and outputs.
     BitWeights weights(std::int64_t out, std::int64_t in);
 
   private:

@@ -96,7 +96,7 @@ void check_fit(const Task& task, const Shape& input, const Shape& output, bool t
 void check_names(const std::vector<std::string>& names, const std::string& what, const std::string& kind) {
     std::unordered_map<std::string_view, std::size_t> first;
     for (std::size_t i = 0; i < names.size(); ++i) {
-        // A reader in C takes a text to end there.
+        // A reader in C would end the text there.
         if (names[i].find('\0') != std::string::npos) {
             wrong(what + " names " + excerpt(names[i]) + " with a character of the code 0: leave it out");
         }

@@ -1,4 +1,4 @@
-// What a model is for, as its file says it: checked in the words, and in the order, of src/onebit/task.py.
+// The task in a model's file, checked with the messages and in the order of src/onebit/task.py.
 #pragma once
 
 #include <string>
@@ -18,13 +18,13 @@ struct Task {
     bool lowercase = false;           // of "text-generation": texts lose case and accents
 };
 
-// Throws std::invalid_argument where a field is missing, of a wrong type or out of its range. A kind that is not known is left to whoever knows it.
+// Throws std::invalid_argument if a field is missing, has a wrong type or is out of range. Unknown kinds are not checked.
 Task read_task(const Json& json);
 
-// Throws std::invalid_argument where the task is not that of a program that takes and gives values of these shapes.
+// Throws std::invalid_argument if the task does not fit a program with these shapes of input and output.
 void check_fit(const Task& task, const Shape& input, const Shape& output, bool tokens);
 
-// Throws std::invalid_argument where a name holds a character of the code 0, or stands twice; `what` is the list, `kind` one of its names.
+// Throws std::invalid_argument if a name contains a character with the code 0 or occurs twice. `what` names the list, `kind` one of its names.
 void check_names(const std::vector<std::string>& names, const std::string& what, const std::string& kind);
 
 }  // namespace onebit

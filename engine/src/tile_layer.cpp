@@ -9,14 +9,14 @@
 namespace onebit {
 namespace {
 
-// With fewer rows than this for each, threads divide the outputs instead, and each weight is expanded once. A pair of tiles has so many.
+// With fewer rows than this per thread, threads divide the outputs instead, and each weight is expanded once. A pair of tiles has this many.
 constexpr std::int64_t pair_rows = 2 * tile_step_rows;
 
 constexpr std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
 }
 
-// The weights of one unit and chunk as they become bytes, some steps of bits at a time.
+// Expands the weights of one unit and chunk to bytes, some steps of bits at a time.
 class Expanding {
   public:
     Expanding(const BitMatrix& bits, bool plus_minus) : bits_(bits), plus_minus_(plus_minus) {}
@@ -26,7 +26,7 @@ class Expanding {
         step_ = first_step * tile_bit_steps;
         end_ = std::min(bits_.steps(), step_ + steps * tile_bit_steps);
     }
-    // Steps of bits that do not exist are zeros.
+    // Missing steps of bits are zeros.
     void begin(std::int64_t unit, std::int64_t first_step, std::int64_t steps, std::int8_t* panel) {
         look_at(unit, first_step, steps);
         panel_ = panel;
@@ -34,12 +34,12 @@ class Expanding {
         std::memset(panel + (end_ - step_) * tile_bit_panel_bytes, 0, static_cast<std::size_t>(missing * tile_bit_panel_bytes));
     }
     std::int64_t left() const { return end_ - step_; }
-    // Bits of one unit lie in jumps that the processor does not foresee.
+    // The processor does not predict the addresses of a unit's bits.
     void prefetch(std::int64_t most) {
         const TileExpansion part = take(most);
         for (int s = 0; s < part.steps; ++s) __builtin_prefetch(part.bits + s * part.step_stride, 0, 2);
     }
-    // At most so many steps of bits: fewer where a chunk of their layout ends.
+    // At most this many steps of bits, and fewer at the end of a chunk of their layout.
     TileExpansion take(std::int64_t most) {
         TileExpansion e;
         if (most <= 0 || left() == 0) return e;
@@ -85,7 +85,7 @@ TileLayer::TileLayer(const Kernels& kernels, const BitMatrix& bits, const ops::L
       chunk_steps_(divide_up(steps_, divide_up(steps_, plan.chunk_steps))) {
     const auto planes = static_cast<std::int64_t>(planes_.size());
     offsets_.assign(offset_sums, offset_sums + planes * outputs);
-    // Levels are less 128, so this much has to be added: the epilogue takes it off.
+    // Levels are stored less 128, so the sums need this offset, which the epilogue subtracts.
     for (std::int32_t& offset : offsets_) offset = plus_minus_ ? static_cast<std::int32_t>(signed_shift * inputs - 2 * offset) : -offset;
     combine_planes(planes_, outputs, offsets_.data());
     offsets_.resize(static_cast<std::size_t>(outputs));
@@ -104,7 +104,7 @@ std::int8_t* TileLayer::place(std::int64_t line, TileScratch& scratch) const {
 void TileLayer::run(const float* x, std::int64_t rows, bool again, const EpilogueArgs& e, float* y, ThreadPool& pool, TileScratch& scratch) const {
     const std::int64_t threads = pool.threads(), units = bits_.units(), lines = rows * digits_;
     const std::int64_t plane_outputs = static_cast<std::int64_t>(planes_.size()) * outputs_, work = lines * plane_outputs * inputs_;
-    // Tiles and memcpy write sums into y and read them from there, so no number is taken for one of another type.
+    // Tiles and memcpy write sums into y and read them from there, so strict aliasing is not violated.
     const Sums sums = in_place_ ? Sums{reinterpret_cast<std::int32_t*>(y), outputs_, outputs_}
                                 : Sums{scratch.sums.data(), bits_.padded_outputs(), bits_.padded_outputs()};
     if (rows >= pair_rows * threads) {
@@ -130,7 +130,7 @@ void TileLayer::quantize_rows(const float* x, std::int64_t first, std::int64_t e
     std::uint8_t* line = scratch.line.data() + thread * digits_ * padded_inputs();
     for (std::int64_t r = first; r < end; ++r) quantize_row(x, r, line, scratch);
     if (end < rows) return;
-    // What fills the last tile.
+    // The padding of the last tile.
     for (std::int64_t i = rows * digits_; i % tile_step_rows != 0; ++i) {
         for (std::int64_t s = 0; s < steps_; ++s) std::memset(place(i, scratch) + s * tile_bytes, 0, tile_step_inputs);
     }
@@ -238,7 +238,7 @@ void TileLayer::finish_row(std::int64_t r, const EpilogueArgs& epilogue, float* 
         const std::int64_t stride = bits_.padded_outputs(), plane_outputs = static_cast<std::int64_t>(planes_.size()) * outputs_;
         sums = scratch.sums.data() + r * digits_ * stride;
         for (std::int64_t o = 0; o < plane_outputs && digits_ == 2; ++o) {
-            // Only the whole fits in 32 bits for certain, hence the unsigned numbers.
+            // Only the final sum is certain to fit in 32 bits, so intermediate sums are unsigned.
             const auto upper = static_cast<std::uint32_t>(sums[stride + o]) * 256u;
             sums[o] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[o]) + upper);
         }

@@ -1,5 +1,5 @@
-// The product of a dense layer's bits with many rows where a set has tile registers (kernels/tiles.h): rows become levels in tiles, bits become bytes
-// a chunk of inputs ahead of the products, and sums are finished row by row.
+// The product of a dense layer's bits with many rows, for sets with tile registers (kernels/tiles.h). Rows become levels in tiles. Bits become bytes
+// one chunk of inputs ahead of the products. Sums are finished row by row.
 #pragma once
 
 #include <cstdint>
@@ -15,21 +15,21 @@
 
 namespace onebit {
 
-// How a product is cut so that what is multiplied lies in caches: a processor with tiles has a first-level cache of 48 KiB and a second one of 2 MiB.
+// The blocking of a product, so that its operands stay in caches: a processor with tiles has a first-level cache of 48 KiB and a second of 2 MiB.
 struct TilePlan {
-    // Steps of 64 inputs whose weights stay in the first-level cache while rows pass: 2 KiB each for 32 outputs. Fewer steps load and store the sums
-    // more often.
+    // The steps of 64 inputs with weights that stay in the first-level cache while rows pass: 2 KiB each for 32 outputs. With fewer steps, sums are
+    // loaded and stored more often.
     int chunk_steps = 16;
-    // Whether rows pass around the first-level cache; with so many steps they would drive the weights out.
+    // Whether rows bypass the first-level cache. With this many steps they would evict the weights.
     bool stream_levels = true;
-    // Levels that stay in the second-level cache while all weights pass; each block of rows expands the bits anew.
+    // The levels that stay in the second-level cache while all weights pass. Each block of rows expands the bits again.
     std::int64_t level_bytes = std::int64_t{1280} << 10;
     std::int64_t most_rows = 512;
 };
 
 // Working memory that all layers of a program share.
 struct TileScratch {
-    // A row of levels of two digits is two lines, the lower digits' and the upper ones'.
+    // A row of two-digit levels takes two lines, one for the lower digits and one for the upper digits.
     struct Row {
         float scale = 1.0f;
         bool shifted = false;  // levels, or lower digits, are stored less 128
@@ -37,8 +37,8 @@ struct TileScratch {
     };
     Buffer<Row> rows;
     Buffer<std::int8_t> levels;  // [16 lines][step][line][64 inputs]
-    Buffer<std::int32_t> sums;   // where they do not fit in the place of the results
-    // Each thread's part of these: weights of two chunks, sums of some lines and 32 outputs, a line of levels, a row of sums.
+    Buffer<std::int32_t> sums;   // if they do not fit in the place of the results
+    // Each thread has a part: weights of two chunks, sums of some lines and 32 outputs, a line of levels, a row of sums.
     Buffer<std::int8_t> panels;
     Buffer<std::int32_t> partial;
     Buffer<std::uint8_t> line;
@@ -49,7 +49,7 @@ struct TileScratch {
 
 class TileLayer {
   public:
-    // `bits`: of the step's weights, which the caller keeps. `offset_sums`: 128 times how many bits each row of weights has.
+    // `bits`: the bits of the step's weights, which the caller keeps. `offset_sums`: 128 times the number of set bits in each row of weights.
     TileLayer(const Kernels& kernels, const BitMatrix& bits, const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs,
               const std::int32_t* offset_sums, const TilePlan& plan = TilePlan());
 
@@ -68,18 +68,18 @@ class TileLayer {
         f(scratch.row, threads * row_sums());
     }
 
-    // x (rows, inputs) to y (rows, outputs), whose buffers are reserved; DenseLayer::run says what `again` is.
+    // x (rows, inputs) to y (rows, outputs), with reserved buffers. For `again` see DenseLayer::run.
     void run(const float* x, std::int64_t rows, bool again, const EpilogueArgs& epilogue, float* y, ThreadPool& pool, TileScratch& scratch) const;
     std::size_t bytes() const { return offsets_.size() * sizeof(std::int32_t); }
 
   private:
-    // Where sums go: y itself, or memory of their own.
+    // The place of sums: y itself, or separate memory.
     struct Sums {
         std::int32_t* to;
         std::ptrdiff_t stride;
-        std::int64_t outputs;  // of a row; behind them there is no room
+        std::int64_t outputs;  // of a row, without space after them
     };
-    // What one thread multiplies: some lines, from a whole tile on, with some units of outputs.
+    // The work of one thread: some lines, beginning with a whole tile, times some units of outputs.
     struct Share {
         std::int64_t first_line, end_line, first_unit, end_unit;
         int thread;
@@ -104,11 +104,11 @@ class TileLayer {
     InputLevels levels_;
     std::int64_t digits_;
     std::int64_t inputs_, outputs_;
-    bool in_place_;  // a row's sums fit where its results go
+    bool in_place_;  // a row's sums fit in the place of its results
     TilePlan plan_;
     std::int64_t steps_;                 // of 64 inputs
     std::int64_t chunk_steps_;           // of all chunks but the last
-    std::vector<std::int32_t> offsets_;  // what shifted levels add to each output's sum
+    std::vector<std::int32_t> offsets_;  // the offset of each output's sum from shifted levels
 };
 
 }  // namespace onebit

@@ -12,7 +12,7 @@
 namespace onebit::trace {
 namespace {
 
-// Of a thread; what comes after them is lost: about 100 MB.
+// The most events of a thread, about 100 MB. Later ones are lost.
 constexpr std::size_t most_events = std::size_t{1} << 22;
 
 struct Event {
@@ -25,7 +25,7 @@ const char* file() {
     return named == nullptr || *named == '\0' ? nullptr : named;
 }
 
-// The events of all threads, those that have ended too.
+// The events of all threads, including threads that have ended.
 class Log {
   public:
     ~Log() {

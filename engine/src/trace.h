@@ -1,4 +1,4 @@
-// What each thread did and when, for people who look for time that is lost. Off, it costs a look at a constant for each span.
+// Records what each thread did and when, to find lost time. When it is off, each span costs one check of a constant.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +10,12 @@ namespace onebit::trace {
 extern const bool enabled;
 
 std::int64_t now();
-// A name that stays until the process ends.
+// A copy of a name that stays valid until the process ends.
 const char* keep(const std::string& name);
-// `what`: a literal, or a name that was kept.
+// `what`: a literal or a kept name.
 void record(const char* what, std::int64_t begin, std::int64_t end);
 
-// From here to the end of the block.
+// A span from here to the end of the block.
 class Span {
   public:
     explicit Span(const char* what) : what_(what), begin_(enabled ? now() : 0) {}

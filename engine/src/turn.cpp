@@ -25,8 +25,8 @@ void Turn::lock(const Ask& ask) {
                 freed_.wait(held);
                 continue;
             }
-            // By the system's clock: the thread sanitizer of gcc 12 does not know the call that waits by the steady one. Where the clock is set,
-            // the question comes earlier or later.
+            // This uses the system's clock, because gcc 12's thread sanitizer does not know the call for the steady clock. If the clock is set,
+            // the next check comes earlier or later.
             if (freed_.wait_until(held, std::chrono::system_clock::now() + ask_every, turn)) break;
             held.unlock();
             try {
@@ -48,7 +48,7 @@ void Turn::lock(const Ask& ask) {
 void Turn::unlock() {
     const std::lock_guard held(mutex_);
     taken_ = false;
-    // All, because the next one may be any of them.
+    // Wake all, because the next one may be any of them.
     if (!waiting_.empty()) freed_.notify_all();
 }
 

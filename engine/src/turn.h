@@ -1,4 +1,4 @@
-// Whose turn a computation is: a lock that threads take in the order in which they asked for it.
+// A fair lock for computations: threads get it in the order in which they asked for it.
 #pragma once
 
 #include <condition_variable>
@@ -11,33 +11,33 @@
 
 namespace onebit {
 
-// Asked about every 50 ms, in the thread that called, while a computation runs or waits for its turn; throws to end it. Empty: nobody asks.
+// Called about every 50 ms in the calling thread while a computation runs or waits for its turn. It throws to end the computation. May be empty.
 using Ask = std::function<void()>;
 
-// What a computation throws that was ended.
+// The exception of an interrupted computation.
 struct Interrupted : std::runtime_error {
     Interrupted() : std::runtime_error("[engine] the computation was interrupted") {}
 };
 
 class Turn {
   public:
-    // Waits for the turn, and asks meanwhile. Throws what `ask` throws, and std::invalid_argument where this thread has the turn already, as within
-    // a signal handler that `ask` called: it would wait for itself.
+    // Waits for the turn, and calls `ask` meanwhile. Throws what `ask` throws. Throws std::invalid_argument if this thread already has the turn, as
+    // in a signal handler that `ask` called, because it would wait for itself.
     void lock(const Ask& ask);
     void lock() { lock(Ask()); }
     void unlock();
 
   private:
-    std::mutex mutex_;  // of what follows, held for moments only
+    std::mutex mutex_;  // for the members below, held only for moments
     std::condition_variable freed_;
     bool taken_ = false;
     std::thread::id owner_;  // where taken
-    // A mutex alone would let a thread that computes in a loop take it again before another one has woken.
+    // With a mutex alone, a thread that computes in a loop could take it again before another thread wakes.
     std::vector<std::uint64_t> waiting_;  // tickets, the first one first
     std::uint64_t tickets_ = 0;
 };
 
-// The turn, until what it gives ends.
+// Takes the turn until the returned object is destroyed.
 inline std::unique_lock<Turn> take_turn(Turn& turn, const Ask& ask) {
     turn.lock(ask);
     return {turn, std::adopt_lock};

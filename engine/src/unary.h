@@ -1,4 +1,4 @@
-// The functions of a single number, by op.
+// The functions of one number, by op.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -6,7 +6,7 @@
 
 namespace onebit {
 
-// The op's kernel, or null where it is not a function of a single number.
+// The op's kernel, or null if it is not a function of one number.
 UnaryKernel unary_kernel(Op op, const Kernels& kernels);
 bool is_unary(Op op);
 

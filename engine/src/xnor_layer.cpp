@@ -12,32 +12,32 @@
 namespace onebit {
 namespace {
 
-// Levels of more bits are counted plane by plane, which takes longer than multiplying bytes.
+// With more bits per level, counting plane by plane takes longer than multiplying bytes.
 constexpr int most_level_bits = 2;
-// A pixel's last word is padded with zeros: with less than so many of 64 inputs, for each number of bits, bytes are faster.
+// A pixel's last word is padded with zeros. With fewer than this many of 64 inputs, for each number of bits, bytes are faster.
 constexpr std::int64_t least_inputs[] = {32, 48};
-// Numbers that tell the weights of any part of a kernel, at most.
+// The most numbers for sums of weights over parts of a kernel.
 constexpr std::int64_t most_ones = std::int64_t{1} << 22;
-// With fewer rows than this for each, threads divide the outputs instead.
+// With fewer rows than this per thread, threads divide the outputs instead.
 constexpr std::int64_t least_rows_of_a_thread = 8;
-// Rows whose sums a thread keeps at once.
+// The number of rows of sums that a thread keeps at once.
 constexpr std::int64_t rows_at_once = 4 * xnor_positions;
 
 std::int64_t divide_up(std::int64_t n, std::int64_t by) {
     return (n + by - 1) / by;
 }
 
-// Floats in their order as integers: those of negative numbers are turned around.
+// Maps floats to integers in the same order: the integers of negative numbers are reversed.
 float number_at(std::int64_t key) {
     const auto bits = static_cast<std::uint32_t>(key < 0 ? 0x80000000u - static_cast<std::uint32_t>(key) : static_cast<std::uint32_t>(key));
     return std::bit_cast<float>(bits);
 }
 
-// The least x, infinities included, for which x * scale + shift, rounded twice, is not below 0; NaN where there is none. A larger x never gives less.
+// The least x, including infinities, for which x * scale + shift, rounded twice, is not below 0; NaN if there is none. It is monotonic in x.
 float least_with_sign(float scale, float shift) {
     constexpr std::int64_t infinity = 0x7F800000;
     const auto reaches = [&](std::int64_t key) {
-        volatile float product = number_at(key) * scale;  // else a compiler may round once
+        volatile float product = number_at(key) * scale;  // otherwise a compiler may round only once
         return product + shift >= 0;
     };
     if (!reaches(infinity)) return std::numeric_limits<float>::quiet_NaN();
@@ -108,7 +108,7 @@ XnorLayer::XnorLayer(const ops::Layer& layer, const Shape& input, const Shape& o
     if (!dense_) {
         height_ = input[0];
         width_ = input[1];
-        out_height_ = output[0] - output[0] % epilogue_.pool_height();  // rows that no window of pooling reaches need not be computed
+        out_height_ = output[0] - output[0] % epilogue_.pool_height();  // rows outside all pooling windows are not computed
         out_width_ = output[1];
         padded_height_ = height_ + window_.padding[0] + window_.padding[1];
         padded_width_ = width_ + window_.padding[2] + window_.padding[3];
@@ -119,7 +119,7 @@ XnorLayer::XnorLayer(const ops::Layer& layer, const Shape& input, const Shape& o
             for (std::int64_t w = 0; w < plane_words_; ++w) offsets_.push_back(static_cast<std::int32_t>(pixel * level_bits_ * plane_words_ + w));
         }
     }
-    // Positions whose kernel lies in the image from its left to its right.
+    // The positions where the kernel lies inside the image from left to right.
     const std::int64_t reach = (window_.kernel[1] - 1) * window_.dilation[1] + 1, last = width_ + window_.padding[2] - reach;
     inner_first_ = divide_up(window_.padding[2], window_.stride[1]);
     inner_end_ = last < 0 ? 0 : std::min(out_width_, last / window_.stride[1] + 1);
@@ -147,7 +147,7 @@ void XnorLayer::lay_out(const std::uint8_t* bits) {
         for (std::int64_t tap = 0; tap < taps; ++tap) {
             std::int32_t of_tap = 0;
             for (std::int64_t w = 0; w < plane_words_; ++w) {
-                // Sixty-four inputs that begin at any bit of the row.
+                // Sixty-four inputs from any bit of the row on.
                 const std::int64_t bit = tap * channels_ + w * xnor_inputs, here = std::min<std::int64_t>(xnor_inputs, channels_ - w * xnor_inputs);
                 std::uint8_t nine[9] = {};
                 std::memcpy(nine, row + bit / 8, static_cast<std::size_t>(std::min<std::int64_t>(9, stored - bit / 8)));
@@ -170,7 +170,7 @@ void XnorLayer::lay_out(const std::uint8_t* bits) {
 
 bool XnorLayer::folds(const ops::Layer& layer, const ops::ScaleShift& scale_shift, std::int64_t channels) {
     const float* scale = scale_shift.scale;
-    // Infinity times 0 is not a number: there is no threshold.
+    // Infinity times 0 is NaN, so there is no threshold.
     return layer.bits.input.quantizer == InputLevels::Quantizer::sign &&
            std::all_of(scale, scale + channels, [](float s) { return s != 0 && std::isfinite(s); });
 }
@@ -219,7 +219,7 @@ Range XnorLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& po
 void XnorLayer::pack(const float* x, std::int64_t pixels, std::uint64_t* words, std::int32_t* totals, XnorScratch::Thread& own) const {
     const std::int64_t pixel_words = level_bits_ * plane_words_;
     if (signs_) {
-        // Whole words of neighbouring pixels are one row.
+        // Whole words of neighbouring pixels form one row.
         if (channels_ % xnor_inputs == 0 && least_.empty()) return xnor_.pack_signs(x, pixels * channels_, nullptr, nullptr, words);
         const float* least = least_.empty() ? nullptr : least_.data();
         for (std::int64_t p = 0; p < pixels; ++p) xnor_.pack_signs(x + p * channels_, channels_, least, flips_.data(), words + p * pixel_words);
@@ -249,7 +249,7 @@ void XnorLayer::multiply(const std::uint64_t* words, std::ptrdiff_t position_str
             const std::int64_t from = positions * call / calls;
             const auto count = static_cast<int>(positions * (call + 1) / calls - from);
             XnorSums to{base_.data() + first, 0, 0, sums + from * stride + first, static_cast<std::ptrdiff_t>(stride)};
-            // -1 times -1 and 1 times 1 are where bits are equal; else twice what both have, or once where a bit is 0 or 1.
+            // Products of -1 and 1 are 1 where bits are equal. Otherwise count twice the bits set in both, or once if a bit is 0 or 1.
             to.factor = signs_ ? (plus_minus_ ? -2 : 2) : (plus_minus_ ? 2 : 1);
             for (std::int64_t plane = 0; plane < level_bits_; ++plane) {
                 product(weights, units * xnor_outputs, units, words + from * position_stride + plane * plane_words_, position_stride, count,
@@ -300,8 +300,8 @@ void XnorLayer::correct(std::int64_t row, const std::int32_t* totals, std::int32
         const Taps t = taps(row, column);
         const std::int64_t inside = (t.end[0] - t.first[0]) * (t.end[1] - t.first[1]);
         if (inside == kernel_taps) continue;
-        // A padded place has the bits of -1: with weights of -1 and 1 it counted as the product, and with those of 0 and 1 as -1 where the bit is
-        // set.
+        // A padded place has the bits of -1. With weights of -1 and 1 it was counted as a product, with weights of 0 and 1 as -1 for a set
+        // bit.
         const std::int64_t columns = window_.kernel[1] + 1;
         const auto ones = [&](std::int64_t r, std::int64_t c) { return ones_.data() + (r * columns + c) * stride; };
         const std::int32_t* all = ones(window_.kernel[0], window_.kernel[1]);

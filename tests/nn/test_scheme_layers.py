@@ -565,7 +565,10 @@ def test_what_a_scheme_puts_behind_a_layer():
         ),
         (lambda: BinaryLinear(4, 4, scheme="BinaryNet"), r"\[BinaryLinear\] scheme='BinaryNet': use one of"),
         (lambda: BinaryLinear(4, 4, scheme=BinaryNet), r"\[BinaryLinear\] scheme=<class .*BinaryNet'>: use one of"),
-        (lambda: BinaryConv2d(4, 4, 3, padding_mode="circular", scheme=XnorNet()), r"windows with zero padding: use XnorNet\("),
+        (
+            lambda: BinaryConv2d(4, 4, 3, padding_mode="circular", scheme=XnorNet()),
+            r"windows with zero padding: use XnorNet\(",
+        ),
         (lambda: BinaryEmbedding(4, 4, scheme=BinaryNet(normalize="batch")), "'batch' applies to images"),
     ],
 )

@@ -1,4 +1,4 @@
-// AMX's 8-bit tiles; everything but the products with many rows is AVX-512's, and so is the table, in avx512.cpp.
+// AMX's 8-bit tiles, for products with many rows. Everything else is AVX-512's, also the table, which is in avx512.cpp.
 #include "amx_gemm.h"
 #include "amx_product.h"
 #include "avx512_expand.h"
@@ -6,9 +6,9 @@
 namespace onebit {
 namespace {
 
-// In assembler rather than by the compiler's intrinsics: those of gcc 12 tell the compiler of 8 of the configuration's 64 bytes, so that it may
-// leave out the stores to the others, and they take no template argument for a tile. "memory" keeps what tiles read written before, and what
-// they write read after; compilers use no tile on their own, so none is named as changed.
+// In assembler instead of intrinsics. gcc 12's intrinsics declare only 8 of the configuration's 64 bytes, so the compiler may drop stores to the
+// others, and they do not take a template argument as a tile. "memory" keeps writes before the tiles' reads, and reads after the tiles'
+// writes. Compilers do not use tiles on their own, so no tile is named as changed.
 struct HardwareTiles {
     static void configure(const TileConfig& config) { asm volatile("ldtilecfg %0" : : "m"(config) : "memory"); }
     static void release() { asm volatile("tilerelease" : : : "memory"); }
@@ -24,7 +24,7 @@ struct HardwareTiles {
     static void store(void* to, std::ptrdiff_t stride) {
         asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(to), "r"(stride), "i"(tile) : "memory");
     }
-    // `once`: what is read once need not stay in the first-level cache.
+    // `once`: the data are read once and need not stay in the first-level cache.
     template <int tile, bool once>
     static void load_levels(const void* from, std::ptrdiff_t stride) {
         if constexpr (once) {

@@ -1,5 +1,5 @@
-// Products of levels with expanded bits on AMX's tile registers (tiles.h says what is computed). The instructions come from template arguments: the
-// CPU's own in amx.cpp, and plain C++ in the tests, for most machines lack AMX.
+// Products of levels with expanded bits on AMX's tile registers (tiles.h has the definition). The instructions come from template arguments: the
+// CPU's own in amx.cpp, and plain C++ in the tests, because most machines lack AMX.
 #pragma once
 
 #include "amx_product.h"
@@ -8,7 +8,7 @@
 namespace onebit {
 namespace {
 
-// All tiles are whole: rows and inputs that are not there are zeros, which costs less than another configuration.
+// All tiles are whole: missing rows and inputs are zeros, which costs less than another configuration.
 template <class Tiles>
 void begin_tiles() {
     TileConfig config = {};
@@ -20,8 +20,8 @@ void begin_tiles() {
     configure_tiles<Tiles>(config);
 }
 
-// Four tiles of sums (0 to 3: two of outputs for each of rows), two of levels (4, 5) and two of weights (6, 7): one load for each product, which is
-// the fewest that eight registers allow. A step takes the multiplier 64 cycles, and its loads 32 from the first-level cache.
+// Four tiles of sums (0 to 3: two of outputs for each of rows), two of levels (4, 5) and two of weights (6, 7). This needs one load per product, the
+// fewest with eight registers. A step takes the multiplier 64 cycles, and its loads take 32 from the first-level cache.
 template <class Tiles, class Bits, int row_tiles, bool stream>
 void multiply_rows(const TileTask& t) {
     constexpr std::ptrdiff_t group_bytes = 2 * tile_row_bytes, size = sizeof(std::int32_t);
@@ -54,7 +54,7 @@ void multiply_rows(const TileTask& t) {
     });
 }
 
-// Bits: made of a TileExpansion; expand() takes one step of bits as long as some are left().
+// Bits: made from a TileExpansion. expand() takes one step of bits while some are left().
 template <class Tiles, class Bits>
 void multiply_by_tiles(const TileTask& t) {
     if (t.stream_levels) return t.row_tiles == 1 ? multiply_rows<Tiles, Bits, 1, true>(t) : multiply_rows<Tiles, Bits, 2, true>(t);

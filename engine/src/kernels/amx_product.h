@@ -1,5 +1,5 @@
-// The 8-bit product with many rows on AMX's tile registers; scalar.cpp explains what is computed. The few instructions come from a template
-// argument: the CPU's own in amx.cpp, and an emulation in the tests, for most machines lack AMX.
+// The 8-bit product with many rows on AMX's tile registers; scalar.cpp has the definition. The few instructions come from a template
+// argument: the CPU's own in amx.cpp, and an emulation in the tests, because most machines lack AMX.
 #pragma once
 
 #include <cstring>
@@ -9,7 +9,7 @@
 
 namespace onebit {
 
-// What the processor loads to know each tile's shape; a tile that is not in use has neither rows nor bytes.
+// The configuration with each tile's shape, which the processor loads. An unused tile has neither rows nor bytes.
 struct TileConfig {
     std::uint8_t palette;
     std::uint8_t start_row;
@@ -26,7 +26,7 @@ constexpr int tile_rows = 16;
 constexpr int tile_row_bytes = 64;
 constexpr int tile_row_groups = tile_row_bytes / int8_group;
 
-// The configuration that a thread has loaded: loading it again would cost as much as some products. Of palette 0 where it has none.
+// The configuration that a thread has loaded: loading it again would cost as much as some products. Palette 0 means none.
 template <class Tiles>
 thread_local TileConfig configured = {};
 
@@ -43,13 +43,13 @@ void release_tiles() {
     configured<Tiles> = {};
 }
 
-// f<0>(), f<1>(), ...: an instruction names its tiles by constants.
+// f<0>(), f<1>(), ...: instructions need constants for their tiles.
 template <int n, class Function>
 void for_each(const Function& f) {
     [&]<int... i>(std::integer_sequence<int, i...>) { (f.template operator()<i>(), ...); }(std::make_integer_sequence<int, n>());
 }
 
-// Up to 16 rows, and how far each lies from the one before if that is always as far: a tile is loaded with one stride.
+// Up to 16 rows, and their distance if it is constant: a tile is loaded with one stride.
 struct TileOfRows {
     const std::uint8_t* const* rows;
     int count;
@@ -61,7 +61,7 @@ struct TileOfRows {
     }
 };
 
-// How a segment's groups of inputs are divided among tiles: evenly if that leaves none over, for then nothing is padded.
+// The division of a segment's groups of inputs among tiles: evenly if that leaves no rest, because nothing is then padded.
 struct Steps {
     int of_segment;
     int groups;  // of a full step
@@ -73,18 +73,18 @@ struct Steps {
     }
 };
 
-// One or two tiles of rows times up to four, or two, blocks of outputs: eight tile registers hold four tiles of sums, and what is multiplied.
+// One tile of rows times up to four blocks of outputs, or two times up to two: eight tile registers hold four tiles of sums and the operands.
 template <class Tiles, int row_tiles, int block_tiles>
 void multiply_tiles(const TileOfRows* tiles, const Segments& s, const Steps& steps, const std::int8_t* panel, int blocks, std::int32_t* out,
                     std::ptrdiff_t out_stride) {
     static_assert(row_tiles * block_tiles <= 4);
     constexpr int inputs = 4, weights = inputs + row_tiles, weight_tiles = 8 - weights;
     const std::ptrdiff_t group_bytes = std::ptrdiff_t{tile_row_bytes} * blocks;
-    // What cannot be loaded from where it lies is copied one step ahead, into the half that the current step does not read: a tile loaded right
-    // behind the stores to its memory would wait for them.
+    // Data that cannot be loaded in place are copied one step ahead, into the half that the current step does not read: a tile loaded right
+    // after the stores to its memory would wait for them.
     alignas(64) std::uint8_t copied[2][row_tiles][tile_rows][tile_row_bytes];
     alignas(64) std::int8_t padded[2][tile_row_groups][block_tiles * tile_row_bytes];
-    // A segment's last step has the same groups in all segments: the rest stays zero, and whatever inputs meet it count for nothing.
+    // A segment's last step has the same groups in all segments. The rest stays zero, so the inputs that meet it do not count.
     if (steps.last != steps.groups) std::memset(padded, 0, sizeof padded);
 
     struct Step {
@@ -124,7 +124,7 @@ void multiply_tiles(const TileOfRows* tiles, const Segments& s, const Steps& ste
         return step;
     };
 
-    // Sums of the second tile of rows are in tiles 2 and 3, also where a single block leaves 1 and 3 unused.
+    // Sums of the second tile of rows are in tiles 2 and 3, also if a single block leaves 1 and 3 unused.
     for_each<row_tiles>([]<int t>() { for_each<block_tiles>([]<int b>() { Tiles::template zero<2 * t + b>(); }); });
     for (Step next = prepare();;) {
         const Step step = next;
@@ -164,7 +164,7 @@ void configure(const TileOfRows* tiles, const Steps& steps) {
     configure_tiles<Tiles>(config);
 }
 
-// The tiles stay in use: TileKernels says who releases them.
+// The tiles stay in use; see TileKernels for their release.
 template <class Tiles>
 void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s, const std::int8_t* panel, int blocks, std::int32_t* out,
                    std::ptrdiff_t out_stride) {
@@ -177,7 +177,7 @@ void product_tiles(const std::uint8_t* const* rows, int count, const Segments& s
         for (; b + 2 <= blocks; b += 2) {
             multiply_tiles<Tiles, 2, 2>(tiles, s, steps, panel + b * tile_row_bytes, blocks, out + b * block_outputs, out_stride);
         }
-        // The one block that is left makes do with half of the tiles as they are: loading another configuration would cost more.
+        // The last single block uses half of the tiles as they are: loading another configuration would cost more.
         if (b < blocks) multiply_tiles<Tiles, 2, 1>(tiles, s, steps, panel + b * tile_row_bytes, blocks, out + b * block_outputs, out_stride);
     } else {
         const TileOfRows tiles(rows, count);

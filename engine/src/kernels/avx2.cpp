@@ -1,4 +1,4 @@
-// AVX2 and FMA; scalar.cpp explains what is computed. The weights are -1, 0 or 1 and the inputs at most 255, so the 16-bit sums of
+// AVX2 and FMA; scalar.cpp has the definitions. The weights are -1, 0 or 1 and the inputs at most 255, so the 16-bit sums of
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
@@ -10,7 +10,7 @@
 namespace onebit {
 namespace {
 
-// One block of 16 outputs, two registers for each row.
+// One block of 16 outputs, with two registers per row.
 template <int count>
 void block_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, int width, std::int32_t* out,
                 std::ptrdiff_t out_stride) {

@@ -1,5 +1,5 @@
-// What happens to sums of many rows before they are stored, with AVX2: scaling, bias, normalisation, ReLU. A part of avx2.cpp; rows.h has the plain
-// loops, which give the same bits.
+// The operations on sums of many rows before they are stored, with AVX2: scaling, bias, normalisation, ReLU. A part of avx2.cpp. The plain loops in
+// rows.h give the same bits.
 #pragma once
 
 #include <immintrin.h>
@@ -11,8 +11,8 @@
 namespace onebit {
 namespace {
 
-// The sum over a row of f(first of eight numbers), in the order of rows.h: lanes of sixteen numbers, four sums at a time, and what is left to the
-// first. The upper eight lanes are added to the lower ones.
+// The sum over a row of f(first of eight numbers), in the order of rows.h: lanes of sixteen numbers, four sums at a time, the rest to the first. The
+// upper eight lanes are added to the lower ones.
 template <class Function>
 [[gnu::always_inline]] inline __m256 add_blocks(int blocks, const Function& f) {
     constexpr int chains = 4;
@@ -31,7 +31,7 @@ template <class Function>
         part[0][0] = _mm256_add_ps(part[0][0], f(b * 16));
         part[0][1] = _mm256_add_ps(part[0][1], f(b * 16 + 8));
     }
-    // Where nothing came to the others they are 0, and the first, which began with 0, is not -0: adding them would not change it.
+    // Unused sums are 0, and the first sum, which began with 0, is not -0. Adding them does not change it.
     if (blocks < chains) return _mm256_add_ps(part[0][0], part[0][1]);
     __m256 half[2];
 #pragma GCC unroll 2
@@ -49,8 +49,8 @@ template <class Function>
     return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xDD));
 }
 
-// Eight rows at once: adding up lanes, roots and divisions cost as much for eight rows as for one. `fixed_blocks`: of 16 outputs, or 0 for any
-// number.
+// Eight rows at once: adding up lanes, roots and divisions costs as much for eight rows as for one. `fixed_blocks`: blocks of 16 outputs, or 0 for
+// any number.
 template <int fixed_blocks>
 void finish_eight(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;

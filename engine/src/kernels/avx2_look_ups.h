@@ -1,5 +1,5 @@
-// Products of bits by look-ups with AVX2, a part of avx2.cpp: four bits of each of 32 outputs pick, by vpshufb, one of the 16 sums of four inputs. A
-// sum takes two look-ups, for vpshufb gives bytes: a low one of 5 bits and a high one.
+// Products of bits by look-ups with AVX2, a part of avx2.cpp. Four bits of each of 32 outputs select, by vpshufb, one of the 16 sums of four inputs.
+// A sum takes two look-ups, because vpshufb gives bytes: a low byte of 5 bits, and a high byte.
 #pragma once
 
 #include <immintrin.h>
@@ -12,20 +12,20 @@
 namespace onebit {
 namespace {
 
-// 32 bytes hold 8 inputs of 32 outputs, and a step two of these. Each 4 of the bytes belong to outputs that lie 8 apart, so that widening their sums
-// twice, without moving anything, brings them into their order.
+// 32 bytes hold 8 inputs of 32 outputs, and a step has two of these. Each 4 bytes belong to outputs 8 apart, so that widening their sums
+// twice, without moving them, puts them in order.
 using Layout = Columns<8, 32, 4>;
 constexpr int step_groups = Layout::step_inputs / 4;
 
-// Sums of all subsets of 4 inputs lie between -512 and 508: as 32 * high + low - 512, two tables of 16 bytes. Those of 8 inputs are the low bytes of
-// the first four and of the last four, then the high ones.
+// Sums of all subsets of 4 inputs lie between -512 and 508. They are stored as 32 * high + low - 512 in two tables of 16 bytes. For 8 inputs, the low
+// bytes of the first four and of the last four come first, then the high bytes.
 constexpr int tables_of_step = 128;
 constexpr int low_bits = 5, bias = 512;
-// Look-ups whose low bytes, and whose high ones, can be added in bytes (8 * 31), and steps whose sums fit in 16 bits once both are joined.
+// The number of look-ups that can be added in bytes (8 * 31), and the number of steps with joined sums that fit in 16 bits.
 constexpr int groups_of_bytes = 8, some_steps = groups_of_bytes / step_groups, steps_of_words = 16;
 static_assert(steps_of_words * Layout::step_inputs * 128 <= 32768 && groups_of_bytes % step_groups == 0);
 
-// For the tables' first eight entries, in pairs of bytes, which of two inputs each contains; the last eight contain the fourth input too.
+// For the tables' first eight entries, in pairs of bytes: which of two inputs each contains. The last eight also contain the fourth input.
 constexpr struct SubsetMasks {
     std::uint8_t first_two[32], third[32], fourth[32];
 } subset_masks = [] {
@@ -38,7 +38,7 @@ constexpr struct SubsetMasks {
     return m;
 }();
 
-// The tables of 8 inputs, 64 bytes. `x`: of both halves of a register the 16 bytes in which they stand, at `first` and `second`.
+// The tables of 8 inputs, 64 bytes. `x`: the 16 bytes with the inputs in both halves of a register, at `first` and `second`.
 inline void eight_sums(__m256i x, const __m256i& pairs, std::uint8_t* tables) {
     const auto mask = [](const std::uint8_t* bytes) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)); };
     // The first half of a register is for the first four inputs, the second for the last four.
@@ -75,17 +75,17 @@ inline __m256i both_lanes(const std::uint8_t* table) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
 }
 
-// Where a group's table of low bytes stands among those of its step; that of the high bytes is 32 bytes further.
+// The place of a group's table of low bytes within its step. The table of high bytes is 32 bytes after it.
 constexpr int table_of(int group) {
     return group / 2 * 64 + group % 2 * 16;
 }
 
-// Sums of 32 outputs in 16 bits, and mod 2^16: of low and high bytes with those of the next output times 256, and of every second output alone.
-// Shuffles would bring two outputs apart at once, but look-ups keep the units busy that shuffle.
+// Sums of 32 outputs in 16 bits, mod 2^16: of low and high bytes, with those of the next output times 256, and of every second output alone.
+// Shuffles would separate two outputs directly, but look-ups keep the shuffle units busy.
 struct WordSums {
     __m256i low, high, odd;
 
-    // Of so many steps. What they begin with takes the bias of the tables off.
+    // Sums of this many steps. Their start values subtract the bias of the tables.
     [[gnu::always_inline]] void begin(std::int64_t steps) {
         const auto taken_off = static_cast<short>(-steps * step_groups * bias);
         low = _mm256_set1_epi16(static_cast<short>(taken_off * 257));
@@ -100,7 +100,7 @@ struct WordSums {
         odd = _mm256_add_epi16(odd, _mm256_add_epi16(_mm256_maddubs_epi16(lows, second), _mm256_maddubs_epi16(highs, second_high)));
     }
 
-    // To sums in 32 bits.
+    // Converts to sums in 32 bits.
     [[gnu::always_inline]] void put(bool first, std::int32_t* out) const {
         const __m256i even = _mm256_sub_epi16(_mm256_add_epi16(low, _mm256_slli_epi16(high, low_bits)), _mm256_slli_epi16(odd, 8));
         const __m256i lower = _mm256_set1_epi32(1), upper = _mm256_set1_epi32(1 << 16);
@@ -115,7 +115,7 @@ struct WordSums {
     }
 };
 
-// Bits as they lie in a tile, and the indices that a group of four makes of them.
+// Bits in the layout of a tile, and the indices of a group of four.
 struct PackedBits {
     const std::uint8_t* at;
     std::ptrdiff_t step_stride;
@@ -131,7 +131,7 @@ struct PackedBits {
     }
 };
 
-// Indices of their own, a byte for each four bits: [step][group][unit][32 outputs].
+// Separate indices, a byte per four bits: [step][group][unit][32 outputs].
 struct Indices {
     const std::uint8_t* at;
 
@@ -141,15 +141,15 @@ struct Indices {
     }
 };
 
-// Adds bytes at once: in what order they are added does not change the sum, and compilers would add what is looked up to each other first, for which
-// there are too few registers.
+// Adds bytes immediately. The order does not change the sum, but compilers would first add the looked-up values to each other, and there are too few
+// registers for that.
 [[gnu::always_inline]] inline void add_here(__m256i& sum, const __m256i& bytes) {
     sum = _mm256_add_epi8(sum, bytes);
     asm("" : "+x"(sum));
 }
 
-// Some steps, not more than fit in bytes: an index is loaded once for the positions, a table once for the units. Twelve registers of sums, two of
-// indices and two for what is looked up are all that there are.
+// Some steps, at most as many as fit in bytes. An index is loaded once for all positions, a table once for all units. Twelve registers of sums, two
+// of indices and two for looked-up values use all registers.
 template <int positions, int units, int steps, class Bits>
 [[gnu::always_inline]] inline void look_up_steps(const Bits& bits, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                                                  const std::int32_t* offsets, WordSums (&sums)[positions][units]) {
@@ -194,7 +194,7 @@ void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8
         for (auto& unit : sums[0]) unit.begin(here);
         for (; here >= some_steps; here -= some_steps, w += some_steps * step_stride, tables += some_steps * tables_of_step) {
             look_up_steps<1, units, some_steps>(PackedBits{w, step_stride}, tables, 0, offsets, sums);
-            asm volatile("" : : "r"(sums) : "memory");  // these stay there: the registers are for bytes
+            asm volatile("" : : "r"(sums) : "memory");  // these stay in memory: the registers are for bytes
         }
         if (here > 0) look_up_steps<1, units, 1>(PackedBits{w, step_stride}, tables, 0, offsets, sums);
         for (int u = 0; u < units; ++u) sums[0][u].put(first == 0 && !add, out + u * 32);
@@ -251,7 +251,7 @@ template <int positions, int units>
     }
 }
 
-// As many positions at once as leave registers; what is left of pairs of units in two parts, where one would have one position.
+// As many positions at once as the registers allow. A rest is divided into two parts for pairs of units if one part would have one position.
 template <int units>
 void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                        int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {

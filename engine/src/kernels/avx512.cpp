@@ -1,4 +1,4 @@
-// AVX-512 with VNNI; scalar.cpp explains what is computed.
+// AVX-512 with VNNI; scalar.cpp has the definitions.
 #include <immintrin.h>
 
 #include <bit>
@@ -11,7 +11,7 @@
 namespace onebit {
 namespace {
 
-// `count` rows times `blocks` registers of 16 outputs: at most 24 sums, so that with the weights and one broadcast all stays in registers.
+// `count` rows times `blocks` registers of 16 outputs: at most 24 sums, so that they fit in registers with the weights and one broadcast.
 template <int count, int blocks>
 void tile_int8(const std::uint8_t* const* rows, const Segments& s, const std::int8_t* panel, std::int32_t* out, std::ptrdiff_t out_stride) {
     __m512i sums[count][blocks];
@@ -68,7 +68,7 @@ void tile_float(const float* const* rows, const Segments& s, const float* panel,
     }
 }
 
-// Rows in tiles as large as the registers allow, then what is left one by one.
+// Rows in tiles as large as the registers allow, then the rest one by one.
 #define ONEBIT_TILES(name, tile, Input, Weight, Sum)                                                                                      \
     template <int blocks>                                                                                                                 \
     void name##_blocks(const Input* const* rows, int count, const Segments& s, const Weight* panel, Sum* out, std::ptrdiff_t stride) {    \
@@ -92,7 +92,7 @@ ONEBIT_TILES(product_int8, tile_int8, std::uint8_t, std::int8_t, std::int32_t)
 ONEBIT_TILES(product_float, tile_float, float, float, float)
 #undef ONEBIT_TILES
 
-// Sixteen rows at once: 32 bits of each in a register's lanes, and a look-up from each four bits to their four bytes.
+// Sixteen rows at once: 32 bits of each in a register's lanes, and a look-up that turns four bits into four bytes.
 void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
     const auto& [bits, row_bytes, rows, blocks, segments, raw_length, length, plus_minus] = args;
     if (raw_length != length) return expand_rows(args, panel);
@@ -119,7 +119,7 @@ void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
     }
 }
 
-// NaN passes the smallest number by and is the largest magnitude.
+// NaN does not count for the smallest number, and is the largest magnitude.
 void range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative) {
     constexpr int chains = 4;
     __m512i largest[chains];
@@ -128,7 +128,7 @@ void range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* 
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
     const auto include = [&](int c, const __m512& v) {
         largest[c] = _mm512_max_epu32(largest[c], _mm512_and_si512(_mm512_castps_si512(v), magnitude));
-        smallest[c] = _mm512_min_ps(v, smallest[c]);  // the second operand where the first is NaN
+        smallest[c] = _mm512_min_ps(v, smallest[c]);  // the second operand if the first is NaN
     };
     std::ptrdiff_t i = 0;
     for (; i + 16 * chains <= n; i += 16 * chains) {
@@ -144,7 +144,7 @@ void range(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* 
     *negative = _mm512_cmp_ps_mask(smallest[0], _mm512_setzero_ps(), _CMP_LT_OQ) != 0;
 }
 
-// Clipping to whole numbers and rounding may change places.
+// Clipping to integers and rounding may be exchanged.
 void quantize(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q) {
     const __m512 factor = _mm512_set1_ps(inverse), least = _mm512_set1_ps(low), most = _mm512_set1_ps(high);
     const __m512i up = _mm512_set1_epi32(shift);
@@ -163,7 +163,7 @@ constexpr int tables_of_step = 128;
 // Tables of 8 KB.
 constexpr std::int64_t chunk_steps = 32;
 
-// For each entry of a table, in pairs of bytes, which of two inputs it contains: bit `first` of its index, and the one above it or none.
+// For each entry of a table, in pairs of bytes: which of two inputs it contains, by bit `first` of its index and the bit above it, if any.
 constexpr struct SubsetMasks {
     std::uint8_t low[64], middle[64], fifth[64], fifth_and_sixth[64], fifth_second[64];
 } subset_masks = [] {
@@ -179,8 +179,8 @@ constexpr struct SubsetMasks {
     return m;
 }();
 
-// What is prepared of a step: the sums of all subsets of inputs 0 to 5, 6 to 10 and 11 to 15. Two inputs at a time are multiplied with whether they
-// are in the subset.
+// The prepared data of a step: the sums of all subsets of inputs 0 to 5, 6 to 10 and 11 to 15. Two inputs at a time are multiplied by 1 or 0,
+// depending on whether they are in the subset.
 void prepare_pixels(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared) {
     const __m512i low = _mm512_loadu_si512(subset_masks.low), middle = _mm512_loadu_si512(subset_masks.middle);
     const __m512i fifth = _mm512_loadu_si512(subset_masks.fifth), second = _mm512_loadu_si512(subset_masks.fifth_second);
@@ -208,7 +208,7 @@ void prepare_bits(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepar
     prepare_pixels(x, Layout::step_inputs, steps, prepared);
 }
 
-// As the template in bits.h does it, sixteen outputs at once.
+// As the template in bits.h, for sixteen outputs at once.
 void expand_bits_panel(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, std::int8_t* panel) {
     const FourWeights weights(false);
     const std::ptrdiff_t group = std::ptrdiff_t{64} * blocks;
@@ -219,7 +219,7 @@ void expand_bits_panel(const std::uint8_t* tile, std::ptrdiff_t step_stride, std
     }
 }
 
-// Which outputs of a step's 32 have the bit of input i set.
+// The outputs, of a step's 32, with the bit of input i set.
 inline __mmask32 outputs_with(const __m512i& words, int i) {
     return _mm512_movepi16_mask(_mm512_sll_epi16(words, _mm_cvtsi32_si128(15 - i)));
 }
@@ -239,7 +239,7 @@ void expand_bits_floats(const std::uint8_t* tile, std::ptrdiff_t step_stride, st
     }
 }
 
-// Masked additions, two for an input of 32 outputs; or, of -1 and 1, additions of the input with either sign.
+// Masked additions, two for an input of 32 outputs. For weights of -1 and 1, additions of the input with either sign.
 template <int units, bool plus_minus>
 void add_where_set(const std::uint8_t* w, std::ptrdiff_t step_stride, const float* x, std::int64_t inputs, bool add, float* out) {
     __m512 sums[units][2];
@@ -282,12 +282,12 @@ void product_bits_float(const std::uint8_t* units, std::ptrdiff_t step_stride, i
     for (; count > 0; --count, units += unit_step_bytes, out += 32) one(units, step_stride, x, inputs, add, out);
 }
 
-// A look-up for each 6, 5 and 5 bits gives the sums of 16 products: eight instructions for 512 of them, where multiplying takes sixteen. A sum of 16
-// steps fits in 16 bits (16 * 16 * 128 = 2^15).
+// Look-ups of 6, 5 and 5 bits give the sums of 16 products: eight instructions for 512 products, compared with sixteen for multiplying. A sum of
+// 16 steps fits in 16 bits (16 * 16 * 128 = 2^15).
 template <int units>
 void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, bool add, std::int32_t* out) {
-    // Bytes that stand ahead of those that are read, for the second-level cache: nearer, memory answers too late; further or into the first level,
-    // what is fetched drives out what is needed.
+    // The distance of prefetches into the second-level cache, in bytes. With less, memory answers too late. With more, or into the first level,
+    // the prefetched data evict needed data.
     constexpr std::ptrdiff_t ahead = 12288;
     __m512i totals[units][2];
     for (int u = 0; u < units; ++u) {
@@ -338,7 +338,7 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     }
 }
 
-// Tables of some positions times some units: what the bits are shifted for, all positions share, and what the tables are loaded for, the units.
+// Tables of some positions times some units: all positions share the shifted bits, and all units share the loaded tables.
 template <int positions, int units>
 void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                    const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
@@ -439,7 +439,7 @@ constexpr Kernels avx512_table() {
 constexpr Kernels amx_table() {
     Kernels k = avx512_table();
     k.gemm.rows_at_once = 32;
-    // With more, expanding bits costs less than looking up does: 1.3 cycles for 64 bytes of weights, as many as 2.7 rows' look-ups of them.
+    // With more rows, expanding bits costs less than look-ups: 1.3 cycles for 64 bytes of weights, the time of 2.7 rows of look-ups.
     k.gemv.layout.most_rows = 4;
     k.gemm.product_int8 = amx_product_int8;
     k.tiles = &amx_tiles;

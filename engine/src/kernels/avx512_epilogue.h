@@ -1,5 +1,5 @@
-// What happens to sums before they are stored, with AVX-512: scaling, bias, normalisation, ReLU. A part of avx512.cpp; rows.h has the plain loops,
-// which give the same bits.
+// The operations on sums before they are stored, with AVX-512: scaling, bias, normalisation, ReLU. A part of avx512.cpp. The plain loops in rows.h
+// give the same bits.
 #pragma once
 
 #include <immintrin.h>
@@ -11,7 +11,7 @@
 namespace onebit {
 namespace {
 
-// f(0) + f(1) + ... in the order of rows.h: four sums at a time, and what is left to the first.
+// f(0) + f(1) + ... in the order of rows.h: four sums at a time, the rest to the first.
 template <class Function>
 [[gnu::always_inline]] inline __m512 add_blocks(int blocks, const Function& f) {
     constexpr int chains = 4;
@@ -34,7 +34,7 @@ inline float add_lanes(const __m512& x) {
     return fold_lanes(all, [](const Lanes& a, const Lanes& b) { return a + b; });
 }
 
-// Sixteen sums scaled, with their bias.
+// Sixteen scaled sums with their bias.
 [[gnu::always_inline]] inline __m512 scaled(const std::int32_t* sums, const __m512& scale, const EpilogueArgs& e, int first) {
     __m512i sum = _mm512_loadu_si512(sums + first);
     if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_loadu_si512(e.offset + first));
@@ -45,8 +45,8 @@ inline float add_lanes(const __m512& x) {
     return _mm512_add_ps(_mm512_mul_ps(v, _mm512_loadu_ps(e.scale + first)), _mm512_loadu_ps(e.shift + first));
 }
 
-// A row of 16 * blocks outputs from sums to result without leaving the registers: for the many positions of a large image with few channels
-// this costs as much as the products do.
+// A row of 16 * blocks outputs from sums to results in registers. For the many positions of a large image with few channels this costs as much as
+// the products.
 template <int blocks>
 void finish_registers(const std::int32_t* sums, float scale, const EpilogueArgs& e, float* y) {
     constexpr float count = 16 * blocks;
@@ -75,7 +75,7 @@ void finish_registers(const std::int32_t* sums, float scale, const EpilogueArgs&
     }
 }
 
-// The same of longer rows, in three passes over y.
+// The same for longer rows, in three passes over y.
 void finish_passes(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const __m512 factor = _mm512_set1_ps(scale), zero = _mm512_setzero_ps();
     const int blocks = outputs / 16;
@@ -139,7 +139,7 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
     return _mm512_shuffle_f32x4(sums, sums, 0xD8);
 }
 
-// Sixteen rows at once: adding up lanes, roots and divisions cost as much for sixteen rows as for one. `blocks`: of 16 outputs, or 0 for any number.
+// Sixteen rows at once: adding up lanes, roots and divisions costs as much as for one row. `blocks`: blocks of 16 outputs, or 0 for any number.
 template <int fixed_blocks>
 void finish_sixteen(const std::int32_t* sums, std::ptrdiff_t sum_stride, int rows, float scale, int outputs, const EpilogueArgs& e, float* y) {
     const int blocks = fixed_blocks != 0 ? fixed_blocks : outputs / 16;

@@ -1,4 +1,4 @@
-// Bits of 16 inputs of 32 outputs to bytes, with AVX-512. A part of avx512.cpp and amx.cpp; bits.h has the plain loops.
+// Expands the bits of 16 inputs of 32 outputs to bytes, with AVX-512. A part of avx512.cpp and amx.cpp; bits.h has the plain loops.
 #pragma once
 
 #include <immintrin.h>
@@ -17,11 +17,11 @@ constexpr struct WeightTables {
     return t;
 }();
 
-// A look-up from each four bits to their four bytes, 16 outputs at once: one permutation and, but for the first group, a shift for 64 bytes.
+// A look-up that turns four bits into four bytes, for 16 outputs at once: one permutation and, except for the first group, one shift per 64 bytes.
 class FourWeights {
   public:
     explicit FourWeights(bool plus_minus) : table_(_mm512_loadu_si512(weight_tables.words[plus_minus ? 1 : 0])) {}
-    // 16 bits of 16 outputs to four groups of four inputs, `group_stride` bytes apart.
+    // Expands 16 bits of 16 outputs to four groups of four inputs, `group_stride` bytes apart.
     [[gnu::always_inline]] void expand(const std::uint8_t* bits, std::int8_t* to, std::ptrdiff_t group_stride) const {
         __m512i words = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bits)));
         // The look-up uses the lowest four bits of each index.

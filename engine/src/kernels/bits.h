@@ -1,5 +1,5 @@
-// How bits of dense layers may lie in memory. An instruction set takes the layout that its product reads fastest, and gets from here how bits come
-// into it and out of it again. Internal linkage, as in rows.h.
+// Layouts of the bits of dense layers. An instruction set takes the layout that its product reads fastest. Functions here write and read it.
+// Internal linkage, as in rows.h.
 #pragma once
 
 #include <cstring>
@@ -10,9 +10,9 @@
 namespace onebit {
 namespace {
 
-// Each output has `width` bits of its inputs side by side: what look-ups in tables take. A step holds the first `width` inputs of all outputs of the
-// unit, then, where they do not fill it, the next ones. In `parts` above 1 the outputs are divided, and those at the same place of each part lie side
-// by side.
+// A layout for look-ups: each output has `width` adjacent bits of its inputs. A step holds the first `width` inputs of all outputs of the unit,
+// then the next ones if there is space. With `parts` above 1 the outputs are divided into parts. Outputs at the same place of each part are then
+// adjacent.
 template <int width, int outputs = 512 / width, int parts = 1>
 struct Columns {
     static constexpr int step_inputs = 512 / outputs, unit_outputs = outputs;
@@ -23,7 +23,7 @@ struct Columns {
                         std::ptrdiff_t step_stride) {
         constexpr int bytes = width / 8, rounds = step_inputs / width;
         const std::int64_t columns = (inputs + step_inputs - 1) / step_inputs * rounds;
-        // Some columns of all outputs at a time, so that what is written stays in the cache until it is whole.
+        // Some columns of all outputs at a time, so that the written lines stay in the cache until they are complete.
         constexpr std::int64_t some = 64;
         for (std::int64_t first = 0; first < columns; first += some) {
             const std::int64_t end = first + some < columns ? first + some : columns;
@@ -48,7 +48,7 @@ struct Columns {
     }
 };
 
-// Some blocks of 16 outputs of a tile to a panel for 8-bit products, of 0 and 1.
+// Expands some blocks of 16 outputs of a tile to a panel for 8-bit products, of 0 and 1.
 template <class Layout>
 void expand_bits_int8(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, std::int8_t* panel) {
     std::uint32_t table[16];

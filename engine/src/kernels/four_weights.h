@@ -1,4 +1,4 @@
-// Bits as the bytes that products of bytes take. Internal linkage, as in rows.h.
+// Expands bits to the bytes for products of bytes. Internal linkage, as in rows.h.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What an instruction set offers to the executor: one table of functions each. scalar.cpp is the specification.
+// The kernels of an instruction set, one table of functions per set. scalar.cpp is the specification.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 namespace onebit {
 
-// CPU features, asked of the processor and of the operating system: a bit each, in the order of features.def.
+// CPU features, from the processor and the operating system, one bit each, in the order of features.def.
 enum class FeatureIndex {
 #define FEATURE(name, text, word, bit, registers) name,
 #include "features.def"
@@ -23,18 +23,18 @@ enum Feature : std::uint32_t {
 // Outputs are computed in blocks of this many; a panel holds the weights of 1 to 4 blocks.
 constexpr int block_outputs = 16;
 constexpr int max_blocks = 4;
-// Rows (positions of an image, or rows of a matrix) that one call of a product with a panel takes at most.
+// The most rows (positions of an image, or rows of a matrix) in one call of a product with a panel.
 constexpr int max_rows = 32;
-// Inputs that lie side by side in a panel for 8-bit products; 1 for float ones.
+// The adjacent inputs in a panel for 8-bit products; 1 for float products.
 constexpr int int8_group = 4;
-// Signed levels are stored shifted up by this where a product takes unsigned inputs, and the other way round.
+// The shift of signed levels for products with unsigned inputs, and of unsigned levels for products with signed inputs.
 constexpr int signed_shift = 128;
-// What a set that never computes images with bits asks of them.
+// The gain of a set that never computes images with bits.
 constexpr std::int64_t never = INT64_MAX;
-// Kernels read up to this many bytes beyond a row's last input, and use none of them.
+// Kernels read up to this many bytes after a row's last input, but do not use them.
 constexpr int slack_bytes = 64;
 
-// Where a row's inputs lie: `segments` runs of `length` inputs, each at an offset (in elements) from the row's first.
+// The place of a row's inputs: `segments` runs of `length` inputs, each at an offset (in elements) from the row's first.
 // For 8-bit products `length` is padded to a multiple of 4; the panel's weights there are 0.
 struct Segments {
     const std::ptrdiff_t* offsets;
@@ -42,10 +42,10 @@ struct Segments {
     int length;
 };
 
-// Bits of a dense layer in the layout that an instruction set's product with bits reads fastest (bits.h has them). 64 bytes, a unit's step, hold
-// `step_inputs` inputs of `unit_outputs` outputs. Units lie side by side in tiles: for each step the 64 bytes of one unit after the other's. All
-// tiles pass for a chunk of steps before the next chunk's begin, so that what was prepared of the inputs stays in the first-level cache while the
-// bits stream. Inputs beyond a layer's last are zero bits.
+// The layout of a dense layer's bits that an instruction set's product reads fastest (bits.h has the layouts). A unit's step is 64 bytes, with
+// `step_inputs` inputs of `unit_outputs` outputs. Units form tiles: for each step, the 64 bytes of one unit follow those of the other. All tiles of
+// a chunk of steps come before the next chunk, so that the prepared inputs stay in the first-level cache while the bits stream. Inputs beyond a
+// layer's last are zero bits.
 constexpr int unit_step_bytes = 64;
 constexpr std::int64_t any_rows = std::int64_t{1} << 30;
 constexpr std::int64_t all_steps = std::int64_t{1} << 30;
@@ -53,49 +53,49 @@ struct BitLayout {
     const char* name;
     int unit_outputs;
     int step_inputs;
-    int tile_units;            // in a tile at most: so many as the product keeps in registers
+    int tile_units;            // the most in a tile: as many as the product keeps in registers
     std::int64_t chunk_steps;  // even, or all_steps
-    int prepared_bytes;        // that `prepare_bits` makes of the inputs of a step
+    int prepared_bytes;        // that `prepare_bits` makes from the inputs of a step
     std::int64_t most_inputs;  // up to which sums are exact
-    std::int64_t most_rows;    // up to which it is faster than a panel is; any_rows where it always is
+    std::int64_t most_rows;    // up to which it is faster than a panel; any_rows if it always is
 };
 
-// What a product of an image with bits takes in one call: positions of a row of the output, so many that they share registers, and at most so many
-// units of outputs and steps.
+// The size of one call of a product of an image with bits: positions of an output row that share registers, and the most units of outputs and
+// steps.
 constexpr int image_positions = 6;
 constexpr int image_units = 2;
 constexpr int image_steps = 16;
 
-// Keys and values lie in blocks of so many tokens, and in a block one head's behind the other's, so that what a head reads is one stream. The
-// numbers that a sum adds one after the other share 32 bits: keys are [feature / g][token][g] and values [token / g][feature][g], where g is 1 for
-// floats, 2 for bfloat16 (a float's upper 16 bits) and 4 for int8. Behind a head's int8 numbers of a block stand the tokens' scales, a float each.
+// Keys and values are in blocks of this many tokens. In a block, head follows head, so that a head reads one stream. Numbers that are added one after
+// the other share 32 bits: keys are [feature / g][token][g] and values [token / g][feature][g], where g is 1 for floats, 2 for bfloat16 (a float's
+// upper 16 bits) and 4 for int8. The tokens' scales, a float each, follow a head's int8 numbers of a block.
 constexpr int token_block = 64;
 
-// The features of a head with those that fill its last register of values. What stands there is of no concern, but keys need zeros in the rest of
-// their last group.
+// The features of a head, padded to whole registers of values. The padding may have any value, but keys need zeros in the rest of their last
+// group.
 constexpr std::int64_t stored_features(std::int64_t features) {
     return (features + 15) / 16 * 16;
 }
 
-// Queries of one head that stand behind each other share what they read, up to so many.
+// Up to this many consecutive queries of one head share the keys and values that they read.
 constexpr int most_queries = 4;
 
-// What some queries attend to: one head of `features` numbers a token.
+// The attention of some queries to one head with `features` numbers per token.
 struct Attended {
     int rows;             // queries
-    std::int64_t tokens;  // that the first query sees; each further one sees one more
+    std::int64_t tokens;  // that the first query sees; each next query sees one more
     std::int64_t features;
-    std::int64_t block_stride;  // in numbers, from the head's part of a block of keys, or of values, to that of the next
+    std::int64_t block_stride;  // in numbers, from the head's part of a block of keys or values to that of the next block
     std::int64_t row_stride;    // from a query to the next, and from its result to the next
-    std::int64_t score_stride;  // the same of `scores`
+    std::int64_t score_stride;  // the same for `scores`
     float scale;
 };
 
-// What happens to a row of sums before it is stored.
+// The operations on a row of sums before it is stored.
 // y[i] = f(x[i]); y may be x.
 using UnaryKernel = void (*)(const float* x, std::ptrdiff_t n, float* y);
 
-// Sums over a row are taken of pieces of so many numbers, which keeps a float's error small and lets threads share a row.
+// Sums over a row are computed in pieces of this many numbers, which keeps rounding errors small and lets threads share a row.
 constexpr std::int64_t sums_piece = 4096;
 
 struct EpilogueArgs {
@@ -106,31 +106,31 @@ struct EpilogueArgs {
     const float* bias = nullptr;           // (outputs), never null
     const float* scale = nullptr;          // affine
     const float* shift = nullptr;          // affine
-    const std::int32_t* offset = nullptr;  // int8: what the shift of signed inputs added to each sum, or null
-    UnaryKernel activation = nullptr;      // after all of it, or null; the caller's to compute
+    const std::int32_t* offset = nullptr;  // int8: the offset of each sum from the shift of signed inputs, or null
+    UnaryKernel activation = nullptr;      // after all of these, or null; the caller computes it
 };
 
-// One row of inputs times bits: what a token, or a single example, passes through.
+// One row of inputs times bits, for a token or a single example.
 struct Gemv {
     BitLayout layout;
-    // Products of a row with bits from which on threads divide them: a microsecond's work.
+    // Threads divide the products of a row with bits from this number on, which is the work of a microsecond.
     std::int64_t least_divided;
-    // `rows` outputs' rows of bits into a unit of zeros whose steps lie `step_stride` bytes apart.
+    // Writes the rows of bits of `rows` outputs into a zeroed unit with steps `step_stride` bytes apart.
     void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
                     std::ptrdiff_t step_stride);
-    // One row of inputs, padded to whole steps, as the product takes it: tables of sums, or the inputs themselves.
+    // Prepares one row of inputs, padded to whole steps, for the product: tables of sums, or the inputs themselves.
     void (*prepare)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
-    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to what is there if `add`; exact.
+    // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to the old value if `add`. Exact.
     void (*product)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const std::uint8_t* prepared, std::int64_t steps, bool add,
                     std::int32_t* out);
-    // The same with float inputs, of which `inputs` stand at x, one added after the other as Gemm's product_float does: those whose bit is set, or
-    // all with the signs that the bits say. Null where a set expands instead.
+    // The same with `inputs` float inputs at x, added one after the other as in Gemm's product_float: those with a set bit, or all with the signs of
+    // the bits. Null if a set expands instead.
     void (*product_float)(const std::uint8_t* units, std::ptrdiff_t step_stride, int count, const float* x, std::int64_t inputs, bool plus_minus,
                           bool add, float* out);
 };
 
-// Rows of bits to a panel: for each group of 4 inputs, for each of 16 * blocks outputs, 4 bytes of 0/1 or -1/+1. Each segment of `raw_length` bits is
-// padded with zeros to `length`. Rows from `rows` on are zero.
+// Expands rows of bits to a panel: for each group of 4 inputs and each of 16 * blocks outputs, 4 bytes of 0/1 or -1/+1. Each segment of `raw_length`
+// bits is padded with zeros to `length`. Rows from `rows` on are zero.
 struct ExpandArgs {
     const std::uint8_t* bits;
     std::ptrdiff_t row_bytes;
@@ -144,26 +144,26 @@ struct ExpandArgs {
 
 // Rows times a panel of weights.
 struct Gemm {
-    // How many rows a product with a panel best takes at once: so many that the panel stays in the first-level cache while they use it, a multiple
-    // of what its fastest tile takes; at most max_rows.
+    // The best number of rows for a product with a panel: the panel stays in the first-level cache while they use it, and it is a multiple of the
+    // fastest tile; at most max_rows.
     int rows_at_once;
     void (*expand_int8)(const ExpandArgs& args, std::int8_t* panel);
     // out[row * out_stride + o] = sum over inputs of rows[row][...] * panel; exact.
     void (*product_int8)(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks,
                          std::int32_t* out, std::ptrdiff_t out_stride);
-    // The same in float: the panel holds one input after another, for each 16 * blocks outputs.
+    // The same in float: the panel has one input after another, for each 16 * blocks outputs.
     void (*product_float)(const float* const* rows, int count, const Segments& segments, const float* panel, int blocks, float* out,
                           std::ptrdiff_t out_stride);
-    // Some blocks of 16 outputs of a tile of Gemv's layout to a panel of 0 and 1; for floats also of -1 and 1.
+    // Expands some blocks of 16 outputs of a tile in Gemv's layout to a panel of 0 and 1; for floats also of -1 and 1.
     void (*expand_bits_int8)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks,
                              std::int8_t* panel);
     void (*expand_bits_float)(const std::uint8_t* tile, std::ptrdiff_t step_stride, std::int64_t steps, int first_block, int blocks, bool plus_minus,
                               float* panel);
 };
 
-// What one call of a convolution takes: neighbouring positions of a row of the output, some units of outputs, some steps. The bits of a step lie
-// `step_stride` bytes after the one before; what is prepared of the inputs, `position_stride` bytes from a position to the next, `offsets` to each
-// step. Sums go to out[position * out_stride + output]: they are its first if `first`, else they are added.
+// The arguments of one call of a convolution: neighbouring positions of an output row, some units of outputs, some steps. The bits of steps are
+// `step_stride` bytes apart. The prepared inputs of positions are `position_stride` bytes apart, with `offsets` to each step. Sums are written to
+// out[position * out_stride + output] if `first`, and otherwise added there.
 struct ConvArgs {
     const std::uint8_t* tile;
     std::ptrdiff_t step_stride;
@@ -178,42 +178,42 @@ struct ConvArgs {
     std::ptrdiff_t out_stride;
 };
 
-// Convolutions whose weights stay bits, in the layout of Gemv and with inputs prepared in the same way: an input is prepared once for all the
-// positions that its kernel passes it at. Rows of a dense layer are positions too.
+// Convolutions with weights as bits, in the layout of Gemv and with inputs prepared in the same way. An input is prepared once for all positions of
+// the kernel that read it. Rows of a dense layer are positions too.
 struct Conv {
-    // What a position saves over a panel (taps of the kernel times 16 outputs) must be at least so much for each input.
+    // The least gain of a position over a panel (taps of the kernel times 16 outputs) for each input.
     std::int64_t least_gain;
-    // The same where channels do not fill steps, and what a row of the kernel reads at a position is prepared for that position.
+    // The same if channels do not fill steps, and the inputs of a kernel row are prepared per position.
     std::int64_t least_run_gain;
-    // Positions that a product takes in one call at most: more than image_positions where what it makes of the bits serves them all.
+    // The most positions in one call of a product: more than image_positions if all of them share its work on the bits.
     int most_positions;
-    // A step's inputs of some pixels that lie `stride` apart.
+    // Prepares a step's inputs of some pixels, `stride` apart.
     void (*prepare)(const std::int8_t* x, std::ptrdiff_t stride, std::int64_t pixels, std::uint8_t* prepared);
-    // The sum over steps of bits times what is prepared; exact.
+    // The sum over steps of bits times prepared inputs. Exact.
     void (*product)(const ConvArgs& args);
 };
 
-// Rows of floats, and rows of sums to floats.
+// Operations on rows of floats, and from rows of sums to floats.
 struct Rows {
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
     void (*epilogue_int8)(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& epilogue, float* y);
     void (*epilogue_float)(const float* sums, int outputs, const EpilogueArgs& epilogue, float* y);
-    // The same of many rows: positions of an image, which have few outputs each.
+    // The same for many rows: positions of an image, with few outputs each.
     void (*epilogue_rows_int8)(const std::int32_t* sums, std::ptrdiff_t sum_stride, std::int64_t rows, float scale, int outputs,
                                const EpilogueArgs& epilogue, float* y);
-    // y[c] = the maximum of a window of height * width positions of x, for each of some columns of windows; NaN wins.
+    // y[c] = the maximum of a window of height * width positions of x, for some columns of windows. NaN wins.
     void (*pool)(const float* x, std::ptrdiff_t row_stride, int height, int width, std::int64_t columns, int channels, float* y);
 
     // The largest |x| as its bits (NaN above infinity above numbers), and whether any x is below 0.
     void (*range)(const float* x, std::ptrdiff_t n, std::uint32_t* largest_bits, bool* negative);
-    // q = clip(round_half_even(x * inverse), low, high) + shift; NaN is low
+    // q = clip(round_half_even(x * inverse), low, high) + shift; NaN gives low
     void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
 
     void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
-    // What it consists of, for threads that share a row. The sum of a piece, and of the squares of its distances from the mean:
+    // Its parts, for threads that share a row. The sum of a piece, and the sum of the squares of its distances from the mean:
     float (*sum)(const float* x, std::ptrdiff_t n);
     float (*squares)(const float* x, std::ptrdiff_t n, float mean);
-    // 1 over the deviation, from all squares of n numbers; 0 where sums of floats will not do.
+    // 1 / deviation, from the squares of all n numbers; 0 if sums of floats are not sufficient.
     float (*inverse_deviation)(double squares, std::ptrdiff_t n, float eps);
     // y = (x - mean) * factor
     void (*center)(const float* x, std::ptrdiff_t n, float mean, float factor, float* y);
@@ -231,12 +231,12 @@ struct Rows {
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
 };
 
-// y = softmax(scale * q K^T) V for one head, by what keys and values are kept as; `scores` has room for the tokens of each query rounded up to whole
+// y = softmax(scale * q K^T) V for one head, per number type of keys and values. `scores` has space for the tokens of each query, rounded up to whole
 // blocks.
 struct Attention {
     void (*float32)(const float* q, const float* keys, const float* values, const Attended& a, float* scores, float* y);
     void (*bf16)(const float* q, const std::uint16_t* keys, const std::uint16_t* values, const Attended& a, float* scores, float* y);
-    // Where a set multiplies integers, queries and weights are rounded to 16 bits of the largest.
+    // If a set multiplies integers, queries and weights are rounded to 16 bits of their largest.
     void (*int8)(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y);
 };
 
@@ -248,7 +248,7 @@ struct Kernels {
 
     Gemv gemv;
     Gemm gemm;
-    // Products of many rows with bits in tile registers; the layout is then 16 inputs of 32 outputs. Null where a set has none.
+    // Products of many rows with bits in tile registers, with a layout of 16 inputs of 32 outputs. Null if a set has none.
     const TileKernels* tiles;
     Conv conv;
     Rows rows;
@@ -261,12 +261,12 @@ const Kernels* const* all_kernels(int* count);
 #define KERNELS(set, features, words) extern const Kernels set##_kernels;
 #include "kernels.def"
 #if defined(ONEBIT_X86)
-// Of amx.cpp; the rest of amx's table is avx512's.
+// From amx.cpp; the rest of amx's table is avx512's.
 void amx_product_int8(const std::uint8_t* const* rows, int count, const Segments& segments, const std::int8_t* panel, int blocks, std::int32_t* out,
                       std::ptrdiff_t out_stride);
 #endif
 
-// A table with what kernels.def states of it.
+// A table with its entry in kernels.def.
 #define KERNELS(set, features, words)          \
     constexpr Kernels named_##set(Kernels k) { \
         k.name = #set;                         \

@@ -1,8 +1,8 @@
-// Plain loops over rows of floats, compiled once for each instruction set with its flags so that the compiler vectorises them.
-// Everything has internal linkage: a function shared between the sets could end up with instructions that a CPU lacks.
+// Plain loops over rows of floats. They are compiled once per instruction set, with its flags, so that the compiler vectorises them.
+// Everything has internal linkage: a function shared between sets could contain instructions that a CPU lacks.
 //
-// All sets give the same bits: they add in the same order, and as the build switches contraction off (-ffp-contract=off), a product and a sum are
-// rounded once only where `fused` says so.
+// All sets give the same bits. They add in the same order. The build switches contraction off (-ffp-contract=off), so a product and a sum are
+// rounded once only in `fused`.
 #pragma once
 
 #include <cmath>
@@ -30,12 +30,12 @@ constexpr int register_lanes = 8;
 constexpr int register_lanes = 4;
 #endif
 
-// What a register holds: of a wider vector the compiler would keep each operation's result in memory.
+// The numbers in a register. With wider vectors the compiler would keep each operation's result in memory.
 typedef float Lanes __attribute__((vector_size(4 * register_lanes)));
 typedef std::uint32_t Words __attribute__((vector_size(4 * register_lanes)));
 typedef std::int32_t Integers __attribute__((vector_size(4 * register_lanes)));
 
-// Sums over a row are kept in so many lanes in each set, in one register or in several, so that all sets add in the same order.
+// Sums over a row use this many lanes in each set, in one or several registers, so that all sets add in the same order.
 constexpr int lanes = 16;
 
 inline Lanes load_lanes(const float* from) {
@@ -48,7 +48,7 @@ inline void store_lanes(const Lanes& from, float* to) {
     std::memcpy(to, &from, sizeof from);
 }
 
-// a * b + c, rounded once. Where no instruction does that it is a function of its own: copies of it would be half of the library.
+// a * b + c, rounded once. Without an instruction for this it is a separate function: inlined copies would be half of the library.
 #if defined(__AVX2__) || defined(__ARM_NEON)
 [[gnu::always_inline]]
 #else
@@ -62,7 +62,7 @@ inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
 #elif defined(__ARM_NEON)
     return vfmaq_f32(c, a, b);
 #else
-    // The product is exact in double, and so is what its sum with c loses. Where something is lost, an odd last bit says so to the second rounding
+    // The product is exact in double, and so is the error of its sum with c. If there is an error, an odd last bit tells the second rounding
     // (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd", 2008).
     typedef double Doubles __attribute__((vector_size(8 * register_lanes)));
     typedef std::int64_t Longs __attribute__((vector_size(8 * register_lanes)));
@@ -78,7 +78,7 @@ inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
 #endif
 }
 
-// The same number in all lanes. A sum with 0 would do as well, but for -0, and compilers keep that addition.
+// The same number in all lanes. A sum with 0 would also work, except for -0, and compilers keep that addition.
 [[gnu::always_inline]] inline Lanes broadcast(float x) {
 #if defined(__AVX512F__)
     return _mm512_set1_ps(x);
@@ -95,7 +95,7 @@ inline Lanes fused(const Lanes& a, const Lanes& b, const Lanes& c) {
     return fused(a, broadcast(b), c);
 }
 
-// The lanes in a circle, `by` further.
+// Rotates the lanes by `by`.
 template <int by, int... lane>
 inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
 #if defined(__clang__) || __GNUC__ >= 12
@@ -105,7 +105,7 @@ inline Lanes turn(const Lanes& x, std::integer_sequence<int, lane...>) {
 #endif
 }
 
-// All lanes to one number: the upper half to the lower half, until one is left.
+// Adds all lanes to one number: the upper half to the lower half, until one is left.
 template <class Function>
 inline float fold_lanes(Lanes (&x)[lanes / register_lanes], const Function& f) {
 #pragma GCC unroll 2
@@ -122,8 +122,8 @@ inline float fold_lanes(Lanes (&x)[lanes / register_lanes], const Function& f) {
     return all[0];
 }
 
-// The sum of f(x) over a row, several registers at a time so that one addition need not wait for the other; the scalar set adds in the same order,
-// so results differ little between sets.
+// The sum of f(x) over a row, several registers at a time, so that additions do not wait for each other. The scalar set adds in the same order, so
+// all sets agree.
 template <class Function>
 float lane_total(const float* x, std::ptrdiff_t n, const Function& f) {
     constexpr int chains = 4, each = lanes / register_lanes;
@@ -155,13 +155,13 @@ float lane_squares(const float* x, std::ptrdiff_t n, float mean) {
 
 constexpr std::ptrdiff_t piece = sums_piece;
 
-// Whether a variance, with eps, is one that sums of floats have neither overflowed nor lost to rounding to 0. NaN is not.
+// Whether a variance, with eps, is valid: sums of floats have neither overflowed nor rounded to 0. NaN is not valid.
 constexpr float least_variance = 1e-30f;
 inline bool ordinary(float variance) {
     return variance >= least_variance && variance <= std::numeric_limits<float>::max();
 }
 
-// The same for numbers so large or so small that their squares are not floats.
+// The same for numbers so large or so small that their squares do not fit floats.
 [[gnu::noinline]] void row_normalize_in_double(const float* x, std::ptrdiff_t n, float eps, float* y) {
     double sum = 0, squares = 0;
     for (std::ptrdiff_t i = 0; i < n; ++i) sum += x[i];
@@ -194,14 +194,14 @@ void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * factor;
 }
 
-// e^x to 2 units in the last place, without branches so that the compiler makes vectors of it: x = n ln 2 + r, a polynomial for e^r (Cephes),
-// times 2^n in two factors, of which one alone would leave the range of floats: so it ends as float32's does, in subnormals and 0 below -103.97 and
-// in infinity above 88.72. NaN stays NaN. Of one number or of a register.
+// e^x to 2 units in the last place, without branches so that the compiler vectorises it: x = n ln 2 + r, a polynomial for e^r (Cephes), times 2^n in
+// two factors, because one factor may leave the range of floats. It ends like float32's own: in subnormals and 0 below -103.97, and in
+// infinity above 88.72. NaN stays NaN. For one number or for a register.
 template <class Float, class Integer>
 inline Float exponential_of(const Float& x) {
     const Float low = Float{} - 104.0f, high = Float{} + 89.0f;
     const Float above = x < low ? low : x, bounded = above > high ? high : above;
-    // Added to 1.5 * 2^23 a number is rounded to an integer, which stands in the lowest bits of the sum.
+    // Adding 1.5 * 2^23 rounds a number to an integer, which is in the lowest bits of the sum.
     const Float sum = bounded * 1.44269504088896341f + 12582912.0f, n = sum - 12582912.0f;
     const Float r = (bounded - n * 0.693359375f) - n * -2.12194440e-4f;
     Float p = r * 1.9875691500e-4f + 1.3981999507e-3f;
@@ -231,7 +231,7 @@ inline Lanes exponential(const Lanes& x) {
 }
 
 // x/2 * (1 + erf(x / sqrt(2))). For z >= 0 erf(z) = 1 - t (a1 + t (a2 + ...)) e^(-z^2) with t = 1 / (1 + p z), to 1.5e-7 (Abramowitz and Stegun
-// 7.1.26). The sum is rounded as PyTorch rounds it, so that the result is -0 where the network saw -0 in training, below about -5.5.
+// 7.1.26). The sum is rounded as in PyTorch, so that the result is -0 where the network saw -0 in training, below about -5.5.
 inline float gelu_of(float x) {
     const float z = std::fabs(x) * 0.70710678118654752f;
     const float t = 1.0f / (1.0f + 0.3275911f * z);
@@ -254,7 +254,7 @@ inline float tanh_of(float x) {
     return size < 0.625f ? small : x < 0 ? -large : large;
 }
 
-// A loop for each function of a single number.
+// A loop for each function of one number.
 #define UNARY(name, formula)                                         \
     void row_##name(const float* from, std::ptrdiff_t n, float* y) { \
         for (std::ptrdiff_t i = 0; i < n; ++i) {                     \
@@ -282,7 +282,7 @@ float row_mean_magnitude(const float* x, std::ptrdiff_t n) {
     double sum = 0;
     const auto magnitude = [](const auto& v) { return v < 0 ? -v : v; };
     for (std::ptrdiff_t i = 0; i < n; i += piece) sum += lane_total(x + i, n - i < piece ? n - i : piece, magnitude);
-    // Sums of floats may be infinite where the mean is not.
+    // A sum of floats may be infinite although the mean is finite.
     if (!(sum <= std::numeric_limits<double>::max())) {
         sum = 0;
         for (std::ptrdiff_t i = 0; i < n; ++i) sum += std::fabs(x[i]);
@@ -323,7 +323,7 @@ void rows_scale_shift(const float* x, std::ptrdiff_t rows, int channels, const f
     }
 }
 
-// A row of sums, already scaled and with its bias, to its place.
+// Writes a row of sums, already scaled and with its bias, to its place.
 void finish_row(int n, const EpilogueArgs& e, float* y) {
     if (e.norm == EpilogueArgs::Norm::channel) {
         row_normalize(y, n, e.eps, y);

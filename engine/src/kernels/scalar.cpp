@@ -23,7 +23,7 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
     }
 }
 
-// One input's product with all outputs after the other is added to the sums.
+// Add the product of one input after the other to the sums of all outputs.
 void product_float(const float* const* rows, int count, const Segments& s, const float* panel, int blocks, float* out, std::ptrdiff_t out_stride) {
     const int width = block_outputs * blocks;
     for (int r = 0; r < count; ++r) {

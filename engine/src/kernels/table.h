@@ -1,5 +1,5 @@
-// What an instruction set's table holds where it has nothing better of its own: the plain loops, compiled with the set's flags. Tables are made by
-// the compiler: code that ran before main would run on every CPU, with instructions that these files may use and most lack.
+// The default entries of an instruction set's table: the plain loops, compiled with the set's flags. The compiler makes the tables: code that runs
+// before main would run on every CPU, with instructions that many CPUs lack.
 #pragma once
 
 #include "attention.h"

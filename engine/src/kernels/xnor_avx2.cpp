@@ -1,4 +1,4 @@
-// AVX2: a look-up for every four bits; xnor_scalar.cpp explains what is computed.
+// AVX2: one look-up per four bits; xnor_scalar.cpp has the definitions.
 #include <immintrin.h>
 
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// AVX-512 without an instruction that counts bits: a look-up for every four of them.
+// AVX-512 without an instruction that counts bits: one look-up per four bits.
 #include "xnor_avx512.h"
 
 #include "kernels.h"

@@ -1,4 +1,4 @@
-// What both ways of counting bits with AVX-512 share: packing, and where counts go. xnor_scalar.cpp explains what is computed.
+// The common part of both methods of counting bits with AVX-512: packing, and storing counts. xnor_scalar.cpp has the definitions.
 #pragma once
 
 #include <immintrin.h>
@@ -36,7 +36,7 @@ void pack_levels(const std::uint8_t* levels, std::int64_t n, int bits, std::ptrd
     }
 }
 
-// The counts of 8 outputs, in 64 bits each.
+// Stores the counts of 8 outputs, in 64 bits each.
 inline void put_counts(const __m512i& counts, int position, int unit, const XnorSums& sums) {
     const __m256i eight = _mm256_mullo_epi32(_mm512_cvtepi64_epi32(counts), _mm256_set1_epi32(sums.factor));
     const auto* base = reinterpret_cast<const __m256i*>(sums.base + position * sums.base_stride + unit * xnor_outputs);
@@ -44,7 +44,7 @@ inline void put_counts(const __m512i& counts, int position, int unit, const Xnor
     _mm256_storeu_si256(out, _mm256_add_epi32(_mm256_loadu_si256(base), eight));
 }
 
-// The same of two units that lie side by side.
+// The same for two adjacent units.
 inline void put_counts(const __m512i& counts, const __m512i& next, int position, int unit, const XnorSums& sums) {
     const __m512i lower_halves = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
     const __m512i sixteen = _mm512_mullo_epi32(_mm512_permutex2var_epi32(counts, lower_halves, next), _mm512_set1_epi32(sums.factor));

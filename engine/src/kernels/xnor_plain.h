@@ -1,4 +1,4 @@
-// Packing in plain C++, compiled once for each set that has nothing better of its own; internal linkage, as in rows.h.
+// Packing in plain C++, compiled once for each set without its own version. Internal linkage, as in rows.h.
 #pragma once
 
 #include <cstring>
@@ -40,7 +40,7 @@ inline std::uint64_t signs_of(const float* x, std::int64_t n, const float* least
             for (std::int64_t k = 0; k < here; k += 8) {
                 std::uint64_t eight = 0;
                 std::memcpy(&eight, levels + i + k, static_cast<std::size_t>(here - k < 8 ? here - k : 8));
-                // The lowest bits of eight bytes to one byte: multiplying moves each to its place in the highest.
+                // Packs the lowest bits of eight bytes into one byte: multiplying moves each to its place in the highest byte.
                 word |= ((eight >> j & 0x0101010101010101u) * 0x0102040810204080u >> 56) << k;
             }
             words[j * plane_stride] = word;

@@ -1,4 +1,4 @@
-// From a tile of any size to the loops that an instruction set compiles for some sizes: whole tiles and single units, and each number of positions.
+// Maps tiles of any size to the loops that an instruction set compiles for some sizes: whole tiles, single units, and each number of positions.
 #pragma once
 
 #include <utility>
@@ -8,11 +8,11 @@
 namespace onebit {
 namespace {
 
-// Tile has `run<positions, units, both>`; `both` counts bits that are set in weights and inputs, else bits that differ.
+// Tile has `run<positions, units, both>`. `both` counts bits that are set in weights and inputs; otherwise bits that differ are counted.
 template <class Tile, bool both, int units, int... fewer>
 inline void count_positions_of(int positions, std::integer_sequence<int, fewer...>, const std::uint64_t* tile, std::ptrdiff_t step_stride,
                                const std::uint64_t* x, std::ptrdiff_t position_stride, const std::int32_t* offsets, int steps, const XnorSums& sums) {
-    // One of these is the number.
+    // One of these matches the number.
     (void)((positions == fewer + 1 &&
             (Tile::template run<fewer + 1, units, both>(tile, step_stride, x, position_stride, offsets, steps, sums), true)) ||
            ...);
