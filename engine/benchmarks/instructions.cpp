@@ -108,15 +108,15 @@ void attend_int8(const Kernels& k, int times) {
 }
 
 constexpr Work kernel_work[] = {
-    {"product_bits", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
-    {"product_bits, rows", "24 rows, 256 outputs, 512 inputs", rows * 256.0 * panel_inputs, product_rows},
+    {"gemv.product", "256 outputs, 4096 inputs", 256.0 * inputs, product_bits},
+    {"conv.product, rows", "24 rows, 256 outputs, 512 inputs", rows * 256.0 * panel_inputs, product_rows},
     // What is made once serves all outputs.
-    {"prepare_bits", "4096 inputs, for 4096 outputs", 4096.0 * inputs, prepare_bits},
-    {"product_int8", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_int8},
-    {"product_float", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_float},
-    {"attend", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_float},
-    {"attend_bf16", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_bf16},
-    {"attend_int8", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_int8},
+    {"gemv.prepare", "4096 inputs, for 4096 outputs", 4096.0 * inputs, prepare_bits},
+    {"gemm.product_int8", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_int8},
+    {"gemm.product_float", "24 rows, 64 outputs, 512 inputs", 1.0 * rows * max_blocks * block_outputs * panel_inputs, product_float},
+    {"attention.float32", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_float},
+    {"attention.bf16", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_bf16},
+    {"attention.int8", "a query, 256 tokens, 64 features", 2.0 * tokens * features, attend_int8},
 };
 
 }  // namespace

@@ -49,8 +49,6 @@ def judge(case: Case, names: Sequence[str] = SUPPORTED) -> Judgement:
     if case.cache is None:
         found = reference.run(program, case.tensors, batch, case.precision)  # type: ignore[arg-type]
         wrong += _compare("the NumPy reference", found, expected)
-    # Attention to 8 bits is computed in ways of their own.
-    own_ways = case.cache == "int8" and any(step.op == "attention" for step in program.steps)
     first = None
     for isa in names:
         results = (_tokens if tokens else _arrays)(case, isa)
@@ -61,7 +59,7 @@ def judge(case: Case, names: Sequence[str] = SUPPORTED) -> Judgement:
                 wrong += _differ(f"{name}, not the same bits as {isa}", result, whole)
         if first is None:
             first = whole
-        elif not own_ways:
+        else:
             wrong += _differ(f"{isa}, not the same bits as {names[0]}", whole, first)
     size = np.abs(expected.x[np.isfinite(expected.x)].astype(np.float64)).max(initial=0)
     loose = (expected.error > 0.01 * size) & (expected.error < np.inf)
