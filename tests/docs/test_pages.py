@@ -69,6 +69,16 @@ def test_every_command_parses(command, capsys):
         load_recipe(args.recipe).override(keys, "train")
 
 
+def test_recipes_that_pages_show_can_be_read(tmp_path):
+    from onebit.training import load_recipe
+
+    shown = [block for page in pages.PAGES for block in pages.blocks(page) if block.language == "yaml"]
+    assert shown
+    for block in shown:
+        (tmp_path / "shown.yaml").write_text(block.text, "utf-8")
+        assert load_recipe(tmp_path / "shown.yaml").to_dict()
+
+
 @PAGES
 def test_commands_within_text_exist(page):
     known = parsers()
