@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Reads `size` bytes; NULL where the file has another size or there is no memory. */
+/* Reads `size` bytes. NULL if the file has another size or there is no memory. */
 static unsigned char* read_pixels(const char* path, size_t size) {
     FILE* file = fopen(path, "rb");
     unsigned char* pixels = malloc(size);
@@ -16,7 +16,7 @@ static unsigned char* read_pixels(const char* path, size_t size) {
     return NULL;
 }
 
-/* Prints a text that comes out of a file: what could command a terminal (control characters, also those of two bytes, C2 80 to C2 9F) as a '?'. */
+/* Prints a text from a file. It replaces characters that control a terminal, also those of two bytes (C2 80 to C2 9F), by '?'. */
 static void print_text(const char* text) {
     const unsigned char* at = (const unsigned char*)text;
     for (; *at != 0; ++at) {
@@ -27,7 +27,7 @@ static void print_text(const char* text) {
     putchar('\n');
 }
 
-/* Prints the labels with their probabilities (the softmax of the logits), the most probable first. Changes the logits. */
+/* Prints the labels with their probabilities (the softmax of the logits), the most probable first. It changes the logits. */
 static void print_labels(const onebit_model* model, float* logits, size_t count) {
     float largest = logits[0], sum = 0;
     size_t i, rank;

@@ -1,5 +1,5 @@
-/* Writes on from a text: generate MODEL COUNT [TEXT]
- * Prints what follows the text, at most COUNT tokens, the most probable one each time. Without a text it begins as any. */
+/* Continues a text: generate MODEL COUNT [TEXT]
+ * Prints at most COUNT tokens after the text, the most probable one each time. Without TEXT it begins a new text. */
 #include <errno.h>
 #include <onebit/onebit.h>
 #include <stdio.h>
@@ -20,7 +20,7 @@ static int failed(void) {
     return EXIT_FAILURE;
 }
 
-/* Feeds [SEP], with which a text begins, and the text. Of a longer text than the model's context only the end. */
+/* Feeds [SEP], which begins every text, and the text. If the text is longer than the model's context, it feeds only the end. */
 static int feed(const onebit_model* model, onebit_sequence* sequence, int32_t separator, const char* text) {
     size_t size = strlen(text), context = onebit_context(model), count = 0, first;
     size_t room = 3 * size; /* enough for what is not UTF-8 too */
@@ -42,7 +42,7 @@ static int feed(const onebit_model* model, onebit_sequence* sequence, int32_t se
     return result;
 }
 
-/* Makes `count` tokens, or fewer where the text or the context ends, and prints each as it is made. */
+/* Makes `count` tokens, or fewer if the text or the context ends, and prints each one immediately. */
 static int write_on(const onebit_model* model, onebit_sequence* sequence, int32_t separator, long count) {
     for (; count > 0; --count) {
         int32_t token;

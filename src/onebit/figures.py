@@ -1,4 +1,4 @@
-"""Writes pictures to files."""
+"""Write pictures to files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FORMATS = ("png", "pdf", "svg")
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Write a picture, whole or not at all; its format is that of the file's name.
+    """Write a picture atomically, in the format that the file's name says.
 
     Raises:
-        OnebitError: the name ends otherwise.
+        OnebitError: the name has another suffix.
         OSError: the file cannot be written.
     """
     path = check_name(path)
@@ -27,7 +27,7 @@ def save(figure: Any, path: str | Path) -> None:
 
 
 def check_name(path: str | Path) -> Path:
-    """The path of a picture; raises OnebitError where its name does not tell a known format."""
+    """The path of a picture. Raises OnebitError if its suffix is not a known format."""
     path = expand(path)
     if path.suffix.lstrip(".").lower() not in FORMATS:
         raise OnebitError(f"[plot] {path}: use a name that ends in {', '.join(FORMATS)}")

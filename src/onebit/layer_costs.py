@@ -1,4 +1,4 @@
-"""What each layer of a packed file costs: its bytes in the file, and its measured time in the engine."""
+"""The cost of each layer of a packed file: its bytes in the file, and its measured time in the engine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from onebit.tables import lay_out
 
 __all__ = ["LayerCost", "LayerCosts", "layer_costs"]
 
-# A median needs a few values, however slow the model is.
+# The least number of values of a median, however slow the model is.
 _LEAST_RUNS = 3
 _HEADINGS = ("layer", "ops", "output", "bits", "bytes", "%", "microseconds", "%")
 
@@ -34,13 +34,13 @@ class LayerCost:
     """One layer: steps that the engine runs as one, or that belong to one layer of the model.
 
     Args:
-        name: of the layer, from its tensors; "" where it has none.
-        ops: of its steps, in order.
-        shape: of its output: for tokens, of one.
-        bits: of a weight; 0 where it has no weights.
-        bytes: of its tensors in the file; one that it shares with a layer above counts there.
-        microseconds: a median of runs.
-        inputs: the layers that it reads, by their places; -1 is the model's input.
+        name: the name of the layer, from its tensors; "" if it has none.
+        ops: the ops of its steps, in order.
+        shape: the shape of its output, per token for tokens.
+        bits: the number of bits per weight; 0 if it has no weights.
+        bytes: the size of its tensors in the file. A tensor shared with a layer above counts there.
+        microseconds: its time, the median of several runs.
+        inputs: the indices of the layers that it reads; -1 is the model's input.
     """
 
     name: str
@@ -54,15 +54,15 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """What `layer_costs` measured; `str` is a table.
+    """The result of `layer_costs`. `str` is a table.
 
     Args:
-        file, file_bytes: its path and its size.
-        kind: what it runs on.
-        isa, precision, threads: of the engine.
-        input_shape: of an example; (context,) for a language model.
-        position: the tokens before the one that was measured; None for images.
-        layers: from input to output.
+        file, file_bytes: the file's path and size.
+        kind: its kind of input.
+        isa, precision, threads: the engine's.
+        input_shape: the shape of an example; (context,) for a language model.
+        position: the number of tokens before the measured one; None for images.
+        layers: the layers, from input to output.
     """
 
     file: str
@@ -118,12 +118,12 @@ def layer_costs(
     isa: str | None = None,
     seconds: float = 1.0,
 ) -> LayerCosts:
-    """Measure where the bytes and the time of a packed file are, layer by layer: of an image, or of a token in the middle of a text.
+    """Measure the bytes and the time of each layer of a packed file, for an image or for a token in the middle of a text.
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
         threads, precision, isa: see `onebit.load`.
-        seconds: for the measurement; it takes a few runs at least.
+        seconds: the time for the measurement, which takes at least a few runs.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -155,10 +155,10 @@ def layer_costs(
 
 
 class _Lines:
-    """The lines of the engine's plan, and the steps of the program that each of them stands for.
+    """The lines of the engine's plan, and the program's steps in each of them.
 
     Args:
-        values: the value that each line makes.
+        values: the value that each line computes.
     """
 
     def __init__(self, model: PackedModel, values: list[str]) -> None:
@@ -170,7 +170,7 @@ class _Lines:
         self._inside: dict[str, int] = {}  # a value to the place of the line whose steps make it
 
     def cost(self, place: int, microseconds: float) -> LayerCost:
-        """What the line at a place costs; ask for one after the other."""
+        """The cost of the line at an index. Call it for one line after the other."""
         found: list[Step] = []
         inputs: set[int] = set()
         self._collect(self._values[place], place, found, inputs)
@@ -189,7 +189,7 @@ class _Lines:
         )
 
     def _collect(self, value: str, place: int, found: list[Step], inputs: set[int]) -> None:
-        """Of a value, the steps that make it from what other lines make, the last one last."""
+        """The steps that compute a value from the values of other lines, in order."""
         step = self._steps[value]
         self._inside[value] = place
         for source in step.inputs:
@@ -205,13 +205,13 @@ class _Lines:
 
 
 def _layer_of(tensor: str) -> str:
-    """The layer that a tensor is named after; "" for constants, which are named after their step."""
+    """The layer in a tensor's name; "" for constants, which are named after their step."""
     layer = tensor.rpartition(".")[0]
     return "" if layer[:1] == "v" and layer[1:].isdigit() else layer
 
 
 def _bits(step: Step) -> int:
-    """The bits of a weight in a step; 0 where it has none. Scales and shifts are not weights."""
+    """The number of bits per weight of a step; 0 if it has no weights. Scales and shifts are not weights."""
     if "weight" not in step.tensors:
         return 0
     binary = any(tensor.role == "weight" and tensor.dtype == np.uint8 for tensor in OPS[step.op].tensors)
@@ -219,7 +219,7 @@ def _bits(step: Step) -> int:
 
 
 def _joined(lines: Iterable[LayerCost]) -> list[LayerCost]:
-    """Lines of one layer as one: steps of the same name, a normalisation and its scale and shift, a branch's scale and its sum."""
+    """Join the lines of one layer: steps of the same name, a normalisation with its scale and shift, a branch's scale with its sum."""
     layers: list[LayerCost] = []
     places: list[int] = []  # of each line among the layers
     readers: dict[int, int] = {}
@@ -255,12 +255,12 @@ def _belong(before: LayerCost, line: LayerCost) -> bool:
 
 
 def _position(session: TextSession) -> int:
-    """Where in a text a token is measured: in the middle of the context."""
+    """The position of the measured token: the middle of the context."""
     return session.context // 2
 
 
 def _medians(session: ImageSession | TextSession, seconds: float) -> list[float]:
-    """Nanoseconds of each line of the plan, the median of some runs."""
+    """Nanoseconds of each line of the plan, the median of several runs."""
     run = _image_run(session) if isinstance(session, ImageSession) else _token_run(session)
     engine = session._engine
     run()

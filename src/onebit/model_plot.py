@@ -1,4 +1,4 @@
-"""The network of a packed file as a picture: its layers from input to output, and where its bytes and its time are."""
+"""A picture of the network in a packed file: its layers from input to output, with their bytes and times."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from onebit.printable import printable
 from onebit.repeats import Segment, common_name, segments
 from onebit.runtime.session import Precision
 
-# Inches: of a line, of a letter of the small size, of the bars, and between columns.
+# In inches: a line, a letter of the small size, the bars, and the gap between columns.
 LINE, LETTER, BAR, GAP = 0.25, 0.078, 1.9, 0.22
 SIZE, HEAD_SIZE = 8.5, 9.5
 COLOURS = {"1 bit a weight": "#1f5fa8", "2 to 8 bits": "#3f9e8f", "float32": "#d9731a", "no weights": "#8a8a8a"}
-# Names and ops beyond so many letters are cut.
+# Names and ops with more letters than this are cut.
 LONGEST = 44
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the picture: a layer, or what its repetitions have in common.
+    """A line of the picture: a layer, or the common part of repeated layers.
 
     Args:
         name, ops, shape, bits: as text.
-        group: its colour's key.
-        bytes, microseconds: of one.
-        times: how often it is there.
-        places: of all its layers.
+        group: the key of its colour.
+        bytes, microseconds: those of one layer.
+        times: the number of repetitions.
+        places: the indices of all its layers.
     """
 
     name: str
@@ -44,7 +44,7 @@ class _Row:
 
 
 def model_figure(costs: LayerCosts) -> Any:
-    """Draw what `layer_costs` measured: a line for each layer, with bars for its bytes and its time; a block that repeats is drawn once.
+    """Draw the result of `layer_costs`: one line per layer, with bars for its bytes and its time. A repeated block is drawn once.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -96,7 +96,7 @@ def _group(bits: int) -> str:
 
 
 class _Picture:
-    """A picture in the making; its coordinates are inches from the upper left corner."""
+    """The picture. Its coordinates are inches from the upper left corner."""
 
     def __init__(self, make: Any, costs: LayerCosts, parts: Sequence[Segment], rows: Sequence[_Row]) -> None:
         self._costs, self._rows = costs, rows
@@ -125,11 +125,11 @@ class _Picture:
             self._draw_row(line, row)
 
     def _y(self, line: float) -> float:
-        """The middle of a line; the input's is -1."""
+        """The middle of a line. The input is line -1."""
         return self._top + LINE * (line + 1)
 
     def _text(self, x: float, y: float, text: str, **options: Any) -> None:
-        # A name may hold a dollar sign, which is not mathematics here.
+        # A name may contain a dollar sign, which does not mean mathematics here.
         options = {"fontsize": SIZE, "va": "center_baseline", "parse_math": False, **options}
         self._axes.text(x, y, text, **options)
 
@@ -166,10 +166,10 @@ class _Picture:
         self._text(self._columns[0], self._y(-1), f"input: {shape}" + (" tokens" if costs.kind == "text" else ""))
 
     def _skips(self) -> list[tuple[int, int, int]]:
-        """Connections that pass lines by: from a line, to a line, and how far out, 1 for the shortest. The input is the line -1."""
+        """Connections that skip lines: from a line, to a line, and their distance from the lines, 1 for the shortest. The input is line -1."""
         wanted = set()
         for row in self._rows:
-            place = row.places[0]  # of a repeated block the first: the others read what stands further down
+            place = row.places[0]  # only of the first of repeated blocks: the others read lines further down
             line = self._line_of[place]
             for source in self._costs.layers[place].inputs:
                 above = -1 if source < 0 else self._line_of[source]
@@ -239,7 +239,7 @@ class _Picture:
         self._draw_bar(self._bars[1], y, row, row.microseconds, most_time, _time(row.microseconds), costs.microseconds)
 
     def _draw_bar(self, x: float, y: float, row: _Row, one: float, most: float, text: str, whole: float) -> None:
-        """A bar of one repetition, those of the others behind it, and the share of all of them."""
+        """A bar for one repetition, paler bars after it for the others, and the share of all."""
         if most:
             full = BAR / most
             self._axes.barh(y, one * row.times * full, left=x, height=0.15, color=COLOURS[row.group], alpha=0.3, lw=0)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # BERT's names of padding, of an unknown token, and of the separator between two texts.
 PAD, UNKNOWN, SEPARATOR = "[PAD]", "[UNK]", "[SEP]"
 Alphabet = Literal["bytes", "words"]
-# Of the words that a vocabulary is trained on: merging pairs is quadratic in the length of a word, too, and a token has at most 1,024 bytes of UTF-8,
-# two for each character that stands for a byte.
+# The longest word to train a vocabulary on. Merging pairs is quadratic in the length of a word. A token has at most 1,024 bytes of UTF-8, two for
+# each character that stands for a byte.
 _LONGEST_TRAINING_WORD = 500
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _SURROGATE_NO_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
@@ -102,14 +102,14 @@ class TextTask:
 
     @property
     def description(self) -> str:
-        """The tokenizer in a few words, for beside a figure."""
+        """The tokenizer in a few words, to print with figures."""
         if self.alphabet == "bytes":
             return f"WordPiece over bytes, {len(self.vocabulary):,} tokens"
         return f"WordPiece of {'lowercased ' if self.lowercase else ''}words, {len(self.vocabulary):,} tokens"
 
 
 class Tokenizer:
-    """Text to token ids and back, by the engine: as Hugging Face tokenizers does it, in time that is linear in the text.
+    """Convert text to token ids and back, in the engine. The ids are those of Hugging Face tokenizers; the time is linear in the text.
 
     Args:
         task: the vocabulary and how it is used.

@@ -1,4 +1,4 @@
-"""The verb `export`: a packed file in another format. Each format is a module of this package that has a function `write`."""
+"""Export packed files to other formats. Each format is a module of this package with a function `write`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onebit.printable import printable
 
 __all__ = ["FORMATS", "Check", "Export", "Written", "export"]
 
-# The name of each format: its module, which is imported where it is asked for, and what it is.
+# For the name of each format: its module, which is imported on demand, and a description.
 FORMATS: dict[str, tuple[str, str]] = {
     "safetensors": ("onebit.exports.safetensors", "weights as plain numbers, for NumPy, PyTorch and others"),
 }
@@ -24,12 +24,12 @@ FORMATS: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Check:
-    """What came out where the exported file was read back and computed.
+    """The comparison of the exported file, read back and computed, with the packed file.
 
     Args:
-        examples: inputs that were computed, with random pixels or tokens.
-        values: outputs that were compared, of both precisions.
-        different: those that were not the same number.
+        examples: the number of inputs, with random pixels or tokens.
+        values: the number of compared outputs, in both precisions.
+        different: the number of outputs that differ.
     """
 
     examples: int
@@ -51,12 +51,12 @@ class Check:
 
 @dataclass(frozen=True)
 class Written:
-    """What a format's `write` gives.
+    """The result of a format's `write`.
 
     Args:
-        tensors, values: how many there are, and how many numbers they hold.
-        bytes: of the file.
-        check: None where none was asked for.
+        tensors, values: the number of tensors, and of the numbers in them.
+        bytes: the size of the file.
+        check: the comparison; None if it was not requested.
     """
 
     tensors: int
@@ -67,13 +67,13 @@ class Written:
 
 @dataclass(frozen=True)
 class Export:
-    """What `export` did; `str` is some lines.
+    """The result of `export`. `str` is a few lines.
 
     Args:
-        format: its name.
+        format: the name of the format.
         file, file_bytes: the packed file and its size.
-        out: the file that was written.
-        written: what is in it.
+        out: the new file.
+        written: its contents.
     """
 
     format: str
@@ -84,7 +84,7 @@ class Export:
 
     @property
     def passed(self) -> bool:
-        """Whether the check found no difference; true where none was asked for."""
+        """Whether the check found no difference; also true if no check was requested."""
         return self.written.check is None or self.written.check.passed
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,16 +108,16 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
         to: the format: ``"safetensors"``.
-        out: the file to write; nothing may be there yet.
-        options: of the format. For safetensors: ``dtype`` ("float32", the default, or "int8") and ``check`` (whether the file is read back and
-            computed); see `onebit.exports.safetensors.write`.
+        out: the file to write. It must not exist yet.
+        options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
+            the file back and compute it); see `onebit.exports.safetensors.write`.
 
     Returns:
         The report.
 
     Raises:
         FormatError: the packed file is damaged, foreign or of an unknown version.
-        OnebitError: the format or an option is unknown, or `out` is there already.
+        OnebitError: the format or an option is unknown, or `out` already exists.
         OSError: the file cannot be written.
 
     Example:

@@ -1,4 +1,4 @@
-"""A packed file as a safetensors file of plain numbers: bits become the numbers that they count, padding is left out."""
+"""Export to a safetensors file of plain numbers: bits become the numbers that they stand for, without padding."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from onebit.program import Program, Shape, Step
 from onebit.runtime import reference
 
 DType = Literal["float32", "int8"]
-# The reference is plain NumPy: a few inputs are enough, and a long text is not.
+# The reference is plain NumPy, so only a few inputs and a short text are computed.
 CHECKED_IMAGES, CHECKED_TOKENS = 2, 16
-# Of the metadata, raised when a reader would have to change.
+# The version of the metadata. Increase it when readers must change.
 EXPORT_VERSION = "1"
 
 _PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
@@ -35,16 +35,16 @@ Tensors = dict[str, NDArray[Any]]
 def write(model: PackedModel, out: Path, *, dtype: DType = "float32", check: bool = False) -> Written:
     """Write the weights of a packed model as plain numbers.
 
-    The tensors have the names that they have in the packed file, such as ``features.0.weight``. A dense weight has the axes (outputs, inputs), a
-    convolution's (outputs, height, width, inputs of a group), an embedding's (rows, features). The metadata holds `program`, `task`, `tensors`
-    (for each tensor its op, its role, its axes and what it counts), `onebit_version` and `onebit_export`; all but the last two are JSON.
+    The tensors keep their names in the packed file, such as ``features.0.weight``. A dense weight has the axes (outputs, inputs), a convolution's
+    (outputs, height, width, inputs of a group), and an embedding's (rows, features). The metadata has `program`, `task`, `tensors` (for each tensor
+    its op, its role, its axes and the meaning of its values), `onebit_version` and `onebit_export`. All but the last two are JSON.
 
     Args:
-        model: what to write.
+        model: the model to write.
         out: the file.
-        dtype: ``"float32"`` for all tensors; or ``"int8"``: what bits count as whole numbers, int16 where several bits of a weight need them. Scales
+        dtype: ``"float32"`` for all tensors, or ``"int8"`` for the values of bits as integers (int16 if several bits per weight need it). Scales
             and other floats stay float32.
-        check: read the file back and compute the program from it, by the NumPy reference.
+        check: read the file back and compute the program from it with the NumPy reference.
 
     Raises:
         OnebitError: `dtype` is neither.
@@ -68,7 +68,7 @@ def write(model: PackedModel, out: Path, *, dtype: DType = "float32", check: boo
 
 
 def _expanded(model: PackedModel, dtype: DType) -> tuple[Tensors, dict[str, Any], list[Step]]:
-    """The tensors, what each of them is, and the steps with the names that the tensors have."""
+    """The tensors, a description of each, and the steps with the names of the tensors."""
     tensors: Tensors = {}
     about: dict[str, Any] = {}
     steps = []
@@ -77,7 +77,7 @@ def _expanded(model: PackedModel, dtype: DType) -> tuple[Tensors, dict[str, Any]
         for role, name in step.tensors.items():
             values, axes, counts = _plain(model, step, role, dtype)
             if name in tensors and not np.array_equal(tensors[name], values):
-                name = f"{name}.{step.output}"  # the same bits, which count something else in this step
+                name = f"{name}.{step.output}"  # the same bits, which have other values in this step
             tensors[name] = values
             about[name] = {"op": step.op, "role": role, "axes": axes, "counts": counts}
             names[role] = name
@@ -86,7 +86,7 @@ def _expanded(model: PackedModel, dtype: DType) -> tuple[Tensors, dict[str, Any]
 
 
 def _plain(model: PackedModel, step: Step, role: str, dtype: DType) -> tuple[NDArray[Any], list[str], str]:
-    """A tensor of a step as plain numbers, the names of its axes, and what it counts."""
+    """A tensor of a step as plain numbers, with the names of its axes and the meaning of its values."""
     op, stored = OPS[step.op], model.tensors[step.tensors[role]]
     declared = next(tensor for tensor in op.tensors if tensor.role == role)
     if not isinstance(declared, Bits):
@@ -105,7 +105,7 @@ def _plain(model: PackedModel, step: Step, role: str, dtype: DType) -> tuple[NDA
 
 
 def _float_shape(model: PackedModel, step: Step) -> tuple[Shape, list[str]]:
-    """The shape and the axes of a binary op's weight: those of the float op that computes the same."""
+    """The shape and the axes of a binary op's weight, which are those of the equivalent float op."""
     twin = OPS[step.op.removeprefix("bit_")]
     declared = next(tensor for tensor in twin.tensors if tensor.role == "weight")
     sizes = twin.sizes(step.attributes, model.shapes[step.inputs[0]])
