@@ -1,11 +1,11 @@
-"""What closes the gap to float networks: one factor at a time from the paper's recipe, then the best together, three seeds each.
+"""Study the gap to float networks: change one factor of the paper's recipe at a time, then combine the best, with three seeds each.
 
     python benchmarks/accuracy_study.py images --data cifar-10-images --out runs/accuracy
     python benchmarks/accuracy_study.py text --data books-train.txt --validation books-valid.txt --out runs/accuracy
 
-The rows are those of src/onebit/recipes/studies/NAME.yaml: keys over one recipe. Each training is a process of its own (`onebit train ...`, one
-thread) and logs to OUT/NAME/ROW-seedN.log; started again, the study skips or resumes it. OUT/NAME.json, OUT/NAME.png and a Markdown table are
-written of all runs that have ended. --known FILE adds runs that ended elsewhere: benchmarks/results/accuracy/NAME.json has those of docs/accuracy.md.
+src/onebit/recipes/studies/NAME.yaml has the rows, as keys over one recipe. Each training is its own process (`onebit train ...`, one thread) and logs
+to OUT/NAME/ROW-seedN.log. A restarted study skips or resumes it. All finished runs are written to OUT/NAME.json, OUT/NAME.png and a Markdown
+table. --known FILE adds runs from elsewhere: benchmarks/results/accuracy/NAME.json has those of docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any
 import yaml
 from measure import mean_and_spread, train_run
 
-# What a row is judged by: the key of its result, the factor that makes it readable, its unit, and the column of its curves.
+# The figure of a row: the key of its result, a factor to make it readable, its unit, and the column of its curves.
 JUDGED = {
     "images": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
     "text": ("validation_bits_per_byte", 1.0, "bits per byte", "val_bits_per_byte"),
 }
-REFERENCES = "row:"  # a value that begins so is the run folder of another row, of the same seed
+REFERENCES = "row:"  # a value with this beginning is the run folder of another row with the same seed
 
 
 def read_study(name: str) -> dict[str, Any]:
@@ -61,9 +61,9 @@ def command(study: dict[str, Any], row: str, seed: int, arguments: argparse.Name
 
 
 def chosen_rows(study: dict[str, Any], pattern: str) -> list[str]:
-    """The rows whose name a regular expression fits, in the study's order, with those whose runs they start from."""
+    """The rows with a name that matches a regular expression, in the study's order, with the rows that they start from."""
     chosen = {row for row in study["rows"] if re.search(pattern, row)}
-    for row in reversed(list(study["rows"])):  # a row starts from those before it only
+    for row in reversed(list(study["rows"])):  # a row starts only from rows before it
         if row in chosen:
             values = [str(value) for value in study["rows"][row].values()]
             chosen |= {value.removeprefix(REFERENCES) for value in values if value.startswith(REFERENCES)}
@@ -71,7 +71,7 @@ def chosen_rows(study: dict[str, Any], pattern: str) -> list[str]:
 
 
 def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) -> None:
-    """Every row with every seed, some at a time; a row that needs another's run waits for it."""
+    """Train every row with every seed, several at a time. A row that needs another row's run waits for it."""
     started: dict[str, Future[None]] = {}
 
     def job(row: str, seed: int) -> None:
@@ -88,7 +88,7 @@ def train_all(study: dict[str, Any], arguments: argparse.Namespace, base: Path) 
 
 
 def measure(out: Path, column: str) -> dict[str, Any]:
-    """A finished run's result, with the bytes of its packed file and the figure of each epoch that the curves show."""
+    """A finished run's result, with the bytes of its packed file and the figures of the curves per epoch."""
     known = out.with_suffix(".json")
     if not known.exists():
         file = out.with_suffix(".onebit")
@@ -104,7 +104,7 @@ def measure(out: Path, column: str) -> dict[str, Any]:
 
 
 def ended_runs(study: dict[str, Any], seeds: list[int], base: Path, known: Path | None, column: str) -> dict[str, Any]:
-    """The results of each row's runs that have ended, here or as a file knows them, in the order of their seeds."""
+    """The results of each row's finished runs, here or in a file, in the order of their seeds."""
     elsewhere = {} if known is None else json.loads(known.read_text())
     rows = {}
     for row in study["rows"]:
@@ -117,17 +117,17 @@ def ended_runs(study: dict[str, Any], seeds: list[int], base: Path, known: Path 
 
 
 def diverged(log: Path) -> bool:
-    """Whether a run stopped at a loss or a latent that is no number."""
+    """Whether a run stopped because a loss or a latent weight was NaN or infinite."""
     return log.exists() and "use a lower learning_rate" in log.read_text()
 
 
 def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, Any]]]) -> str:
-    """The study as Markdown: mean over seeds, their spread, and the distance from the rows that others are compared with.
+    """The study as Markdown: mean over seeds, their spread, and the difference from the reference rows.
 
     Args:
-        name: of the study.
-        references: title of a column to the row that it compares with. One whose title speaks of bytes is left out where a file is more than half as
-            large again as that row's.
+        name: the name of the study.
+        references: for the title of a column, the row that it compares with. A column with "bytes" in its title is empty for a file that is more
+            than 1.5 times as large as that row's.
         rows: the results of each row's runs.
     """
     key, factor, unit, _ = JUDGED[name]
@@ -157,7 +157,7 @@ def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, 
 
 
 def draw(name: str, rows: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    """The validation figure of every row over the epochs, mean over seeds; the float rows dashed."""
+    """The validation figure of every row over the epochs, mean over seeds. Float rows are dashed."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -176,7 +176,7 @@ def draw(name: str, rows: dict[str, list[dict[str, Any]]], file: Path) -> None:
             )
     axis.set(xlabel="epoch", ylabel=f"validation: {unit.replace('test ', '')}")
     axis.grid(alpha=0.3)
-    # In the order in which the lines end, so that one finds the other.
+    # The legend has the order of the lines' ends, so that it is easy to match them.
     lines = sorted(axis.get_lines(), key=lambda line: -float(line.get_ydata()[-1]))
     axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
     figure.savefig(file, dpi=90)
@@ -192,9 +192,9 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument(
-        "--rows", default="", metavar="PATTERN", help="train only rows whose name this fits, such as '^best'"
+        "--rows", default="", metavar="PATTERN", help="train only rows with names that match this, such as '^best'"
     )
-    parser.add_argument("--known", type=Path, metavar="FILE", help="a NAME.json of runs that ended elsewhere")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="a NAME.json with runs from elsewhere")
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
     arguments = parser.parse_args()
     study = read_study(arguments.study)

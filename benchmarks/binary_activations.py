@@ -1,13 +1,13 @@
-"""Layers of 1-bit weights and 1-bit activations side by side in one run: the engine, PyTorch float32, OpenVINO and Larq Compute Engine.
+"""Compare layers with 1-bit weights and 1-bit activations in one run: the engine, PyTorch float32, OpenVINO and Larq Compute Engine.
 
     pip install torch openvino
     python -m venv larq && larq/bin/pip install larq-compute-engine[tensorflow] larq tf_keras
     python benchmarks/binary_activations.py --out runs/binary-activations --larq larq/bin/python [--threads 1 2] [--repeats 15]
 
-TensorFlow may want another NumPy than PyTorch does, hence a Python of its own; without --larq it is looked for beside the others.
-Each competitor runs in a process of its own, computes a whole layer, float activations in and float sums out, and takes turns with the
-others; who cannot be imported, or fails, is listed as absent with the reason. All that count with signs get the same weights and
-activations, and their outputs are compared with PyTorch's. Writes binary-activations.json and binary-activations.md into the folder.
+TensorFlow may need another NumPy than PyTorch, so it has its own Python. Without --larq it is imported like the others.
+Each competitor runs in its own process and computes a whole layer, from float activations to float sums. They take turns. A competitor that
+cannot be imported, or that fails, is listed as absent with the reason. All that compute with signs get the same weights and activations,
+and their outputs are compared with PyTorch's. Writes binary-activations.json and binary-activations.md into the folder.
 docs/kernels.md says what is measured.
 """
 
@@ -35,16 +35,16 @@ from peer_process import PAUSE_SECONDS, Process
 
 OURS = "onebit, signs"
 PACKAGES = ("torch", "openvino", "numpy")
-# A clock's own time is nothing in it, and it mostly lies between two interruptions by other processes.
+# Long enough to hide the clock's own time, and usually short enough to lie between two interruptions by other processes.
 LEAST_MS = 2.0
 RUNS = 10
-# In a wrong order of weights nearly every sum differs; where a library pads with -1 only the edges do.
+# With a wrong order of weights almost every sum differs. If a library pads with -1, only the edges differ.
 TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution with padding that keeps its size, or a dense layer, which is one of 1x1 over one pixel."""
+    """A convolution with padding that keeps its size, or a dense layer (1x1 over one pixel)."""
 
     name: str
     kernel: int
@@ -72,7 +72,7 @@ LAYERS = (
     Layer("dense, 4096 to 4096, 1 row", 1, 4096, 1),
 )
 
-# A job, what gives its output as (channels, side, side), and how it runs.
+# A job, a function that returns its output as (channels, side, side), and a description.
 Started = tuple[Callable[[], object], Callable[[], Any], str]
 
 
@@ -104,7 +104,7 @@ def onebit_layer(quantizer: dict[str, Any] | None, layer: Layer, threads: int) -
 
 
 def pytorch(layer: Layer, threads: int) -> Started:
-    """Float weights of -1 and 1 and float activations; for the comparison of outputs their signs, which take as long."""
+    """Float weights of -1 and 1 and float activations. The comparison of outputs uses their signs, which take the same time."""
     import torch
     import torch.nn.functional as F
 
@@ -115,7 +115,7 @@ def pytorch(layer: Layer, threads: int) -> Started:
         weight, x = weight[:, :, 0, 0], x[:, :, 0, 0]
         compute = partial(F.linear, x, weight)
     else:
-        # Its own layout of both is the faster one.
+        # Its own layout is the faster of both.
         weight, x = (t.contiguous(memory_format=torch.channels_last) for t in (weight, x))
         compute = partial(F.conv2d, x, weight, padding=layer.kernel // 2)
 
@@ -160,7 +160,7 @@ def larq(layer: Layer, threads: int) -> Started:
     import tensorflow as tf
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
-    # It counts where a padded convolution is padded with ones; zeros take a way through floats.
+    # It counts bits if a convolution is padded with ones. With zeros it computes in floats.
     signs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "use_bias": False, "pad_values": 1}
     convolution = lq.layers.QuantConv2D(layer.channels, layer.kernel, padding="same", **signs)
     model = tf.keras.Sequential([tf.keras.Input((layer.side, layer.side, layer.channels)), convolution])
@@ -189,7 +189,7 @@ COMPETITORS: dict[str, Callable[[Layer, int], Started]] = {
 
 
 def child(channel: Any, name: str, layer: Layer, threads: int, folder: Path) -> None:
-    """A competitor's process: its output to a file, then a line of times for each line that it reads."""
+    """A competitor's process: writes its output to a file, then a line of times for each line that it reads."""
     pin(threads)
     job, output, about = COMPETITORS[name](layer, threads)
     np.save(folder / f"{list(COMPETITORS).index(name)}.npy", np.ascontiguousarray(output()))
@@ -199,7 +199,7 @@ def child(channel: Any, name: str, layer: Layer, threads: int, folder: Path) -> 
 
 
 def outputs(folder: Path, layer: Layer, names: list[str]) -> dict[str, str]:
-    """How far the outputs are those of PyTorch."""
+    """How far the outputs agree with PyTorch's."""
     order = list(COMPETITORS)
     expected = np.load(folder / f"{order.index('PyTorch float32')}.npy") if "PyTorch float32" in names else None
     found = {}
@@ -217,7 +217,7 @@ def outputs(folder: Path, layer: Layer, names: list[str]) -> dict[str, str]:
 
 
 def measure(layer: Layer, threads: int, repeats: int, log: Path, larq_python: str, run: dict[str, Any]) -> None:
-    """All competitors of one layer in turns; adds to the run's results and absences."""
+    """Run all competitors of one layer in turns. Adds to the run's results and absences."""
     with tempfile.TemporaryDirectory() as folder:
         place = LAYERS.index(layer)
         processes: dict[str, Process] = {}
@@ -253,7 +253,7 @@ def measure(layer: Layer, threads: int, repeats: int, log: Path, larq_python: st
 
 
 def markdown(run: dict[str, Any]) -> str:
-    """The machine and a table: time, rate, how many times as long as ours, and whether the outputs are the same."""
+    """The machine and a table: time, rate, the time compared with ours, and whether the outputs are the same."""
     machine = run["machine"]
     lines = [
         f"- processor: {machine['cpu']}, {machine['processors']} processors ({' '.join(machine['features'])})",
@@ -283,7 +283,7 @@ def markdown(run: dict[str, Any]) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["--child"]:
-        # Some libraries print: what is not an answer goes where errors go.
+        # Some libraries print to standard output: send everything but answers to standard error.
         with os.fdopen(os.dup(1), "w") as channel:
             os.dup2(2, 1)
             name, place, threads, folder = sys.argv[2:]

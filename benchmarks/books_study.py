@@ -1,9 +1,9 @@
-"""A decoder of single bits and its float twin, trained alike on books and measured on books and articles that neither has seen.
+"""Train a 1-bit decoder and its float twin on books in the same way, and measure both on books and articles that neither has seen.
 
     python benchmarks/books_study.py --train books-train.txt --validation books-valid.txt --test wiki.test.raw --out runs/books
 
-Each training is a process of its own (`onebit train mini ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
-At the end every run is packed and measured in PyTorch and in the engine (OUT/NAME.json); OUT/study.json, OUT/curves.png and a Markdown
+Each training is its own process (`onebit train mini ...`, one thread) and logs to OUT/NAME.log. A restarted study skips or resumes it.
+At the end every run is packed and measured in PyTorch and in the engine (OUT/NAME.json). OUT/study.json, OUT/curves.png and a Markdown
 table are written.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from measure import interleaved_medians, train_run
 
-# The twin learns best at another rate; both were chosen from a few rates by 300 steps.
+# The twin learns best at another rate. Both rates were chosen from a few by runs of 300 steps.
 VARIANTS = {"binary": {}, "float": {"binary": "false", "learning_rate": "1e-3"}}
 COLOURS = {"binary": "tab:blue", "float": "tab:orange"}
 TOKENS = 64  # written to measure speed
@@ -62,7 +62,7 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "chosen_epoch": run.epochs,
         "seconds": run.result()["seconds"],
     }
-    # The run's own last evaluation was on all of the validation text, in PyTorch float32.
+    # The run's own last evaluation used the whole validation text, in PyTorch float32.
     own = run.result()
     row["validation"] = {key.removeprefix("validation_"): own[key] for key in own if key.startswith("validation_")}
     row["validation_int8"] = evaluate(str(file), "--data", arguments.validation)
@@ -74,7 +74,7 @@ def measure(out: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def greedy_tokens_alike(run: Any, file: Path, prompt: str = "It was", count: int = 200) -> int:
-    """How many of the most probable tokens the float32 engine and PyTorch have in common before they first differ."""
+    """The number of greedy tokens that the float32 engine and PyTorch share before they first differ."""
     import torch
 
     import onebit
@@ -97,7 +97,7 @@ def greedy_tokens_alike(run: Any, file: Path, prompt: str = "It was", count: int
 
 
 def time_writing(binary: Path, twin: Path) -> dict[str, float]:
-    """Milliseconds per token of both files in the engine and of the float twin in PyTorch, one thread, batch 1, from an empty text."""
+    """Milliseconds per token of both files in the engine and of the float twin in PyTorch: one thread, batch 1, from an empty text."""
     import numpy as np
     import torch
 
@@ -154,7 +154,7 @@ def table(rows: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def draw(out: Path, seeds: list[int]) -> None:
-    """Curves of all runs, training dashed, validation whole, to OUT/curves.png."""
+    """Draw the curves of all runs to OUT/curves.png: training dashed, validation solid."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -178,7 +178,7 @@ def draw(out: Path, seeds: list[int]) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
     axes[1].legend()
-    figure.suptitle("Whole lines: validation books (other authors); dashed: training books; one line for each seed")
+    figure.suptitle("Solid lines: validation books (other authors); dashed: training books; one line per seed")
     figure.savefig(out / "curves.png", dpi=90)
 
 

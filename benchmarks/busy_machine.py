@@ -1,7 +1,7 @@
-"""What a training step costs while other programs use the processor: on one thread and on several, with threads that spin or sleep while they wait.
+"""Time a training step while other programs use the processor: on one and on several threads, which spin or sleep while they wait.
 
-Other programs are loops that never end, as many as `--load` says. Each row is a process of its own; all rows of a load run in turns, and medians over
-the turns are printed. "spin" is PyTorch as it comes, "sleep" is what `onebit train` does (`onebit.training.openmp`).
+The other programs are `--load` endless loops. Each row is its own process. All rows of a load run in turns, and the medians over the turns are
+printed. "spin" is PyTorch's default, "sleep" is the setting of `onebit train` (`onebit.training.openmp`).
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""What `values` and `normalize` do to accuracy: every pair, and the float twins, trained alike on CIFAR-10 images in folders.
+"""Study the effect of `values` and `normalize` on accuracy: train every pair, and the float twins, alike on CIFAR-10 images in folders.
 
     python benchmarks/cifar10_study.py --data cifar-10-images --out runs/study [--parallel 2] [--seeds 0 1 2]
 
-Each training is a process of its own (`onebit train ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
+Each training is its own process (`onebit train ...`, one thread) and logs to OUT/NAME.log. A restarted study skips or resumes it.
 At the end every run is packed and measured in the engine, and OUT/study.json, OUT/curves.png and a Markdown table are written.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from measure import mean_and_spread, train_run
 
-# One small network, one budget: what two cores bear in under an hour for all 18 runs.
+# One small network and one budget: two cores train all 18 runs in under an hour.
 COMMON = {
     "image_size": "32,32",
     "widths": "32,64,128",
@@ -105,7 +105,7 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 
 def draw(out: Path, jobs: list[tuple[str, str, dict[str, str], int]]) -> None:
-    """Curves of the networks with several seeds, training dashed, test whole, to OUT/curves.png."""
+    """Draw the curves of the networks with several seeds to OUT/curves.png: training dashed, test solid."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -128,7 +128,7 @@ def draw(out: Path, jobs: list[tuple[str, str, dict[str, str], int]]) -> None:
         axis.set(xlabel="epoch", title={"loss": "Cross-entropy", "accuracy": "Accuracy"}[key], xticks=epochs)
         axis.grid(alpha=0.3)
     axes[1].legend()
-    figure.suptitle("Whole lines: test images; dashed: training images; one line for each seed")
+    figure.suptitle("Solid lines: test images; dashed: training images; one line per seed")
     figure.savefig(out / "curves.png", dpi=90)
 
 

@@ -1,7 +1,7 @@
-"""How long converting and packing a model of 100 million parameters takes: `python benchmarks/convert.py`.
+"""Time the conversion and packing of models of 100 million parameters: `python benchmarks/convert.py`.
 
-Two models: GPT-2 of 124 million parameters, built from its configuration (where `transformers` is installed), and as many in dense layers. Beside
-the times stand those of reading every parameter once and of writing the float32 model as safetensors, in the same run.
+There are two models: GPT-2 of 124 million parameters, built from its configuration (if `transformers` is installed), and as many in dense layers.
+For comparison, the same run times reading every parameter once and writing the float32 model as safetensors.
 """
 
 from __future__ import annotations

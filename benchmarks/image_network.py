@@ -1,9 +1,9 @@
-"""The paper's image network, 256x256x3, batch 1: the engine beside PyTorch float32, in one run.
+"""Compare the engine with PyTorch float32 on the paper's image network, 256x256x3, batch 1, in one run.
 
     python benchmarks/image_network.py [--kernel-size 3] [--threads 1 2] [--repeats 15] [--json FILE]
 
 Prints milliseconds per image (medians of interleaved runs), the packed file's size, the resident memory of a process that loads and runs the
-network with either, and the time of a training step of the binary network beside its float twin's.
+network with either, and the times of a training step of the binary network and of its float twin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from measure import cpu_name, interleaved_medians, print_training_steps, residen
 SIZE = 256
 CLASSES = 101
 
-# Each runs in a process of its own, so that only what it needs is in memory.
+# Each runs in its own process, so that only what it needs is in memory.
 ENGINE_MEMORY = """
 import sys, numpy, onebit
 session = onebit.load(sys.argv[1], threads=1)

@@ -1,14 +1,14 @@
-"""The engine's kernels beside the machine's own limits, in one run: how much of what reading and multiplying allow is reached.
+"""Compare the engine's kernels with the machine's limits of reading and multiplying, in one run.
 
     python benchmarks/kernels.py [--threads 1 2] [--isa avx2 avx512] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
     python benchmarks/kernels.py --tiles [--threads 1 2] [--seconds 0.5] [--build FOLDER] [--out FOLDER]
     python benchmarks/kernels.py --callgrind [--isa avx2] [--work TEXT] [--build FOLDER] [--out FOLDER]
     python benchmarks/kernels.py --arm [--isa neon] [--work TEXT] [--build FOLDER] [--out FOLDER]
 
-Builds `engine_benchmarks` with CMake and runs it; writes OUT/kernels.json, OUT/kernels.md and OUT/kernels.png. With --tiles it measures the parts
-of a layer of 256 rows by AMX's tiles, and the layer cut in several ways, and writes OUT/tiles.json and OUT/tiles.md: all but the layer needs AVX-512
-only. With --callgrind it counts the instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md; with --arm it
-does so for 64-bit Arm, by Debian's g++-aarch64-linux-gnu and qemu-user. docs/kernels.md tells how to read them.
+Builds `engine_benchmarks` with CMake and runs it. Writes OUT/kernels.json, OUT/kernels.md and OUT/kernels.png. --tiles measures the parts of a layer
+of 256 rows with AMX's tiles, and the layer with several blockings, and writes OUT/tiles.json and OUT/tiles.md. All but the layer need only AVX-512.
+--callgrind counts the instructions of each kernel instead, and writes OUT/instructions.json and OUT/instructions.md. --arm does so for 64-bit Arm,
+with Debian's g++-aarch64-linux-gnu and qemu-user. docs/kernels.md explains the results.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def title(row: dict[str, Any]) -> str:
 
 
 def share(row: dict[str, Any]) -> float | None:
-    """Of the limit that the row is measured beside: reading for one row, multiplying for many."""
+    """The share of the limit of a row: reading for one row, multiplying for many."""
     found = row.get("share_of_reading") if row["rows"] == 1 else row.get("share_of_peak")
     return None if found is None else float(found)
 
@@ -105,7 +105,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Bars: the share of the limit, a panel for each number of threads."""
+    """Bars of the share of the limit, one panel per number of threads."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,10 +1,10 @@
-"""The paper's small language decoder (154 M parameters, context 256, batch 1): the engine beside PyTorch float32, in one run.
+"""Compare the engine with PyTorch float32 on the paper's small language decoder (154 M parameters, context 256, batch 1), in one run.
 
     python benchmarks/language_decoder.py [--size small] [--threads 1 2] [--repeats 5] [--json FILE]
 
-The weights are random bits: speed and memory do not depend on them. Prints tokens per second at the beginning and at the end of the context, the
-time of a prompt of 256 tokens, the packed file's size, how long it takes to load, the resident memory of a process that writes with it, and the
-time of a training step of `mini` beside its float twin's. PyTorch has a cache of keys and values too.
+The weights are random bits, because speed and memory do not depend on them. Prints tokens per second at the beginning and at the end of the
+context, the time of a prompt of 256 tokens, the packed file's size and load time, the resident memory of a process that generates with it, and
+the times of a training step of `mini` and of its float twin. PyTorch uses a KV cache too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from measure import cpu_name, interleaved_medians, print_training_steps, resident_bytes, training_steps
 
-# Each runs in a process of its own, so that only what it needs is in memory.
+# Each runs in its own process, so that only what it needs is in memory.
 ENGINE_MEMORY = """
 import sys, onebit
 session = onebit.load(sys.argv[1], threads=1)

@@ -1,4 +1,4 @@
-"""What the benchmarks measure with: side by side, in one run, medians."""
+"""Functions for benchmarks: medians of jobs that run side by side in one run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def resident_bytes(program: str, argument: str) -> int:
 
 
 def timed(job: Callable[[], object], runs: int = 2, least_ms: float = 0.0) -> list[float]:
-    """Milliseconds of some runs of a job after one that does not count: in it, threads of the job before may still be spinning.
+    """Milliseconds of some runs of a job. A first run does not count, because threads of the job before may still spin.
 
     A run shorter than `least_ms` is repeated until it takes that long, and its time is the mean: a clock and a sleeping thread cost
-    microseconds, which is what a small product takes.
+    microseconds, as much as a small product.
     """
     start = time.perf_counter()
     job()
@@ -52,7 +52,7 @@ def timed(job: Callable[[], object], runs: int = 2, least_ms: float = 0.0) -> li
 
 
 def interleaved(turns: Mapping[Name, Callable[[], list[float]]], repeats: int) -> dict[Name, list[float]]:
-    """The times that each turn gives, over rounds in which all take turns, so that the machine's moods hit all alike."""
+    """The times of each turn, over rounds in which all take turns, so that changes of the machine's load affect all alike."""
     times: dict[Name, list[float]] = {name: [] for name in turns}
     for _ in range(repeats):
         for name, turn in turns.items():
@@ -86,7 +86,7 @@ def print_training_steps(times: dict[str, float], threads: int) -> None:
 
 
 def train_run(name: str, words: list[str], out: Path) -> None:
-    """Train, unless it is done already; go on where an earlier start was stopped."""
+    """Train unless the run is already finished. Continues a run that was stopped."""
     if (out / "result.json").exists():
         return
     if (out / "recipe.yaml").exists():
@@ -105,7 +105,7 @@ def mean_and_spread(values: Sequence[float], digits: int = 1) -> str:
 
 
 def _cpu_info(key: str) -> str:
-    """What the operating system tells of the first processor under a name; empty where it tells nothing."""
+    """The operating system's entry with this name for the first processor; empty if there is none."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == key), "")
 
@@ -121,6 +121,6 @@ def cpu_features() -> list[str]:
 
 
 def pin(threads: int) -> None:
-    """Keep this process, and all that it starts, on so many of its processors."""
+    """Keep this process, and all that it starts, on this many of its processors."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])

@@ -1,6 +1,6 @@
-"""The competitors of benchmarks/peers.py, and how each is driven. Each runs in a process of its own.
+"""The competitors of benchmarks/peers.py, with the code that runs each. Each runs in its own process.
 
-Every library is imported where it is used: what cannot be imported is absent, and peers.py says why.
+Every library is imported where it is used. A library that cannot be imported is absent, and peers.py says why.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from peer_workloads import (
     dense_job,
 )
 
-# A job, and how many units of work it does: its time is divided by them.
+# A job, and the number of units of work, by which its time is divided.
 Job = tuple[Callable[[], object], int]
 
 
@@ -36,8 +36,8 @@ Job = tuple[Callable[[], object], int]
 class Competitor:
     """One engine in one precision at one workload.
 
-    `start` takes the folder of the files and the number of threads, and gives the jobs and a line about how the engine runs; `files` are made
-    before, each from those that stand before it.
+    `start` takes the folder of the files and the number of threads, and returns the jobs and a line about how the engine runs. `files` are made
+    before, each from those listed before it.
     """
 
     workload: str
@@ -129,7 +129,7 @@ def onebit_dense(as_tokens: bool, folder: Path, threads: int) -> tuple[dict[str,
 
 
 def _pytorch(threads: int) -> tuple[Any, Callable[[Callable[[], object]], Callable[[], object]]]:
-    """The library with so many threads, and what runs a job without gradients."""
+    """The library with this many threads, and a function that runs a job without gradients."""
     import torch
 
     torch.set_num_threads(threads)

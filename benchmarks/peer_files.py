@@ -1,6 +1,6 @@
-"""The models of the competitors in benchmarks/peers.py, as files: made from random weights, for speed does not depend on them.
+"""Make the model files of the competitors in benchmarks/peers.py from random weights, because speed does not depend on them.
 
-Each file is made in a process of its own, before anything is measured, from files that were made before it.
+Each file is made in its own process, before all measurements, from files that were made before it.
 """
 
 from __future__ import annotations

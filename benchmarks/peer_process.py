@@ -1,7 +1,7 @@
-"""The two ends of the pipe between benchmarks/peers.py and what it measures: every competitor in a process of its own.
+"""The two ends of the pipe between benchmarks/peers.py and its competitors. Every competitor is its own process.
 
-Memory, thread pools and crashes stay apart that way. Each process is pinned to as many processors as it may use threads, and between its
-turns it only waits for the next line. Answers are lines of JSON.
+This separates memory, thread pools and crashes. Each process is pinned to as many processors as it may use threads, and between its turns
+it only waits for the next line. Answers are lines of JSON.
 
     python benchmarks/peer_process.py make FILE FOLDER              makes one of `peer_files.FILES`
     python benchmarks/peer_process.py run INDEX FOLDER THREADS      one of `peer_engines.competitors()`: a line with a job's name gives its times
@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from measure import pin, timed
 
-# No file and no turn takes near as long; what hangs should not stop the rest.
+# No file and no turn takes nearly as long. A process that hangs should not stop the rest.
 PATIENCE_SECONDS = 900
 # Threads of the turn before may still be spinning.
 PAUSE_SECONDS = 0.05
@@ -30,7 +30,7 @@ LEAST_MS = 20.0
 
 
 class Process:
-    """A child, of this program or another, that answers lines with lines; `failure` says why it no longer does."""
+    """A child process that answers lines with lines. `failure` says why it has stopped."""
 
     def __init__(
         self, words: list[str], threads: int, log: Path, program: str = __file__, python: str = sys.executable
@@ -50,7 +50,7 @@ class Process:
         self.greeting = self._answer()
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Its answer; empty where it fails."""
+        """Its answer; empty if it fails."""
         assert self._child.stdin is not None
         if self.failure is None:
             # Where it has ended, the answer tells how.
@@ -94,14 +94,14 @@ class Peer(Process):
         self.about: str = self.greeting.get("about", "")
 
     def turn(self, job: str) -> list[float]:
-        """Milliseconds of some runs of a job; none where it fails."""
+        """Milliseconds of some runs of a job; empty if it fails."""
         time.sleep(PAUSE_SECONDS)
         times: list[float] = self.ask(job).get("ms", [])
         return times
 
 
 def make_file(name: str, folder: Path, log: Path) -> str | None:
-    """Make a model's file; returns why not, where it fails."""
+    """Make a model's file. Returns the reason if it fails."""
     process = Process(["make", name, str(folder)], 1, log)
     process.close()
     return process.failure
@@ -133,7 +133,7 @@ def _run(channel: TextIO, index: int, folder: Path, threads: int) -> None:
 
 
 def main() -> None:
-    # Some libraries print: what is not an answer goes where errors go.
+    # Some libraries print to standard output: send everything but answers to standard error.
     with os.fdopen(os.dup(1), "w") as channel:
         os.dup2(2, 1)
         try:

@@ -1,8 +1,8 @@
-"""What benchmarks/peers.py measures: the workloads, their jobs, and the multiply-accumulates of each, counted exactly.
+"""The workloads of benchmarks/peers.py, their jobs, and the exact number of multiply-accumulates of each.
 
-One multiply-accumulate is one product of a weight and an activation, or of two activations in attention, that the mathematics asks for:
-products with an image's padding count, biases, normalisations and activation functions do not. A prompt counts every token in every block
-and the logits of the last one; an engine that leaves out what the last block computes for other tokens keeps that as its gain.
+A multiply-accumulate is one product of a weight and an activation, or of two activations in attention, in the mathematical definition. Products with
+an image's padding count. Biases, normalisations and activation functions do not. A prompt counts every token in every block and the logits of the
+last token. An engine that skips the last block's work for other tokens keeps this as its gain.
 """
 
 from __future__ import annotations

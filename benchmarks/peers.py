@@ -1,14 +1,14 @@
-"""Whole models side by side in one run: the engine, PyTorch, ONNX Runtime, OpenVINO and llama.cpp on the same shapes.
+"""Compare whole models in one run: the engine, PyTorch, ONNX Runtime, OpenVINO and llama.cpp on the same shapes.
 
     pip install torch onnx onnxscript onnxruntime openvino nncf gguf llama-cpp-python matplotlib
     python benchmarks/peers.py --out runs/peers [--threads 1 2] [--only cnn decoder dense] [--repeats 5] [--isa avx2]
 
-The peers are no dependencies of onebit: who cannot be imported, or fails, is listed as absent with the reason. Writes peers.json, peers.md
-(tables) and peers.png into the folder, after each workload, and peers.log with what the libraries print. docs/benchmarks.md says what is
-measured and how to read it.
+onebit does not depend on these libraries. One that cannot be imported, or that fails, is listed as absent with the reason. Writes peers.json,
+peers.md (tables) and peers.png into the folder after each workload, and the libraries' output to peers.log. docs/benchmarks.md says what
+is measured and how to read it.
 
---isa avx2 compares on a machine with more what one with AVX2 alone would run: onebit, PyTorch and OpenVINO are told so by their environment.
-ONNX Runtime and llama.cpp take what the processor has: their tables say so.
+--isa avx2 restricts onebit, PyTorch and OpenVINO to AVX2 on a machine with more, through their environment variables. ONNX Runtime and llama.cpp
+always use everything that the processor has, and their tables say so.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ ISA_ENVIRONMENT = {
         "MKL_ENABLE_INSTRUCTIONS": "AVX2",
     }
 }
-# Who has no such switch.
+# Engines without such a switch.
 UNRESTRICTED = ("ONNX Runtime", "llama.cpp")
 
 
@@ -74,7 +74,7 @@ def versions() -> dict[str, str]:
 
 
 def missing_file(competitor: Competitor, folder: Path, log: Path, made: dict[str, str | None]) -> str | None:
-    """Make what a competitor reads, unless another had it made; returns why it cannot be."""
+    """Make a competitor's files unless they exist. Returns the reason if they cannot be made."""
     for name in competitor.files:
         if name not in made:
             print(f"{time.strftime('%H:%M:%S')} making {name}", flush=True)
@@ -93,7 +93,7 @@ def measure(
     made: dict[str, str | None],
     run: dict[str, Any],
 ) -> None:
-    """One workload with so many threads: all competitors take turns, each in its own process; adds to the run's results and absences."""
+    """Measure one workload with this many threads. All competitors take turns, each in its own process. Adds to the run's results and absences."""
     peers: dict[int, Peer] = {}
     failures: dict[int, str] = {}
     try:
@@ -118,7 +118,7 @@ def measure(
     for index, competitor in group.items():
         what = {"workload": competitor.workload, "engine": competitor.engine, "variant": competitor.variant}
         if index in failures:
-            # What failed half way has no figures: its times would come from fewer rounds than those beside it.
+            # A competitor that failed half way has no figures, because its times come from fewer rounds than the others.
             run["absent"].append(what | {"threads": threads, "reason": failures[index]})
             print(f"{threads} threads, {competitor.name}: absent, {failures[index]}", flush=True)
             continue
@@ -137,7 +137,7 @@ def measure(
 
 
 def save(run: dict[str, Any], out: Path) -> None:
-    """Write the three files, each whole or not at all."""
+    """Write the three files, each atomically."""
     write_atomically(out / "peers.json", (json.dumps(run, indent=1) + "\n").encode())
     write_atomically(out / "peers.md", markdown(run).encode())
     if run["results"]:
@@ -150,7 +150,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--repeats", type=int, default=5, help="rounds; two runs count in each")
-    parser.add_argument("--isa", choices=sorted(ISA_ENVIRONMENT), help="restrict all who can be restricted to it")
+    parser.add_argument(
+        "--isa", choices=sorted(ISA_ENVIRONMENT), help="restrict all engines that support it to this instruction set"
+    )
     arguments = parser.parse_args()
     os.environ.update(ISA_ENVIRONMENT.get(arguments.isa, {}))
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,9 +1,9 @@
-"""The literature's methods beside each other: one residual network, one budget, three seeds, on CIFAR-10 images in folders.
+"""Compare the published methods: one residual network, one budget, three seeds, on CIFAR-10 images in folders.
 
     python benchmarks/schemes_study.py --data cifar-10-images --out runs/schemes [--parallel 2] [--seeds 0 1 2]
 
-Each training is a process of its own (`onebit train ...`, one thread) and logs to OUT/NAME.log; started again, the study skips or resumes it.
-At the end every run is packed, compared with PyTorch (`onebit verify`) and measured in the engine; OUT/study.json, OUT/curves.png and a Markdown
+Each training is its own process (`onebit train ...`, one thread) and logs to OUT/NAME.log. A restarted study skips or resumes it.
+At the end every run is packed, compared with PyTorch (`onebit verify`) and measured in the engine. OUT/study.json, OUT/curves.png and a Markdown
 table are written.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path
 from cifar10_study import measure
 from measure import mean_and_spread, train_run
 
-# A network and a budget that two cores bear in about an hour and a half for all 42 runs.
+# A network and a budget that two cores can train in about an hour and a half for all 42 runs.
 COMMON = {
     "model": "resnet8",
     "image_size": "32,32",
@@ -34,7 +34,7 @@ COMMON = {
     "threads": "1",
 }
 
-# What a method's own paper reports, on its own network and data, for the table's last column.
+# The result in a method's own paper, on its own network and data, for the last column of the table.
 VARIANTS: dict[str, tuple[str | None, str]] = {
     "float twin": (None, ""),
     "BinaryNormalized": ("BinaryNormalized", "Food-101, 5 x 5: float's 0.7 points ahead"),
@@ -69,7 +69,7 @@ def command(scheme: str | None, seed: int, data: str, out: Path) -> list[str]:
 
 
 def verify(out: Path) -> dict[str, float]:
-    """How far the engine is from PyTorch: the largest relative difference of float32, and the share of answers that int8 changes."""
+    """The difference between the engine and PyTorch: the largest relative difference at float32, and the share of answers that int8 changes."""
     words = [sys.executable, "-m", "onebit", "verify", str(out.with_suffix(".onebit")), str(out), "--threads", "1"]
     words += ["--limit", str(VERIFIED_IMAGES), "--json"]
     rows = json.loads(subprocess.run(words, capture_output=True, text=True, check=False).stdout)["comparisons"]
@@ -102,7 +102,7 @@ def table(rows: dict[str, list[dict[str, float]]]) -> str:
 
 
 def draw(out: Path, seeds: list[int]) -> None:
-    """Validation accuracy of every method over the epochs, a line for each seed, to OUT/curves.png."""
+    """Draw the validation accuracy of every method over the epochs, one line per seed, to OUT/curves.png."""
     import matplotlib
 
     matplotlib.use("Agg")

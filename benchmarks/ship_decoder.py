@@ -1,9 +1,9 @@
-"""Make a finished run a network that comes with the package: NAME.onebit, NAME.yaml, NAME.csv and NAME.json in src/onebit/pretrained.
+"""Add the network of a finished run to the package: NAME.onebit, NAME.yaml, NAME.csv and NAME.json in src/onebit/pretrained.
 
     python benchmarks/ship_decoder.py runs/books --name books-10m --texts books-valid.txt wiki.test.raw [--twin runs/books-twin]
 
-The run is one of `onebit train` on text. The packed file is measured in the engine (int8) on whole texts, a float twin likewise; recipes keep the
-names of their files, not where they lay.
+The run comes from `onebit train` on text. The packed file is measured in the engine (int8) on whole texts, and so is a float twin. Recipes keep the
+names of their files without the folders.
 """
 
 from __future__ import annotations

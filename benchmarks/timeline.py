@@ -1,9 +1,9 @@
-"""Which thread does what while a language decoder computes one token: a picture, and how much faster several threads are.
+"""Draw what each thread does while a language decoder computes one token, and print the speed-up by several threads.
 
     python benchmarks/timeline.py [--size small] [--threads 1 2 4 8] [--start 0] [--tokens 400] [--out docs/timeline.png]
 
-Each number of threads has a process of its own with ONEBIT_TRACE. Of its tokens the fastest one counts in which every thread took part, because other
-work on the machine keeps threads away from the others. A token's parts that only one thread works on are what more threads cannot make faster.
+Each number of threads has its own process with ONEBIT_TRACE. The fastest token in which every thread took part counts, because other work on the
+machine may stop threads. More threads cannot speed up the parts of a token that only one thread works on.
 """
 
 from __future__ import annotations

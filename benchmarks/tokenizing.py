@@ -1,4 +1,4 @@
-"""How fast texts become tokens, and tokens texts: the engine and Hugging Face tokenizers, one text and a batch, in turns.
+"""Compare the speed of the engine and of Hugging Face tokenizers: encoding and decoding, one text and a batch, in turns.
 
 python benchmarks/tokenizing.py book.txt --vocabulary vocab.txt
 """

@@ -1,11 +1,11 @@
-"""A training step of a binary network beside its float twin's: the same shape, precision and settings, step by step in turns.
+"""Compare a training step of a binary network with its float twin's: the same shape, precision and settings, in turns.
 
     python benchmarks/training_speed.py --networks tiny,mini,cifar10 --steps 9 --out training-speed.json
 
-A network and its twin take steps in turns, so that the machine's moods hit both alike; the ratio is the median of the ratios of neighbouring steps.
-The first steps do not count; a compiled network is compiled in them, and how long that took is told. Data is noise of the recipe's shape in the
-recipe's own batches, and the last column is how much of a step waits for one. On a CUDA device the rate of a large bfloat16 product is measured too,
-and the share of it that a step achieves, at 6 operations for each parameter and token.
+A network and its twin take steps in turns, so that changes of the machine's load affect both alike. The ratio is the median over neighbouring steps.
+The first steps do not count. A compiled network is compiled in them, and the time is printed. The data are noise of the recipe's shape in the
+recipe's batches. The last column is the share of a step that waits for a batch. On a CUDA device the rate of a large bfloat16 product is measured
+too, and the share of it that a step achieves, at 6 operations per parameter and token.
 """
 
 from __future__ import annotations
