@@ -1,4 +1,4 @@
-"""The C library, installed and found as a user finds it: its examples against the Python sessions."""
+"""The C library, installed and found in the way of a user: compare its examples with the Python sessions."""
 
 import os
 import re

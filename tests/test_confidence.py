@@ -1,4 +1,4 @@
-"""Confidence: the reliability of answers, and the temperature, against formulas written out a second time."""
+"""Compare the reliability of answers and the temperature with independently written formulas."""
 
 import numpy as np
 import pytest

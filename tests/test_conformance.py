@@ -1,4 +1,4 @@
-"""Both checkers of programs and files say what tests/conformance says: Python's here, the engine's here and in engine/tests/conformance_tests.cpp."""
+"""Both checkers of programs and files give the messages in tests/conformance. engine/tests/conformance_tests.cpp also tests the engine's."""
 
 import copy
 import json

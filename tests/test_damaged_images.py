@@ -1,4 +1,4 @@
-"""Damaged metadata leave the pixels as they are, whatever Pillow raises; and no damage reaches the user as anything but one line."""
+"""Damaged metadata do not change the pixels, whatever Pillow raises. Every other damage gives an error of one line."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and nothing damaged is ever loaded."""
+"""Files are written atomically, and damaged files are never loaded."""
 
 import json
 import os

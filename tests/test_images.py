@@ -1,4 +1,4 @@
-"""Any picture becomes pixels of the right shape; what is none is refused in one line."""
+"""Any picture becomes pixels of the right shape. Other files are refused in one line."""
 
 import io
 import struct

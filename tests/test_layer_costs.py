@@ -1,4 +1,4 @@
-"""What each layer costs: bytes against the file's, steps against the program's, repetitions against layers by hand."""
+"""The cost of each layer: compare bytes with the file, steps with the program, and repetitions with layers by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page of what was tested where is made from its rows."""
+"""The page of tested platforms is made from its rows."""
 
 import json
 import sys

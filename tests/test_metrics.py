@@ -1,4 +1,4 @@
-"""Figures of language models against their definitions."""
+"""Compare figures of language models with their definitions."""
 
 import math
 

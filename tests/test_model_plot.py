@@ -1,4 +1,4 @@
-"""The picture of a packed file: what its texts say, and that they do not lie over each other."""
+"""The picture of a packed file: its texts, and that they do not overlap."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""What a summary says of a model, against counts by hand and against the packed file."""
+"""Compare the summary of a model with counts by hand and with the packed file."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""The optimiser without latents, against its formula by hand, and optimisers that go together."""
+"""Compare the optimizer without latent weights with its formula, and test several optimizers together."""
 
 import math
 

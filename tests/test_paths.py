@@ -1,4 +1,4 @@
-"""`~` is the home folder wherever a path is given: to the command, to the library, and in a recipe."""
+"""`~` is the home folder in every path: on the command line, in the library, and in a recipe."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Pictures show what the quantizers and the runs have in them."""
+"""Pictures show the values of quantizers and of runs."""
 
 import math
 

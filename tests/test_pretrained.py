@@ -1,4 +1,4 @@
-"""The decoder that comes with the package: its file is what its figures say, and it writes English, without PyTorch and without a file to name."""
+"""The decoder in the package: its file agrees with its figures, and it writes English without PyTorch and without a file name."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""What the library tells of how far its work has come."""
+"""The library's reports of its progress."""
 
 import onebit
 from onebit.progress import Progress, listen, report, track

@@ -1,4 +1,4 @@
-"""The schemes as values: their parts as the sources have them, what they refuse, and their text form."""
+"""The schemes as values: their parts as in the sources, their errors, and their text form."""
 
 import dataclasses
 import pickle

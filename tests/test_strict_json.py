@@ -1,4 +1,4 @@
-"""What tests/conformance does not say of the JSON reader: values that are right, and how errors spell what they saw."""
+"""The JSON reader, apart from tests/conformance: valid values, and the form of quoted values in errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What tests/conformance does not say of tasks: those that are made in Python, and what they are compared with."""
+"""Tasks, apart from tests/conformance: those made in Python, and their fit with programs."""
 
 import pytest
 from tokenizers import pre_tokenizers

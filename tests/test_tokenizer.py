@@ -1,4 +1,4 @@
-"""The engine's tokenizer against Hugging Face tokenizers: texts of many scripts, broken ones, long ones; and how long they take."""
+"""Compare the engine's tokenizer with Hugging Face tokenizers: texts of many scripts, broken texts, long texts, and their times."""
 
 import functools
 import os

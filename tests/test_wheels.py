@@ -1,4 +1,4 @@
-"""Which wheels are built and which Pythons each of them is run with. `make wheels` builds and runs them."""
+"""The wheels to build, and the Pythons to run each with. `make wheels` builds and runs them."""
 
 import platform
 import sys

@@ -1,4 +1,4 @@
-"""What the workflows call exists. A workflow that no longer fits the Makefile would be noticed only after a push."""
+"""The targets that workflows call exist. Otherwise a workflow that does not fit the Makefile is noticed only after a push."""
 
 import re
 from pathlib import Path

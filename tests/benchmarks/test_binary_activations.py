@@ -1,4 +1,4 @@
-"""What benchmarks/binary_activations.py compares is the same layer, and its table says who is absent. No peer is needed but PyTorch."""
+"""All competitors in benchmarks/binary_activations.py compute the same layer, and its table lists absent ones. Only PyTorch is needed."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What benchmarks/peers.py does itself: it counts, it lists who is absent, it writes tables. No peer is needed."""
+"""The own work of benchmarks/peers.py: counting, listing absent engines, writing tables. No other engine is needed."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`onebit bench` on networks of random bits: how fast they run does not depend on them."""
+"""`onebit bench` on networks of random bits, because speed does not depend on the bits."""
 
 import json
 

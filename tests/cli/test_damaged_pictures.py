@@ -1,4 +1,4 @@
-"""`onebit classify` answers for every picture that it can read, and names the others."""
+"""`onebit classify` classifies every picture that it can read, and names the others."""
 
 import json
 import shutil

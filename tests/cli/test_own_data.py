@@ -1,4 +1,4 @@
-"""A network is measured on what it was not trained on, from any place and in either form, or it is said that this cannot be known."""
+"""A network is measured on held-out data, from any folder and as run or packed file, or a note says that this cannot be known."""
 
 import json
 import shutil

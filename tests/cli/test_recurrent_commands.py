@@ -1,4 +1,4 @@
-"""A recurrent language model, trained, packed, verified, judged and made to write by the commands; and images read line by line."""
+"""A recurrent language model that the commands train, pack, verify, score and generate with, and images read line by line."""
 
 import json
 

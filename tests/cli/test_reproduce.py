@@ -1,4 +1,4 @@
-"""`onebit reproduce` as a user types it: every row is trained and packed, and its figures are those of the runs."""
+"""`onebit reproduce` as a user types it: every row is trained and packed, and its figures agree with the runs."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`onebit score` refused: each in one line, and before Ray starts."""
+"""Refusals of `onebit score`, each in one line and before Ray starts."""
 
 import os
 import shutil

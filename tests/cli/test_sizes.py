@@ -1,4 +1,4 @@
-"""A command parses and prints; what it does is the library's. So its file is short."""
+"""A command only parses and prints; the library does the work. So its file is short."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command on any standard input and output, and with names that hold anything."""
+"""The command with any standard input and output, and with any names of files."""
 
 import io
 import os

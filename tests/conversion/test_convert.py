@@ -1,4 +1,4 @@
-"""Conversion of any model: what becomes binary, what does not and why, and that everything else stays as it was."""
+"""Conversion of any model: what becomes binary, what does not and why, and that nothing else changes."""
 
 import re
 

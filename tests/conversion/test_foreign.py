@@ -1,4 +1,4 @@
-"""Models of other libraries: they convert, learn a step, and pack or say what they lack."""
+"""Models of other libraries convert, train for a step, and pack or report what cannot be packed."""
 
 import math
 

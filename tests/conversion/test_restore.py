@@ -1,4 +1,4 @@
-"""The way back from binary layers to PyTorch's own."""
+"""Convert binary layers back to PyTorch's own."""
 
 import pytest
 import torch

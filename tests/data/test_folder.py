@@ -1,4 +1,4 @@
-"""Folders as users have them: with leavings of other programs, links, odd names, and parts that could be classes."""
+"""Folders of real users: with files of other programs, links, odd names, and parts that could be classes."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""IDX files under any name that says what they hold."""
+"""IDX files with any name that tells their contents."""
 
 import gzip
 import struct

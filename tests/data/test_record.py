@@ -1,4 +1,4 @@
-"""What a run and its data are known again by."""
+"""The fingerprints of runs and their data."""
 
 import json
 

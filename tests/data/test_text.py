@@ -1,4 +1,4 @@
-"""Reading, dividing, tokenizing and caching text; and cutting it into examples."""
+"""Reading, dividing, tokenizing and caching text, and cutting it into examples."""
 
 import errno
 import json

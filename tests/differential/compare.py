@@ -1,4 +1,4 @@
-"""One program in the NumPy reference and in the engine: what each gives must lie within the bounds of error_bounds.py."""
+"""Run one program in the NumPy reference and in the engine: both results must lie within the bounds of error_bounds.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random programs in the NumPy reference, the scalar engine and every instruction set of this machine; docs/testing.md tells what is compared.
+"""Run random programs in the NumPy reference, the scalar engine and every instruction set of this machine; see docs/testing.md.
 
 python tests/differential/differential.py --count 10000 --seed 0
 """

@@ -1,4 +1,4 @@
-"""A program computed once more, each number with how far float32 may lead away from it.
+"""Compute a program with a bound of the float32 error of each number.
 
 What an implementation gives must lie within the bounds. They follow from how often it may round, and never from what was found: an op
 that docs/program.md defines to the last bit has the bound 0 where its inputs have. A number that is nearer to a threshold of a quantizer than its

@@ -1,4 +1,4 @@
-"""What random programs may hold, so that a run knows what it has not tried."""
+"""The features of random programs, so that a run knows which it has not tried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short run of `make differential`, and that its judge finds what it should."""
+"""A short run of `make differential`, and a test that its comparison finds errors."""
 
 import sys
 from dataclasses import replace

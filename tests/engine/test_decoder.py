@@ -1,4 +1,4 @@
-"""Programs over tokens in the engine: against the NumPy reference and PyTorch, whole and token by token; and what must be refused."""
+"""Programs over tokens in the engine: compare with the NumPy reference and PyTorch, whole and token by token, and test refusals."""
 
 import dataclasses
 import json

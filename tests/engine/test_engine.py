@@ -1,4 +1,4 @@
-"""The engine against the NumPy reference: every op, every instruction set, every shape; and everything that it must refuse."""
+"""Compare the engine with the NumPy reference: every op, every instruction set, every shape. Test everything that it must refuse."""
 
 import json
 import math

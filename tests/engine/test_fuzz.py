@@ -1,4 +1,4 @@
-"""What `make fuzz` begins with, and what it says where it cannot run. The fuzzer itself runs in .ci/run."""
+"""The seeds of `make fuzz`, and its message if it cannot run. The fuzzer itself runs in .ci/run."""
 
 import sys
 from pathlib import Path

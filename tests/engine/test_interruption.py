@@ -1,4 +1,4 @@
-"""A long computation ends at Ctrl-C, wherever it is, and the engine can be used again; windows as large as an image cost little."""
+"""Ctrl-C ends a long computation at any place, and the engine can be used again. Windows as large as an image cost little."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""The memory cap: what a program takes at most is known at load, and a run never takes more."""
+"""The memory cap: the most memory of a program is known at load, and a run never takes more."""
 
 import numpy as np
 import pytest

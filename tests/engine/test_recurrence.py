@@ -1,4 +1,4 @@
-"""Recurrences in the engine: over rows of features and over tokens, against PyTorch and the NumPy reference; and what must be refused."""
+"""Recurrences in the engine, over rows of features and over tokens: compare with PyTorch and the NumPy reference, and test refusals."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Exported weights, against PyTorch's layers with those weights and against bits by hand; and every error."""
+"""Compare exported weights with PyTorch's layers and with bits by hand, and test every error."""
 
 import json
 

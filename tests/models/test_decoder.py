@@ -1,4 +1,4 @@
-"""The language decoder: the paper's counts, causality, its options and its cache."""
+"""The language decoder: the paper's counts, causality, its options and its KV cache."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The literature's networks: known sizes, every scheme forward and backward, what stays float, and errors."""
+"""The published networks: known sizes, every scheme forward and backward, float layers, and errors."""
 
 import pytest
 import torch

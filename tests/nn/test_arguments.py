@@ -1,4 +1,4 @@
-"""Keyword arguments of version 0.1.0: each still does what it did, and says what to write."""
+"""Keyword arguments of version 0.1.0 still work, and warn with what to write instead."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A layer on a GPU gives what it gives on the CPU. Skipped where there is none."""
+"""A layer gives the same results on a GPU as on the CPU. Skipped without a GPU."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The binary layers against PyTorch's own operations on their bits."""
+"""Compare the binary layers with PyTorch's own operations on their bits."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""The binary attention against PyTorch's own, given the weights that its bits are."""
+"""Compare the binary attention with PyTorch's own, with its bits as weights."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The binary LSTM and GRU against PyTorch's own with the quantised weights, and against plain formulas where PyTorch has no such layer."""
+"""Compare the binary LSTM and GRU with PyTorch's own on quantised weights, or with plain formulas if PyTorch does not have such a layer."""
 
 import pytest
 import torch

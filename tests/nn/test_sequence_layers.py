@@ -1,4 +1,4 @@
-"""Embedding, attention and transformer block against plain formulas on their bits."""
+"""Compare embedding, attention and transformer block with plain formulas on their bits."""
 
 import math
 

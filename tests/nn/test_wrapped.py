@@ -1,4 +1,4 @@
-"""A network is packed and summed up whatever PyTorch has put around it."""
+"""A network inside any PyTorch wrapper can be packed and summarised."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a step weighs: bits counted by hand, and the bytes of the arrays that the op accepts."""
+"""The size of a step: compare with bits counted by hand, and with the bytes of the arrays that the op accepts."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each straight-through gradient against autograd of the function it is the derivative of; DoReFa-Net's stochastic one against its formula."""
+"""Compare each straight-through gradient with autograd of its function, and DoReFa-Net's stochastic gradient with its formula."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""A quantizer of weights that onebit has never heard of: one class, and every part of the library asks it for its facts."""
+"""A new quantizer of weights needs only one class; every part of the library reads its properties."""
 
 from dataclasses import dataclass
 

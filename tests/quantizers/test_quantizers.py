@@ -1,4 +1,4 @@
-"""Every quantizer against its formula in NumPy, and its gradient against autograd of the textbook's ``c + (q - c).detach()``."""
+"""Compare every quantizer with its formula in NumPy, and its gradient with autograd of the textbook's ``c + (q - c).detach()``."""
 
 import numpy as np
 import pytest

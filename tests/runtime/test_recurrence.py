@@ -1,4 +1,4 @@
-"""The NumPy recurrences against PyTorch's LSTM and GRU, and against PyTorch's pieces where it has no such layer."""
+"""Compare the NumPy recurrences with PyTorch's LSTM and GRU, or with PyTorch's parts if it does not have such a layer."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The NumPy reference against PyTorch's own operations."""
+"""Compare the NumPy reference with PyTorch's own operations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Writing and judging text with a packed model: against PyTorch, and every argument."""
+"""Generate and score text with a packed model: compare with PyTorch, and test every argument."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The output folder: what belongs together, what is done, and every refusal."""
+"""The output folder: which runs may continue, which parts are done, and every refusal."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Parts: every record once, the same ones for the same data; and every refusal of data and columns."""
+"""Parts contain every record once, and are the same for the same data. Test every refusal of data and columns."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whole runs through Ray: two workers and one, killed and taken up, in a cluster that runs and in one of their own."""
+"""Whole runs with Ray: with two workers and one, killed and continued, in a running cluster and in a local one."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Scores of parts, without Ray: equal to what the sessions say, and a reason for each record that has none."""
+"""Scores of parts without Ray: equal to those of the sessions, and a reason for each record without scores."""
 
 import io
 import math

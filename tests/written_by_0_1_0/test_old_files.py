@@ -1,4 +1,4 @@
-"""Files that the first version wrote are read as they were meant, whatever has changed since.
+"""Files of the first version are read correctly by this version.
 
 Each packed file was written by the code of the commit that its test names, with random bits. The arrays beside it are some inputs, and the outputs of
 that commit's NumPy reference. The recipes are those that the commits wrote into run folders. None of these files is ever written again: a reader that
