@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
 
 
 def check_checkpoint(file: Path, model: nn.Module, batches_per_epoch: int, epochs: int) -> None:
-    """Refuse a checkpoint that training cannot go on from, and clear away what a write that was cut short has left beside it.
+    """Refuse a checkpoint that training cannot go on from, and clear away what a write that was cut short has left next to it.
 
     Raises:
         OnebitError: it is damaged, of another network or other data, or of a later epoch than the run is to have.

@@ -22,7 +22,7 @@ def why_not(model: nn.Module) -> str | None:
 
 
 class Compiled:
-    """A network's forward pass, compiled when it is first called. It is no module: the network's own state, names and checkpoints stay as they are.
+    """A network's forward pass, compiled when it is first called. It is not a module: the network's own state, names and checkpoints stay.
 
     Only what has the shape of a whole batch may be given to it: other shapes would be compiled anew, one after the other. Hooks that a layer gets
     after the first call are not seen.

@@ -56,7 +56,7 @@ def features_loss(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class Teacher:
-    """A trained network that another learns from. It is no part of the other: neither its parameters nor its checkpoint hold it.
+    """A trained network that another learns from. Neither the parameters nor the checkpoint of the other hold it.
 
     Args:
         student: the network that learns; while it is training, the outputs of its named layers are kept until `losses` is called.
@@ -107,7 +107,7 @@ class Teacher:
 
 def _keep(model: nn.Module, name: str, kept: dict[str, Tensor], whose: str) -> None:
     """Keep what a layer gives: of the student while it is training, of the teacher, which is not, always."""
-    layers = {key: layer for key, layer in model.named_modules() if key}  # the network itself is no layer of it
+    layers = {key: layer for key, layer in model.named_modules() if key}  # without the network itself
     if name not in layers:
         close = difflib.get_close_matches(name, layers, 3) or list(layers)[:3]
         raise OnebitError(

@@ -151,7 +151,7 @@ def check_latents(layers: Mapping[str, BinaryLayer], where: str) -> None:
 
 
 def forget_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Drop what an optimiser knows of past gradients."""
+    """Drop what an optimizer knows of past gradients."""
     if isinstance(optimizer, Together):
         optimizer.forget()
     else:

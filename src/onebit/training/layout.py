@@ -27,7 +27,7 @@ class Layout:
     Args:
         devices: GPUs of each machine, or processes on its CPU where it has none.
         nodes: machines.
-        strategy: "ddp": each device holds the whole network; "fsdp": each holds a part of latents, gradients and the optimiser's state, and gathers a
+        strategy: "ddp": each device holds the whole network; "fsdp": each holds a part of latents, gradients and the optimizer's state, and gathers a
             block at a time; "auto": ddp. One device holds all of it with any.
 
     Raises:

@@ -40,7 +40,7 @@ class TrainingModule(lightning.LightningModule):
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
-        recipe: of the optimiser and the schedule.
+        recipe: of the optimizer and the schedule.
         batches_per_epoch: of the training set.
         objective: the loss, and the figures of an epoch.
         teacher: a trained network to learn from, or None.
@@ -244,7 +244,7 @@ class TrainingModule(lightning.LightningModule):
             if count:
                 self.epoch_metrics |= self.objective.figures(part, loss / count, right / count)
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        # A network whose weights are still float is none to choose: NaN is never the best.
+        # A network whose weights are still float must not be chosen: NaN is never the best.
         unfit = {"val_loss": math.nan, "val_accuracy": math.nan} if self._first_stage else {}
         self.log_dict(self.epoch_metrics | unfit)
 
@@ -281,7 +281,7 @@ class TrainingModule(lightning.LightningModule):
         return [group for group in groups if group["params"]]
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        # Lightning's own refuses fused optimisers in mixed precision, though bfloat16 has no scaled gradients.
+        # Lightning's own refuses fused optimizers in mixed precision, though bfloat16 has no scaled gradients.
         if self.recipe.optimizer.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters(), self.recipe.optimizer.clip)
         for parameter, share, axis in self._clipped:

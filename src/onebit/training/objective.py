@@ -16,7 +16,7 @@ class Objective:
     """The cross-entropy of classes, or of the next tokens.
 
     Args:
-        tokens_per_byte: of the validation text, for bits per byte; None: there are none.
+        tokens_per_byte: of the validation text, for bits per byte; None: without them.
     """
 
     tokens_per_byte: float | None = None
@@ -28,7 +28,7 @@ class Objective:
             logits: float (examples, classes).
             target: integers (examples); those that are `NOT_COUNTED` do not count.
             count: how many do.
-            whole: False: the examples are a share of a batch, in which perhaps none count; their loss is then 0.
+            whole: False: the examples are a share of a batch, whose loss is 0 if none of them count.
         """
         if whole:
             return F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)

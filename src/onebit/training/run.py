@@ -1,4 +1,4 @@
-"""Run folders: what a training leaves behind, and reading it again."""
+"""Run folders: what a training leaves, and reading it again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Run:
         recipe: what was trained.
         task: labels, size and scaling; or the tokenizer.
         model: of the checkpoint, in evaluation mode, float32, on the CPU.
-        epochs: how many the checkpoint has behind it.
+        epochs: how many the checkpoint has had.
         known: the fingerprints of what it was trained on; see `onebit.training.sources`. None for a run of an older onebit.
     """
 
@@ -104,7 +104,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
             its own.
 
     Raises:
-        OnebitError: it is no run folder, has no checkpoint yet, or is damaged.
+        OnebitError: it is not a run folder, has no checkpoint yet, or is damaged.
     """
     path = expand(path)
     if not (path / "recipe.yaml").is_file() or not (path / "task.json").is_file():

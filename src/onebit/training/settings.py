@@ -69,5 +69,5 @@ def _loggers_at(level: int) -> Iterator[None]:
 
 
 def _devices() -> list[int]:
-    """The GPUs whose random numbers are drawn from; before the first use of one there are none to keep."""
+    """The GPUs whose random numbers are drawn from; before the first use of one they do not exist."""
     return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]

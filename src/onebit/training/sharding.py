@@ -1,4 +1,4 @@
-"""Networks in shards: each process holds a part of every latent, its gradient and its optimiser's state, and checkpoints are whole."""
+"""Networks in shards: each process holds a part of every latent, its gradient and its optimizer's state, and checkpoints are whole."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class ShardedStrategy(ModelParallelStrategy):
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
-            # A state knows parameters by their number in the optimiser's groups.
+            # A state knows parameters by their number in the optimizer's groups.
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             parts = {
                 number: {key: _like(value, parameters[number]) for key, value in values.items()}

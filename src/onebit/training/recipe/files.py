@@ -35,7 +35,7 @@ def load_recipe(source: str | Path) -> Recipe:
         source: the name of one that comes with the package, or a YAML file.
 
     Raises:
-        RecipeError: there is none, it is not YAML, or a key or value does not fit.
+        RecipeError: the recipe does not exist, it is not YAML, or a key or value does not fit.
     """
     shipped = resources.files("onebit") / "recipes" / f"{source}.yaml"
     try:
@@ -96,7 +96,7 @@ def _of_version_0_1_0(tree: dict[Any, Any], images: bool) -> dict[Any, Any]:
     papers = scheme is None or str(scheme).split("(")[0].strip() in ("Bipolar", "BinaryNormalized")
     own = model in (None, "classifier") if images else papers
     if images and scheme is None:
-        flat["scheme"] = "BinaryNormalized"  # there was no other default
+        flat["scheme"] = "BinaryNormalized"  # the only default then
     if own:
         return flat
     passed = {"values", "normalize"} if images else {"values", "threshold", "latent_clip"}
@@ -124,7 +124,7 @@ class _PlainYaml(yaml.SafeLoader):
         return node
 
 
-# Dates and numbers that are none, such as 2024-99-99, raise ValueError.
+# Impossible dates and numbers, such as 2024-99-99, raise ValueError.
 _YAML_ERRORS = (yaml.YAMLError, ValueError)
 
 
