@@ -22,7 +22,7 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -40,6 +40,13 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	find engine examples -name '*.cpp' -o -name '*.h' -o -name '*.c' | xargs $(BIN)/clang-format --dry-run --Werror
+
+# clang-tidy over the engine, by the checks of .clang-tidy: make tidy TIDY=engine/src/ops. It needs Debian's clang-19 and clang-tidy-19.
+CLANG ?= 19
+TIDY  ?= engine/src/
+tidy: $(INSTALLED)
+	$(CONFIGURE) -B build/tidy -DONEBIT_BUILD_PYTHON=OFF -DCMAKE_CXX_COMPILER=clang++-$(CLANG) -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	run-clang-tidy-$(CLANG) -p build/tidy -quiet '$(TIDY)'
 
 # The engine's own tests.
 #   make engine-test                                    with the system's compiler

@@ -115,8 +115,7 @@ FileContent::FileContent(const std::string& path, bool map) {
     const Stream stream{std::fopen(path.c_str(), "rb")};
     if (stream.file == nullptr || std::fseek(stream.file, 0, SEEK_END) != 0) unreadable(errno);
     const long end = std::ftell(stream.file);
-    if (end < 0) unreadable(errno);
-    std::rewind(stream.file);
+    if (end < 0 || std::fseek(stream.file, 0, SEEK_SET) != 0) unreadable(errno);
     read_.reset(new std::byte[static_cast<std::size_t>(end)]);
     size_ = std::fread(read_.get(), 1, static_cast<std::size_t>(end), stream.file);
     if (std::ferror(stream.file) != 0) unreadable(errno);
