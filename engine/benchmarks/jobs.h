@@ -1,4 +1,4 @@
-// What takes turns with other measurements, so that the machine's moods hit all alike.
+// Jobs that take turns, so that changes of the machine's load affect all measurements alike.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace onebit {
 
 constexpr int least_samples = 5;
 
-// What takes turns with the others of its case; `before` runs untimed: it wakes the threads and fills the caches.
+// A job that takes turns with the others of its case. `before` runs untimed, to wake the threads and fill the caches.
 struct Job {
     std::string text;  // JSON of what is measured
     double products, bytes;
@@ -36,7 +36,7 @@ inline double now() {
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// In rounds, so that the machine's moods hit all alike.
+// In rounds, so that changes of the machine's load affect all alike.
 inline void measure(std::vector<Job>& jobs, double seconds) {
     for (bool more = true; more;) {
         more = false;

@@ -1,5 +1,5 @@
-// Measures the kernels of dense layers beside what the machine can do at most, in one run; prints a line of JSON for each measurement.
-// docs/kernels.md tells how to read them.
+// Compares the kernels of dense layers with the machine's limits, in one run. Prints a line of JSON per measurement.
+// docs/kernels.md explains them.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -54,7 +54,7 @@ struct Options {
     std::vector<int> threads = {1};
     std::vector<const Kernels*> sets;
     double seconds = 0.5;    // for each measurement
-    std::vector<int> cases;  // numbers of those that are run; all where there is none
+    std::vector<int> cases;  // the numbers of those to run; empty for all
 };
 
 // Layers that are run one after the other, and begun again at the end.
@@ -132,7 +132,7 @@ class Product {
     std::vector<std::int32_t> sums_;
 };
 
-// Memory that is passed through in pieces, by all who measure with it in turns: nobody finds what another has just brought into the cache.
+// Memory that all measurements read in pieces, in turns: none finds data in the cache that another has just read.
 struct Cycle {
     const Pages& pages;
     std::size_t at = 0;
@@ -145,7 +145,7 @@ struct Cycle {
     }
 };
 
-// Lines of the limits, then of what was measured beside them.
+// Lines of the limits, then of the measurements to compare with them.
 void print(const Case& c, int threads, const std::vector<Job>& jobs) {
     double limit = 0, best_peak = 0;
     for (const Job& job : jobs) {

@@ -1,4 +1,4 @@
-// What the machine can do at most, measured with nothing but the instructions: reading memory, and multiplying bytes that are in registers.
+// The machine's limits, measured with bare instructions: reading memory, and multiplying bytes in registers.
 #pragma once
 
 #include <cstddef>

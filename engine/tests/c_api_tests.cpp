@@ -82,7 +82,7 @@ void operator delete[](void* memory, std::size_t) noexcept {
 
 namespace {
 
-// The call fails with this status, and its message holds this text.
+// The call fails with this status, and its message contains this text.
 #define CHECK_FAILS(call, status, text)                             \
     do {                                                            \
         CHECK((call) == (status));                                  \
@@ -106,7 +106,7 @@ std::string quoted(const std::string& text) {
     return out + '"';
 }
 
-// A file with the tensors one after the other; `header` replaces the one made of them where it is not empty.
+// A file with the tensors one after the other. A `header` that is not empty replaces the generated one.
 Bytes with_header(const std::string& header, const Bytes& data) {
     Bytes file(8 + header.size() + data.size());
     const std::uint64_t size = header.size();
@@ -226,7 +226,7 @@ Bytes recurrent_file() {
                    {"k", "F32", "15", floats(15)}});
 }
 
-// What C++ frees for the tests.
+// Owners that free the C objects of the tests.
 struct Free {
     void operator()(onebit_model* model) const { onebit_free(model); }
     void operator()(onebit_sequence* sequence) const { onebit_sequence_close(sequence); }
@@ -605,7 +605,7 @@ void test_damaged_frames() {
     refused(text_file(R"({"kind":"text-generation"})"), "no vocabulary");
 }
 
-// A float tensor behind one byte lies at an odd address.
+// A float tensor after one byte lies at an odd address.
 void test_alignment() {
     const std::vector<float> weights = {1, 2, 3, 4, -1, 0.5f, 0, 2}, x = {1, 1, 2, 0.25f};
     Bytes data(32);
@@ -734,7 +734,7 @@ Pool pool_of(std::int32_t threads) {
     return Pool(pool);
 }
 
-// Models of a pool compute at the same time from several threads as each alone, also after the pool's handle is gone.
+// Models of a pool that are called from several threads give the same results as each alone, also after the pool's handle is freed.
 void test_shared_pool() {
     const Bytes file = image_file();
     onebit_pool* none = nullptr;
@@ -773,7 +773,7 @@ void test_shared_pool() {
     CHECK(wrong == 0);
 }
 
-// The options' interrupt ends a computation that it finds too long; the model and its sequences go on afterwards.
+// The options' interrupt ends a computation that takes too long. The model and its sequences can be used afterwards.
 void test_interrupt() {
     const Bytes file = image_file();
     std::atomic<int> asked{0};
@@ -798,8 +798,8 @@ void test_interrupt() {
     CHECK(logits == expected);
 }
 
-// Calls `body` with the first, second, ... allocation failing until none is left to fail; returns how many there were. The body gives the status of
-// what it called.
+// Calls `body` with the first, second, ... allocation failing until none fails, and returns their number. The body returns the status of its
+// call.
 long each_allocation(const std::function<onebit_status()>& body) {
     for (long n = 0;; ++n) {
         allocations_left.store(n);
@@ -841,7 +841,7 @@ void test_allocations(const Bytes& text) {
                         return status;
                     });
                 }
-                // A model that ran out of memory works once there is some.
+                // A model that ran out of memory works again when there is some.
                 std::vector<float> expected(label_count), logits(label_count);
                 CHECK(onebit_run_pixels(loaded(images, how).get(), pixels.data(), pixel_count, 1, expected.data(), label_count) == ONEBIT_OK);
                 Model model = loaded(images, how);
@@ -883,7 +883,7 @@ void test_allocations(const Bytes& text) {
     std::printf("%ld allocations failed\n", tried);
 }
 
-// Files with wrong bytes, cut, or with numbers changed: an error, or a model that works.
+// Files with wrong bytes, truncated, or with changed numbers give an error or a model that works.
 void test_damaged_files(const Bytes& good) {
     std::uint64_t header = 0;
     std::memcpy(&header, good.data(), 8);

@@ -1,4 +1,4 @@
-// What is measured on a machine, what follows from it, and where it is kept.
+// The calibration of a machine: measurements, the choices from them, and their file.
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -16,7 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A variable of the environment for as long as this lives.
+// Sets an environment variable during its lifetime.
 class Set {
   public:
     Set(const char* name, const std::string& value) : name_(name) {
@@ -59,7 +59,7 @@ class Folder {
     fs::path path_;
 };
 
-// A set of which some members are pretended: it is never run.
+// A set with some fake members. It is never run.
 onebit::Kernels pretended(bool looks_images_up) {
     onebit::Kernels kernels = onebit::scalar_kernels;
     kernels.name = "pretended";
@@ -72,18 +72,18 @@ onebit::Kernels pretended(bool looks_images_up) {
 
 void test_choice_of_ways() {
     const onebit::Kernels kernels = pretended(true);
-    // Those of a Zen 4: looking up is twice as fast as a panel, and the shipped gain is what comes out.
+    // The times of a Zen 4: look-ups are twice as fast as a panel, and the result is the shipped gain.
     onebit::Ways ways = onebit::choose_ways(kernels, {1 / 465.0, 1 / 230.0, 0.01, 0.22, 0.22, 1 / 280.0});
     CHECK(ways.most_rows == onebit::any_rows && ways.least_image_gain == 3 && ways.least_divided == 280'000);
-    // Panels that are faster pay from the row on that has paid for expanding them.
+    // Faster panels pay off from the row on that makes up for expanding them.
     ways = onebit::choose_ways(kernels, {0.005, 0.003, 0.02, 0.1024, 0.2, 0.006});
     CHECK(ways.most_rows == 10 && ways.least_image_gain == onebit::never);
-    // Nearly equal: the set's own, but images have no reason to look up.
+    // Nearly equal times: the set's own choice, but images do not use look-ups.
     ways = onebit::choose_ways(kernels, {0.004, 0.0041, 0.02, 0.05, 0.2, 0.006});
     CHECK(ways.most_rows == 40 && ways.least_image_gain == onebit::never);
-    // A set without a product of images keeps what it has.
+    // A set without a product of images keeps its values.
     CHECK(onebit::choose_ways(pretended(false), {0.002, 0.004, 0.02, 0.05, 0.2, 0.006}).least_image_gain == 5);
-    // A clock that stands, or runs backwards.
+    // A clock that stands still or runs backwards.
     for (const double time : {0.0, -1.0, std::nan(""), HUGE_VAL}) {
         CHECK(onebit::choose_ways(kernels, {0.002, time, 0.02, 0.05, 0.2, 0.006}) == onebit::ways_of(kernels));
         CHECK(onebit::choose_ways(kernels, {0.002, 0.004, 0.02, 0.05, 0.2, time}) == onebit::ways_of(kernels));
@@ -108,7 +108,7 @@ void test_kept_ways() {
         std::ifstream in(file, std::ios::binary);
         good.assign(std::istreambuf_iterator<char>(in), {});
     }
-    // Whatever is cut off, changed or added: it is passed over.
+    // A file that is truncated, changed or extended is ignored.
     const auto reads = [&](const std::string& text) {
         std::ofstream(file, std::ios::binary) << text;
         return onebit::read_ways(file, kernels).has_value();
@@ -121,7 +121,7 @@ void test_kept_ways() {
         CHECK(!reads(changed));
     }
     CHECK(!reads(good + "\n") && !reads(good + std::string(10'000, 'x')) && !reads(std::string(100'000, 'x')));
-    // Of another set; ways that a set cannot take, or that no measuring gives.
+    // A file of another set, or with choices that are impossible for a set or for a measurement.
     onebit::Kernels other = kernels;
     other.name = "other";
     CHECK(reads(good) && !onebit::read_ways(file, other));
@@ -130,7 +130,7 @@ void test_kept_ways() {
         CHECK(onebit::write_ways(file, kernels, bad) && !onebit::read_ways(file, kernels));
     }
     CHECK(onebit::write_ways(file, kernels, {4, onebit::never, 1}) && onebit::read_ways(file, kernels)->least_image_gain == onebit::never);
-    // A folder where the file should be, a file where a folder should be.
+    // A folder in place of the file, and a file in place of the folder.
     fs::remove(file);
     fs::create_directories(file + "/inside");
     CHECK(!onebit::read_ways(file, kernels) && !onebit::write_ways(file, kernels, ways));
@@ -138,7 +138,7 @@ void test_kept_ways() {
     CHECK(!onebit::write_ways(folder / "plain/calibration.txt", kernels, ways) && !onebit::read_ways(folder / "plain/calibration.txt", kernels));
 }
 
-// Several write at the same time: a reader finds all of one or nothing.
+// Several processes write at the same time: a reader finds one complete file or none.
 void test_writers_at_once() {
     const Folder folder;
     const onebit::Kernels kernels = pretended(true);
@@ -174,7 +174,7 @@ void test_cache_folder() {
     CHECK(onebit::cache_folder().empty());
 }
 
-// The real thing: measured, kept, read again; and with nowhere to keep it.
+// A real measurement: measured, kept and read again, and without a place to keep it.
 void test_measuring(const onebit::Kernels& kernels) {
     const Folder folder;
     const Set words("ONEBIT_CALIBRATION", "");

@@ -1,4 +1,4 @@
-// What the engine's tests check with, and the list of them that a program runs. Small enough to be kept here: what builds the engine builds its
+// The checks of the engine's tests, and the list of tests in a program. They are kept here so that everything that builds the engine can build its
 // tests.
 #pragma once
 
@@ -17,10 +17,10 @@
 #include <vector>
 
 inline long checks = 0;
-// What else a failure is to tell, such as a library's last error.
+// Further text for failures, such as a library's last error.
 inline const char* (*check_context)() = nullptr;
 
-// Ends the test that has failed; the next ones run.
+// Ends the failed test. The next tests run.
 struct CheckFailed {};
 
 [[noreturn]] inline void fail_check(const char* file, int line, const char* condition) {
@@ -29,7 +29,7 @@ struct CheckFailed {};
     throw CheckFailed();
 }
 
-// Not for threads that a test starts: it counts without a lock.
+// Not for threads of a test, because it counts without a lock.
 #define CHECK(condition)                                              \
     do {                                                              \
         ++checks;                                                     \
@@ -49,7 +49,7 @@ inline float pick_float() {
 inline bool near(float a, float b) {
     return a == b || std::fabs(a - b) <= 1e-4f * (1 + std::fabs(b)) || (std::isnan(a) && std::isnan(b));
 }
-// The same bits; one NaN is as good as another.
+// The same bits. All NaNs are equal.
 inline bool identical(float a, float b) {
     return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b) || (std::isnan(a) && std::isnan(b));
 }
@@ -103,7 +103,7 @@ class Tests {
         } else {
             std::printf("%d tests passed, %d skipped, %ld checks\n", passed, skipped, checks);
         }
-        // A filter that fits nothing is a mistake.
+        // A filter without a match is an error.
         return failed.empty() && passed + skipped > 0 ? 0 : 1;
     }
 

@@ -1,4 +1,4 @@
-// The engine's checkers of programs and of files say what tests/conformance says; tests/test_conformance.py holds Python's to the same.
+// The engine's checkers of programs and of files give the messages in tests/conformance. tests/test_conformance.py tests Python's.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -63,7 +63,7 @@ Json& child(Json& node, const std::string& key) {
     return node.kind == Json::Kind::list ? node.list.at(std::stoul(key)) : node.object[key];
 }
 
-// What stands at a path such as "program/steps/0/op"; made where there is nothing.
+// The value at a path such as "program/steps/0/op". It is created if it is missing.
 Json& at(Json& document, const std::string& path) {
     Json* node = &document;
     std::istringstream keys(path);
@@ -80,7 +80,7 @@ std::string inserted(const Json& insert) {
     return out;
 }
 
-// The base with the changes of a case; the texts of its parts with what is inserted.
+// The base with the changes of a case, and the texts of its parts with the insertions.
 Json made(const Json& base, const Json& test) {
     Json document = base;
     if (const Json* changes = test.find("change")) {
@@ -167,7 +167,7 @@ std::string judge_program(const Json& document) {
     return "";
 }
 
-// How many cases of a file are judged otherwise than they say; each is told.
+// The number of cases in a file with an unexpected result. Prints each of them.
 int run_file(const std::filesystem::path& path, int& count) {
     std::ifstream stream(path);
     const Json content = onebit::parse_json(std::string(std::istreambuf_iterator<char>(stream), {}), "case");

@@ -1,5 +1,5 @@
-// AMX's tile registers in plain C++, as strict as the processor: what would be an illegal instruction or a fault there throws here. Lets any
-// machine, and the sanitizers, run amx_product.h.
+// AMX's tile registers in plain C++, as strict as the processor: an illegal instruction or a fault there is an exception here. Any machine, and
+// the sanitizers, can run amx_product.h with it.
 #pragma once
 
 #include <cstdint>

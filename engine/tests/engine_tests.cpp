@@ -25,7 +25,7 @@
 
 namespace {
 
-// That the sets of this build ask for.
+// The features that the sets of this build need.
 std::uint32_t all_features() {
     int count = 0;
     const onebit::Kernels* const* all = onebit::all_kernels(&count);
@@ -37,7 +37,7 @@ std::uint32_t all_features() {
     return features;
 }
 
-// What CPUID and the auxiliary vector say is what Linux tells: a feature that is not seen costs most of the speed, silently.
+// CPUID and the auxiliary vector agree with Linux: an undetected feature would silently cost most of the speed.
 void test_features() {
     std::ifstream file("/proc/cpuinfo");
     const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -120,7 +120,7 @@ void test_memory_plan() {
     }
 }
 
-// The caller takes the output where it lies; a later step that reads it must find it there.
+// The caller reads the output in place, and a later step that reads it must find it there.
 void test_output_is_read() {
     const std::string text = R"({"input":{"name":"x","shape":[3]},"steps":[
         {"op":"relu","inputs":["x"],"output":"y","attributes":{}},
@@ -195,7 +195,7 @@ std::string token_program() {
         {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
 }
 
-// Two recurrences behind each other, over tokens.
+// Two consecutive recurrences, over tokens.
 std::string recurrent_program() {
     return R"({"input":{"name":"t","shape":[40],"kind":"tokens"},"steps":[
         {"op":"bit_embedding","inputs":["t"],"output":"a","attributes":{"rows":9,"features":20,"values":"pm1","of":"token"},"tensors":{"weight":"e"}},
@@ -259,7 +259,7 @@ void test_sequences() {
             reference.run(images.data(), 3, expected.data());
             engine.run(images.data(), 3, y.data());
             for (std::size_t i = 0; i < y.size(); ++i) {
-                // A number of the state that lies between two levels may go to either.
+                // A number of the state between two levels may round to either.
                 CHECK(precision == onebit::Precision::int8 ? std::fabs(y[i] - expected[i]) < 0.05f : near(y[i], expected[i]));
             }
             engine.run(images.data() + 7 * 5 * 4, 1, alone.data());
@@ -339,7 +339,7 @@ void test_decoder_in_threads(const std::string& program, const onebit::Tensors& 
     }
 }
 
-// Models of one pool, each called by a thread of its own, give the bits that they give alone, and a model outlives whoever made the pool.
+// Models of one pool, each called by its own thread, give the same bits as alone. A model outlives the maker of the pool.
 void test_shared_pool(const onebit::Tensors& text_tensors) {
     const RecurrentTensors recurrent;
     std::vector<float> image(3 * 7 * 5 * 4);
@@ -383,7 +383,7 @@ void test_shared_pool(const onebit::Tensors& text_tensors) {
     CHECK(wrong.load() == 0);
 }
 
-// What is asked while a model computes cannot compute with a model of the same pool: it is told so and does not wait for itself.
+// The interrupt function cannot compute with a model of the same pool: it gets an error and does not wait for itself.
 void test_pool_within_its_turn() {
     const RecurrentTensors recurrent;
     onebit::Options options;
@@ -414,7 +414,7 @@ void test_pool_within_its_turn() {
     CHECK(std::equal(y.begin(), y.end(), all.begin()));
 }
 
-// Programs that would take more memory for activations than is allowed are refused before any of it is taken.
+// Programs that need too much memory for activations are refused before it is allocated.
 void test_memory_cap() {
     const std::vector<std::uint8_t> zeros(20 * 8);
     const onebit::Tensors tensors = {{"w", {zeros.data(), false, {20, 8}}}, {"e", {zeros.data(), false, {9, 8}}}};

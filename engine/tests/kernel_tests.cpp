@@ -47,7 +47,7 @@ void test_products(const onebit::Kernels& fast) {
     }
 }
 
-// Float products: one rounding for each input, in the order of the inputs, whatever the rows beside a row.
+// Float products: one rounding per input, in the order of the inputs, whatever the neighbouring rows.
 void test_float_products(const onebit::Kernels& fast) {
     for (int round = 0; round < 60; ++round) {
         const int segments = pick(1, 3), length = pick(1, 70), blocks = pick(1, 4), count = pick(1, onebit::max_rows), width = blocks * 16;
@@ -88,7 +88,7 @@ void test_rows_of_images(const onebit::Kernels& fast) {
             std::vector<std::int8_t> panel(static_cast<std::size_t>(segments * length * width));
             plain.gemm.expand_int8({bits.data(), row_bytes, width, blocks, segments, raw, length, pick(0, 1) == 1}, panel.data());
 
-            // A position's inputs end `reach` bytes behind its first.
+            // A position's inputs end `reach` bytes after its first.
             const int line_bytes = (line - 1) * channels + raw, first_position = pick(0, line - 1);
             std::vector<std::ptrdiff_t> offsets;
             for (int s = 0; s < segments; ++s) offsets.push_back(s * line_bytes);
@@ -108,7 +108,7 @@ void test_rows_of_images(const onebit::Kernels& fast) {
                 for (int r = 0; r < count; ++r) rows.push_back(memory[static_cast<std::size_t>(count - 1 - r)].data());
             }
             const onebit::Segments layout{offsets.data(), segments, length};
-            // Between the rows of sums there is room, which is not to be touched.
+            // Between the rows of sums there is space that must not be touched.
             std::vector<std::int32_t> sums(static_cast<std::size_t>((count - 1) * stride + width), 77), expected(sums);
             plain.gemm.product_int8(rows.data(), count, layout, panel.data(), blocks, expected.data(), stride);
             fast.gemm.product_int8(rows.data(), count, layout, panel.data(), blocks, sums.data(), stride);
@@ -135,7 +135,7 @@ void test_bits(const onebit::Kernels& fast) {
                     rows[static_cast<std::size_t>(o * row_bytes + i / 8)] |= static_cast<std::uint8_t>(1 << (i % 8));
             }
         }
-        // Where all outputs of a unit have rows, what is laid out fills it.
+        // If all outputs of a unit have rows, the layout fills it.
         std::vector<std::uint8_t> tile(static_cast<std::size_t>(count * steps * onebit::unit_step_bytes), 99);
         const std::ptrdiff_t stride = std::ptrdiff_t{count} * onebit::unit_step_bytes;
         for (int u = 0; u < count; ++u) {
@@ -365,7 +365,7 @@ struct Laid {
 template <class Stored>
 using Attend = void (*)(const float*, const Stored*, const Stored*, const onebit::Attended&, float*, float*);
 
-// `plain`: what gives the same bits, or null.
+// `plain`: a kernel with the same bits, or null.
 template <class Stored>
 void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
     constexpr bool whole = sizeof(Stored) == 1;
@@ -421,7 +421,7 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
                 CHECK(identical(y[static_cast<std::size_t>(r * stride + i)], alone[static_cast<std::size_t>(r * stride + i)]));
             }
         }
-        // A query's result does not depend on the queries beside it.
+        // A query's result does not depend on the neighbouring queries.
         a.rows = 1;
         for (int r = 0; r < rows; ++r, ++a.tokens) {
             attend(q.data() + r * stride, keys.numbers.data(), values.numbers.data(), a, scores.data(), alone.data() + r * stride);

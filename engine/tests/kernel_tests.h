@@ -9,18 +9,18 @@
 // Every kernel of each instruction set against the scalar one, or against plain sums, on random shapes with all remainders; and AMX's product on an
 // emulation of the tile registers.
 void add_kernel_tests(Tests& tests);
-// Rows of floats: what a set computes in the plain loops of rows.h or faster, at every length and at the ends of a float's range.
+// Rows of floats: the functions of rows.h or faster versions, at every length and at the ends of a float's range.
 void add_row_tests(Tests& tests);
-// Every way in which a set counts bits that this CPU has, against the scalar one; and layers that count, with threads and without.
+// Compares every method of counting bits on this CPU with the scalar one, and tests layers that count, with and without threads.
 void add_xnor_tests(Tests& tests);
 // Dense layers of many rows, each set's against the scalar one's, and the product by tiles on the emulation.
 void add_tile_tests(Tests& tests);
-// The pool of threads, and dense layers that they divide.
+// The pool of threads, and dense layers that threads divide.
 void add_thread_tests(Tests& tests);
-// Texts to tokens and back.
+// Encoding and decoding of texts.
 void add_text_tests(Tests& tests);
 
-// Which way is chosen, where it is kept, and that all ways give the same bits.
+// The choices of calibration and their file. All choices give the same bits.
 void add_calibration_tests(Tests& tests);
 
 // A test for each instruction set; those that this CPU lacks are listed as skipped.

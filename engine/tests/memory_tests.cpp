@@ -1,5 +1,5 @@
-// What happens when a computation fails: the engine forgets the caller's memory, and works again afterwards. Under the address sanitizer a pointer
-// that was kept is found.
+// Failed computations: the engine forgets the caller's memory, and works again afterwards. The address sanitizer finds pointers that it
+// keeps.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -51,7 +51,7 @@ std::vector<std::uint8_t> some_bits() {
     return bits;
 }
 
-// A run that fails for want of memory, its batch freed, then a run whose batch lies at an odd address and is therefore copied.
+// A run fails because memory is exhausted, and its batch is freed. A second run has a batch at an odd address, which is therefore copied.
 void test_failed_runs_leave_no_pointer() {
     const std::vector<std::uint8_t> bits = some_bits();
     const std::vector<float> weights(20 * 9 * 32, 0.25f);
@@ -101,7 +101,7 @@ void test_failed_runs_leave_no_pointer() {
     }
 }
 
-// Tensors are the caller's too, and may be gone when the engine runs.
+// The caller owns the tensors too, and may free them before the engine runs.
 void test_tensors_may_be_freed() {
     auto bits = std::make_unique<std::vector<std::uint8_t>>(some_bits());
     const std::string program = convolution("bit_conv2d", R"(,"values":"01")");
@@ -113,7 +113,7 @@ void test_tensors_may_be_freed() {
     CHECK(before == after);
 }
 
-// What a body throws in any thread reaches the caller, and the pool goes on.
+// An exception in any thread reaches the caller, and the pool continues.
 void test_exceptions_leave_the_pool() {
     for (const int threads : {1, 4}) {
         onebit::ThreadPool pool(threads);
@@ -136,7 +136,7 @@ void test_exceptions_leave_the_pool() {
     }
 }
 
-// What the caller's question throws ends a computation, in whatever thread it is, and everything works afterwards.
+// An exception of the caller's interrupt function ends a computation in any thread, and everything works afterwards.
 void test_interruption() {
     const std::vector<float> weights(60 * 9 * 8, 0.25f);
     const std::string program = R"({"input":{"name":"x","shape":[64,64,8]},"steps":[{"op":"conv2d","inputs":["x"],"output":"y",
@@ -165,7 +165,7 @@ void test_interruption() {
         engine.run(batch.data(), 50, out.data(), [&] { ++asked; });
         CHECK(std::equal(expected.begin(), expected.end(), out.begin()));
     }
-    // The thread that called has nothing to do any more, and waits for another.
+    // The calling thread has finished its work and waits for another.
     onebit::ThreadPool pool(2);
     const onebit::Ask ask = [] { throw onebit::Interrupted(); };
     const onebit::ThreadPool::Use use(pool, ask);
@@ -183,7 +183,7 @@ void test_interruption() {
     CHECK(ended);
 }
 
-// A prompt that passes in several parts, of which a later one fails, leaves the sequence as it was.
+// If a prompt is computed in several parts and a later one fails, the sequence does not change.
 void test_failed_prompts_append_nothing() {
     std::vector<std::uint8_t> table(9 * 8);
     for (std::size_t i = 0; i < table.size(); i += 8) table[i] = static_cast<std::uint8_t>(pick(0, 255));

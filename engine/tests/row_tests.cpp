@@ -59,7 +59,7 @@ void test_rows(const onebit::Kernels& fast) {
     }
 }
 
-// Rows of positions finished together as they are one by one, and their maxima.
+// Rows of positions finished together equal those finished one by one, and so do their maxima.
 void test_positions(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
     for (const int outputs : {1, 7, 16, 20, 32, 33, 48, 64, 96, 128, 256, 272, 768, 1008}) {
@@ -103,7 +103,7 @@ void test_positions(const onebit::Kernels& fast) {
     }
 }
 
-// What transformers need beside products; exact functions from the standard library are the measure.
+// The functions of transformers apart from products, compared with exact functions of the standard library.
 void test_transformer_rows(const onebit::Kernels& fast) {
     for (int n = 1; n <= 130; ++n) {
         const auto size = static_cast<std::size_t>(n);
@@ -148,7 +148,7 @@ void test_transformer_rows(const onebit::Kernels& fast) {
     }
 }
 
-// e^x and what is made of it where it leaves the range of floats: it ends as float32's does, in subnormals, 0 and infinity.
+// e^x and functions of it at the end of the range of floats: they end like float32's own, in subnormals, 0 and infinity.
 void test_ends_of_the_exponential(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
     std::vector<float> x = {0.0f, -0.0f, 1e38f, -1e38f, INFINITY, -INFINITY, std::nanf(""), -std::nanf("")};
@@ -176,9 +176,9 @@ void test_ends_of_the_exponential(const onebit::Kernels& fast) {
     fast.rows.tanh(x.data(), n, y.data()), plain.rows.tanh(x.data(), n, expected.data());
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (std::isnan(x[i]) || std::fabs(y[i] - std::tanh(x[i])) < 2e-7f));
     fast.rows.gelu(x.data(), n, y.data()), plain.rows.gelu(x.data(), n, expected.data());
-    // Where 1 + erf rounds to 0 the result is -0, of which a sign is 1.
+    // If 1 + erf rounds to 0, the result is -0, and its sign is 1.
     for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(y[i], expected[i]) && (!(x[i] < -5.7f && x[i] > -1e37f) || identical(y[i], -0.0f)));
-    // A softmax's powers, next to a largest number that has the whole share.
+    // The powers of a softmax, next to a largest number with the whole share.
     for (std::size_t i = 0; i < x.size(); ++i) {
         const float two[] = {0.0f, -std::fabs(x[i])};
         float shares[2], wanted[2];
@@ -188,7 +188,7 @@ void test_ends_of_the_exponential(const onebit::Kernels& fast) {
     }
 }
 
-// Numbers whose squares, or whose sums, are no floats: the means are those of exact sums.
+// Numbers with squares or sums that do not fit floats: the means come from exact sums.
 void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
     for (const int n : {1, 4, 15, 16, 32, 48, 64, 200, 256, 272, 5000}) {
         for (const float size : {1e-30f, 1e-19f, 1.0f, 1e15f, 1e19f, 2e19f, 1e30f, 1e38f}) {
@@ -222,7 +222,7 @@ void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
                 fast.rows.epilogue_rows_int8(sums.data(), n, 1, size, n, e, finished.data());
                 right(finished);
                 for (std::size_t i = 0; i < x.size(); ++i) CHECK(identical(finished[i], y[i]));
-                // One infinity, or one NaN, leaves no number.
+                // With one infinity or one NaN, all results are NaN.
                 x[0] = size > 1 ? INFINITY : std::nanf("");
                 fast.rows.normalize(x.data(), n, eps, y.data());
                 for (const float v : y) CHECK(std::isnan(v));

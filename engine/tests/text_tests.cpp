@@ -1,4 +1,4 @@
-// Texts to tokens and back, by fixed examples; tests/test_tokenizer.py compares thousands of texts with Hugging Face tokenizers.
+// Encoding and decoding of fixed examples. tests/test_tokenizer.py compares thousands of texts with Hugging Face tokenizers.
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
@@ -63,7 +63,7 @@ void test_words_of_bert() {
     CHECK(words("\xC3\x89t\xC3\xA9 A", false) == "\xC3\x89t\xC3\xA9|A|");
     // Hangul is cut into its letters.
     CHECK(words("\xEA\xB0\x81", true) == "\xE1\x84\x80\xE1\x85\xA1\xE1\x86\xA8|");
-    // Of two marks that stay, that of the lower class stands first: U+1D16D has 226, U+1D165 216.
+    // Of two marks that stay, the mark of the lower class comes first: U+1D16D has 226, U+1D165 216.
     CHECK(words("\xF0\x9D\x85\xAD\xF0\x9D\x85\xA5", true) == "\xF0\x9D\x85\xA5\xF0\x9D\x85\xAD|");
     CHECK(words("\xF0\x9D\x85\xAD\xF0\x9D\x85\xA5", false) == "\xF0\x9D\x85\xAD\xF0\x9D\x85\xA5|");
 }
@@ -133,7 +133,7 @@ void test_bytes_come_back() {
     CHECK((tokenizer.encode("the the") == Tokens{id("the"), id("\xC4\xA0the")}));
     CHECK((tokenizer.encode("th they") == Tokens{id("th"), id("\xC4\xA0the"), id("y")}));
     CHECK(tokenizer.encode("").empty() && tokenizer.decode({}).empty());
-    // A token with a character that stands for no byte is never found.
+    // A token with a character that does not stand for a byte is never found.
     CHECK(tokenizer.encode("xyz\xC2\xA0").size() == 5);
     CHECK(tokenizer.decode(tokenizer.encode("a\xFFz")) == "a\xEF\xBF\xBDz");
     std::string text;

@@ -1,4 +1,4 @@
-// The pool's rounds, and dense layers whose outputs threads divide.
+// The pool's rounds, and dense layers with outputs that threads divide.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -38,7 +38,7 @@ void test_rounds() {
     }
 }
 
-// What any thread's body throws reaches the caller, and the next round is as good as any.
+// An exception in any thread reaches the caller, and the next round works.
 void test_failing_rounds() {
     onebit::ThreadPool pool(3);
     for (int round = 0; round < 600; ++round) {
@@ -88,7 +88,7 @@ struct Layer {
     std::vector<float> run(const std::vector<float>& x, std::int64_t count, onebit::ThreadPool& pool, onebit::DenseScratch& scratch) const {
         std::vector<float> y(static_cast<std::size_t>(count * outputs));
         layer->run(x.data(), count, false, y.data(), pool, scratch);
-        // The same input again, as another layer of the same one would have it.
+        // The same input again, as for another layer of the same input.
         std::vector<float> again(y.size());
         layer->run(x.data(), count, true, again.data(), pool, scratch);
         for (std::size_t i = 0; i < y.size(); ++i) CHECK(identical(y[i], again[i]));
@@ -96,7 +96,7 @@ struct Layer {
     }
 };
 
-// However many threads divide a layer, and however many rows it has, the results are those of one thread, to the bit.
+// With any number of threads and rows, the results equal those of one thread, bit for bit.
 void test_divided_layers(const onebit::Kernels& kernels) {
     struct Case {
         std::int64_t inputs, outputs;
@@ -186,7 +186,7 @@ void test_shared_epilogues(const onebit::Kernels& kernels) {
             if (function > 1) after.activation = function == 2 ? onebit::Op::gelu : onebit::Op::silu;
             const std::int64_t rows = pick(1, 2);
             std::vector<float> x(static_cast<std::size_t>(rows * inputs));
-            // Squares of the last ones are no floats.
+            // The squares of the last ones do not fit floats.
             for (float& v : x) v = pick_float() * (round > 6 ? 1e25f : 1.0f);
             onebit::DenseScratch its;
             its.threads.resize(1);
@@ -208,7 +208,7 @@ void test_shared_epilogues(const onebit::Kernels& kernels) {
     }
 }
 
-// Each number falls to one piece, however few there are for a thread.
+// Each number belongs to one piece, however few there are per thread.
 void test_shared_numbers() {
     for (const int threads : {1, 2, 3}) {
         onebit::ThreadPool pool(threads);
@@ -240,7 +240,7 @@ void test_turns() {
     }
     for (auto& thread : threads) thread.join();
     CHECK(most == 1 && taken == 1200);
-    // Who has it and asks again would wait for itself.
+    // A thread that has the turn and asks again would wait for itself.
     const std::lock_guard held(turn);
     bool refused = false;
     try {
@@ -251,7 +251,7 @@ void test_turns() {
     CHECK(refused);
 }
 
-// Threads get their turns in the order in which they asked. One that is told not to go on leaves, and those after it do not wait for it.
+// Threads get their turns in the order in which they asked. An interrupted thread leaves, and those after it do not wait for it.
 void test_order_of_turns() {
     onebit::Turn turn;
     std::vector<int> order;  // guarded by the turn
@@ -270,7 +270,7 @@ void test_order_of_turns() {
                 } catch (const onebit::Interrupted&) {
                 }
             });
-            // Who is asked is waiting.
+            // The interrupt function is called while waiting.
             while (!waits[t].load()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
         }
         end.store(true);

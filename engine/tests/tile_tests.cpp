@@ -18,7 +18,7 @@ namespace {
 using onebit::DenseLayer;
 using onebit::InputLevels;
 
-// A layer with what it points to.
+// A layer with the data that it points to.
 struct RandomLayer {
     onebit::ops::Layer layer;
     onebit::ops::Fused norm;
@@ -64,7 +64,7 @@ struct RandomLayer {
         return all;
     }
 
-    // Rows with numbers below 0 and without, and one in a while that no scale fits.
+    // Rows with and without negative numbers, and sometimes a row without a finite scale.
     std::vector<float> rows(std::int64_t count) const {
         std::vector<float> x(static_cast<std::size_t>(count * inputs));
         for (std::int64_t r = 0; r < count; ++r) {
@@ -79,7 +79,7 @@ struct RandomLayer {
     }
 };
 
-// One layer and what it runs with.
+// One layer with its working memory.
 class Runner {
   public:
     Runner(const RandomLayer& from, const onebit::Kernels& kernels, int threads, int fused)
@@ -89,7 +89,7 @@ class Runner {
           pool_(threads) {
         scratch_.threads.resize(static_cast<std::size_t>(threads));
     }
-    // Behind the results lie numbers that nobody may write.
+    // After the results are numbers that must not be written.
     std::vector<float> run(const std::vector<float>& x, std::int64_t rows, bool again) {
         std::vector<float> y(static_cast<std::size_t>(rows * outputs_ + 40), 7.0f);
         layer_.expect(rows, scratch_);
@@ -125,7 +125,7 @@ void test_dense_rows(const onebit::Kernels& fast) {
     }
 }
 
-// However a product is cut into chunks of inputs and blocks of rows, sums are those of plain loops.
+// With any chunks of inputs and blocks of rows, a product's sums equal those of plain loops.
 void test_plans(const onebit::Kernels& kernels) {
     for (int round = 0; round < 40; ++round) {
         const std::int64_t inputs = pick(1, 900), outputs = pick(1, 100), rows = pick(1, 150);
@@ -212,7 +212,7 @@ void test_convolutions(const onebit::Kernels& fast) {
     }
 }
 
-// The bits' way to bytes is AVX-512's, which more machines have than tiles.
+// Bits are expanded to bytes with AVX-512, which more machines have than tiles.
 void test_expansion(const onebit::TileKernels& fast) {
     for (int round = 0; round < 200; ++round) {
         const int steps = pick(0, 9);

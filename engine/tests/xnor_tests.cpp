@@ -1,4 +1,4 @@
-// Products of bits with bits: every way that an instruction set has against the scalar one, and layers of signs in threads.
+// Products of bits with bits: compare every method of an instruction set with the scalar one, and test layers of signs in threads.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -26,7 +26,7 @@ void test_products(const onebit::XnorKernels& fast) {
         const int steps = round % 3 == 0 ? pick(1, 9) : pick(10, 130), width = units * onebit::xnor_outputs;
         const int step_stride = width, position_stride = pick(1, 5), reach = pick(1, 40), gap = pick(0, 9);
         std::vector<std::uint64_t> tile(static_cast<std::size_t>(steps * step_stride)), x(static_cast<std::size_t>(reach + 5 * position_stride));
-        // All bits where counts are largest.
+        // All bits set, where counts are largest.
         for (auto& word : tile) word = round % 7 == 0 ? ~std::uint64_t{0} : pick_word();
         for (auto& word : x) word = round % 7 == 0 ? ~std::uint64_t{0} : round % 7 == 1 ? 0 : pick_word();
         std::vector<std::int32_t> offsets;
@@ -45,7 +45,7 @@ void test_products(const onebit::XnorKernels& fast) {
             CHECK(sums == expected);
         };
         run(round % 2 == 0);
-        // Added to what is there.
+        // Added to the old values.
         to.base = to.out, to.base_stride = out_stride;
         plain_to.base = plain_to.out, plain_to.base_stride = out_stride;
         run(round % 2 != 0);
