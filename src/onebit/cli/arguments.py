@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from onebit.paths import PathError, expand
-from onebit.pretrained import find
+from onebit.cli.path_types import packed_file, path
 
+__all__ = (
+    "as_json",
+    "cache",
+    "checkpoint",
+    "command",
+    "file",
+    "packed_file",
+    "path",
+    "precision",
+    "threads",
+    "with_dashes",
+)
 Run = Callable[[argparse.Namespace], int]
 
 
@@ -19,23 +29,6 @@ def command(subparsers: Any, name: str, run: Run, examples: str, *, description:
     parser = subparsers.add_parser(name, description=description, epilog=examples, formatter_class=raw, **options)
     parser.set_defaults(run=run)
     return parser
-
-
-def path(text: str) -> Path:
-    """The type of an argument that is a path: what cannot be one is a wrong usage, which names the argument."""
-    return _as_path(text, expand)
-
-
-def _as_path(text: str, find_path: Callable[[str], Path]) -> Path:
-    try:
-        return find_path(text)
-    except PathError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def packed_file(text: str) -> Path:
-    """The type of an argument that is a packed file, by its path or by its name."""
-    return _as_path(text, find)
 
 
 def file(parser: Any, **options: Any) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from onebit.cli.unfailing import UnfailingErrors
 from onebit.printable import one_line
 
 
@@ -31,28 +32,7 @@ def prepare() -> None:
         elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
             stream.reconfigure(errors="surrogateescape" if name == "stdin" else "backslashreplace")
     if isinstance(sys.stderr, io.TextIOWrapper) and sys.stderr is sys.__stderr__:
-        sys.stderr = io.TextIOWrapper(_Notes(), sys.stderr.encoding, "backslashreplace", write_through=True)
-
-
-class _Notes(io.BufferedIOBase):
-    """Standard error that ignores failed writes, so that a full disk or a closed pipe does not end a long training."""
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return 2
-
-    def isatty(self) -> bool:
-        return os.isatty(2)
-
-    def write(self, content: Any) -> int:
-        rest = memoryview(content).cast("B")
-        size = len(rest)
-        with contextlib.suppress(OSError):
-            while rest:
-                rest = rest[os.write(2, rest) :]
-        return size
+        sys.stderr = io.TextIOWrapper(UnfailingErrors(), sys.stderr.encoding, "backslashreplace", write_through=True)
 
 
 def finish() -> None:

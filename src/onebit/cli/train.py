@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.cli.recipe_keys import parse_keys
+from onebit.cli.recipe_keys import HelpWithKeys, parse_keys
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -37,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         add_help=False,
     )
     text = "show this help; 'RECIPE --help' has the values of that recipe"
-    parser.add_argument("-h", "--help", action=_Help, help=text)
+    parser.add_argument("-h", "--help", action=HelpWithKeys, help=text)
     parser.add_argument("recipe", metavar="RECIPE", help="the name of a recipe that comes with onebit, or a YAML file")
     parser.add_argument("--out", type=arguments.path, metavar="DIR", help="the run folder (default runs/RECIPE)")
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint in the run folder")
@@ -51,30 +49,6 @@ def add_parser(subparsers: Any) -> None:
     text = "ddp: each device holds the whole network (default); fsdp: each holds a part"
     parser.add_argument("--strategy", choices=("auto", "ddp", "fsdp"), default="auto", help=text)
     parser.set_defaults(takes_recipe_keys=True)
-
-
-class _Help(argparse.Action):
-    """The usual help, and the keys of recipes."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help=help)
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
-        try:
-            keys = _keys(getattr(namespace, "recipe", None))
-        except ImportError:
-            keys = '(the keys of recipes are listed where training is installed: pip install "onebit[train]")'
-        parser.print_help()
-        print(f"\n{keys}")
-        parser.exit()
-
-
-def _keys(name: str | None) -> str:
-    from onebit.training.recipe import load_recipe
-    from onebit.training.recipe.table import help_text
-
-    width = min(120, shutil.get_terminal_size().columns)
-    return help_text(None if name is None else load_recipe(name), width)
 
 
 def run(args: argparse.Namespace) -> int:
