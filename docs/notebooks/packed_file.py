@@ -116,6 +116,8 @@ def compute(pixels: np.ndarray) -> np.ndarray:  # (rows, 8, 8, 1) uint8
             y = x.reshape(len(x), -1)
         elif step["op"] == "relu":
             y = np.maximum(x, 0)
+        elif step["op"] == "scale":
+            y = x * np.float32(step["attributes"]["factor"])
         else:  # bit_linear
             levels, scale = quantize(x)
             sums = levels @ weights[layer].T  # exact integers

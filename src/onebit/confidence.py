@@ -30,6 +30,10 @@ class Reliability:
     confidence: tuple[float, ...]
     accuracy: tuple[float, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return {name: list(values) for name, values in vars(self).items()}
+
     @property
     def error(self) -> float:
         """The expected calibration error: the mean distance between confidence and accuracy, over the answers."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onebit.confidence import Reliability
 from onebit.data.examples import Examples
 from onebit.data.held_out import ImagesToMeasure, images_to_measure, text_to_measure
 from onebit.data.images import ImageSet
@@ -44,6 +45,7 @@ class ImageFigures:
         confidence: the mean probability that it gave to its answers.
         calibration_error: the expected calibration error; see `onebit.confidence`.
         images: the number of images measured.
+        reliability: how often answers of each confidence were right; `onebit plot reliability` draws it.
         part: "test", or "all" if it may include images from training.
         seconds: the time of computing.
         notes: what a user should know, one sentence each.
@@ -56,13 +58,14 @@ class ImageFigures:
     confidence: float
     calibration_error: float
     images: int
+    reliability: Reliability
     part: str
     seconds: float
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return vars(self) | {"notes": list(self.notes)}
+        return vars(self) | {"reliability": self.reliability.to_dict(), "notes": list(self.notes)}
 
     def __str__(self) -> str:
         what = "test images" if self.part == "test" else "images"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from onebit.errors import DataError, FormatError
+from onebit.errors import DataError, FormatError, shown
 from onebit.strict_json import excerpt
 from onebit.task import check_task, image_fault
 
@@ -19,6 +20,8 @@ class ImageTask:
         image_size: (height, width) of the network's input, in pixels.
         channels: 1 (grey) or 3 (RGB).
         mean, std: one number per channel. The network sees ``(pixel / 255 - mean) / std``.
+        temperature: what the network's logits are divided by so that their softmax is as sure as it is right; see `onebit.confidence`. A run has it
+            from its training. Packing makes a step of it, so the task of a packed file has 1.
 
     Raises:
         DataError: a field does not fit the others.
@@ -29,6 +32,8 @@ class ImageTask:
     channels: int = 3
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    # Networks that differ in their confidence alone have the same task.
+    temperature: float = field(default=1.0, compare=False)
 
     def __post_init__(self) -> None:
         # An empty mean or std stands for the scaling of 0..255 to -1..1.
@@ -37,10 +42,14 @@ class ImageTask:
         fault = image_fault(self.to_json())
         if fault:
             raise DataError(f"[ImageTask] {fault}")
+        if isinstance(self.temperature, bool) or not 0 < self.temperature < math.inf:
+            raise DataError(f"[ImageTask] temperature={shown(self.temperature)}: needs a number above 0")
 
     def to_json(self) -> dict[str, Any]:
-        """The task as plain JSON values, with its kind."""
-        return {"kind": "image-classification", **asdict(self)}
+        """The task as plain JSON values, with its kind and without its temperature."""
+        values = {"kind": "image-classification", **asdict(self)}
+        del values["temperature"]
+        return values
 
     @classmethod
     def from_json(cls, values: Any) -> ImageTask:

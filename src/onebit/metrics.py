@@ -99,6 +99,7 @@ class AnswerMetrics:
             "confidence": float(confidence.mean(dtype=np.float64)),
             "calibration_error": reliability(confidence, right).error,
             "images": len(right),
+            "reliability": self.reliability,
         }
 
 

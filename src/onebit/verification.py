@@ -213,7 +213,7 @@ def compare_images(
 
     def pytorch(part: NDArray[np.uint8]) -> Any:
         with torch.inference_mode():
-            return run.model(scale_pixels(part, task)).float().numpy()
+            return run.model(scale_pixels(part, task)).float().numpy() / np.float32(task.temperature)
 
     def numpy(precision: Precision) -> Callable[[NDArray[np.uint8]], Any]:
         return lambda part: reference.run(packed.program, packed.tensors, part, precision)

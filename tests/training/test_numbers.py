@@ -10,7 +10,7 @@ WORDS = ["the", "of", "bit", "one", "was", "night", "dark", "it", "and", "stormy
 DECODER = {"blocks": 1, "features": 16, "heads": 2, "head": [16]}
 LSTM = {"blocks": 1, "features": 16, "hidden": 8, "head": [16]}
 TEXT = {"vocabulary": 290, "context": 16, "epochs": 2, "epoch_steps": 4, "batch_size": 4, "warmup": 0}
-IMAGES = {"epochs": 2, "train_limit": 96, "warmup": 0}
+IMAGES = {"epochs": 2, "train_limit": 96, "validation_share": 0, "warmup": 0}
 SMALL = {**IMAGES, "model": "vgg", "image_size": [16, 16], "widths": [4, 8], "hidden": [8]}
 
 

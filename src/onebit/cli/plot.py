@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
+from onebit.drawings import DRAWINGS
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -17,6 +16,7 @@ EXAMPLES = """examples:
   onebit plot run runs/digits                      runs/digits/curves.png: loss, accuracy and statistics of each layer
   onebit plot model books                          books-31m.png: the layers of a packed file, their bytes and their times
   onebit plot model pets.onebit --threads 2 --out pets.svg
+  onebit plot reliability runs/pets                pets-reliability.png: how often answers of each confidence are right
 """
 
 
@@ -30,13 +30,16 @@ def add_parser(subparsers: Any) -> None:
         description="Draw a scheme's quantizers with their straight-through gradients, the curves and the layers of a training run, or the "
         "layers of a packed file with their bytes and their measured time.",
     )
-    parser.add_argument("what", choices=("scheme", "run", "model"), metavar="scheme|run|model", help="what to draw")
+    parser.add_argument("what", choices=DRAWINGS, metavar="|".join(DRAWINGS), help="what to draw")
     parser.add_argument(
         "name", metavar="NAME", help="a scheme as recipes write it, or all; a run folder; or a .onebit file, or books"
     )
     parser.add_argument("--out", type=arguments.path, metavar="FILE", help="the .png, .pdf or .svg file to write")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="for model: threads of the engine (default %(default)s)"
+    )
+    parser.add_argument(
+        "--data", help="for reliability: the images; default what the run was trained on, its test part"
     )
     arguments.precision(parser)
 
@@ -46,34 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         check_name(args.out)  # before a model is measured
-    figure, out = {"scheme": _scheme, "run": _run, "model": _model}[args.what](args)
+    figure, out = DRAWINGS[args.what](args.name, data=args.data, threads=args.threads, precision=args.precision)
     save(figure, args.out or out)
     print(printable(args.out or out))
     return 0
-
-
-def _scheme(args: argparse.Namespace) -> tuple[Any, Path]:
-    from onebit.errors import OnebitError
-    from onebit.plots import gallery_figure, scheme_figure
-    from onebit.schemes import parse_scheme
-
-    if args.name == "all":
-        return gallery_figure(), Path("schemes.png")
-    try:
-        scheme = parse_scheme(args.name)
-    except ValueError as error:
-        raise OnebitError(f"[plot] {error}, or all") from None
-    return scheme_figure(scheme), Path(f"{type(scheme).__name__}.png")
-
-
-def _run(args: argparse.Namespace) -> tuple[Any, Path]:
-    from onebit.plots import run_figure
-
-    return run_figure(args.name), expand(args.name) / "curves.png"
-
-
-def _model(args: argparse.Namespace) -> tuple[Any, Path]:
-    from onebit.model_plot import draw_model
-    from onebit.pretrained import find
-
-    return draw_model(args.name, args.threads, args.precision), Path(find(args.name).with_suffix(".png").name)

@@ -103,7 +103,7 @@ def _draw(path: Path, runs: dict[str, Run], probabilities: NDArray[Any], images:
             epochs = [row["epoch"] for row in rows]
             seen, held = ([row[f"{part}_{key}"] for row in rows] for part in ("train", "val"))
             axis.plot(epochs, seen, "--", color=colour, alpha=0.6, label=f"{name}, training")
-            axis.plot(epochs, held, color=colour, label=f"{name}, test")
+            axis.plot(epochs, held, color=colour, label=f"{name}, validation")
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.grid(alpha=0.3)

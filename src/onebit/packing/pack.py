@@ -138,7 +138,7 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
                 raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
             result = trace(model, (context,), tokens=True)
         else:
-            result = trace(model, (*task.image_size, task.channels), task.mean, task.std)
+            result = trace(model, (*task.image_size, task.channels), task.mean, task.std, temperature=task.temperature)
     packed = checked(result.program, result.tensors, task)
     return packed, result.bit_parameters, result.kept_float
 

@@ -46,6 +46,7 @@ def trace(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     tokens: bool = False,
+    temperature: float = 1.0,
 ) -> Recording:
     """Express a model as a program.
 
@@ -55,6 +56,7 @@ def trace(
         input_shape: (height, width, channels) or (features,); (context,) for tokens.
         mean, std: of each channel; the program begins with ``(x - mean) / std`` where they are given.
         tokens: the model is one over tokens.
+        temperature: the program ends with a division by it, unless it is 1.
 
     Raises:
         PackError: the model holds a layer or a function that a program cannot express; the message names it.
@@ -70,8 +72,9 @@ def trace(
         result = pack_layer(r, "", model, source)
         if isinstance(model, RECURRENT):
             raise r.fail(Pair(type(model).__name__, Value(result)).misuse)
-        return r.finish(result)
-    return r.finish(_Visitor(model, r, source).visit_all(_graph(model)))
+    else:
+        result = _Visitor(model, r, source).visit_all(_graph(model))
+    return r.finish(result if temperature == 1 else r.step("scale", [result], {"factor": 1 / temperature}))
 
 
 def _graph(model: nn.Module) -> fx.Graph:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import nn
 
+from onebit.confidence import fit_temperature
 from onebit.data import ImageSet
 from onebit.data.examples import NOT_COUNTED
 from onebit.data.tokens import TextSet
@@ -18,15 +24,27 @@ from onebit.training.windows import InOrder, evaluation_examples
 
 
 def evaluate(model: nn.Module, images: ImageSet, task: ImageTask) -> AnswerMetrics:
-    """What a PyTorch network answers to images, in float32 and evaluation mode."""
+    """What a PyTorch network answers to images, in float32 and evaluation mode; its logits are divided by the task's temperature."""
     metrics = AnswerMetrics()
+    for logits, labels in _answers(model, images, task):
+        metrics.add((logits / task.temperature).astype(np.float32), labels)
+    return metrics
+
+
+def temperature_of(model: nn.Module, images: ImageSet, task: ImageTask) -> float:
+    """The temperature that fits a PyTorch network's confidence to images that it was not trained on; see `onebit.confidence`."""
+    answers = list(_answers(model, images, task))
+    return fit_temperature(np.concatenate([a for a, _ in answers]), np.concatenate([b for _, b in answers]))
+
+
+def _answers(model: nn.Module, images: ImageSet, task: ImageTask) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Logits and labels, a batch at a time."""
     device = next(model.parameters()).device
     model.eval()
     with torch.inference_mode():
         batches = Batches(images, EVALUATION_BATCH)
         for pixels, target in track(batches, "measure", "images", EVALUATION_BATCH, len(images)):
-            metrics.add(model(scale_pixels(pixels.to(device), task)).float().cpu().numpy(), target.numpy())
-    return metrics
+            yield model(scale_pixels(pixels.to(device), task)).float().cpu().numpy(), target.numpy()
 
 
 def evaluate_text(model: nn.Module, text: TextSet, task: TextTask, context: int, kind: str = "windows") -> TextMetrics:

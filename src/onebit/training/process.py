@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from onebit.training.measures import Measures
 from onebit.training.module import TrainingModule
 from onebit.training.precision import use_bf16
 from onebit.training.recipe import Recipe
-from onebit.training.run import Run, load_run, write_json
+from onebit.training.run import Run, load_run, with_temperature, write_json
 from onebit.training.settings import process_settings
 from onebit.training.warm_start import warm_start
 
@@ -60,6 +61,7 @@ def train_in_process(
             run.model.cpu()
             how = {"seconds": round(time.monotonic() - start, 1), "precision": str(trainer.precision)}
             write_json(out / "result.json", {**result, **_summary(run, job), **how, "seed": recipe.run.seed})
+            run = replace(run, task=with_temperature(run.task, out))
     return run
 
 

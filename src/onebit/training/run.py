@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from onebit.data.record import DataRecord
-from onebit.errors import OnebitError
+from onebit.errors import OnebitError, shown
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.paths import expand
@@ -85,8 +86,22 @@ class Run:
 
     def result(self) -> dict[str, Any]:
         """What the finished run wrote to result.json; empty where it has not finished."""
-        path = self.path / "result.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return _result(self.path)
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def with_temperature(task: ImageTask | TextTask, folder: Path) -> ImageTask | TextTask:
+    """The task with what was fitted when training ended; an older run has no temperature."""
+    if isinstance(task, TextTask):
+        return task
+    value = _result(folder).get("temperature", 1.0)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise OnebitError(f"[{folder / 'result.json'}] temperature={shown(value)}: damaged, needs a number above 0")
+    return replace(task, temperature=float(value))
 
 
 def read_task(values: Any) -> ImageTask | TextTask:
@@ -130,7 +145,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     except Exception as error:  # torch.load and load_state_dict raise many kinds, several lines each
         reason = " ".join(str(error).split())[:200]
         raise OnebitError(f"[{file}] damaged, or of another recipe ({reason})") from None
-    return Run(path, recipe, task, model.eval(), epochs, read_fingerprints(path))
+    return Run(path, recipe, with_temperature(task, path), model.eval(), epochs, read_fingerprints(path))
 
 
 def write_json(path: Path, values: Any) -> None:

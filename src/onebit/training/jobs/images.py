@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from onebit.images import ImageTask
 from onebit.models import alexnet, conv_classifier, mlp, mobile_net, resnet, sequence_classifier, vgg
 from onebit.schemes import Scheme
 from onebit.training.batches import ImageData
-from onebit.training.figures import evaluate
+from onebit.training.figures import evaluate, temperature_of
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import CELLS, ImageRecipe
@@ -33,6 +34,8 @@ class ImageJob(Job):
             note(line)
         height, width = splits.train.pixels.shape[1:3]
         self._splits = splits
+        # What the test images are for is to report on: without images set aside nothing can be fitted.
+        self._calibrates = recipe.model.calibrate and recipe.data.validation_share > 0
         self.task = task = ImageTask(splits.train.classes, (height, width), data.channels)
         torch.manual_seed(seed)
         self.model = self.build(recipe, task)
@@ -55,10 +58,13 @@ class ImageJob(Job):
 
     def test(self, trained: nn.Module) -> dict[str, Any]:
         assert isinstance(self.task, ImageTask)
-        result = evaluate(trained, self._splits.test, self.task).figures()
+        temperature = temperature_of(trained, self._splits.validation, self.task) if self._calibrates else 1.0
+        result = evaluate(trained, self._splits.test, replace(self.task, temperature=temperature)).figures()
         return {
+            "temperature": temperature,
             "test_accuracy": result["accuracy"],
             "test_loss": result["loss"],
+            "test_calibration_error": result["calibration_error"],
             "test_images": len(self._splits.test),
             "train_images": len(self._splits.train),
         }

@@ -65,6 +65,11 @@ class ImageModel(Model):
     width: float = key(1.0, "multiplies the channels of alexnet, mobile-net and the resnets", above=0)
     batch_norm: bool = key(False, "the float twin of classifier has a batch normalisation after each layer")
     hybrid: bool = key(True, "the first and the last layer of the literature's networks stay float")
+    calibrate: bool = key(
+        True,
+        "fits a temperature to the validation images at the end: one float that the logits are divided by, so that probabilities mean what "
+        "they say; needs a validation_share",
+    )
 
     def check(self) -> None:
         depth = self.name.removeprefix("resnet")
