@@ -78,7 +78,7 @@ def random_tokens(vocabulary: int, count: int) -> Any:
 
 
 def twin_writes(twin: Any, batch: Any, start: int) -> Callable[[], object]:
-    """A job: PyTorch writes `TOKENS` tokens behind the first `start` tokens of a batch of one text."""
+    """A job: PyTorch generates `TOKENS` tokens after the first `start` tokens of a batch of one text."""
     caches = twin.caches()
     if start:
         twin.extend(batch[:, :start], caches)
@@ -94,7 +94,7 @@ def twin_writes(twin: Any, batch: Any, start: int) -> Callable[[], object]:
 
 
 def engine_writes(engine: Any, ids: Any, start: int, texts: int = 1) -> Callable[[], object]:
-    """A job: the engine writes `TOKENS` tokens behind the first `start` of `ids`, in each of some texts."""
+    """A job: the engine generates `TOKENS` tokens after the first `start` of `ids`, in each of some texts."""
     sequences = [engine.open() for _ in range(texts)]
     if start:
         engine.extend(sequences, [start] * texts, np.tile(ids[:start], texts))

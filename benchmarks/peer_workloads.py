@@ -44,7 +44,7 @@ class LlamaSizes:
 
 
 def attention(features: int, before: int, tokens: int) -> int:
-    """Of tokens behind `before` others, each of which sees itself and what stands before it: scores, and sums of the values."""
+    """Attention of tokens after `before` others, where each sees itself and the tokens before it: scores, and sums of the values."""
     return sum(2 * features * (position + 1) for position in range(before, before + tokens))
 
 
@@ -69,7 +69,7 @@ def image_network(
 def decoder(
     features: int, blocks: int, head: Sequence[int], vocabulary: int, before: int, tokens: int, logits: int
 ) -> int:
-    """Of `tokens` new tokens behind `before` others in the paper's decoder, with the logits after `logits` of them."""
+    """The paper's decoder: `tokens` new tokens after `before` others, with the logits after `logits` of them."""
     # Four projections, and a hidden layer of twice the features.
     total = blocks * (tokens * 8 * features**2 + attention(features, before, tokens))
     inputs = features
@@ -79,7 +79,7 @@ def decoder(
 
 
 def llama(sizes: LlamaSizes, before: int, tokens: int, logits: int) -> int:
-    """The same of a llama: four projections, three matrices behind them, and one to the logits."""
+    """The same for a llama: four projections, three matrices after them, and one to the logits."""
     weights = 4 * sizes.features**2 + 3 * sizes.features * sizes.hidden
     return (
         sizes.blocks * (tokens * weights + attention(sizes.features, before, tokens))

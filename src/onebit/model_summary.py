@@ -183,7 +183,7 @@ def summary(
         by one; then no scales are merged across layers.
 
     Raises:
-        OnebitError: `input_size` is no size, or the model does not run on such an input.
+        OnebitError: `input_size` is not a size, or the model does not run on such an input.
 
     Example:
         >>> onebit.summary(onebit.models.conv_classifier(num_classes=2), (3, 32, 32)).total.parameters

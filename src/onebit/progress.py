@@ -1,4 +1,4 @@
-"""How far long work has come, for a program that wants to show it."""
+"""Report the progress of long work to programs that show it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Item = TypeVar("Item", covariant=True)
 
 @dataclass(frozen=True)
 class Progress:
-    """A state of a piece of work.
+    """The progress of a piece of work.
 
     Args:
-        work: what is done, as "measure".
-        done, total: how much of it, in `unit`.
-        unit: "images", "texts", "seconds".
+        work: the kind of work, such as "measure".
+        done, total: the finished amount and the whole amount, in `unit`.
+        unit: "images", "texts" or "seconds".
     """
 
     work: str
@@ -28,7 +28,7 @@ class Progress:
 
 
 class _Items(Sized, Iterable[Item], Protocol[Item]):
-    """What has a length and can be gone through."""
+    """An iterable with a length."""
 
 
 Listener = Callable[[Progress], None]
@@ -37,7 +37,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 @contextlib.contextmanager
 def listen(listener: Listener) -> Iterator[None]:
-    """Call a function with each `Progress` of the work within; what is computed stays the same.
+    """Call a function with each `Progress` of the work inside the block. Results do not change.
 
     Example:
         >>> with listen(print):
@@ -52,20 +52,20 @@ def listen(listener: Listener) -> Iterator[None]:
 
 
 def report(work: str, done: float, total: float, unit: str) -> None:
-    """Tell who listens how far some work has come."""
+    """Report progress to the listeners."""
     listener = _listener.get()
     if listener is not None:
         listener(Progress(work, done, total, unit))
 
 
 def track(items: _Items[Item], work: str, unit: str, each: int = 1, total: int | None = None) -> Iterator[Item]:
-    """The items, and a report after each of them.
+    """Yield the items, and report progress after each of them.
 
     Args:
-        items: of known number.
+        items: the items, with a known length.
         work, unit: see `Progress`.
-        each: what an item counts for, such as the images of a batch.
-        total: of all of them together, where the last one has fewer; default `each` for every item.
+        each: the amount per item, such as the images of a batch.
+        total: the amount of all items together, if the last one has less. The default is `each` times the number of items.
     """
     whole = each * len(items) if total is None else total
     for index, item in enumerate(items):

@@ -1,4 +1,4 @@
-"""Finds what repeats in a sequence of layers, such as the blocks of a decoder, so that a block is shown once."""
+"""Find repetitions in a sequence of layers, such as the blocks of a decoder, so that a block is shown once."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from onebit.layer_costs import LayerCost
 
 _NUMBER = re.compile(r"\d+")
-# Layers that a repetition must save: two equal layers in a row are plainer as they are.
+# The least number of layers that a repetition must save: two equal layers in a row are clearer as they are.
 _LEAST_SAVED = 4
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Layers that follow each other and are there several times.
+    """Consecutive layers that occur several times.
 
     Args:
-        first: the place of the first layer.
-        period: how many layers it has.
-        times: how often they are there; 1 for layers that do not repeat.
+        first: the index of the first layer.
+        period: the number of layers.
+        times: the number of repetitions; 1 for layers that do not repeat.
     """
 
     first: int
@@ -29,18 +29,18 @@ class Segment:
 
     @property
     def end(self) -> int:
-        """The place after its last repetition."""
+        """The index after its last repetition."""
         return self.first + self.period * self.times
 
 
 def segments(layers: Sequence[LayerCost]) -> list[Segment]:
-    """The whole sequence as segments, those that save the most layers first chosen."""
+    """The whole sequence as segments. The segments that save the most layers are chosen first."""
     kinds = list(map(_kind, layers))
     return _divided(layers, kinds, 0, len(layers))
 
 
 def _kind(layer: LayerCost) -> tuple[object, ...]:
-    """What equal layers have in common: all but their numbers, their time, and which of the layers before them they read."""
+    """The common properties of equal layers: all but their numbers, their time, and the layers that they read."""
     return (_NUMBER.sub("#", layer.name), layer.ops, layer.shape, layer.bits, layer.bytes)
 
 
@@ -68,7 +68,7 @@ def _candidates(kinds: Sequence[object], first: int, end: int) -> list[Segment]:
 
 
 def _worth(layers: Sequence[LayerCost], found: Segment) -> tuple[int, int, int, bool]:
-    """What is saved; of equal ones those whose numbers change from one repetition to the next only; the shortest; one that begins with a name."""
+    """A sort key: the layers saved, then as few changing numbers as possible, then a short period, then a name at the beginning."""
     saved = (found.times - 1) * found.period
     names = [layer.name for layer in layers[found.first : found.first + found.period] if layer.name]
     numbers = {tuple(_NUMBER.findall(name))[:1] for name in names}
@@ -76,7 +76,7 @@ def _worth(layers: Sequence[LayerCost], found: Segment) -> tuple[int, int, int, 
 
 
 def common_name(names: Sequence[str]) -> str:
-    """The names of one layer's repetitions as one: a number that changes is written from the least to the most."""
+    """The names of one layer's repetitions as one name: a number that changes is written as a range."""
     parts = _NUMBER.split(names[0])
     numbers = zip(*([int(found) for found in _NUMBER.findall(name)] for name in names), strict=True)
     text = parts[0]

@@ -1,4 +1,4 @@
-"""`onebit completion`: what a shell needs to complete the command's words."""
+"""`onebit completion`: print the script by which a shell completes commands and flags."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
 
     parser = build_parser()
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
-    # Every key of a recipe is a flag, which the parser itself leaves to the recipe.
+    # Every key of a recipe is a flag. The parser itself does not know these flags.
     for key in _recipe_keys():
         commands.choices["train"].add_argument(f"--{key.replace('_', '-')}", metavar="VALUE", help="key of a recipe")
     for listed in commands._choices_actions:
-        commands.choices[listed.dest].description = listed.help  # a list in zsh shows descriptions, which are long
+        commands.choices[listed.dest].description = listed.help  # the list in zsh shows descriptions, which are long
     # zsh takes a pattern in brackets, as shtab writes it, for conditions on the files.
     packed = shtab.glob("*.onebit") | {"zsh": "_files -g '*.onebit'"}
     for action in [action for command in commands.choices.values() for action in command._actions]:
@@ -64,12 +64,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _recipes() -> dict[str, str]:
-    """The text of each recipe that comes with the package, by its name."""
+    """The text of each recipe in the package, by its name."""
     folder = resources.files("onebit.recipes")
     return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
 
 
 def _recipe_keys() -> Iterator[str]:
-    """Those that the recipes set; `kind` is of the file and not a flag."""
+    """The keys that the recipes set. `kind` belongs to the file and is not a flag."""
     found = {key for text in _recipes().values() for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
     return iter(sorted(found - {"kind"}))

@@ -1,4 +1,4 @@
-"""Progress of long work: on a terminal, kept free of what a library writes to it, and in a file."""
+"""Show the progress of long work on a terminal, without other output of libraries, or in a file."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TextIO
 from onebit.cli.bars import Lines, bar
 from onebit.progress import Listener, listen
 
-LINE_SECONDS = 10.0  # from line to line where no terminal is
+LINE_SECONDS = 10.0  # between two lines without a terminal
 
 
 @contextlib.contextmanager
 def shown() -> Iterator[None]:
-    """Progress of what is done within, on standard error."""
+    """Show the progress of the work inside the block, on standard error."""
     with listener() as listens, listen(listens):
         yield
 
 
 @contextlib.contextmanager
 def listener(discard: bool = False) -> Iterator[Listener]:
-    """What shows progress on standard error: a bar on a terminal, of rich where it is installed; elsewhere a line now and then.
+    """Shows progress on standard error: a bar on a terminal (with rich, if it is installed), and otherwise a line now and then.
 
     Args:
-        discard: what else is written to standard output and standard error meanwhile.
+        discard: whether to discard other output to standard output and standard error meanwhile.
     """
     with only_ours() if discard else contextlib.nullcontext(sys.stderr) as stream:
         if not stream.isatty():
