@@ -357,3 +357,10 @@ def test_arguments_of_other_types(arguments, tmp_path):
         train(ImageRecipe(), tmp_path / "a", **({"progress": False} | arguments))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("side", [64, 128, 300])
+def test_images_that_alexnet_does_not_take_are_refused(tmp_path, side):
+    with pytest.raises(OnebitError, match=f"images of {side}x{side} do not fit alexnet: use --image-size 224,224"):
+        keys = {"model": "alexnet", "scheme": "XnorNet", "image_size": side, "train_limit": 10, "width": 0.05}
+        train(TINY.override(keys), tmp_path / "a", progress=False)

@@ -37,6 +37,7 @@ class ImageJob(Job):
         # What the test images are for is to report on: without images set aside nothing can be fitted.
         self._calibrates = recipe.model.calibrate and recipe.data.validation_share > 0
         self.task = task = ImageTask(splits.train.classes, (height, width), data.channels)
+        _check_alexnet(recipe.model.name, height, width)
         torch.manual_seed(seed)
         self.model = self.build(recipe, task)
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -76,6 +77,15 @@ def _check_pooling(model: nn.Module, height: int, width: int) -> None:
         raise OnebitError(
             f"[train] images of {height}x{width} are too small for this network's pooling: use {smallest}x{smallest} or more"
         )
+
+
+def _check_alexnet(name: str, height: int, width: int) -> None:
+    """Refuse images that alexnet's convolution and three pools do not bring to the 6x6 that its dense layers take."""
+    sides = [(side + 2 * 2 - 11) // 4 + 1 for side in (height, width)]
+    for _ in range(3):
+        sides = [(side - 3) // 2 + 1 for side in sides]
+    if name == "alexnet" and sides != [6, 6]:
+        raise OnebitError(f"[train] images of {height}x{width} do not fit alexnet: use --image-size 224,224")
 
 
 def _literature(model: ImageModel, scheme: Scheme | None, task: ImageTask) -> nn.Module:
