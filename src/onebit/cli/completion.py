@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
@@ -52,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     for action in [action for command in commands.choices.values() for action in command._actions]:
         name: Any = action.metavar or action.dest
         if name == "RECIPE":
-            action.choices = sorted(_recipes())
+            action.choices = _recipes()
         elif name == "FILE":
             action.complete = packed  # type: ignore[attr-defined]
         elif name in FILES:
@@ -63,13 +61,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _recipes() -> dict[str, str]:
-    """The text of each recipe in the package, by its name."""
-    folder = resources.files("onebit.recipes")
-    return {f.name.removesuffix(".yaml"): f.read_text("utf-8") for f in folder.iterdir() if f.name.endswith(".yaml")}
+def _recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    names = [file.name for file in resources.files("onebit.recipes").iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def _recipe_keys() -> Iterator[str]:
-    """The keys that the recipes set. `kind` belongs to the file and is not a flag."""
-    found = {key for text in _recipes().values() for key in re.findall(r"^(\w+):", text, re.MULTILINE)}
-    return iter(sorted(found - {"kind"}))
+def _recipe_keys() -> list[str]:
+    """The short names of all keys; none without the extra "train", as nothing is trained then."""
+    try:
+        from onebit.training.recipe import ImageRecipe, TextRecipe, short_names
+    except ImportError:
+        return []
+    return sorted({name for recipe in (ImageRecipe, TextRecipe) for name in short_names(recipe)})
