@@ -48,6 +48,8 @@ def run(args: argparse.Namespace) -> int:
     # zsh takes a pattern in brackets, as shtab writes it, for conditions on the files.
     packed = shtab.glob("*.onebit") | {"zsh": "_files -g '*.onebit'"}
     for action in [action for command in commands.choices.values() for action in command._actions]:
+        if action.choices is not None:
+            action.choices = list(action.choices)  # shtab takes a dictionary for commands
         name: Any = action.metavar or action.dest
         if name == "RECIPE":
             action.choices = _recipes()
