@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         description="Draw a scheme's quantizers with their straight-through gradients, the curves and the layers of a training run, or the "
         "layers of a packed file with their bytes and their measured time.",
     )
-    parser.add_argument("what", choices=DRAWINGS, metavar="|".join(DRAWINGS), help="what to draw")
+    parser.add_argument("what", choices=tuple(DRAWINGS), metavar="|".join(DRAWINGS), help="what to draw")
     parser.add_argument(
         "name", metavar="NAME", help="a scheme as recipes write it, or all; a run folder; or a .onebit file, or books"
     )
