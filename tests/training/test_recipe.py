@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
+import onebit
 from onebit.errors import RecipeError
 from onebit.quantizers import MeanThreshold
 from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, DoReFa, XnorNet
@@ -360,3 +361,41 @@ def test_a_flat_file_of_version_0_1_0_means_what_it_meant(tmp_path):
     text = "kind: text\nmodel: lstm\nscheme: BinaryConnect\nvalues: unipolar\nthreshold: layer\nlatent_spread: 0.25\n"
     (tmp_path / "r.yaml").write_text(text)
     assert load_recipe(tmp_path / "r.yaml").scheme.made == BinaryConnect(latent_spread=0.25)
+
+
+def test_a_form_brings_its_own_scheme_and_options():
+    recipe = load_recipe("mini").override({"form": "all-bits"})
+    assert (recipe.model.form, recipe.scheme) == ("all-bits", type(recipe.scheme)())
+    of_form = ("residual_scale", "logit_scale", "embedding_widening", "pre_norm")
+    assert [getattr(recipe.model, name) for name in of_form] == [None] * 4
+    assert recipe.model.embedding_spread == 1.0
+    assert recipe.model.size == "mini"
+    kept = load_recipe("mini").override({"form": "best", "residual_scale": 0.5})
+    assert (kept.model.residual_scale, kept.model.pre_norm) == (0.5, None)
+    assert load_recipe("mini").override({"form": "paper"}) == load_recipe("mini")
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"form": "worst"}, "form='worst': needs 'paper' or 'best' or 'all-bits'"),
+        ({"form": "best", "threshold": "output"}, "form='best': use form=paper with keys of a scheme"),
+        ({"form": "best", "model": "lstm"}, "form='best': use it with model=decoder"),
+    ],
+)
+def test_a_form_that_does_not_go_with_the_rest_is_refused(keys, message):
+    with pytest.raises(RecipeError, match=message):
+        load_recipe("tiny").override(keys)
+
+
+def test_the_packages_decoder_has_its_recipe():
+    from onebit.fileformat import load_model
+    from onebit.packing.pack import to_packed_model
+    from onebit.pretrained import find
+    from onebit.training.jobs.text import TextJob
+
+    recipe = load_recipe("books-31m")
+    packed, task = load_model(find("books-31m")), onebit.load("books-31m", threads=1).task
+    made = to_packed_model(TextJob.build(recipe, task), task)
+    assert made.program.to_json() == packed.program.to_json()
+    assert {n: t.shape for n, t in made.tensors.items()} == {n: t.shape for n, t in packed.tensors.items()}

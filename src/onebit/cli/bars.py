@@ -51,8 +51,8 @@ class Bar:
 class Lines:
     """A line with what is done and the time that is left, at most every so many seconds."""
 
-    def __init__(self, stream: TextIO, seconds: float, form: str) -> None:
-        self.stream, self.seconds, self.form = stream, seconds, form
+    def __init__(self, stream: TextIO, seconds: float, template: str) -> None:
+        self.stream, self.seconds, self.template = stream, seconds, template
         self.work, self.shown = "", False
         self.began = self.heard = time.monotonic()
         self.last = self.began + max(0.0, WAIT_SECONDS - seconds)
@@ -66,7 +66,7 @@ class Lines:
             return
         self.last, self.shown = now, True
         left = (now - self.began) / state.done * (state.total - state.done)
-        self.stream.write(self.form.format(f"{state.work}: {_counts(state)}, {left:,.0f} s left"))
+        self.stream.write(self.template.format(f"{state.work}: {_counts(state)}, {left:,.0f} s left"))
         self.stream.flush()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from onebit.models.forms import form_named
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
 from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
@@ -83,12 +84,13 @@ def language_decoder(
     size: str | Mapping[str, Any] = "small",
     binary: bool = True,
     *,
-    residual_scale: float = 1.0,
+    form: str = "paper",
+    residual_scale: float | None = None,
     logit_scale: float | None = None,
-    embedding_widening: int = 1,
+    embedding_widening: int | None = None,
     head_widening: int = 1,
     embedding_spread: float = 1.0,
-    pre_norm: bool = False,
+    pre_norm: bool | None = None,
     scheme: Scheme | None = None,
     **old: Any,
 ) -> LanguageDecoder:
@@ -100,6 +102,9 @@ def language_decoder(
             before the last). Missing keys are those of "tiny". The hidden layer of a block has twice its features.
         binary: False gives the float twin: the same shape, dense layers without normalisation, layer normalisations with learned scale and shift
             after the embedding and in the blocks.
+        form: ``"paper"`` (its letter: every layer normalised, every parameter a bit), ``"best"`` (normalised before each branch, with learned
+            norms and a float scale and bias of each output) or ``"all-bits"`` (as "best", with constants instead of these floats: every
+            parameter a bit). The form decides whatever of the next options and of `pre_norm` and `scheme` is None.
         residual_scale: a factor of each branch of a block before it is added; see `TransformerBlock`.
         logit_scale: a constant that multiplies the logits. Normalised logits have unit deviation, which limits confidence. Binary only.
         embedding_widening: the embedding has this multiple of the features, and a binary dense layer projects back; 1 for no projection.
@@ -107,13 +112,13 @@ def language_decoder(
         embedding_spread: the spread of the initial latent weights of embeddings, as a multiple of Glorot's. For dense layers it is the scheme's
             `latent_spread`. Binary only.
         pre_norm: normalise before each branch instead of after each sum, and once before the head; see `TransformerBlock`.
-        scheme: the scheme of the binary layers. The default is the paper's, `BinaryNormalized()`.
+        scheme: the scheme of the binary layers, embeddings included; of the paper's form `BinaryNormalized()`.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
 
     Raises:
-        ValueError: a size is unknown or not positive, or `heads` does not divide `features`.
+        ValueError: a size or the form is unknown, a size is not positive, or `heads` does not divide `features`.
 
     Example:
         >>> sum(p.numel() for p in language_decoder("small").parameters())
@@ -121,17 +126,22 @@ def language_decoder(
 
     Source: arXiv 2509.07025, algorithms 4 to 6 and 8, table 4. The options are off in the paper.
     """
-    sizes = decoder_sizes(size)
+    sizes, made = decoder_sizes(size), form_named(form)
+    residual_scale = made.residual_scale if residual_scale is None else residual_scale
+    logit_scale = made.logit_scale if logit_scale is None else logit_scale
+    embedding_widening = made.embedding_widening if embedding_widening is None else embedding_widening
+    pre_norm = made.pre_norm if pre_norm is None else pre_norm
     for name, value in (("embedding_widening", embedding_widening), ("head_widening", head_widening)):
         if value < 1:
             raise ValueError(f"[language_decoder] {name}={value}: use 1 or more")
-    chosen = chosen_scheme("language_decoder", scheme, old)
+    chosen = made.scheme if scheme is None and not old else chosen_scheme("language_decoder", scheme, old)
+    of_tables = made.tables if made.tables is not None and chosen is made.scheme else chosen
     features, vocabulary = sizes["features"], sizes["vocabulary"]
     head_sizes = [head_widening * width for width in sizes["head"]]
 
     def linear(inputs: int, outputs: int) -> nn.Module:
         if binary:
-            return BinaryLinear(inputs, outputs, scheme=chosen)
+            return BinaryLinear(inputs, outputs, made.bias, scheme=chosen)
         layer = nn.Linear(inputs, outputs)
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
@@ -139,13 +149,15 @@ def language_decoder(
 
     def table(rows: int, width: int) -> nn.Module:
         if binary:
-            return BinaryEmbedding(rows, width, scheme=replace(chosen, latent_spread=embedding_spread))
+            spread = replace(of_tables, latent_spread=embedding_spread)
+            return BinaryEmbedding(rows, width, made.table_bias, scheme=spread)
         layer = nn.Embedding(rows, width)
         # Small, so that the layers after it matter from the first step on; as in GPT-2.
         nn.init.normal_(layer.weight, std=0.02)
         return layer
 
-    norm: Callable[[int], nn.Module] = (lambda n: Normalize("channel", n)) if binary else nn.LayerNorm
+    plain = binary and not made.learned_norms
+    norm: Callable[[int], nn.Module] = (lambda n: Normalize("channel", n)) if plain else nn.LayerNorm
     embedded = embedding_widening * features
     head: list[nn.Module] = []
     width = features

@@ -81,6 +81,11 @@ class WeightQuantizer(ABC):
         """Whether the quantizer suits `Bop`: a weight of -1 or +1 that changes sign flips only its own bit, and the gradient passes there."""
         return False
 
+    @property
+    def constant_scale(self) -> bool:
+        """Whether the scale is one number that training does not change: then a packed file need not hold it for each output."""
+        return False
+
     def centre(self, w: Tensor, axis: int = 0) -> Tensor:
         """The threshold of latent weights, in a shape that broadcasts against them. It is 0 unless a quantizer overrides this."""
         return w.new_zeros(())
@@ -262,6 +267,10 @@ class MeanThreshold(WeightQuantizer):
     @property
     def keeps_magnitude(self) -> bool:
         return self.scale == "inputs"  # the magnitude of Glorot's initial latent weights
+
+    @property
+    def constant_scale(self) -> bool:
+        return self.scale is not None
 
     def __call__(self, w: Tensor, axis: int = 0, training: bool = True, progress: float = 0.0) -> Codes:
         codes = binarize(w, self.values, axis=axis if self.per == "output" else None)

@@ -77,7 +77,7 @@ def binary_steps(
         multiplier = None if factors is None else np.broadcast_to(factors, (planes.shape[1],))[part]
         bias = floats(layer.bias)[part] if layer.bias is not None and scheme.bias == "float" else None
         if factor is None:
-            y = scaled(r, own, y, multiplier, bias)
+            y = scaled(r, own, y, multiplier, bias, scheme.weights.constant_scale and layer.gain is None)
         else:
             y = r.step("multiply", [scaled(r, f"{own}.weight", y, multiplier, None), factor])
             y = scaled(r, f"{own}.bias", y, None, bias)

@@ -50,5 +50,5 @@ def _binary(r: Recorder, name: str, layer: BinaryEmbedding, x: str, attributes: 
     for other in sums[1:]:
         y = r.step("add", [y, other])
     bias = floats(layer.bias) if layer.bias is not None and scheme.bias == "float" else None
-    y = scaled(r, name, y, with_gain(scale, layer.gain), bias)
+    y = scaled(r, name, y, with_gain(scale, layer.gain), bias, scheme.weights.constant_scale and layer.gain is None)
     return y if layer.normalize is None else normalized(r, f"{name}.normalize", layer.normalize, y)

@@ -19,10 +19,15 @@ def floats(tensor: Tensor) -> Floats:
     return tensor.detach().float().cpu().numpy()
 
 
-def scaled(r: Recorder, name: str, x: str, scale: Floats | None, shift: Floats | None) -> str:
-    """Record a layer's scale, () or (channels), and its float bias, (channels); None for what it lacks."""
+def scaled(r: Recorder, name: str, x: str, scale: Floats | None, shift: Floats | None, constant: bool = False) -> str:
+    """Record a layer's scale, () or (channels), and its float bias, (channels); None for what it lacks.
+
+    A scale that is one constant needs no float for each channel.
+    """
     if scale is None and shift is None:
         return x
+    if constant and scale is not None and shift is None:
+        return r.step("scale", [x], {"factor": float(scale.flat[0])})
     channels = r.shape(x)[-1]
     full = np.ones(channels, np.float32) if scale is None else np.broadcast_to(scale, (channels,))
     reasons = [] if scale is None else ["the scale of the weights"]

@@ -54,8 +54,11 @@ class TextJob(Job):
         sizes = {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)}
         if model.name != "decoder":
             return _recurrent(model, sizes, scheme if model.binary else None)
-        own = model.given("residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm")
-        return language_decoder(sizes, model.binary, scheme=scheme, **own, **model.given("logit_scale"))
+        own = model.given(
+            "form", "residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm"
+        )
+        of_form = scheme if model.form == "paper" else None
+        return language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
 
     def check_start(self, task: ImageTask | TextTask, path: str) -> None:
         if task != self.task:
@@ -80,7 +83,7 @@ def _load(recipe: TextRecipe) -> TextSplits:
 
 def _recurrent(model: TextModel, sizes: dict[str, Any], scheme: Scheme | None) -> nn.Module:
     shape = {
-        "features": model.embedding_widening * sizes["features"],
+        "features": (model.embedding_widening or 1) * sizes["features"],
         "hidden": model.hidden or sizes["features"],
         "layers": sizes["blocks"],
         "head": tuple(model.head_widening * width for width in model.head or ()),

@@ -11,6 +11,9 @@ from onebit.training.recipe.section import key
 from onebit.training.recipe.shared import Data, Execution, Model, Optimizer, Schedule, SchemeParts, Teaching
 from onebit.training.recipe.values import require
 
+# What a form decides where a recipe says nothing.
+OF_FORM = ("residual_scale", "logit_scale", "embedding_widening", "pre_norm")
+
 
 @dataclass(frozen=True)
 class TextData(Data):
@@ -81,17 +84,29 @@ class TextModel(Model):
         least=1,
     )
     hidden: int | None = key(None, "size of the state of an lstm or gru; null: features", least=1)
-    residual_scale: float = key(1.0, "weight of each branch of a block before it is added. Of a decoder", above=0)
-    embedding_widening: int = key(1, "embeddings have so many times the features", least=1)
+    form: Literal["paper", "best", "all-bits"] = key(
+        "paper",
+        "how a decoder is put together: paper (its letter), best (learned norms before each branch, a float scale and bias of each output) or "
+        "all-bits (the same with constants instead of these floats). The last two have schemes of their own. Of a decoder",
+    )
+    residual_scale: float | None = key(
+        None, "weight of each branch of a block before it is added; null: as the form has it. Of a decoder", above=0
+    )
+    embedding_widening: int | None = key(
+        None, "embeddings have so many times the features; null: as the form has it", least=1
+    )
     head_widening: int = key(1, "the dense layers before the last are so many times as wide", least=1)
     embedding_spread: float = key(
         1.0, "spread of the initial latents of embeddings, as a multiple of Glorot's", above=0
     )
-    pre_norm: bool = key(False, "normalise before each branch rather than after each sum. Of a decoder")
+    pre_norm: bool | None = key(
+        None, "normalise before each branch rather than after each sum; null: as the form has it. Of a decoder"
+    )
     hybrid: bool = key(False, "the embedding and the last layer of an lstm or gru stay float")
     binary_hidden: bool = key(False, "the hidden state of an lstm or gru is one bit in its recurrent product")
 
     def check(self) -> None:
+        require(self.name == "decoder" or self.form == "paper", "form", self.form, "it with model=decoder")
         for name, usual in (("hidden", None), ("hybrid", False), ("binary_hidden", False)):
             fits = self.name != "decoder" or getattr(self, name) == usual
             require(fits, name, getattr(self, name), "it with model=lstm or model=gru")
@@ -137,13 +152,22 @@ class TextRecipe(Recipe):
     def _check(self) -> None:
         super()._check()
         decoder = self.model.name == "decoder"
+        fits = self.model.form == "paper" or self.scheme == SchemeParts()
+        require(fits, "form", self.model.form, "form=paper with keys of a scheme, or no keys of a scheme")
         fits = not decoder or self.scheme.name == "BinaryNormalized"
         require(fits, "scheme", self.scheme.name, "it with model=lstm or model=gru")
         fits = decoder or not self.run.checkpoint_activations
         require(fits, "checkpoint_activations", True, "it with model=decoder")
 
     def _dropped(self, section: str, changes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-        """What a recipe says of its scheme stands for that scheme only; the spread of the latents stands for any."""
+        """What a recipe says of its scheme stands for that scheme only; the spread of the latents stands for any.
+
+        Another form has a scheme of its own, and what goes with it.
+        """
+        if changes.get("model", {}).get("form", self.model.form) != self.model.form:
+            if section == "model":
+                return {**dict.fromkeys(OF_FORM), "embedding_spread": 1.0}
+            return vars(SchemeParts()) if section == "scheme" else {}
         if section != "scheme" or "name" not in changes.get("scheme", {}):
             return {}
         return {"values": None, "threshold": None, "latent_clip": None, "options": {}}

@@ -1,0 +1,115 @@
+"""The forms of a decoder: what each is made of, and that each packs to what was trained."""
+
+import numpy as np
+import pytest
+import torch
+
+import onebit
+from onebit.fileformat import load_model
+from onebit.models import language_decoder
+from onebit.models.forms import FORMS
+from onebit.nn import BinaryEmbedding, BinaryLinear, Normalize
+from onebit.runtime import reference
+from onebit.schemes import BinaryNormalized, BinaryWeightNetwork
+from onebit.text import TextTask, train_vocabulary
+
+SMALL = {"vocabulary": 300, "context": 12, "blocks": 2, "features": 16, "heads": 2, "head": (24,)}
+
+
+@pytest.fixture(scope="module")
+def task():
+    trained = train_vocabulary(["it was a dark and stormy night, and one bit was on"] * 20, 300).vocabulary
+    return TextTask((*trained, *(f"unused{i}" for i in range(300 - len(trained)))))
+
+
+def scattered(model):
+    """Parameters of every kind, away from where they start."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.add_(0.3 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def test_the_papers_form_is_the_default():
+    torch.manual_seed(0)
+    plain = language_decoder(SMALL).state_dict()
+    torch.manual_seed(0)
+    named = language_decoder(SMALL, form="paper", residual_scale=1.0, embedding_widening=1, pre_norm=False)
+    assert all(torch.equal(plain[name], value) for name, value in named.state_dict().items())
+
+
+def test_best_is_a_float_decoder_converted_to_scaled_signs():
+    best = scattered(language_decoder(SMALL, form="best"))
+    made = language_decoder(SMALL, binary=False, residual_scale=0.35, pre_norm=True, embedding_widening=2)
+    onebit.convert(made, BinaryWeightNetwork(normalize=None), keep=())
+    made.load_state_dict(best.state_dict())
+    tokens = torch.randint(0, 300, (2, 12))
+    with torch.inference_mode():
+        torch.testing.assert_close(best(tokens), made.eval()(tokens), rtol=0, atol=0)
+
+
+def test_all_bits_has_no_parameter_that_is_not_a_bit():
+    model = language_decoder(SMALL, form="all-bits")
+    layers = [m for m in model.modules() if isinstance(m, (BinaryLinear, BinaryEmbedding))]
+    assert {id(p) for layer in layers for p in layer.parameters()} == {id(p) for p in model.parameters()}
+    assert all(layer.scheme.bias == "bits" and layer.bias is None for layer in layers)
+    assert any(isinstance(m, Normalize) for m in model.modules())
+
+
+def test_all_bits_keeps_the_deviation_of_what_it_is_given():
+    torch.manual_seed(0)
+    model = language_decoder({**SMALL, "features": 256, "blocks": 3, "head": (256,)}, form="all-bits").eval()
+    with torch.inference_mode():
+        logits = model(torch.randint(0, 300, (4, 12)))
+    assert 1 < logits.std() < 6  # the logits are of about unit deviation times 3
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_trains_and_keeps_the_future_out(form):
+    torch.manual_seed(0)
+    model = language_decoder(SMALL, form=form)
+    tokens = torch.randint(0, 300, (4, 12))
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(25):
+        loss = torch.nn.functional.cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    model.eval()
+    changed = tokens.clone()
+    changed[:, 7:] = (changed[:, 7:] + 1) % 300
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens)[:, :7], model(changed)[:, :7], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_packed_form_computes_what_pytorch_does(form, task, tmp_path):
+    model = scattered(language_decoder(SMALL, form=form))
+    report = onebit.pack(model, tmp_path / "a.onebit", task)
+    tokens = np.random.default_rng(0).integers(0, 300, 12)
+    with torch.inference_mode():
+        expected = model(torch.tensor(tokens)[None])[0].numpy()
+    packed = load_model(tmp_path / "a.onebit")
+    found = reference.run(packed.program, packed.tensors, tokens[None], "float32")[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
+    np.testing.assert_allclose(session.logits(tokens.tolist()), expected, rtol=1e-4, atol=1e-4)
+    # Which form keeps floats in its file.
+    assert bool(report.kept_float) == (form == "best")
+    assert (report.bit_parameters == report.parameters) == (form != "best")
+
+
+def test_a_scheme_and_options_of_ones_own_go_before_the_forms():
+    model = language_decoder(SMALL, form="all-bits", scheme=BinaryNormalized(), pre_norm=False, embedding_widening=1)
+    assert {m.scheme.normalize for m in model.modules() if isinstance(m, BinaryLinear)} == {"channel"}
+    assert model.head_norm is None
+    assert model.logit_scale == 3.0
+
+
+@pytest.mark.parametrize("form", ["worst", None, 3])
+def test_an_unknown_form_is_refused(form):
+    with pytest.raises(ValueError, match=r"\[language_decoder\] form=.*: use paper, best, all-bits"):
+        language_decoder(SMALL, form=form)
