@@ -230,7 +230,7 @@ def test_errors_of_files(packed, run_folder, pictures, tmp_path, capsys):
     fails(capsys, ["classify", packed, image, "--top", "0"], "top=0: use 1 or more")
     fails(capsys, ["classify", packed, image, "--threads", "0"], "threads=0: use 1 to 256")
     fails(capsys, ["pack", tmp_path], "is not a run folder")
-    fails(capsys, ["pack", run_folder, "--out", tmp_path / "no" / "a.onebit"], "No such file or directory")
+    fails(capsys, ["pack", run_folder, "--out", tmp_path / "no" / "a.onebit"], "there is no folder")
     fails(capsys, ["evaluate", packed], "give --data")
     fails(capsys, ["evaluate", packed, "--data", "nothing"], "there is no such data set")
     fails(capsys, ["verify", packed, run_folder, "--limit", "0"], "use 1 or more")

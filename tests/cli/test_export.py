@@ -34,6 +34,7 @@ def test_a_check_that_fails_exits_with_1(packed, tmp_path, monkeypatch, capsys):
         (["safetensors", "FILE", "--out", "there"], "there exists: give another name, or delete it first"),
         (["safetensors", "there", "--out", "new"], "there"),
         (["safetensors", "nothing", "--out", "new"], "nothing"),
+        (["safetensors", "FILE", "--out", "no/new"], "[no/new] there is no folder no: make it first"),
     ],
 )
 def test_errors_are_one_line(packed, words, message, tmp_path, monkeypatch, capsys):
@@ -43,6 +44,13 @@ def test_errors_are_one_line(packed, words, message, tmp_path, monkeypatch, caps
     error = capsys.readouterr().err
     assert error.startswith("onebit: error: ") and error.count("\n") == 1 and message in error
     assert (tmp_path / "there").read_text() == "not a packed file" and not (tmp_path / "new").exists()
+
+
+def test_an_empty_path_is_a_wrong_usage(packed, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(["export", "safetensors", str(packed), "--out", ""])
+    assert exit.value.code == 2
+    assert "argument --out: a path is empty" in capsys.readouterr().err
 
 
 def test_help_names_every_format(capsys):

@@ -126,6 +126,20 @@ def test_a_full_disk_under_the_output(model, words):
     assert result.stderr == b"onebit: error: [output] cannot be written: No space left on device\n"
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (PermissionError(13, "Permission denied", "a.onebit"), "[a.onebit] Permission denied"),
+        (FileNotFoundError(2, "No such file or directory", "/a.onebit"), "[/a.onebit] No such file or directory"),
+        (OSError("a line of our own"), "a line of our own"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_first(error, line, capsys):
+    streams.say_error(error)
+    assert capsys.readouterr().err == f"onebit: error: {line}\n"
+
+
 def test_errors_that_cannot_be_written():
     result = shell(["info", "nothing"], "2>/dev/full")
     assert (result.returncode, result.stdout, result.stderr) == (1, b"", b"")

@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 from onebit.cli import arguments
-from onebit.paths import expand
 
 EXAMPLES = """examples:
   onebit export safetensors pets.onebit --out pets.safetensors           every weight as a float32
@@ -27,7 +26,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("to", metavar="FORMAT", help="safetensors: plain numbers, for NumPy, PyTorch and others")
     arguments.file(parser)
-    parser.add_argument("--out", type=expand, metavar="PATH", required=True, help="the file to write; it may not exist")
+    parser.add_argument(
+        "--out", type=arguments.path, metavar="PATH", required=True, help="the file to write; it may not exist"
+    )
     parser.add_argument("--dtype", choices=("float32", "int8"), help="of the weights (default float32)")
     parser.add_argument("--check", action="store_true", help="read the new file back and compare its outputs")
     arguments.as_json(parser)
