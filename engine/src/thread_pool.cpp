@@ -70,6 +70,12 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::stop() {
+    if (process_ != process_id()) {
+        // A child of fork(): their handles can be neither joined nor destroyed here, nor can what they waited on, so both are leaked.
+        [[maybe_unused]] const auto* handles = new std::vector<std::thread>(std::move(workers_));
+        [[maybe_unused]] const auto* seats = seats_.release();
+        return;
+    }
     {
         const std::lock_guard lock(mutex_);
         round_.stop.store(true);
@@ -79,7 +85,7 @@ void ThreadPool::stop() {
 }
 
 void ThreadPool::parallel_for(std::int64_t count, const std::function<void(std::int64_t, int)>& body) {
-    if (workers_.empty() || count <= 1) {
+    if (workers_.empty() || alone_ || count <= 1) {
         for (std::int64_t i = 0; i < count; ++i) {
             check(0);
             body(i, 0);
@@ -180,6 +186,13 @@ void ThreadPool::take_some(int thread) {
     }
 }
 
+void ThreadPool::leave_workers() {
+    alone_ = true;
+    // The parent may have been in the midst of a round.
+    failed_.store(false);
+    error_ = nullptr;
+}
+
 void ThreadPool::ask_now_and_then() {
     const auto now = std::chrono::steady_clock::now();
     if (now - asked_ < ask_every) return;
@@ -189,6 +202,7 @@ void ThreadPool::ask_now_and_then() {
 
 ThreadPool::Use::Use(ThreadPool& pool, const Ask& ask) : pool_(pool) {
     pool.turn_.lock(ask);
+    if (!pool.alone_ && pool.process_ != process_id()) pool.leave_workers();
     pool.ask_ = ask ? &ask : nullptr;
     if (ask) pool.asked_ = std::chrono::steady_clock::now();
 }

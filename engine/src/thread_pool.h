@@ -31,6 +31,7 @@ class ThreadPool {
         ThreadPool& pool_;
     };
 
+    // After fork() the child's pool has no workers: the caller computes alone.
     // `threads` in all, the caller's included; 1 starts none. `pin`: each worker stays on a processor of its own, of those that this process may use,
     // where the system offers that; the caller's thread is left alone. Throws std::system_error where a thread cannot be started.
     explicit ThreadPool(int threads, bool pin = false);
@@ -75,6 +76,8 @@ class ThreadPool {
 
     void start(int threads, bool pin);
     void ask_now_and_then();
+    // Forgets workers that do not exist in this process.
+    void leave_workers();
     // Calls f; what it throws is kept for the caller.
     template <class Function>
     void keep_error(const Function& f) noexcept;
@@ -94,7 +97,9 @@ class ThreadPool {
     alignas(64) std::atomic<std::int64_t> next_{0};
     alignas(64) std::atomic<int> sleeping_{0};
     Turn turn_;
-    std::exception_ptr error_;  // the first of a round
+    const long process_ = process_id();  // where the workers are
+    bool alone_ = false;                 // in a child of that process
+    std::exception_ptr error_;           // the first of a round
     std::atomic<bool> failed_{false};
     const Ask* ask_ = nullptr;
     std::chrono::steady_clock::time_point asked_;

@@ -1,6 +1,7 @@
 // A fair lock for computations: threads get it in the order in which they asked for it.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -19,8 +20,17 @@ struct Interrupted : std::runtime_error {
     Interrupted() : std::runtime_error("[engine] the computation was interrupted") {}
 };
 
+// The number of this process. It differs in a child of fork(), where the parent's other threads do not exist.
+long process_id();
+
+// After fork() the child has a turn of its own: threads that had the parent's, or waited for it, do not exist there.
 class Turn {
   public:
+    Turn();
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
     // Waits for the turn, and calls `ask` meanwhile. Throws what `ask` throws. Throws std::invalid_argument if this thread already has the turn, as
     // in a signal handler that `ask` called, because it would wait for itself.
     void lock(const Ask& ask);
@@ -28,13 +38,21 @@ class Turn {
     void unlock();
 
   private:
-    std::mutex mutex_;  // for the members below, held only for moments
-    std::condition_variable freed_;
-    bool taken_ = false;
-    std::thread::id owner_;  // where taken
-    // With a mutex alone, a thread that computes in a loop could take it again before another thread wakes.
-    std::vector<std::uint64_t> waiting_;  // tickets, the first one first
-    std::uint64_t tickets_ = 0;
+    struct State {
+        const long process = process_id();
+        std::mutex mutex;  // for the members below, held only for moments
+        std::condition_variable freed;
+        bool taken = false;
+        std::thread::id owner;  // where taken
+        // With a mutex alone, a thread that computes in a loop could take it again before another thread wakes.
+        std::vector<std::uint64_t> waiting;  // tickets, the first one first
+        std::uint64_t tickets = 0;
+    };
+
+    // The state of this process. A parent's is left as it is: its mutex may be locked for ever.
+    State& state();
+
+    std::atomic<State*> state_;
 };
 
 // Takes the turn until the returned object is destroyed.

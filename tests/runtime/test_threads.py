@@ -1,6 +1,7 @@
 """Sessions that share threads: the same outputs as with their own, from any number of Python threads."""
 
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def test_wrong_arguments_are_named(images):
         OnebitError, match=r"^\[load\] pin_threads=True and a pool.*use onebit\.ThreadPool\(threads, pin"
     ):
         onebit.load(images, threads=onebit.ThreadPool(2), pin_threads=True)
-    with pytest.raises(OnebitError, match=r"^\[load\] threads=True: use 1 to 256, or None for one for each core$"):
+    with pytest.raises(OnebitError, match=r"^\[load\] threads=True: use 1 to 256, or None for one per core$"):
         onebit.load(images, threads=True)
 
 
@@ -132,3 +133,54 @@ def test_what_another_thread_asks_of_a_session_that_computes_waits_without_pytho
         session.logits(tokens)
     other.join()
     gc.collect()
+
+
+FORKED = """
+import gc, os, signal, sys, threading, time
+import numpy as np, onebit
+pool = onebit.ThreadPool(3)
+own, shared = onebit.load(FILE, threads=3), [onebit.load(FILE, threads=pool) for _ in range(2)]
+pixels = np.zeros((64, 12, 10, 3), np.uint8)
+logits = own(pixels)
+def child(work):
+    pid = os.fork()
+    if not pid:
+        signal.alarm(20)  # what hangs is killed
+        if not work():
+            os._exit(3)
+        sys.exit(0)  # as a program ends, with all that lives
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status == 0, (work, status)
+def computes():
+    return all(np.array_equal(session(pixels), logits) for session in (own, *shared))
+def anew():
+    return np.array_equal(onebit.load(FILE, threads=pool)(pixels), logits)
+def drops():
+    global own, shared, pool
+    own = shared = pool = None
+    gc.collect()
+    return True
+for work in (computes, anew, drops, lambda: True):
+    child(work)
+go_on = True
+def busy(session):
+    while go_on:
+        session(pixels)
+threads = [threading.Thread(target=busy, args=(session,)) for session in (own, *shared)]
+for thread in threads:
+    thread.start()
+for _ in range(10):
+    child(computes)
+    child(drops)
+go_on = False
+for thread in threads:
+    thread.join()
+assert computes()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_a_forked_child_computes_alone_and_ends(images):
+    script = FORKED.replace("FILE", repr(str(images)))
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,8 @@
  *
  * Threads. Any number of threads may share a model. Computations with one model take turns, and each uses the model's threads.
  * Functions that only read (sizes, labels, vocabulary, description) run at the same time. A sequence belongs to one thread at a time; different
- * threads may use different sequences of one model. Models that share a pool take turns too. After fork() a child must load its models again.
+ * threads may use different sequences of one model. Models that share a pool take turns too. A child of fork() has none of the
+ * models' threads: it computes with its own alone, or loads its models again.
  *
  * Sizes of buffers are counted in elements, not in bytes.
  *
