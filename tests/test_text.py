@@ -193,3 +193,9 @@ def test_sizes_and_ids_out_of_range():
     for wrong in (-1, TOKENIZER.size):
         with pytest.raises(DataError, match=f"token {wrong} is out of range"):
             TOKENIZER.decode([wrong])
+
+
+@pytest.mark.parametrize("wrong", [None, 5, [1.5], ["a"], iter([5])])
+def test_ids_of_another_type_are_one_line(wrong):
+    with pytest.raises(DataError, match=r"^\[tokenizer\] ids=.*: give a list of integers$"):
+        TOKENIZER.decode(wrong)

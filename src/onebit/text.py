@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.errors import DataError, FormatError
+from onebit.errors import DataError, FormatError, shown
 from onebit.paths import expand
 from onebit.strict_json import excerpt
 from onebit.task import byte_alphabet, check_task, vocabulary_fault
@@ -151,11 +151,13 @@ class Tokenizer:
         return self._tokenizer.encode_many([valid_text(text)[0] for text in texts])
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids. Raises DataError if one is out of range."""
+        """The text of ids. Raises DataError if one is out of range or not an integer."""
         try:
             return self._tokenizer.decode(ids)
         except ValueError as error:
             raise DataError(str(error)) from None
+        except TypeError:
+            raise DataError(f"[tokenizer] ids={shown(ids)}: give a list of integers") from None
 
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
         """Yield each id with the piece of text that it completes, or "" if it ends inside a character.

@@ -124,7 +124,15 @@ def test_layers_of_several_sizes_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("- 1", "holds list"), ("a: [", "not YAML"), ("", "holds NoneType"), ("epochs: no", "needs an integer")],
+    [
+        ("- 1", "holds list"),
+        ("a: [", "not YAML"),
+        ("", "holds NoneType"),
+        ("epochs: no", "needs an integer"),
+        ("epochs: 1\nepochs: 2", "the key 'epochs' is given twice: keep one"),
+        ("learning-rate: 1\nlearning_rate: 2", "'learning_rate' is given twice"),
+        ("schedule: {epochs: 1, epochs: 2}", "'epochs' is given twice"),
+    ],
 )
 def test_damaged_files_are_named(tmp_path, text, message):
     (tmp_path / "r.yaml").write_text(text)
@@ -314,6 +322,9 @@ def test_a_scheme_is_a_name_with_options():
         ({"scheme": {"name": "XnorNet", "bits": 2}, "model": "vgg"}, "XnorNet has no option 'bits': use weights"),
         ({"scheme": {"weights": 9, "name": "DoReFa"}, "model": "vgg"}, r"\[KBitWeights\] bits=9: use 1 to 8"),
         ({"heads": 4}, "unknown key 'heads'"),
+        ({"epochs": 3, "schedule": {"epochs": 4}}, "schedule.epochs is given twice, in its section and by its short"),
+        ({"epochs": 3, "schedule.epochs": 4}, "schedule.epochs is given twice"),
+        ({"scheme": {"name": "DoReFa(weights=2)", "weights": 1}, "model": "vgg"}, "scheme.weights is given twice"),
     ],
 )
 def test_wrong_sections_are_named(values, message):

@@ -123,6 +123,18 @@ class _PlainYaml(yaml.SafeLoader):
         self.depth -= 1
         return node
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Refuse a key that is there twice: YAML forbids it, and the first value would be lost without a word."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = str(key.value).replace("-", "_")
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {shown(name)} is given twice: keep one", key.start_mark
+                )
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
 
 # Impossible dates and numbers, such as 2024-99-99, raise ValueError.
 _YAML_ERRORS = (yaml.YAMLError, ValueError)

@@ -129,6 +129,11 @@ class Recipe:
             held = changes.setdefault(section, {})
             if "options" in found and "options" in held:
                 found = {**found, "options": {**held["options"], **found["options"]}}
+            twice = sorted((held.keys() & found.keys()) - {"options"})
+            if twice:
+                raise RecipeError(
+                    f"{section}.{twice[0]} is given twice, in its section and by its short name: keep one"
+                )
             held.update(found)
         return changes
 

@@ -67,6 +67,8 @@ class SchemeParts(Section):
     def __post_init__(self) -> None:
         if isinstance(self.name, str) and "(" in self.name:  # as version 0.1.0 has it
             name, options = _split(self.name)
+            for twice in sorted(options.keys() & self.options.keys()):
+                raise RecipeError(f"scheme.{twice} is given twice, in the name too: keep one")
             object.__setattr__(self, "options", {**self.options, **options})
             object.__setattr__(self, "name", name)
         super().__post_init__()
