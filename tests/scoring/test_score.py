@@ -122,7 +122,7 @@ def test_texts_and_strict(language, texts, tmp_path, capfd):
     assert main(words) == 0
     output = capfd.readouterr().out
     assert (
-        f"scored 2 of 5 records into {tmp_path / 'out'}\n  3 failed: {tmp_path / 'out' / '_errors'} has them" in output
+        f"scored 2 of 5 records into {tmp_path / 'out'}\n  3 failed: {tmp_path / 'out' / '_errors'} lists them" in output
     )
     assert main([*words, "--strict"]) == 1
     assert [row["id"] for row in rows_of(tmp_path / "out" / "_errors")] == ["binary.txt", "empty.txt", "latin.txt"]
@@ -154,7 +154,7 @@ def test_what_ray_says_of_an_error_is_one_line(classifier, pictures, tmp_path, m
         score(classifier, pictures, tmp_path / "out", workers=1)
     assert (
         str(raised.value)
-        == "[score] a worker stopped: ZeroDivisionError: integer division or modulo by zero; run again to go on"
+        == "[score] a worker stopped: ZeroDivisionError: integer division or modulo by zero; run again to continue"
     )
 
 

@@ -117,7 +117,7 @@ def test_a_student_comes_nearer_to_its_teacher(teacher, tmp_path):
     assert apart(taught, teacher) < 0.9 * apart(alone, teacher)
     # The teacher is no part of the run.
     assert load_run(taught.path).model.state_dict().keys() == alone.model.state_dict().keys()
-    assert TINY.override(keys).distill_features == ("features.2", "head.0")
+    assert TINY.override(keys).teacher.features == ("features.2", "head.0")
 
 
 def test_a_weight_of_nothing_teaches_nothing(teacher, tmp_path):
@@ -146,7 +146,7 @@ def test_a_teacher_of_another_task_is_refused(teacher, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"distill_weight": 2}, "distill_weight=2.0: use a number from 0 to 1"),
+        ({"distill_weight": 2}, "distill_weight=2.0: use 0 or more, at most 1"),
         ({"distill_temperature": 0}, "distill_temperature=0.0: use a number above 0"),
         ({"distill_feature_weight": -1}, "distill_feature_weight=-1.0: use 0 or more"),
         ({"distill_features": ["a"]}, "distill_features=('a',): use it with a teacher"),

@@ -54,7 +54,7 @@ def _stands_for_module(model: nn.Module) -> bool:
 
 def _refuse_parts(model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
-        raise OnebitError(f"[model] is a {type(model).__name__}: give an nn.Module")
+        raise OnebitError(f"[model] is of type {type(model).__name__}: give an nn.Module")
     # Both exist only if they have been imported.
     fsdp, tensor = sys.modules.get("torch.distributed.fsdp"), sys.modules.get("torch.distributed.tensor")
     wrapped = fsdp is not None and any(isinstance(m, fsdp.FullyShardedDataParallel) for m in model.modules())
