@@ -122,7 +122,8 @@ def test_texts_and_strict(language, texts, tmp_path, capfd):
     assert main(words) == 0
     output = capfd.readouterr().out
     assert (
-        f"scored 2 of 5 records into {tmp_path / 'out'}\n  3 failed: {tmp_path / 'out' / '_errors'} lists them" in output
+        f"scored 2 of 5 records into {tmp_path / 'out'}\n  3 failed: {tmp_path / 'out' / '_errors'} lists them"
+        in output
     )
     assert main([*words, "--strict"]) == 1
     assert [row["id"] for row in rows_of(tmp_path / "out" / "_errors")] == ["binary.txt", "empty.txt", "latin.txt"]

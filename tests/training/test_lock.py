@@ -17,7 +17,9 @@ from onebit.reproduction import Settings, reproduce
 from onebit.training import load_recipe, load_run, lock, train
 from onebit.training.lock import LOCK, hold, is_empty
 
-TINY = load_recipe("digits").override({"widths": [4], "epochs": 1, "train_limit": 20, "validation_share": 0, "threads": 1})
+TINY = load_recipe("digits").override(
+    {"widths": [4], "epochs": 1, "train_limit": 20, "validation_share": 0, "threads": 1}
+)
 HOLDER = """
 import importlib.util, sys, time
 from pathlib import Path
