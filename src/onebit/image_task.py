@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from typing import Any
 
 from onebit.errors import DataError, FormatError, shown
@@ -42,8 +42,10 @@ class ImageTask:
         fault = image_fault(self.to_json())
         if fault:
             raise DataError(f"[ImageTask] {fault}")
-        if isinstance(self.temperature, bool) or not 0 < self.temperature < math.inf:
-            raise DataError(f"[ImageTask] temperature={shown(self.temperature)}: needs a number above 0")
+        value = self.temperature
+        if isinstance(value, bool) or not isinstance(value, Real) or not 1e-30 <= value <= 1e30:
+            raise DataError(f"[ImageTask] temperature={shown(value)}: needs a number above 0, from 1e-30 to 1e30")
+        object.__setattr__(self, "temperature", float(value))  # also one of NumPy
 
     def to_json(self) -> dict[str, Any]:
         """The task as plain JSON values, with its kind and without its temperature."""

@@ -75,7 +75,7 @@ def test_the_packed_file_divides_its_logits(trained, tmp_path):
     assert onebit.verify(file, trained).equal
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), True])
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf"), True, "2", None, 1e-320, 1e300])
 def test_a_temperature_that_divides_nothing_is_refused(temperature):
     with pytest.raises(DataError, match=r"\[ImageTask\] temperature=.*: needs a number above 0"):
         onebit.ImageTask(("a", "b"), (8, 8), temperature=temperature)
@@ -110,6 +110,10 @@ def test_a_run_of_an_older_onebit_has_none(trained, tmp_path):
     (tmp_path / "result.json").write_text(json.dumps(result | {"temperature": "warm"}))
     with pytest.raises(OnebitError, match=r"temperature='warm': damaged, needs a number above 0"):
         load_run(tmp_path)
+    for damaged in ("[]", "{", "", "null"):
+        (tmp_path / "result.json").write_text(damaged)
+        with pytest.raises(OnebitError, match=r"result.json\] damaged: "):
+            load_run(tmp_path)
 
 
 def test_the_plot_shows_it(trained, tmp_path, capsys, monkeypatch):
@@ -126,3 +130,8 @@ def test_a_language_model_has_no_such_plot(tmp_path, capsys):
     figures = TextFigures("books", "int8", "a.txt", 1.0, 2.7, 0.5, 1.5, 10, "words", 8, 0.1)
     with pytest.raises(OnebitError, match=r"\[plot\] books is a language model: give a classifier of images"):
         reliability_figure(figures)
+
+
+def test_a_temperature_of_numpy_is_a_number():
+    task = onebit.ImageTask(("a", "b"), (8, 8), temperature=np.float32(2.5))
+    assert type(task.temperature) is float and task.temperature == 2.5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from onebit.data.record import DataRecord
-from onebit.errors import OnebitError, shown
+from onebit.errors import DataError, OnebitError, shown
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.paths import expand
@@ -85,13 +84,19 @@ class Run:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def result(self) -> dict[str, Any]:
-        """What the finished run wrote to result.json; empty where it has not finished."""
+        """What the finished run wrote to result.json; empty where it has not finished. Raises OnebitError if it is damaged."""
         return _result(self.path)
 
 
 def _result(folder: Path) -> dict[str, Any]:
     path = folder / "result.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        values = json.loads(path.read_text()) if path.exists() else {}
+    except ValueError as error:
+        raise OnebitError(f"[{path}] damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise OnebitError(f"[{path}] damaged: it is not an object")
+    return values
 
 
 def with_temperature(task: ImageTask | TextTask, folder: Path) -> ImageTask | TextTask:
@@ -99,9 +104,12 @@ def with_temperature(task: ImageTask | TextTask, folder: Path) -> ImageTask | Te
     if isinstance(task, TextTask):
         return task
     value = _result(folder).get("temperature", 1.0)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise OnebitError(f"[{folder / 'result.json'}] temperature={shown(value)}: damaged, needs a number above 0")
-    return replace(task, temperature=float(value))
+    try:
+        return replace(task, temperature=value)
+    except DataError:
+        raise OnebitError(
+            f"[{folder / 'result.json'}] temperature={shown(value)}: damaged, needs a number above 0"
+        ) from None
 
 
 def read_task(values: Any) -> ImageTask | TextTask:
