@@ -33,7 +33,9 @@ def test_help_has_examples(command, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([command, "--help"])
     assert stopped.value.code == 0
-    assert f"onebit {command}" in capsys.readouterr().out.split("examples:")[1]
+    printed = capsys.readouterr().out
+    assert f"onebit {command}" in printed.split("examples:")[1]
+    assert "%%" not in printed
 
 
 def test_flags_have_one_spelling_and_take_the_other(capsys):

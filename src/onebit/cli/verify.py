@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
         description=(
             "Run the same test images or texts in PyTorch, in the NumPy reference and in the engine at both precisions. Print the largest difference "
             "and how often the answer differs. Exit with 1 if the float32 engine differs from PyTorch by more than 1e-4 anywhere; if the network "
-            "quantises its activations, in more than 2 %% of the outputs."
+            "quantises its activations, in more than 2 % of the outputs."
         ),
     )
     arguments.file(parser)
