@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import reprlib
+from pathlib import Path
 
 
 class OnebitError(ValueError):
@@ -43,3 +46,15 @@ def shown(value: object) -> str:
     except ValueError:  # Python does not convert integers of thousands of digits
         return "a number of thousands of digits"
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+def describe_system_error(error: OSError) -> str:
+    """An error of the system as the others are: the file first, then what is wrong with it."""
+    if error.strerror is None:
+        return str(error)
+    if error.filename is None:
+        return error.strerror
+    path = Path(os.fsdecode(error.filename))
+    if error.errno == errno.ENOENT and not path.parent.exists():
+        return f"[{path}] there is no folder {path.parent}: make it first, or give another path"
+    return f"[{path}] {error.strerror}"

@@ -211,7 +211,9 @@ def test_shipped_recipes_of_text():
     ):
         assert isinstance(load_recipe(name), TextRecipe)
     paper = load_recipe("paper-wikitext103-small")
-    assert (paper.model.residual_scale, paper.model.logit_scale, paper.model.embedding_widening) == (1, None, 1)
+    # Its options are the form's: none.
+    assert paper.model.form == "paper"
+    assert paper.model.given("residual_scale", "logit_scale", "embedding_widening", "pre_norm") == {}
     assert paper.scheme.latent_spread is None
     assert load_recipe("paper-wikitext103-twin") == paper.override({"binary": False})
     assert (paper.data.source, paper.data.examples) == ("wikitext-103", "sentences")

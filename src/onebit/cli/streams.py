@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from onebit.cli.unfailing import UnfailingErrors
+from onebit.errors import describe_system_error
 from onebit.printable import one_line
 
 
@@ -63,19 +62,7 @@ def say(line: str) -> None:
 
 def say_error(error: object) -> None:
     """Print an error as one line without control characters."""
-    say(f"onebit: error: {one_line(_named(error) if isinstance(error, OSError) else error)}")
-
-
-def _named(error: OSError) -> str:
-    """An error of the system as the others are: the file first, then what is wrong with it."""
-    if error.strerror is None:
-        return str(error)
-    if error.filename is None:
-        return error.strerror
-    path = Path(os.fsdecode(error.filename))
-    if error.errno == errno.ENOENT and not path.parent.exists():
-        return f"[{path}] there is no folder {path.parent}: make it first, or give another path"
-    return f"[{path}] {error.strerror}"
+    say(f"onebit: error: {one_line(describe_system_error(error) if isinstance(error, OSError) else error)}")
 
 
 def say_notes(notes: Iterable[str]) -> None:
