@@ -55,22 +55,24 @@ std::string Tokenizer::word(std::int32_t token, bool first) const {
 }
 
 const PieceMatcher& Tokenizer::matcher() const {
-    std::call_once(made_, [this] {
-        std::vector<PieceMatcher::Piece> pieces;
-        pieces.reserve(static_cast<std::size_t>(vocabulary_.size()));
-        for (std::int32_t token = 0; token < vocabulary_.size(); ++token) {
-            const std::string_view piece = vocabulary_.piece(token);
-            if (vocabulary_.of_bytes()) {
-                if (!vocabulary_.foreign(token)) pieces.push_back({vocabulary_.bytes(token), token, false});
-            } else {
-                const bool first = !piece.starts_with("##");
-                pieces.push_back({first ? piece : piece.substr(2), token, first});
-            }
+    if (const PieceMatcher* made = matcher_.load(std::memory_order_acquire)) return *made;
+    const std::lock_guard lock(making_);
+    if (const PieceMatcher* made = matcher_.load(std::memory_order_relaxed)) return *made;
+    std::vector<PieceMatcher::Piece> pieces;
+    pieces.reserve(static_cast<std::size_t>(vocabulary_.size()));
+    for (std::int32_t token = 0; token < vocabulary_.size(); ++token) {
+        const std::string_view piece = vocabulary_.piece(token);
+        if (vocabulary_.of_bytes()) {
+            if (!vocabulary_.foreign(token)) pieces.push_back({vocabulary_.bytes(token), token, false});
+        } else {
+            const bool first = !piece.starts_with("##");
+            pieces.push_back({first ? piece : piece.substr(2), token, first});
         }
-        std::erase_if(pieces, [](const PieceMatcher::Piece& piece) { return piece.bytes.empty(); });
-        matcher_ = PieceMatcher(std::move(pieces), !vocabulary_.of_bytes());
-    });
-    return matcher_;
+    }
+    std::erase_if(pieces, [](const PieceMatcher::Piece& piece) { return piece.bytes.empty(); });
+    owned_ = std::make_unique<const PieceMatcher>(std::move(pieces), !vocabulary_.of_bytes());
+    matcher_.store(owned_.get(), std::memory_order_release);
+    return *owned_;
 }
 
 void Tokenizer::encode_bytes(std::string_view text, std::vector<std::int32_t>& tokens) const {

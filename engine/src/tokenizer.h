@@ -1,6 +1,7 @@
 // Text to tokens and back, as Hugging Face tokenizers does it with WordPiece: over bytes, with GPT-2's rule for words, and over words, with BERT's.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -34,9 +35,11 @@ class Tokenizer {
 
     const Vocabulary& vocabulary_;
     bool lowercase_;
-    // Made when a text is first met: who works with tokens does not need it.
-    mutable std::once_flag made_;
-    mutable PieceMatcher matcher_;
+    // Made when a text is first met: who works with tokens does not need it. std::call_once will not do: where it throws, for want of memory,
+    // the next call under ThreadSanitizer never returns.
+    mutable std::mutex making_;
+    mutable std::unique_ptr<const PieceMatcher> owned_;
+    mutable std::atomic<const PieceMatcher*> matcher_{nullptr};
 };
 
 }  // namespace onebit
