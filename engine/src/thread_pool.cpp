@@ -73,7 +73,7 @@ void ThreadPool::stop() {
     if (process_ != process_id()) {
         // A child of fork(): their handles can be neither joined nor destroyed here, nor can what they waited on, so both are leaked.
         [[maybe_unused]] const auto* handles = new std::vector<std::thread>(std::move(workers_));
-        [[maybe_unused]] const auto* seats = seats_.release();
+        [[maybe_unused]] const auto* places = seats_.release();
         return;
     }
     {
