@@ -1,5 +1,5 @@
 # Three commands for a fresh machine with Python, gcc and make:
-#   make demo    train, pack and run a 1-bit network, about two minutes
+#   make demo    train, pack and run a 1-bit network, a minute after installing
 #   make test    everything that is checked before a change lands
 #   make docs    the documentation site, in build/docs; its notebooks train for a minute or two
 # Each makes its own virtual environment in .venv.

@@ -46,7 +46,7 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 EPILOG = """examples:
-  onebit demo                                    train, pack and run a 1-bit network on handwritten digits: two minutes
+  onebit demo                                    train, pack and run a 1-bit network on handwritten digits: a minute
   onebit generate "It was"                       continue a text with the one-bit language model in the package
   onebit train images --data my_pictures         train on your own images, one folder per class
   onebit pack runs/images                        write runs/images.onebit, 32 times smaller

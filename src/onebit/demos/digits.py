@@ -1,4 +1,4 @@
-"""The demo on handwritten digits, which takes about two minutes."""
+"""The demo on handwritten digits, which takes about a minute."""
 
 from __future__ import annotations
 
