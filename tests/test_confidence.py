@@ -16,9 +16,10 @@ def drawn(temperature, count=4000, classes=5, seed=0):
     return logits, (shares.cumsum(1) < random.random((count, 1))).sum(1)
 
 
-def cross_entropy(logits, labels, temperature):
+def cross_entropy(logits, labels, temperature, doubt=0.0):
     scaled = logits / temperature
-    return (np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(labels)), labels]).mean()
+    wanted = doubt / logits.shape[1] + (1 - doubt) * np.eye(logits.shape[1])[labels]
+    return -(wanted * (scaled - np.log(np.exp(scaled).sum(1, keepdims=True)))).sum(1).mean()
 
 
 @pytest.mark.parametrize("temperature", [0.25, 0.7, 1.0, 2.5])
@@ -26,9 +27,9 @@ def test_the_temperature_is_that_which_the_labels_were_drawn_with(temperature):
     logits, labels = drawn(temperature)
     found = fit_temperature(logits, labels)
     assert found == pytest.approx(temperature, rel=0.1)
-    least = cross_entropy(logits, labels, found)
+    least = cross_entropy(logits, labels, found, 1 / 4002)
     for other in (0.97 * found, 1.03 * found):
-        assert cross_entropy(logits, labels, other) > least
+        assert cross_entropy(logits, labels, other, 1 / 4002) > least
 
 
 def test_a_temperature_scales_with_the_logits():
@@ -36,9 +37,18 @@ def test_a_temperature_scales_with_the_logits():
     assert fit_temperature(7 * logits, labels) == pytest.approx(7 * fit_temperature(logits, labels), rel=1e-6)
 
 
-def test_a_temperature_has_bounds_where_answers_are_all_right_or_all_wrong():
+@pytest.mark.parametrize("count", [1, 10, 100, 1000])
+def test_answers_that_are_all_right_do_not_make_a_network_certain(count):
+    labels = np.arange(count) % 10
+    logits = np.eye(10)[labels]
+    powers = np.exp(logits / fit_temperature(logits, labels))
+    confidence = (powers / powers.sum(1, keepdims=True)).max(1).mean()
+    # What is left of the labels' weight when all classes have their share of the doubt.
+    assert confidence == pytest.approx(1 - 0.9 / (count + 2), abs=1e-6)
+
+
+def test_a_temperature_has_a_bound_where_answers_are_all_wrong():
     logits = np.eye(10)
-    assert fit_temperature(logits, np.arange(10)) == pytest.approx(0.01, rel=0.5)
     assert fit_temperature(logits, (np.arange(10) + 1) % 10) == pytest.approx(100, rel=0.01)
 
 

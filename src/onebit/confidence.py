@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15
-# Bounds of 1 / temperature. If all answers are right, or no better than chance, the minimum lies beyond every bound.
+# Bounds of 1 / temperature. If answers are no better than chance, the minimum lies beyond every bound.
 _SHARPEST, _FLATTEST = 100.0, 0.01
 _STEPS = 200
 
@@ -73,7 +73,10 @@ def reliability(confidence: NDArray[Any], right: NDArray[Any], bins: int = BINS)
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """The temperature that minimises the cross-entropy of `softmax(logits / temperature)` on known labels.
+    """The temperature that minimises the cross-entropy of `softmax(logits / temperature)` on known labels, with a doubt.
+
+    Few answers prove little: ten of them that are all right do not make a network certain. So the labels share 1 / (answers + 2)
+    of their weight evenly among all classes.
 
     Dividing by it does not change which class is the most probable. The cross-entropy is convex in 1 / temperature. Newton's
     method finds the minimum between bounds; a step that would leave the bounds halves the interval instead.
@@ -85,7 +88,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     Returns:
         A number from 0.01 to 100. It is 1 if there are no answers, if all logits are equal, or if some are not finite.
 
-    Source: Guo et al. (arXiv 1706.04599), section 4.2.
+    Source: Guo et al. (arXiv 1706.04599), section 4.2; the doubt as in Platt, Probabilistic outputs for support vector machines
+    (1999), section 2.2.
     """
     if not len(labels) or not np.isfinite(logits).all():
         return 1.0
@@ -93,7 +97,8 @@ def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     apart = logits.astype(np.float64) - logits.max(1, keepdims=True)
     if not apart.any():
         return 1.0
-    of_right = apart[np.arange(len(labels)), labels]
+    doubt = 1 / (len(labels) + 2)
+    of_right = (1 - doubt) * apart[np.arange(len(labels)), labels] + doubt * apart.mean(1)
     low, high, sharpness = _FLATTEST, _SHARPEST, 1.0
     for _ in range(_STEPS):
         powers = np.exp(sharpness * apart)
