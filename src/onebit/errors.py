@@ -28,6 +28,10 @@ class PackError(OnebitError):
     """A PyTorch model contains something that a packed program cannot express."""
 
 
+class ForeignModelError(OnebitError):
+    """A model in another program's format, such as GGUF, is damaged, or has what onebit does not run."""
+
+
 # The length of a value that a message quotes: enough to recognise it.
 SHOWN_CHARACTERS = 80
 
