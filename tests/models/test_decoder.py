@@ -75,7 +75,7 @@ def test_logit_scale_multiplies():
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("huge", "size='huge': use tiny, mini, small, large"),
+        ("huge", "size='huge': use tiny, mini, books, small, large"),
         ({"layers": 3}, "size 'layers' is unknown: use vocabulary"),
         ({"blocks": 0}, "blocks=0: use integers from 1 up"),
         ({"head": (8, 0)}, "use integers from 1 up"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -12,12 +12,18 @@ from torch.utils.checkpoint import checkpoint
 from onebit.models.forms import form_named
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
 from onebit.nn.arguments import chosen_scheme
+from onebit.nn.transformer import Mlp, Positions, check_options
 from onebit.schemes import Scheme
 
-# The paper's two sizes (with BERT's 30,522 WordPiece tokens), and two sizes that two cores can train.
+Norm = Literal["layer", "rms"]
+# Of layer normalisations in PyTorch.
+EPS = 1e-5
+
+# The paper's two sizes (with BERT's 30,522 WordPiece tokens), two sizes that two cores can train, and that of the package's decoder.
 NAMED_SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"vocabulary": 1024, "context": 128, "blocks": 4, "features": 128, "heads": 4, "head": (256, 256)},
     "mini": {"vocabulary": 4096, "context": 256, "blocks": 6, "features": 256, "heads": 4, "head": (256, 512)},
+    "books": {"vocabulary": 4096, "context": 256, "blocks": 6, "features": 640, "heads": 10, "head": (1024,)},
     "small": {"vocabulary": 30522, "context": 256, "blocks": 12, "features": 768, "heads": 16, "head": (4096, 2048)},
     "large": {"vocabulary": 30522, "context": 256, "blocks": 16, "features": 1024, "heads": 16, "head": (8192, 4096)},
 }
@@ -91,15 +97,22 @@ def language_decoder(
     head_widening: int = 1,
     embedding_spread: float = 1.0,
     pre_norm: bool | None = None,
+    norm: Norm = "layer",
+    positions: Positions = "learned",
+    mlp: Mlp = "plain",
+    kv_heads: int | None = None,
+    activation: str | None = None,
+    hidden_widening: float = 2.0,
+    sub_norm: bool = False,
     scheme: Scheme | None = None,
     **old: Any,
 ) -> LanguageDecoder:
     """The paper's language decoder: token and position embedding, transformer blocks (post-norm, causal), dense layers to the logits.
 
     Args:
-        size: ``"small"`` or ``"large"`` (the paper's: exactly 154,406,714 and 332,855,098 parameters), ``"mini"``, ``"tiny"``, or a mapping
-            with any of `vocabulary`, `context` (tokens it can look at), `blocks`, `features`, `heads`, `head` (features of the dense layers
-            before the last). Missing keys are those of "tiny". The hidden layer of a block has twice its features.
+        size: ``"small"`` or ``"large"`` (the paper's: exactly 154,406,714 and 332,855,098 parameters), ``"tiny"``, ``"mini"``, ``"books"``, or a
+            mapping with any of `vocabulary`, `context` (tokens it can look at), `blocks`, `features`, `heads`, `head` (features of the dense layers
+            before the last). Missing keys are those of "tiny".
         binary: False gives the float twin: the same shape, dense layers without normalisation, layer normalisations with learned scale and shift
             after the embedding and in the blocks.
         form: ``"paper"`` (its letter: every layer normalised, every parameter a bit), ``"best"`` (normalised before each branch, with learned
@@ -112,13 +125,18 @@ def language_decoder(
         embedding_spread: the spread of the initial latent weights of embeddings, as a multiple of Glorot's. For dense layers it is the scheme's
             `latent_spread`. Binary only.
         pre_norm: normalise before each branch instead of after each sum, and once before the head; see `TransformerBlock`.
+        norm: ``"layer"``, or ``"rms"``: normalisations between the layers divide by the root mean square and do not subtract the mean.
+        positions: ``"learned"``, a table of them, or ``"rotary"``: queries and keys are turned; see `RotaryPositions`.
+        mlp, kv_heads, activation, sub_norm: of each block; see `TransformerBlock`.
+        hidden_widening: the hidden layer of a block has this multiple of the features, rounded.
         scheme: the scheme of the binary layers, embeddings included; of the paper's form `BinaryNormalized()`.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
 
     Raises:
-        ValueError: a size or the form is unknown, a size is not positive, or `heads` does not divide `features`.
+        ValueError: a size, the form or an option is unknown, a size is not positive, `heads` does not divide `features`, or `kv_heads` does not
+            divide `heads`.
 
     Example:
         >>> sum(p.numel() for p in language_decoder("small").parameters())
@@ -134,6 +152,9 @@ def language_decoder(
     for name, value in (("embedding_widening", embedding_widening), ("head_widening", head_widening)):
         if value < 1:
             raise ValueError(f"[language_decoder] {name}={value}: use 1 or more")
+    if not hidden_widening > 0 or round(hidden_widening * sizes["features"]) < 1:
+        raise ValueError(f"[language_decoder] hidden_widening={hidden_widening}: use a number above 0, such as 2")
+    check_options("language_decoder", norm=norm, positions=positions, mlp=mlp)
     chosen = made.scheme if scheme is None and not old else chosen_scheme("language_decoder", scheme, old)
     of_tables = made.tables if made.tables is not None and chosen is made.scheme else chosen
     features, vocabulary = sizes["features"], sizes["vocabulary"]
@@ -156,26 +177,46 @@ def language_decoder(
         nn.init.normal_(layer.weight, std=0.02)
         return layer
 
-    plain = binary and not made.learned_norms
-    norm: Callable[[int], nn.Module] = (lambda n: Normalize("channel", n)) if plain else nn.LayerNorm
+    norms = _norms(norm, learned=made.learned_norms or not binary)
     embedded = embedding_widening * features
     head: list[nn.Module] = []
     width = features
     for outputs in head_sizes:
         head += [linear(width, outputs), nn.GELU()]
         width = outputs
+
+    def block() -> TransformerBlock:
+        return TransformerBlock(
+            features,
+            sizes["heads"],
+            round(hidden_widening * features),
+            linear,
+            norms,
+            residual_scale,
+            pre_norm,
+            positions=positions,
+            kv_heads=kv_heads,
+            mlp=mlp,
+            activation=activation,
+            sub_norm=sub_norm,
+        )
+
     return LanguageDecoder(
-        embedding=TokenPositionEmbedding(vocabulary, sizes["context"], embedded, table),
+        embedding=TokenPositionEmbedding(vocabulary, sizes["context"], embedded, table, positions == "learned"),
         project=linear(embedded, features) if embedding_widening > 1 else nn.Identity(),
-        norm=norm(features),
-        blocks=nn.ModuleList(
-            TransformerBlock(features, sizes["heads"], 2 * features, linear, norm, residual_scale, pre_norm)
-            for _ in range(sizes["blocks"])
-        ),
+        norm=norms(features),
+        blocks=nn.ModuleList(block() for _ in range(sizes["blocks"])),
         head=nn.Sequential(*head, linear(width, vocabulary)),
         logit_scale=logit_scale if binary else None,
-        head_norm=norm(features) if pre_norm else None,
+        head_norm=norms(features) if pre_norm else None,
     )
+
+
+def _norms(norm: Norm, learned: bool) -> Callable[[int], nn.Module]:
+    """What makes a normalisation of a number of features, with or without a learned scale (and shift, of a layer normalisation)."""
+    if norm == "rms":
+        return lambda features: nn.RMSNorm(features, EPS, elementwise_affine=learned)
+    return nn.LayerNorm if learned else lambda features: Normalize("channel", features)
 
 
 def decoder_sizes(size: str | Mapping[str, Any]) -> dict[str, Any]:

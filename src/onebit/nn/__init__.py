@@ -1,6 +1,6 @@
 """PyTorch layers that use one bit of each parameter in the forward pass."""
 
-from onebit.nn.activations import RPReLU, RSign, nonlinearity_of, norm_of
+from onebit.nn.activations import ReluSquared, RPReLU, RSign, nonlinearity_of, norm_of
 from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache
 from onebit.nn.binary import BinaryLayer, Bits
 from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d
@@ -9,6 +9,7 @@ from onebit.nn.linear import BinaryLinear, BinaryTransposedLinear
 from onebit.nn.multihead import BinaryMultiheadAttention
 from onebit.nn.normalize import Normalize
 from onebit.nn.recurrent import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
+from onebit.nn.rotary import RotaryPositions
 from onebit.nn.separable import BinarySeparableConv2d
 from onebit.nn.transformer import BinaryTransformerBlock, TransformerBlock
 
@@ -35,6 +36,8 @@ __all__ = [
     "Normalize",
     "RPReLU",
     "RSign",
+    "ReluSquared",
+    "RotaryPositions",
     "TokenPositionEmbedding",
     "TransformerBlock",
     "nonlinearity_of",

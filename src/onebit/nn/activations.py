@@ -14,6 +14,25 @@ from onebit.schemes import Scheme
 GROUP_CHANNELS = 16
 
 
+class ReluSquared(nn.Module):
+    r"""The square of a ReLU, whose outputs are mostly zeros.
+
+    .. math:: y = \max(x, 0)^2
+
+    Shape:
+        any; the output has the input's.
+
+    Source: So et al., Primer, arXiv 2109.08668, section 4.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+# The nonlinearities of a transformer block's hidden layer, by the names that options and recipes have.
+HIDDEN_ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "silu": nn.SiLU, "relu_squared": ReluSquared}
+
+
 class RSign(nn.Module):
     r"""RSign: the sign with a learned threshold per channel.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from onebit.nn.arguments import chosen_scheme
 from onebit.nn.linear import BinaryLinear
+from onebit.nn.rotary import RotaryPositions, check_turned
 from onebit.schemes import Scheme
 
 # PyTorch's fused kernel does not keep the (time, time) matrix for the backward pass but computes it again. On a CPU, a training step with
@@ -55,14 +56,20 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     r"""For each token, the mean of the values up to this token, weighted by :math:`\operatorname{softmax}(Q K^T / \sqrt{d})`.
 
     Shape:
-        q, k, v: (batch, heads, time, d), to the same.
+        q: (batch, heads, time, d), to the same; k, v: the same, or with fewer heads, each of which serves as many neighbouring heads of q.
     """
     time = q.shape[2]
+    k, v = _for_each_head(k, q), _for_each_head(v, q)
     if q.device.type != "cpu" or not torch.is_grad_enabled() or time > LONGEST_BY_PRODUCTS:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     unseen = torch.ones(time, time, dtype=torch.bool, device=q.device).triu(1)
     return scores.masked_fill(unseen, -math.inf).softmax(-1).to(v.dtype) @ v
+
+
+def _for_each_head(x: Tensor, q: Tensor) -> Tensor:
+    """Keys or values with as many heads as the queries: each head is there for all queries that it serves."""
+    return x if x.shape[1] == q.shape[1] else x.repeat_interleave(q.shape[1] // x.shape[1], 1)
 
 
 class CausalAttention(nn.Module):
@@ -74,52 +81,83 @@ class CausalAttention(nn.Module):
         features: the features of a token.
         heads: the number of heads, which must divide `features`. d is features / heads.
         linear: a function that makes a dense layer of (in, out) features.
+        kv_heads: the number of heads of the keys and values, which must divide `heads`: each serves heads / kv_heads heads of the queries. None
+            for `heads`.
+        rotary: whether queries and keys are turned by their positions; see `RotaryPositions`.
+        norm: a function that makes a normalisation of a number of features, for the input of the last projection (SubLN); None for none.
 
     Shape:
         (batch, time, features) to the same.
 
     Raises:
-        ValueError: `heads` does not divide `features`.
+        ValueError: `heads` does not divide `features`, `kv_heads` does not divide `heads`, or d is odd and is to be turned.
 
-    Source: arXiv 2509.07025, algorithm 6. Its mask adds -1e-10, which masks nothing: it must mean minus infinity.
+    Source: arXiv 2509.07025, algorithm 6. Its mask adds -1e-10, which masks nothing: it must mean minus infinity. Grouped heads: arXiv
+    2305.13245; SubLN: arXiv 2210.06423.
     """
 
-    def __init__(self, features: int, heads: int, linear: Callable[[int, int], nn.Module]) -> None:
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        linear: Callable[[int, int], nn.Module],
+        *,
+        kv_heads: int | None = None,
+        rotary: bool = False,
+        norm: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         super().__init__()
+        name = type(self).__name__
         if heads < 1 or features % heads:
-            raise ValueError(f"[{type(self).__name__}] heads={heads} does not divide features={features}")
+            raise ValueError(f"[{name}] heads={heads} does not divide features={features}")
+        kv_heads = heads if kv_heads is None else kv_heads
+        if kv_heads < 1 or heads % kv_heads:
+            raise ValueError(f"[{name}] kv_heads={kv_heads} does not divide heads={heads}: use a divisor")
+        if rotary:
+            check_turned(name, features // heads, features // heads)
         self.heads = heads
+        self.kv_heads = kv_heads
+        shared = kv_heads * (features // heads)
         self.query = linear(features, features)
-        self.key = linear(features, features)
-        self.value = linear(features, features)
+        self.key = linear(features, shared)
+        self.value = linear(features, shared)
+        self.turn_query = RotaryPositions(heads) if rotary else None
+        self.turn_key = RotaryPositions(kv_heads) if rotary else None
+        self.out_norm = None if norm is None else norm(features)
         self.out = linear(features, features)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """With a cache, `x` contains only new tokens, which follow the tokens in the cache."""
-        q, k, v = (self._split(layer(x)) for layer in (self.query, self.key, self.value))
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        past = 0 if cache is None else cache.length
+        if self.turn_query is not None and self.turn_key is not None:
+            q, k = self.turn_query(q, past), self.turn_key(k, past)
+        q, k, v = _split(q, self.heads), _split(k, self.kv_heads), _split(v, self.kv_heads)
         if cache is None:
             y = causal_attention(q, k, v)
         else:
-            past = cache.length
             k, v = cache.append(k, v)
             seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril(past)
+            k, v = _for_each_head(k, q), _for_each_head(v, q)
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=None if q.shape[2] == 1 else seen)
-        result: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        y = y.transpose(1, 2).flatten(2)
+        result: Tensor = self.out(y if self.out_norm is None else self.out_norm(y))
         return result
 
-    def _split(self, x: Tensor) -> Tensor:
-        """(batch, time, features) to (batch, heads, time, features / heads)."""
-        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
-
     def extra_repr(self) -> str:
-        return f"heads={self.heads}"
+        return f"heads={self.heads}" + ("" if self.kv_heads == self.heads else f", kv_heads={self.kv_heads}")
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    """(batch, time, features) to (batch, heads, time, features / heads)."""
+    return x.view(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(1, 2)
 
 
 class BinaryAttention(CausalAttention):
     """Causal self-attention with binary dense layers as its four projections.
 
     Args:
-        features, heads: see `CausalAttention`.
+        features, heads, kv_heads, rotary, norm: see `CausalAttention`.
         scheme: the scheme of the projections; see `BinaryLinear`.
 
     Example:
@@ -129,6 +167,20 @@ class BinaryAttention(CausalAttention):
     Source: arXiv 2509.07025, algorithm 6.
     """
 
-    def __init__(self, features: int, heads: int, *, scheme: Scheme | None = None, **old: Any) -> None:
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        rotary: bool = False,
+        norm: Callable[[int], nn.Module] | None = None,
+        scheme: Scheme | None = None,
+        **old: Any,
+    ) -> None:
         chosen = chosen_scheme("BinaryAttention", scheme, old)
-        super().__init__(features, heads, lambda inputs, outputs: BinaryLinear(inputs, outputs, scheme=chosen))
+
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return BinaryLinear(inputs, outputs, scheme=chosen)
+
+        super().__init__(features, heads, linear, kv_heads=kv_heads, rotary=rotary, norm=norm)

@@ -74,11 +74,14 @@ class TokenPositionEmbedding(nn.Module):
 
     .. math:: y_t = \operatorname{tokens}(x_t) + \operatorname{positions}(t)
 
+    Networks that turn their queries and keys by the position (see `RotaryPositions`) need only the first.
+
     Args:
         vocabulary: number of tokens.
         context: number of positions.
         features: the features of the result.
         table: a function that makes an embedding of (rows, features): `BinaryEmbedding` by default, ``nn.Embedding`` for a float twin.
+        learned_positions: whether positions have an embedding.
 
     Shape:
         integers (batch, time) to (batch, time, features); time + `start` at most `context`.
@@ -95,11 +98,12 @@ class TokenPositionEmbedding(nn.Module):
         context: int,
         features: int,
         table: Callable[[int, int], nn.Module] = BinaryEmbedding,
+        learned_positions: bool = True,
     ) -> None:
         super().__init__()
         self.context = context
         self.tokens = table(vocabulary, features)
-        self.positions = table(context, features)
+        self.positions = table(context, features) if learned_positions else None
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         time = x.shape[-1]
@@ -107,5 +111,7 @@ class TokenPositionEmbedding(nn.Module):
             raise ValueError(
                 f"[TokenPositionEmbedding] {start + time} positions: this model has {self.context}; give it fewer tokens"
             )
-        y: Tensor = self.tokens(x) + self.positions(torch.arange(start, start + time, device=x.device))
-        return y
+        y: Tensor = self.tokens(x)
+        if self.positions is None:
+            return y
+        return y + self.positions(torch.arange(start, start + time, device=x.device))

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from onebit.nn import ReluSquared
+
 
 @dataclass(frozen=True)
 class Activation:
@@ -29,7 +31,7 @@ class Activation:
 
 ACTIVATIONS = (
     Activation("relu", (nn.ReLU,), (torch.relu, F.relu, "relu", "relu_")),
-    Activation("relu_squared", foreign=("ReLUSquaredActivation",)),
+    Activation("relu_squared", (ReluSquared,), foreign=("ReLUSquaredActivation",)),
     Activation("sigmoid", (nn.Sigmoid,), (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_")),
     Activation("silu", (nn.SiLU,), (F.silu,)),
     Activation("tanh", (nn.Tanh,), (torch.tanh, F.tanh, "tanh", "tanh_")),

@@ -9,5 +9,12 @@ from onebit.packing.recorder import Recorder
 
 @packs(CausalAttention)
 def _attention(r: Recorder, name: str, layer: CausalAttention, x: str) -> str:
-    projected = [pack_layer(r, f"{name}.{part}", getattr(layer, part), x) for part in ("query", "key", "value")]
-    return pack_layer(r, f"{name}.out", layer.out, r.step("attention", projected, {"heads": layer.heads}))
+    q, k, v = (pack_layer(r, f"{name}.{part}", getattr(layer, part), x) for part in ("query", "key", "value"))
+    if layer.turn_query is not None and layer.turn_key is not None:
+        q = pack_layer(r, f"{name}.turn_query", layer.turn_query, q)
+        k = pack_layer(r, f"{name}.turn_key", layer.turn_key, k)
+    heads = {"heads": layer.heads} | ({} if layer.kv_heads == layer.heads else {"kv_heads": layer.kv_heads})
+    y = r.step("attention", [q, k, v], heads)
+    if layer.out_norm is not None:
+        y = pack_layer(r, f"{name}.out_norm", layer.out_norm, y)
+    return pack_layer(r, f"{name}.out", layer.out, y)

@@ -17,6 +17,8 @@ from onebit.quantizers import VALUES, threshold_bits, weight_planes
 @packs(TokenPositionEmbedding)
 def _token_position(r: Recorder, name: str, layer: TokenPositionEmbedding, x: str) -> str:
     tokens = embedding(r, f"{name}.tokens", layer.tokens, x)
+    if layer.positions is None:
+        return tokens
     return r.step("add", [tokens, embedding(r, f"{name}.positions", layer.positions, x, "position")])
 
 

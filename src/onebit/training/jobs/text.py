@@ -19,7 +19,7 @@ from onebit.training.figures import evaluate_text
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import TextRecipe
-from onebit.training.recipe.text import TextModel
+from onebit.training.recipe.text import OF_BLOCKS, TextModel
 from onebit.training.windows import TextData
 
 
@@ -57,8 +57,12 @@ class TextJob(Job):
         own = model.given(
             "form", "residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm"
         )
+        own |= model.given(*OF_BLOCKS)
         of_form = scheme if model.form == "paper" else None
-        return language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
+        try:
+            return language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
 
     def check_start(self, task: ImageTask | TextTask, path: str) -> None:
         if task != self.task:

@@ -13,6 +13,16 @@ from onebit.training.recipe.values import require
 
 # What a form decides where a recipe says nothing.
 OF_FORM = ("residual_scale", "logit_scale", "embedding_widening", "pre_norm")
+# What a decoder's blocks are made of, with what they are in the paper.
+OF_BLOCKS: dict[str, Any] = {
+    "norm": "layer",
+    "positions": "learned",
+    "mlp": "plain",
+    "kv_heads": None,
+    "activation": None,
+    "hidden_widening": 2.0,
+    "sub_norm": False,
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class TextModel(Model):
         "decoder: the paper's network (`onebit.models.language_decoder`); lstm or gru: `onebit.models.language_lstm`",
         short="model",
     )
-    size: Literal["tiny", "mini", "small", "large"] = key(
+    size: Literal["tiny", "mini", "books", "small", "large"] = key(
         "tiny", "sizes of the network where no other key says otherwise"
     )
     context: int | None = key(None, "tokens that the network can look at; null: as the size has it", least=1)
@@ -102,11 +112,33 @@ class TextModel(Model):
     pre_norm: bool | None = key(
         None, "normalise before each branch rather than after each sum; null: as the form has it. Of a decoder"
     )
+    norm: Literal["layer", "rms"] = key(
+        "layer",
+        "normalisations between a decoder's layers: layer (mean and deviation) or rms (root mean square)",
+    )
+    positions: Literal["learned", "rotary"] = key(
+        "learned", "positions of a decoder: a learned table, or rotary: queries and keys are turned by their position"
+    )
+    mlp: Literal["plain", "gated"] = key(
+        "plain",
+        "dense layers of a decoder's block: two, or gated: a third one's activation multiplies the hidden layer",
+    )
+    kv_heads: int | None = key(
+        None, "heads of keys and values, a divisor of heads; null: as many as heads. Of a decoder", least=1
+    )
+    activation: Literal["gelu", "silu", "relu_squared"] | None = key(
+        None, "activation of the hidden layer of a decoder's block; null: gelu, or silu with mlp=gated"
+    )
+    hidden_widening: float = key(2.0, "the hidden layer of a decoder's block has so many times the features", above=0)
+    sub_norm: bool = key(False, "normalise before the last dense layer of each branch too (SubLN). Of a decoder")
     hybrid: bool = key(False, "the embedding and the last layer of an lstm or gru stay float")
     binary_hidden: bool = key(False, "the hidden state of an lstm or gru is one bit in its recurrent product")
 
     def check(self) -> None:
         require(self.name == "decoder" or self.form == "paper", "form", self.form, "it with model=decoder")
+        for name, usual in OF_BLOCKS.items():
+            fits = self.name == "decoder" or getattr(self, name) == usual
+            require(fits, name, getattr(self, name), "it with model=decoder")
         for name, usual in (("hidden", None), ("hybrid", False), ("binary_hidden", False)):
             fits = self.name != "decoder" or getattr(self, name) == usual
             require(fits, name, getattr(self, name), "it with model=lstm or model=gru")
