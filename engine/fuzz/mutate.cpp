@@ -23,34 +23,14 @@ const char* const shape_keeping[] = {
 #define UNARY(name, formula) #name,
 #include "kernels/unary.def"
 #undef UNARY
-    "softmax", "add", "multiply", "normalize", "group_normalize", "scale", "clip", "prelu", "scale_shift"};
+    "softmax", "add", "multiply", "normalize", "group_normalize", "rms_normalize", "rotary", "scale", "clip", "prelu", "scale_shift"};
 const char* const words[] = {"01",  "pm1",  "channel", "example", "token",  "position", "hwc",
                              "chw", "sign", "unit",    "absmax",  "tokens", "bytes",    "words"};
-const char* const attributes[] = {"in_features",
-                                  "out_features",
-                                  "values",
-                                  "planes",
-                                  "input",
-                                  "in_channels",
-                                  "out_channels",
-                                  "kernel_size",
-                                  "stride",
-                                  "padding",
-                                  "dilation",
-                                  "groups",
-                                  "rows",
-                                  "features",
-                                  "of",
-                                  "heads",
-                                  "hidden",
-                                  "reverse",
-                                  "eps",
-                                  "over",
-                                  "low",
-                                  "high",
-                                  "count_include_pad",
-                                  "factor",
-                                  "order"};
+const char* const attributes[] = {"in_features", "out_features", "values",   "planes",   "input",  "in_channels", "out_channels",
+                                  "kernel_size", "stride",       "padding",  "dilation", "groups", "rows",        "features",
+                                  "of",          "heads",        "kv_heads", "window",   "base",   "rotated",     "scaling",
+                                  "hidden",      "reverse",      "eps",      "over",     "low",    "high",        "count_include_pad",
+                                  "factor",      "order"};
 const double sizes[] = {0,   -1,  1,   2,    3,    4,     5,     7,       8,       15,           16,
                         17,  31,  32,  33,   48,   63,    64,    65,      96,      127,          128,
                         129, 255, 256, 1000, 4096, 65535, 65536, 1 << 22, 1 << 24, 2147483648.0, 9007199254740992.0,
@@ -236,8 +216,9 @@ class Mutation {
         Json& all = step.object["attributes"];
         all.kind = Json::Kind::object;
         if (op == "normalize") all.object["over"] = text(one_in(2) ? "channel" : "example");
-        if (op == "normalize" || op == "group_normalize") all.object["eps"] = number(0.001);
+        if (op == "normalize" || op == "group_normalize" || op == "rms_normalize") all.object["eps"] = number(0.001);
         if (op == "group_normalize") all.object["groups"] = number(static_cast<double>(1 + below(4)));
+        if (op == "rotary") all.object["heads"] = number(1), all.object["base"] = number(10000);
         if (op == "scale") all.object["factor"] = number(0.75);
         if (op == "clip") all.object["low"] = number(-0.5), all.object["high"] = number(0.5);
         Json& named = step.object["tensors"];

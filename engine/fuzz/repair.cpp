@@ -58,10 +58,24 @@ class Repair {
             if (op != "lstm" && !tensor("shift", true, {x_[1]})) return false;
             return bits ? tensor("weight", false, {planes() * x_[1], onebit::row_bytes(hidden)}, hidden) : tensor("weight", true, {x_[1], hidden});
         }
-        if (op == "scale_shift") return tensor("scale", true, {x_.back()}) && tensor("shift", true, {x_.back()});
+        if (op == "scale_shift") {
+            const bool shifted = step_.at("tensors").find("shift") != nullptr;
+            return tensor("scale", true, {x_.back()}) && (!shifted || tensor("shift", true, {x_.back()}));
+        }
         if (op == "prelu") return tensor("slope", true, {x_.back()});
         if (op == "group_normalize") return divide("groups", x_.back());
-        if (op == "attention") return divide("heads", x_.back());
+        if (op == "rms_normalize") return attribute("groups") == nullptr || divide("groups", x_.back());
+        if (op == "rotary") {
+            divide("heads", x_.back());
+            const std::int64_t features = x_.back() / size("heads");
+            if (attribute("rotated") != nullptr || features % 2 != 0) set("rotated", std::max<std::int64_t>(2, size("rotated") / 2 * 2));
+            return features > 1;
+        }
+        if (op == "attention") {
+            // Of values of one shape.
+            step_.object["attributes"].object.erase("kv_heads");
+            return divide("heads", x_.back());
+        }
         if (op == "flatten") {
             std::int64_t all = 1;
             for (const std::int64_t axis : x_) all *= axis;

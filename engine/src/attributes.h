@@ -56,8 +56,19 @@ struct GroupNormalize {
     float eps = 0;
 };
 
+struct RmsNormalize {
+    std::int64_t groups = 1;  // of the last axis
+    float eps = 0;
+};
+
 struct ScaleShift {
-    const float *scale = nullptr, *shift = nullptr;  // of each channel
+    const float *scale = nullptr, *shift = nullptr;  // of each channel; a null shift is none
+
+    std::vector<float> scales(std::int64_t channels) const { return {scale, scale + channels}; }
+    // Of none -0: x + -0 is x, with its sign where it is 0.
+    std::vector<float> shifts(std::int64_t channels) const {
+        return shift == nullptr ? std::vector<float>(static_cast<std::size_t>(channels), -0.0f) : std::vector<float>(shift, shift + channels);
+    }
 };
 
 // What fuse.h puts into a layer's epilogue: the operations on its sums, in this order.
@@ -101,6 +112,27 @@ struct Recurrence {
 
 struct Attention {
     std::int64_t heads = 0;
+    std::int64_t kv_heads = 0;  // of keys and values; neighbouring heads of queries share one
+    std::int64_t window = 0;    // tokens that one sees, itself among them; 0: all before it
+};
+
+// What slows the angles of rotary positions.
+struct RotaryScaling {
+    enum class Kind { none, linear, yarn, llama3 };
+    Kind kind = Kind::none;
+    float factor = 1;
+    std::int64_t original_context = 0;
+    float fast = 0, slow = 0;               // beta_fast and beta_slow, or high_freq_factor and low_freq_factor
+    std::optional<float> attention_factor;  // of yarn
+
+    bool operator==(const RotaryScaling&) const = default;
+};
+
+struct Rotary {
+    std::int64_t heads = 0;
+    std::int64_t rotated = 0;  // features of each head
+    float base = 0;
+    RotaryScaling scaling;
 };
 
 // embedding, bit_embedding.
@@ -141,7 +173,8 @@ struct Prelu {
 }  // namespace ops
 
 // Of ops that are given nothing else: monostate.
-using Attributes = std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Embedding, ops::Normalize, ops::GroupNormalize,
-                                ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu>;
+using Attributes =
+    std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Rotary, ops::Embedding, ops::Normalize, ops::GroupNormalize,
+                 ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu>;
 
 }  // namespace onebit

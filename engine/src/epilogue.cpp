@@ -27,8 +27,8 @@ void Epilogue::take(const ops::Fused& after, const Kernels& kernels) {
     }
     if (after.scale_shift) {
         norm_ = EpilogueArgs::Norm::affine;
-        scale_.assign(after.scale_shift->scale, after.scale_shift->scale + outputs_);
-        shift_.assign(after.scale_shift->shift, after.scale_shift->shift + outputs_);
+        scale_ = after.scale_shift->scales(outputs_);
+        shift_ = after.scale_shift->shifts(outputs_);
     }
     relu_ = after.relu;
     if (after.activation) activation_ = unary_kernel(*after.activation, kernels);

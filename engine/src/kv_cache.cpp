@@ -104,7 +104,11 @@ void KvCache::put(const Kernels& kernels, std::int64_t head, std::int64_t positi
 void KvCache::attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const {
     a.features = features_;
     a.scale = 1.0f / std::sqrt(static_cast<float>(features_));
-    const Line *keys = keys_.data() + head * head_lines_, *values = values_.data() + head * head_lines_;
+    // Blocks of which no query sees a token are passed over.
+    const std::int64_t passed = a.hidden > 0 ? a.hidden / token_block : 0, first = (passed * heads_ + head) * head_lines_;
+    a.tokens -= passed * token_block;
+    a.hidden -= passed * token_block;
+    const Line *keys = keys_.data() + first, *values = values_.data() + first;
     const auto run = [&]<class Stored>(auto kernel, const Stored*) {
         a.block_stride = heads_ * head_lines_ * static_cast<std::int64_t>(sizeof(Line) / sizeof(Stored));
         kernel(q, reinterpret_cast<const Stored*>(keys), reinterpret_cast<const Stored*>(values), a, scores, y);

@@ -20,7 +20,8 @@ class KvCache {
     // Stores the keys and values (heads, features) of the token at a position with space, for one head. Heads have separate memory, so that several
     // threads may store one each.
     void put(const Kernels& kernels, std::int64_t head, std::int64_t position, const float* keys, const float* values);
-    // Attention of the queries `a.rows` of one head. `a` needs its rows, tokens and strides of rows and scores; the rest is filled in.
+    // Attention of the queries `a.rows` to one head. `a` needs its rows, tokens, step, hidden tokens and strides of rows and scores; the rest is
+    // filled in.
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
     // The bytes of a block of tokens, which the first token allocates.
     std::size_t block_bytes() const { return 2 * sizeof(Line) * static_cast<std::size_t>(heads_ * head_lines_); }

@@ -53,12 +53,27 @@ Shape prelu(StepReader& reader, Step& step, const Inputs& in) {
 Shape scale_shift(StepReader& reader, Step& step, const Inputs& in) {
     ops::ScaleShift made;
     made.scale = reader.floats("scale", {in.x.back()}, false);
-    made.shift = reader.floats("shift", {in.x.back()}, false);
+    made.shift = reader.floats("shift", {in.x.back()}, true);
     step.attributes = made;
     return in.x;
 }
 
 // Normalisations.
+
+void divides_channels(const StepReader& reader, std::int64_t groups, const Shape& x) {
+    if (x.back() % groups != 0) {
+        reader.fail("groups=" + std::to_string(groups) + " does not divide its " + std::to_string(x.back()) + " channels");
+    }
+}
+
+Shape rms_normalize(StepReader& reader, Step& step, const Inputs& in) {
+    ops::RmsNormalize made;
+    made.eps = reader.above_zero("eps");
+    if (reader.has("groups")) made.groups = reader.size("groups");
+    divides_channels(reader, made.groups, in.x);
+    step.attributes = made;
+    return in.x;
+}
 
 Shape normalize(StepReader& reader, Step& step, const Inputs& in) {
     ops::Normalize made;
@@ -75,9 +90,7 @@ Shape group_normalize(StepReader& reader, Step& step, const Inputs& in) {
     made.groups = reader.size("groups");
     made.eps = reader.above_zero("eps");
     if (x.size() > 3) reader.wrong_input(x, "(height, width, channels), (rows, features) or (features)");
-    if (x.back() % made.groups != 0) {
-        reader.fail("groups=" + std::to_string(made.groups) + " does not divide its " + std::to_string(x.back()) + " channels");
-    }
+    divides_channels(reader, made.groups, x);
     step.attributes = made;
     return x;
 }
@@ -219,17 +232,45 @@ Shape recurrence(StepReader& reader, Step& step, const Inputs& inputs) {
 
 // Of tokens.
 
-Shape attention(StepReader& reader, Step& step, const Inputs& in) {
-    const Shape& x = in.x;
-    if (x != *in.y || x != *in.z) {
-        reader.fail("its inputs have shapes " + spelled(x) + ", " + spelled(*in.y) + " and " + spelled(*in.z) + ": needs equal ones");
-    }
+std::int64_t heads_of(StepReader& reader, const Shape& x) {
     const std::int64_t heads = reader.size("heads");
     if (x.back() % heads != 0) {
         reader.fail("heads=" + std::to_string(heads) + " does not divide its " + std::to_string(x.back()) + " features");
     }
-    step.attributes = ops::Attention{heads};
-    return x;
+    return heads;
+}
+
+Shape attention(StepReader& reader, Step& step, const Inputs& in) {
+    ops::Attention made;
+    made.heads = heads_of(reader, in.x);
+    made.kv_heads = reader.has("kv_heads") ? reader.size("kv_heads") : made.heads;
+    if (made.heads % made.kv_heads != 0) {
+        reader.fail("kv_heads=" + std::to_string(made.kv_heads) + " does not divide heads=" + std::to_string(made.heads));
+    }
+    Shape kept = in.x;
+    kept.back() = in.x.back() / made.heads * made.kv_heads;
+    if (kept != *in.y || kept != *in.z) {
+        reader.fail("its inputs have shapes " + spelled(in.x) + ", " + spelled(*in.y) + " and " + spelled(*in.z) + ": needs " +
+                    (made.kv_heads == made.heads ? "equal ones" : spelled(kept) + " of the last two"));
+    }
+    if (reader.has("window")) made.window = reader.size("window");
+    step.attributes = made;
+    return in.x;
+}
+
+Shape rotary(StepReader& reader, Step& step, const Inputs& in) {
+    ops::Rotary made;
+    made.heads = heads_of(reader, in.x);
+    made.base = reader.above_zero("base");
+    if (!(made.base > 1)) reader.fail("base=" + std::to_string(made.base) + ": needs a number above 1");
+    const std::int64_t features = in.x.back() / made.heads;
+    made.rotated = reader.has("rotated") ? reader.size("rotated") : features;
+    if (made.rotated % 2 != 0 || made.rotated > features) {
+        reader.fail("rotated=" + std::to_string(made.rotated) + ": needs an even number of the " + std::to_string(features) + " features of a head");
+    }
+    if (reader.has("scaling")) made.scaling = reader.rotary_scaling();
+    step.attributes = made;
+    return in.x;
 }
 
 Shape embedding(StepReader& reader, Step& step, const Inputs& inputs) {

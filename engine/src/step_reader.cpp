@@ -213,4 +213,56 @@ InputLevels StepReader::input_levels(const Json& json) const {
     return levels;
 }
 
+// A number of an attribute that is an object: above 0, or from 1 on if `least` is 1.
+float StepReader::positive_field(const Json& object, const std::string& attribute, const char* name, float least) const {
+    const Json& value = object.object.at(name);
+    const float number = fits_float32(value) ? static_cast<float>(value.number) : 0.0f;
+    if (!(number > 0) || number < least) {
+        fail(attribute + ": its " + name + (least > 0 ? " needs a finite number from 1" : " needs a finite number above 0"));
+    }
+    return number;
+}
+
+ops::RotaryScaling StepReader::rotary_scaling() {
+    using Kind = ops::RotaryScaling::Kind;
+    const Json& json = attribute("scaling");
+    const Json* name = json.find("kind");
+    const std::string kind = name == nullptr || name->kind != Json::Kind::text ? "" : name->text;
+    ops::RotaryScaling made;
+    std::vector<std::string> needed = {"factor", "original_context"};
+    const char *fast = "beta_fast", *slow = "beta_slow";
+    if (kind == "linear") {
+        made.kind = Kind::linear;
+        needed.pop_back();
+    } else if (kind == "yarn") {
+        made.kind = Kind::yarn;
+        needed.insert(needed.end(), {fast, slow});
+    } else if (kind == "llama3") {
+        made.kind = Kind::llama3;
+        fast = "high_freq_factor", slow = "low_freq_factor";
+        needed.insert(needed.end(), {fast, slow});
+    } else {
+        fail("scaling: needs a kind, one of 'linear', 'yarn', 'llama3'");
+    }
+    const bool has_factor = made.kind == Kind::yarn && json.find("attention_factor") != nullptr;
+    bool whole = json.object.size() == needed.size() + 1 + (has_factor ? 1 : 0);
+    std::string list = "kind";
+    for (const std::string& field : needed) {
+        whole = whole && json.find(field) != nullptr;
+        list += ", " + field;
+    }
+    if (!whole) fail("scaling: '" + kind + "' takes " + list + (made.kind == Kind::yarn ? ", and perhaps attention_factor" : ""));
+    // A smaller factor would turn a pair by more than one radian a token.
+    made.factor = positive_field(json, "scaling", "factor", 1);
+    if (made.kind == Kind::linear) return made;
+    const Json& context = json.object.at("original_context");
+    if (!is_integer(context, 1, max_axis)) fail("scaling: its original_context needs an integer from 1 to " + std::to_string(max_axis));
+    made.original_context = static_cast<std::int64_t>(context.number);
+    made.fast = positive_field(json, "scaling", fast, 0);
+    made.slow = positive_field(json, "scaling", slow, 0);
+    if (has_factor) made.attention_factor = positive_field(json, "scaling", "attention_factor", 0);
+    if (!(made.fast > made.slow)) fail(std::string("scaling: its ") + fast + " is not above its " + slow);
+    return made;
+}
+
 }  // namespace onebit

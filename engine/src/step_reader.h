@@ -42,11 +42,14 @@ class StepReader {
     Window window(const Shape& x, bool dilated);
     // The number of positions of the window.
     std::int64_t side(const Window& w, const Shape& x, int axis) const;
+    // Of `scaling`.
+    ops::RotaryScaling rotary_scaling();
     // The weights of a layer with these numbers of inputs and outputs.
     BitWeights weights(std::int64_t out, std::int64_t in);
 
   private:
     const Json& attribute(const std::string& name);
+    float positive_field(const Json& object, const std::string& attribute, const char* name, float least) const;
     void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least);
     const TensorView* tensor(const char* role, bool is_float, const Shape& shape, bool optional);
     std::vector<int> plane_counts(const Json& json) const;

@@ -177,9 +177,10 @@ bool XnorLayer::folds(const ops::Layer& layer, const ops::ScaleShift& scale_shif
 
 void XnorLayer::take_thresholds(const ops::ScaleShift& scale_shift) {
     const float* scale = scale_shift.scale;
+    const std::vector<float> shift = scale_shift.shifts(channels_);
     for (std::int64_t c = 0; c < channels_; ++c) {
         flips_.push_back(scale[c] < 0 ? 0x80000000u : 0);
-        least_.push_back(least_with_sign(std::fabs(scale[c]), scale_shift.shift[c]));
+        least_.push_back(least_with_sign(std::fabs(scale[c]), shift[static_cast<std::size_t>(c)]));
     }
 }
 

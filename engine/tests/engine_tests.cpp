@@ -195,6 +195,54 @@ std::string token_program() {
         {"op":"normalize","inputs":["f"],"output":"g","attributes":{"over":"channel","eps":1e-5}}],"output":"g"})";
 }
 
+// What today's language models have: positions that turn, several heads of queries for one of keys and values, a window, gains without shifts.
+std::string grouped_program() {
+    return R"({"input":{"name":"t","shape":[200],"kind":"tokens"},"steps":[
+        {"op":"embedding","inputs":["t"],"output":"a","attributes":{"rows":9,"features":24,"of":"token"},"tensors":{"weight":"e"}},
+        {"op":"rms_normalize","inputs":["a"],"output":"b","attributes":{"eps":1e-5}},
+        {"op":"scale_shift","inputs":["b"],"output":"c","attributes":{},"tensors":{"scale":"s"}},
+        {"op":"linear","inputs":["c"],"output":"k","attributes":{"in_features":24,"out_features":4},"tensors":{"weight":"k"}},
+        {"op":"rms_normalize","inputs":["c"],"output":"q","attributes":{"eps":1e-5,"groups":6}},
+        {"op":"rotary","inputs":["q"],"output":"r","attributes":{"heads":6,"base":10000}},
+        {"op":"rotary","inputs":["k"],"output":"u","attributes":{"heads":1,"base":10000,"rotated":2,"scaling":{"kind":"linear","factor":2}}},
+        {"op":"attention","inputs":["r","u","k"],"output":"d","attributes":{"heads":6,"kv_heads":1}},
+        {"op":"attention","inputs":["d","k","u"],"output":"f","attributes":{"heads":6,"kv_heads":1,"window":70}},
+        {"op":"add","inputs":["c","f"],"output":"g","attributes":{}}],"output":"g"})";
+}
+
+// A text read whole, and one read in pieces of every size, and together with others: the same bits, with any cache and any number of threads.
+void test_grouped_attention() {
+    std::vector<float> numbers(9 * 24);
+    for (float& v : numbers) v = pick_float();
+    const onebit::Tensors tensors = {
+        {"e", {numbers.data(), true, {9, 24}}}, {"s", {numbers.data(), true, {24}}}, {"k", {numbers.data(), true, {4, 24}}}};
+    std::vector<std::int32_t> text(200);
+    for (auto& token : text) token = pick(0, 8);
+    using Cache = std::optional<onebit::CacheNumbers>;
+    for (const Cache cache : {Cache{}, Cache{onebit::CacheNumbers::bf16}, Cache{onebit::CacheNumbers::int8}}) {
+        const auto precision = cache ? onebit::Precision::int8 : onebit::Precision::float32;
+        std::vector<float> expected(200 * 24), y(200 * 24);
+        onebit::TokenModel whole(grouped_program(), tensors, {.precision = precision, .threads = 1, .isa = "", .cache = cache});
+        whole.extend({whole.open()}, {200}, text.data(), true, expected.data());
+        for (const int threads : {1, 3}) {
+            onebit::TokenModel model(grouped_program(), tensors, {.precision = precision, .threads = threads, .isa = "", .cache = cache});
+            const int one = model.open(), other = model.open();
+            int done = 0;
+            while (done < 200) {
+                const int count = std::min(200 - done, pick(0, 2) == 0 ? pick(1, 90) : 1);
+                std::vector<std::int32_t> twice(text.begin() + done, text.begin() + done + count);
+                twice.insert(twice.end(), text.begin() + done, text.begin() + done + count);
+                std::vector<float> both(static_cast<std::size_t>(2 * count * 24));
+                model.extend({one, other}, {count, count}, twice.data(), true, both.data());
+                std::copy_n(both.begin(), count * 24, y.begin() + done * 24);
+                CHECK(std::equal(both.begin(), both.begin() + count * 24, both.begin() + count * 24));
+                done += count;
+            }
+            CHECK(y == expected);
+        }
+    }
+}
+
 // Two consecutive recurrences, over tokens.
 std::string recurrent_program() {
     return R"({"input":{"name":"t","shape":[40],"kind":"tokens"},"steps":[
@@ -496,6 +544,7 @@ int main(int argc, char** argv) {
     tests.add("pool within its turn", test_pool_within_its_turn);
     tests.add("image convolutions", test_image_convolutions);
     tests.add("sequences", test_sequences);
+    tests.add("grouped attention", test_grouped_attention);
     tests.add("decoder in threads", [] {
         const auto bits = token_bits();
         test_decoder_in_threads(token_program(), {{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});

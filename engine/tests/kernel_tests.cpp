@@ -370,7 +370,9 @@ template <class Stored>
 void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
     constexpr bool whole = sizeof(Stored) == 1;
     for (int round = 0; round < 150; ++round) {
-        const int rows = pick(1, onebit::most_queries), tokens = pick(1, 300), seen = tokens + rows - 1;
+        // Neighbouring tokens, or heads that share keys and values; a window hides some tokens.
+        const int rows = pick(1, onebit::most_queries), tokens = pick(1, 300), step = pick(0, 1), seen = tokens + step * (rows - 1);
+        const int hidden = round % 4 == 1 ? pick(-3, std::min(tokens - 1, 63)) : -onebit::most_queries;
         const int features = round % 3 == 0 ? 64 : round % 50 == 1 ? 600 : pick(1, 100), stride = features + pick(0, 20);
         const int room = (seen + onebit::token_block - 1) / onebit::token_block * onebit::token_block;
         std::vector<float> k(static_cast<std::size_t>(seen * features)), v(k.size()), q(static_cast<std::size_t>(rows * stride)), y(q.size());
@@ -389,12 +391,13 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
         if (round % 10 == 9) std::fill(q.begin(), q.end(), 0.0f);
         const int heads = pick(1, 3);
         const Laid<Stored> keys(k, seen, features, true, key_scales, heads), values(v, seen, features, false, value_scales, heads);
-        onebit::Attended a{rows, tokens, features, keys.block_stride, stride, room, 2.0f / std::sqrt(static_cast<float>(features))};
+        onebit::Attended a{rows, tokens, features, keys.block_stride, stride, room, 2.0f / std::sqrt(static_cast<float>(features)), step, hidden};
         attend(q.data(), keys.numbers.data(), values.numbers.data(), a, scores.data(), y.data());
         for (int r = 0; r < rows; ++r) {
-            std::vector<double> weights;
+            const int first = std::max(0, hidden + step * r), end = tokens + step * r;
+            std::vector<double> weights(static_cast<std::size_t>(first), -INFINITY);
             double sum = 0;
-            for (int t = 0; t < tokens + r; ++t) {
+            for (int t = first; t < end; ++t) {
                 double score = 0;
                 for (int i = 0; i < features; ++i) {
                     score += static_cast<double>(k[static_cast<std::size_t>(t * features + i)]) * q[static_cast<std::size_t>(r * stride + i)];
@@ -405,7 +408,7 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
             for (double& weight : weights) sum += weight = std::exp(weight - largest);
             for (int i = 0; i < features; ++i) {
                 double expected = 0;
-                for (int t = 0; t < tokens + r; ++t) {
+                for (int t = first; t < end; ++t) {
                     const auto token = static_cast<std::size_t>(t);
                     expected +=
                         weights[token] / sum * value_scales[token] * v[token * static_cast<std::size_t>(features) + static_cast<std::size_t>(i)];
@@ -423,7 +426,7 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
         }
         // A query's result does not depend on the neighbouring queries.
         a.rows = 1;
-        for (int r = 0; r < rows; ++r, ++a.tokens) {
+        for (int r = 0; r < rows; ++r, a.tokens += step, a.hidden += step) {
             attend(q.data() + r * stride, keys.numbers.data(), values.numbers.data(), a, scores.data(), alone.data() + r * stride);
             for (int i = 0; i < features; ++i) CHECK(alone[static_cast<std::size_t>(r * stride + i)] == y[static_cast<std::size_t>(r * stride + i)]);
         }

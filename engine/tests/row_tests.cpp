@@ -26,6 +26,11 @@ void test_rows(const onebit::Kernels& fast) {
             for (std::size_t i = 0; i < size; ++i) CHECK(identical(a[i], b[i]));
         };
         plain.rows.normalize(x.data(), n, 1e-5f, b.data()), fast.rows.normalize(x.data(), n, 1e-5f, a.data()), same();
+        plain.rows.rms_normalize(x.data(), n, 1e-5f, b.data()), fast.rows.rms_normalize(x.data(), n, 1e-5f, a.data()), same();
+        if (n % 2 == 0) {
+            plain.rows.rotate(x.data(), n / 2, other.data(), other.data() + n / 2, b.data());
+            fast.rows.rotate(x.data(), n / 2, other.data(), other.data() + n / 2, a.data()), same();
+        }
 #define UNARY(name, formula) plain.rows.name(x.data(), n, b.data()), fast.rows.name(x.data(), n, a.data()), same();
 #include "kernels/unary.def"
 #undef UNARY
@@ -99,6 +104,39 @@ void test_positions(const onebit::Kernels& fast) {
                     CHECK(got == wanted || (std::isnan(got) && std::isnan(wanted)));
                 }
             }
+        }
+    }
+}
+
+// Rows of unit mean square, at the ends of a float's range too; and pairs that turn.
+void test_rms_normalize_and_rotate(const onebit::Kernels& fast) {
+    for (const int n : {1, 2, 15, 16, 70, 130, 5000}) {
+        const auto size = static_cast<std::size_t>(n);
+        for (const float magnitude : {1.0f, 1e-25f, 1e25f}) {
+            std::vector<float> x(size), y(size);
+            for (float& v : x) v = magnitude * pick_float();
+            double squares = 0;
+            for (const float v : x) squares += static_cast<double>(v) * v;
+            const float eps = magnitude < 1 ? 1e-45f : 1e-5f;
+            fast.rows.rms_normalize(x.data(), n, eps, y.data());
+            for (std::size_t i = 0; i < size; ++i) {
+                const double wanted = x[i] / std::sqrt(squares / n + static_cast<double>(eps));
+                CHECK(std::fabs(y[i] - wanted) <= 1e-5 * (1e-3 + std::fabs(wanted)));
+            }
+            x[size / 2] = INFINITY;
+            fast.rows.rms_normalize(x.data(), n, eps, y.data());
+            for (const float v : y) CHECK(std::isnan(v));
+        }
+        std::vector<float> pairs(2 * size), cosine(size), sine(size), turned(2 * size);
+        for (float& v : pairs) v = pick_float();
+        for (std::size_t i = 0; i < size; ++i) {
+            const float angle = 10 * pick_float();
+            cosine[i] = std::cos(angle), sine[i] = std::sin(angle);
+        }
+        fast.rows.rotate(pairs.data(), n, cosine.data(), sine.data(), turned.data());
+        for (std::size_t i = 0; i < size; ++i) {
+            CHECK(turned[i] == pairs[i] * cosine[i] - pairs[size + i] * sine[i]);
+            CHECK(turned[size + i] == pairs[size + i] * cosine[i] + pairs[i] * sine[i]);
         }
     }
 }
@@ -237,6 +275,7 @@ void add_row_tests(Tests& tests) {
     add_for_each_set(tests, "rows", test_rows);
     add_for_each_set(tests, "positions", test_positions);
     add_for_each_set(tests, "transformer rows", test_transformer_rows);
+    add_for_each_set(tests, "rms_normalize and rotate", test_rms_normalize_and_rotate);
     add_for_each_set(tests, "ends of the exponential", test_ends_of_the_exponential);
     add_for_each_set(tests, "normalize of large numbers", test_normalize_of_large_numbers);
 }

@@ -251,7 +251,8 @@ def _belong(before: LayerCost, line: LayerCost) -> bool:
     if before.name:
         return before.name == line.name
     pair = (before.ops[-1], line.ops[0])
-    return pair in (("normalize", "scale_shift"), ("group_normalize", "scale_shift"), ("scale", "add"))
+    normalizations = ("normalize", "group_normalize", "rms_normalize")
+    return pair == ("scale", "add") or (pair[0] in normalizations and pair[1] == "scale_shift")
 
 
 def _position(session: TextSession) -> int:

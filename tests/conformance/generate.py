@@ -58,6 +58,24 @@ UNIT_BITS = (
     ["its bits are one of 1, 2, 3, 4, 5, 6, 7, 8"],
 )
 ABSMAX = [{"quantizer": "absmax", "bits": bits} for bits in (0, 4, 12, 17, 16.0)], ["its bits are one of 8, 16"]
+LINEAR = {"kind": "linear", "factor": 4}
+YARN = {"kind": "yarn", "factor": 4, "original_context": 8192, "beta_fast": 32, "beta_slow": 1}
+LLAMA3 = {"kind": "llama3", "factor": 8, "original_context": 8192, "high_freq_factor": 4, "low_freq_factor": 1}
+SCALING = [
+    ([None, "yarn", [], {}, {"kind": ["yarn"]}, {"kind": "ntk"}, {"factor": 2}], ["needs a kind, one of 'linear', 'yarn', 'llama3'"]),
+    ([{"kind": "linear"}, {**LINEAR, "attention_factor": 1}, {**LINEAR, "original_context": 4}], ["'linear' takes kind, factor"]),
+    ([{**YARN, "later": 1}, {name: value for name, value in YARN.items() if name != "beta_slow"}],
+     ["'yarn' takes kind, factor, original_context, beta_fast, beta_slow, and perhaps attention_factor"]),
+    ([{**LLAMA3, "attention_factor": 1}, {name: value for name, value in LLAMA3.items() if name != "original_context"}],
+     ["'llama3' takes kind, factor, original_context, high_freq_factor, low_freq_factor"]),
+    ([{**LINEAR, "factor": value} for value in (None, True, "1", 0, 0.5, -1, 3.5e38)], ["its factor needs a finite number from 1"]),
+    ([{**YARN, "original_context": value} for value in (None, True, 0, 1.5, AXIS + 1)],
+     [f"its original_context needs an integer from 1 to {AXIS}"]),
+    ([{**YARN, "beta_fast": value} for value in (None, True, 0, -1, 3.5e38)], ["its beta_fast needs a finite number above 0"]),
+    ([{**YARN, "beta_slow": value} for value in (32, 33, 31.9999999999)], ["its beta_fast is not above its beta_slow"]),
+    ([{**YARN, "attention_factor": value} for value in (None, 0, -1, "1")], ["its attention_factor needs a finite number above 0"]),
+    ([{**LLAMA3, "low_freq_factor": value} for value in (4, 5)], ["its high_freq_factor is not above its low_freq_factor"]),
+]  # fmt: skip
 VALUES = choice("01", "pm1")
 BINARY = {"values": [VALUES]}
 OPTIONAL = {"planes": [PLANES], "input": [QUANTIZER, SIGN, UNIT, UNIT_BITS, ABSMAX]}
@@ -88,8 +106,12 @@ def op(
 # For each op: the input's shape, its attributes and tensors, what each attribute needs, and single changes of the step with what is said of them.
 OPS = {
     "add": op([4], inputs=2),
-    "attention": op([4], {"heads": 2}, needs={"heads": [integer()]}, tokens=True, inputs=3, more=[
+    "attention": op([4], {"heads": 2}, needs={"heads": [integer()]}, optional={"kv_heads": [integer()], "window": [integer()]},
+                    tokens=True, inputs=3, more=[
         ({"heads": 4}, "heads=4 does not divide its 6 features"),
+        ({"heads": 3, "kv_heads": 2}, "kv_heads=2 does not divide heads=3"),
+        ({"kv_heads": 3}, "kv_heads=3 does not divide heads=2"),
+        ({"kv_heads": 1}, "its inputs have shapes (4, 6), (4, 6) and (4, 6): needs (4, 3) of the last two"),
     ]),
     "avg_pool2d": op([4, 4, 2], {**pool, "count_include_pad": True}, needs={**WINDOW, "count_include_pad": [boolean()]}, more=[
         ({"padding": [2, 0, 0, 0]}, "must be smaller than kernel_size"),
@@ -176,9 +198,23 @@ OPS = {
     "prelu": op([4], {}, {"slope": f32(4)}),
     "relu": op([4]),
     "relu_squared": op([4]),
+    "rms_normalize": op([4, 6], {"eps": 0.1}, needs={"eps": [positive()]}, optional={"groups": [integer()]}, more=[
+        ({"groups": 4}, "groups=4 does not divide its 6 channels"),
+        ({"over": "channel"}, "does not take: 'over'"),
+    ]),
+    "rotary": op([4], {"heads": 1, "base": 10000}, needs={"heads": [integer()], "base": [positive()]},
+                 optional={"rotated": [integer()], "scaling": SCALING}, tokens=True, more=[
+        ({"heads": 4}, "heads=4 does not divide its 6 features"),
+        ({"heads": 2}, "rotated=3: needs an even number of the 3 features of a head"),
+        ({"rotated": 3}, "rotated=3: needs an even number of the 6 features of a head"),
+        ({"rotated": 8}, "rotated=8: needs an even number of the 6 features of a head"),
+        ({"base": 1}, ["base=1", "needs a number above 1"]),
+        ({"base": 0.5}, ["base=0.5", "needs a number above 1"]),
+        ({"base": 1.00000000001}, ["base=1.0", "needs a number above 1"]),
+    ]),
     "rows": op([4, 3, 2]),
     "scale": op([4], {"factor": 2}, needs={"factor": [positive()]}),
-    "scale_shift": op([4], {}, {"scale": f32(4), "shift": f32(4)}),
+    "scale_shift": op([4], {}, {"scale": f32(4), "shift": f32(4)}, optional_roles=("shift",)),
     "sigmoid": op([4]),
     "silu": op([4]),
     "softmax": op([4]),
@@ -311,10 +347,30 @@ def more_of_op(name, cases, document, step, where):
         )
         return
     tokens = {"name": "x", "shape": [4], "kind": "tokens"}
-    if name == "attention":
-        alone = copy.deepcopy(document["program"]["steps"][1]) | {"inputs": ["x"] * 3}
+    if name in ("attention", "rotary"):
+        alone = copy.deepcopy(document["program"]["steps"][1]) | {"inputs": ["x"] * OPS[name]["inputs"]}
         change = {"program/input": {"name": "x", "shape": [4, 6]}, "program/steps": [alone]}
-        cases.append(case("without tokens", ["[step 0 (attention)]", "the program's input is not tokens"], change))
+        cases.append(case("without tokens", [f"[step 0 ({name})]", "the program's input is not tokens"], change))
+    if name == "rotary":
+        cases += [case("a part of a head", change={f"{step}/attributes/rotated": 4})]
+        factor = {**YARN, "attention_factor": 1.5}
+        cases += [
+            case("scaled", change={f"{step}/attributes/scaling": scaling}) for scaling in (LINEAR, YARN, factor, LLAMA3)
+        ]
+        return
+    if name == "attention":
+        cases.append(case("a window", change={f"{step}/attributes/window": 1}))
+        half = {
+            "op": "linear",
+            "inputs": ["e"],
+            "output": "k",
+            "attributes": {"in_features": 6, "out_features": 3},
+            "tensors": {"weight": "half"},
+        }
+        shared = copy.deepcopy(document["program"]["steps"][1]) | {"inputs": ["e", "k", "k"]}
+        shared["attributes"]["kv_heads"] = 1
+        change = {"program/steps": [document["program"]["steps"][0], half, shared], "tensors/half": f32(3, 6)}
+        cases.append(case("shared keys and values", change=change))
         return
     alone = copy.deepcopy(document["program"]["steps"][0])
     if name in NO_TOKENS:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from onebit.ops import OPS
-from onebit.ops.attention import round_to_bfloat16
+from onebit.ops.attention import round_to_bfloat16, sees
 from onebit.ops.bit_rows import read_rows
 from onebit.ops.conv import convolve
 from onebit.ops.quantize import quantize, quantize_input
 from onebit.ops.recurrence import Recurrence
+from onebit.ops.rotary import tables
 from onebit.ops.windows import windows
 from onebit.program import Program, Step
 
@@ -152,6 +153,43 @@ def _normalized(v: Value, axes: tuple[int, ...], eps: float) -> Value:
     nothing, unknown = (z.any(axes, keepdims=True) for z in (~np.isfinite(v.x), np.isinf(v.error)))
     error = np.where(unknown, np.inf, np.where(nothing, 0, error))
     return _closed(np.where(nothing & ~unknown, np.nan, y), error)
+
+
+def _rms_normalized(v: Value, groups: int, eps: float) -> Value:
+    shape = (*v.x.shape[:-1], groups, v.x.shape[-1] // groups)
+    x, e = (z.reshape(shape) for z in _finite(v))
+    n = min(shape[-1], MOST_IN_TURN) + 8
+    squares = (x * x).mean(-1, keepdims=True)
+    off = (2 * np.abs(x) * e + e * e).mean(-1, keepdims=True) + n * U * squares
+    root, least = np.sqrt(squares + eps), np.sqrt(np.maximum(squares - off, 0) + eps)
+    y = x / root
+    error = e / least + np.abs(x) * (1 / least - 1 / root) + 8 * U * np.abs(y)
+    nothing, unknown = (z.reshape(shape).any(-1, keepdims=True) for z in (~np.isfinite(v.x), np.isinf(v.error)))
+    error = np.where(unknown, np.inf, np.where(nothing, 0, error))
+    return _closed(
+        np.where(nothing & ~unknown, np.nan, y).reshape(v.x.shape), np.broadcast_to(error, shape).reshape(v.x.shape)
+    )
+
+
+def _rotated(step: Step, v: Value) -> Value:
+    """The tables are promised to the last bit, and so are sums of products that are rounded one by one."""
+    a, time = step.attributes, v.x.shape[1]
+    shape = (*v.x.shape[:2], a["heads"], v.x.shape[2] // a["heads"])
+    rotated = a.get("rotated", shape[-1])
+    half = rotated // 2
+    cosine, sine = (np.abs(table[:, None].astype(np.float64)) for table in tables(a, rotated, time))
+    e, size = v.error.reshape(shape), np.abs(v.x.astype(np.float64)).reshape(shape)
+
+    def turned(z: Any) -> Any:
+        first, second = z[..., :half], z[..., half:rotated]
+        return np.concatenate((first * cosine + second * sine, second * cosine + first * sine, z[..., rotated:]), -1)
+
+    off = np.where(np.isinf(e), np.inf, turned(np.where(np.isinf(e), 0, e)))
+    pairs = np.isinf(e[..., :half]) | np.isinf(e[..., half:rotated])
+    off[..., :half] = np.where(pairs, np.inf, off[..., :half])
+    off[..., half:rotated] = np.where(pairs, np.inf, off[..., half:rotated])
+    off = np.where(off > 0, off + 3 * U * turned(size) + 3 * TINY, 0)
+    return _closed(_computed(step, v.x), off.reshape(v.x.shape))
 
 
 def _group_normalized(v: Value, groups: int, eps: float) -> Value:
@@ -351,19 +389,21 @@ def _kept(v: Value, heads: int, precision: str, cache: str | None) -> Value:
     return _closed(y, np.where(v.error > 0, np.maximum(high - y, y - low), 0))
 
 
-def _attention(heads: int, q: Value, k: Value, v: Value, precision: str, cache: str | None) -> Value:
+def _attention(a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: str, cache: str | None) -> Value:
     n, time, features = q.x.shape
+    heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
     d = features // heads
 
     def split(value: Value) -> tuple[Any, Any]:
         x, e = _finite(value)
-        x, e = (y.reshape(n, time, heads, d).transpose(0, 2, 1, 3) for y in (x, e))
+        own = x.shape[-1] // d
+        x, e = (y.reshape(n, time, own, d).transpose(0, 2, 1, 3).repeat(heads // own, 1) for y in (x, e))
         return x, e
 
     (qx, qe), (kx, ke), (vx, ve) = (
         split(q),
-        split(_kept(k, heads, precision, cache)),
-        split(_kept(v, heads, precision, cache)),
+        split(_kept(k, kv_heads, precision, cache)),
+        split(_kept(v, kv_heads, precision, cache)),
     )
     if cache == "int8":  # queries and weights may be rounded to 16 bits of the largest
         qe = qe + np.abs(qx).max(-1, keepdims=True) * 2.0**-15
@@ -373,12 +413,13 @@ def _attention(heads: int, q: Value, k: Value, v: Value, precision: str, cache: 
 
     scores, size = dot(qx, kx) / math.sqrt(d), dot(np.abs(qx), np.abs(kx)) / math.sqrt(d)
     error = (dot(np.abs(qx), ke) + dot(qe, np.abs(kx) + ke)) / math.sqrt(d) + (d + 6) * U * size + TINY
-    seen = np.tril(np.ones((time, time), bool))
+    # Engines compute whole blocks of tokens, also where a window hides some.
+    before, seen = sees(time), sees(time, a.get("window"))
     # One row that may be anything makes all rows after it so.
-    unknown = np.where(seen, ~(error < 1e30) | ~(size < LARGEST), False).any(-1, keepdims=True)
+    unknown = np.where(before, ~(error < 1e30) | ~(size < LARGEST), False).any(-1, keepdims=True)
     p, p_error = _softmax_bounds(scores, np.where(unknown, 0, error), seen)
     y, sizes = p @ vx, p @ np.abs(vx)
-    endless = np.where(seen[..., None], np.isinf(ve)[:, :, None], False).any(-2)  # (n, heads, time, d)
+    endless = np.where(before[..., None], np.isinf(ve)[:, :, None], False).any(-2)  # (n, heads, time, d)
     ve = np.where(np.isinf(ve), 0, ve)
     off = p_error @ (np.abs(vx) + ve) + p @ ve + (time + 6) * U * sizes + _rounding(y)
     if cache == "int8":
@@ -408,9 +449,9 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
         case "multiply":
             return multiply(*inputs)
         case "attention":
-            return _attention(a["heads"], inputs[0], inputs[1], inputs[2], precision, cache)
+            return _attention(a, inputs[0], inputs[1], inputs[2], precision, cache)
         case "scale_shift":
-            return _scale_shift(v, tensors["scale"], tensors["shift"])
+            return _scale_shift(v, tensors["scale"], tensors.get("shift", np.float32(-0.0)))
         case "relu" | "clip":
             # After either the order of roundings is as before.
             y = _computed(step, v.x, tensors)
@@ -425,6 +466,10 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return _promised(y, np.where(v.error > 0, v.error * np.maximum(np.abs(tensors["slope"]), 1), 0))
         case "normalize":
             return _normalized(v, (v.x.ndim - 1,) if a["over"] == "channel" else tuple(range(1, v.x.ndim)), a["eps"])
+        case "rms_normalize":
+            return _rms_normalized(v, a.get("groups", 1), a["eps"])
+        case "rotary":
+            return _rotated(step, v)
         case "group_normalize":
             return _group_normalized(v, a["groups"], a["eps"])
         case "sigmoid":

@@ -28,6 +28,15 @@ def features_of(case: Case) -> set[str]:
             found.add(f"{step.op} planes={len(a['planes']) if 'planes' in a else None}")
         if step.op in _WITH_BIAS:
             found.add(f"{step.op} bias={'bias' in step.tensors}")
+        if step.op == "scale_shift":
+            found.add(f"scale_shift shift={'shift' in step.tensors}")
+        if step.op == "attention":
+            share = a["heads"] // a.get("kv_heads", a["heads"])
+            found.add(f"attention shares={min(share, 5)}")
+            found.add(f"attention window={'window' in a}")
+        if step.op == "rotary":
+            found.add(f"rotary scaling={a['scaling']['kind'] if 'scaling' in a else None}")
+            found.add(f"rotary rotated={'rotated' in a}")
         if step.op in ("bit_lstm", "bit_gru"):
             found.add(f"{step.op} eps={'eps' in a}")
         for name, least in (("padding", 0), ("dilation", 1), ("stride", 1)):
@@ -59,6 +68,10 @@ def expected_features() -> set[str]:
         all_of |= {f"{op} input={kind}" for kind in INPUTS} | {f"{op} planes={n}" for n in (None, 1, 2, 3, 4, 8)}
     for op in ("lstm", "gru", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} reverse={reverse}" for reverse in yes_no}
+    all_of |= {f"attention shares={n}" for n in (1, 2, 3, 4, 5)}
+    all_of |= {f"rotary scaling={kind}" for kind in (None, "linear", "yarn", "llama3")}
+    for feature in ("attention window", "rotary rotated", "scale_shift shift"):
+        all_of |= {f"{feature}={there}" for there in yes_no}
     for op in ("bit_lstm", "bit_gru"):
         all_of |= {f"{op} eps={eps}" for eps in yes_no}
     for op in ("embedding", "bit_embedding"):
@@ -72,4 +85,8 @@ def expected_features() -> set[str]:
         ("conv2d", ("padding", "stride", "dilation")), ("bit_conv2d", ("padding", "stride", "dilation")),
     ):  # fmt: skip
         all_of |= {f"{op} {name}={size}" for name in names for size in ("some", "none")}
-    return all_of | {f"{op} groups={n}" for op in ("conv2d", "bit_conv2d", "group_normalize") for n in (1, "several")}
+    return all_of | {
+        f"{op} groups={n}"
+        for op in ("conv2d", "bit_conv2d", "group_normalize", "rms_normalize")
+        for n in (1, "several")
+    }

@@ -23,9 +23,22 @@ MOST_WORK = 120_000
 MOST_ELEMENTS = 6_000
 INPUTS = [None, *({"quantizer": name} for name, widths in QUANTIZERS.items() if not widths)]
 INPUTS += [{"quantizer": name, "bits": k} for name, widths in QUANTIZERS.items() for k in widths]
+SCALINGS = (
+    {"kind": "linear", "factor": 2.5},
+    {"kind": "yarn", "factor": 4, "original_context": 16, "beta_fast": 32, "beta_slow": 1},
+    {
+        "kind": "yarn",
+        "factor": 40,
+        "original_context": 4096,
+        "beta_fast": 2.5,
+        "beta_slow": 0.1,
+        "attention_factor": 0.7,
+    },
+    {"kind": "llama3", "factor": 8, "original_context": 32, "high_freq_factor": 4, "low_freq_factor": 1},
+)
 # What elementwise ops may be put anywhere.
 ELEMENTWISE = ("clip", "gelu", "prelu", "relu", "relu_squared", "scale", "scale_shift", "sigmoid", "silu", "softmax", "tanh", "normalize",
-               "group_normalize", "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
+               "group_normalize", "rms_normalize", "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -198,13 +211,39 @@ class Maker:
         return self.step(op, (given,), attributes, **tensors)
 
     def attention(self, x: str) -> str:
+        attributes: dict[str, Any] = {}
         if self.one_in(8):
             q = k = v = x
         else:
             features = self.size(100)
-            q, k, v = (self.dense(x, bits, features) for bits in (self.one_in(2), self.one_in(2), self.one_in(2)))
+            q = self.dense(x, self.one_in(2), features)
+            heads = self.any([h for h in range(1, 11) if features % h == 0])
+            kept = features
+            attributes["heads"] = heads
+            if self.one_in(2):
+                attributes["kv_heads"] = self.any([h for h in range(1, heads + 1) if heads % h == 0])
+                kept = features // heads * attributes["kv_heads"]
+            k, v = (self.dense(x, self.one_in(2), kept) for _ in range(2))
+            if self.one_in(3):
+                q, k = (self.rotary(y) for y in (q, k))
+        if self.one_in(3):
+            attributes["window"] = self.any((1, 2, 3, 7, 16, 64, 65, 1000))
         features = self.shapes[q][1]
-        return self.step("attention", (q, k, v), {"heads": self.any([h for h in range(1, 9) if features % h == 0])})
+        return self.step(
+            "attention", (q, k, v), {"heads": self.any([h for h in range(1, 9) if features % h == 0]), **attributes}
+        )
+
+    def rotary(self, x: str) -> str:
+        """A step of rotary positions, or the value itself where its features are odd."""
+        features = self.shapes[x][1]
+        if features % 2:
+            return x
+        heads = self.any([h for h in range(1, 9) if features % (2 * h) == 0])
+        attributes: dict[str, Any] = {"heads": heads, "base": self.any((10_000, 500_000.0, 1.5))}
+        if self.one_in(3):
+            attributes["rotated"] = 2 * self.between(1, features // heads // 2)
+        scaling = self.any((None, None, *SCALINGS))
+        return self.step("rotary", (x,), attributes | ({"scaling": scaling} if scaling else {}))
 
     def same_shape(self, x: str) -> str:
         """Another value of this shape, or the same once more."""
@@ -242,9 +281,14 @@ class Maker:
                 op, (x,), {"over": "channel" if self.program.tokens else self.any(("channel", "example")), "eps": self.eps()}
             ),
             "prelu": lambda: self.step(op, (x,), {}, slope=self.floats((channels,), 0.2)),
+            "rms_normalize": lambda: self.step(
+                op, (x,), {"eps": self.eps()} | ({"groups": self.any([g for g in range(1, 9) if channels % g == 0])} if self.one_in(2) else {})
+            ),
+            "rotary": lambda: self.rotary(x),
             "scale": lambda: self.step(op, (x,), {"factor": self.any((0.125, 0.3, 1, 3.0))}),
             "scale_shift": lambda: self.step(
-                op, (x,), {}, scale=self.floats((channels,), self.any((0.0, 1.0))), shift=self.floats((channels,))
+                op, (x,), {}, scale=self.floats((channels,), self.any((0.0, 1.0))),
+                **({"shift": self.floats((channels,))} if self.one_in(2) else {}),
             ),
         }  # fmt: skip
         if op.endswith(("gru", "lstm")):
@@ -260,7 +304,7 @@ class Maker:
         if len(shape) == 2:
             ops += ["lstm", "gru"] + ["bit_lstm", "bit_gru"] * 3
         if self.program.tokens:
-            return [*ops, "attention", "attention"]
+            return [*ops, "attention", "attention", *(["rotary"] if shape[-1] % 2 == 0 else [])]
         if len(shape) == 2:
             ops += ["last"]
         if len(shape) in (2, 3):

@@ -5,7 +5,18 @@ import re
 from pathlib import Path
 
 from onebit.ops import OPS
-from onebit.ops.declared import Bits, Boolean, Choice, Floats, Integer, Integers, Number, Planes, Quantizer
+from onebit.ops.declared import (
+    Bits,
+    Boolean,
+    Choice,
+    Floats,
+    Integer,
+    Integers,
+    Number,
+    Planes,
+    Quantizer,
+    RotaryScaling,
+)
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "program.md"
@@ -27,7 +38,7 @@ def attribute_text(attribute):
             return f"{name}: " + " or ".join(f'`"{word}"`' for word in attribute.allowed)
         case Planes():
             return f"{name}: list"
-        case Quantizer():
+        case Quantizer() | RotaryScaling():
             return f"{name}: object"
     raise TypeError(attribute)
 

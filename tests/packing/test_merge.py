@@ -1,6 +1,7 @@
 """Folded scales and shifts compute what they did apart, and only fold where nothing else reads what lies between."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,8 @@ def run(steps, tensors, result):
     for step in steps:
         x = [values[name] for name in step.inputs]
         if step.op == "scale_shift":
-            values[step.output] = x[0] * tensors[step.tensors["scale"]] + tensors[step.tensors["shift"]]
+            scaled = x[0] * tensors[step.tensors["scale"]]
+            values[step.output] = scaled + tensors[step.tensors["shift"]] if "shift" in step.tensors else scaled
         elif step.op == "add":
             values[step.output] = x[0] + x[1]
         else:
@@ -26,6 +28,10 @@ def run(steps, tensors, result):
 
 def scale_shift(x, output, name):
     return Step("scale_shift", (x,), output, {}, {"scale": f"{name}.scale", "shift": f"{name}.shift"})
+
+
+def gain(x, output, name):
+    return Step("scale_shift", (x,), output, {}, {"scale": f"{name}.scale"})
 
 
 def tensors_of(steps, seed=0):
@@ -52,6 +58,13 @@ def test_a_chain_becomes_one_step():
     merged, kept = merge(steps, "c")
     assert [(s.op, s.inputs, s.output) for s in merged] == [("scale_shift", ("input",), "c")]
     assert [t.reason for t in kept] == ["of weight and of bias and of norm"] * 2
+
+
+@pytest.mark.parametrize("first, second, shifted", [(gain, gain, 0), (gain, scale_shift, 1), (scale_shift, gain, 1)])
+def test_a_shift_may_be_missing(first, second, shifted):
+    merged, kept = merge([first("input", "a", "one"), second("a", "b", "other")], "b")
+    assert [len(step.tensors) for step in merged] == [1 + shifted]
+    assert len(kept) == 1 + shifted
 
 
 def test_the_same_reason_is_named_once():

@@ -256,6 +256,25 @@ def test_average_pooling_with_padding_on_one_side():
     assert np.array_equal(y, np.ones((1, 3, 3, 1), np.float32))
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_rms_normalize_is_pytorchs(groups):
+    x = rng.standard_normal((2, 5, 12)).astype(np.float32)
+    parts = torch.tensor(x).reshape(2, 5, groups, -1)
+    expected = F.rms_norm(parts, (12 // groups,), eps=1e-3).reshape(x.shape).numpy()
+    np.testing.assert_allclose(run("rms_normalize", x, {"eps": 1e-3, "groups": groups}), expected, rtol=1e-5)
+    x[0, 1, 2] = np.inf
+    y = run("rms_normalize", x, {"eps": 1e-3})
+    assert np.isnan(y[0, 1]).all()
+    assert np.isfinite(np.delete(y.reshape(10, 12), 1, 0)).all()
+
+
+def test_a_gain_needs_no_shift():
+    x = np.float32([[1, -2, -0.0]])
+    scale = np.float32([2, 0.5, 3])
+    y = run("scale_shift", x, scale=scale)
+    assert np.array_equal(y.view(np.uint32), (x * scale).view(np.uint32))
+
+
 @pytest.mark.parametrize("dilation", [(1, 1), (2, 1)])
 @pytest.mark.parametrize("stride", [(1, 1), (2, 3)])
 def test_the_mean_magnitude_of_an_image_is_xnor_nets_k(stride, dilation):

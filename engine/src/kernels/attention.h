@@ -11,6 +11,15 @@ namespace {
 template <class Stored>
 constexpr int group = 4 / static_cast<int>(sizeof(Stored));
 
+// The tokens up to which a query sees, and from which on.
+inline std::int64_t seen_by(const Attended& a, int query) {
+    return a.tokens + static_cast<std::int64_t>(query) * a.step;
+}
+inline std::int64_t hidden_from(const Attended& a, int query) {
+    const std::int64_t hidden = a.hidden + static_cast<std::int64_t>(query) * a.step;
+    return hidden > 0 ? hidden : 0;
+}
+
 inline Words load_words(const void* from) {
     Words to;
     std::memcpy(&to, from, sizeof to);
@@ -110,16 +119,18 @@ inline void apply_scales(float* x, const std::int8_t* blocks, const Attended& a,
     }
 }
 
-// e^(scale * (x - the largest)) of some rows, of which the first has n numbers and each further one one more, and 1 / their sums; there is room for
-// whole registers behind them. Rows go together, so that one need not wait for another's largest number, nor for its sum; each adds in its own order.
+// e^(scale * (x - the largest)) of some rows, each of the tokens that its query sees, and 1 / their sums; there is room for whole registers behind
+// them. Rows go together, so that one need not wait for another's largest number, nor for its sum; each adds in its own order.
 template <int rows>
-void soft_weights(float* x, std::int64_t stride, std::int64_t n, float scale, float* shares) {
+void soft_weights(float* x, const Attended& a, float* shares) {
     constexpr int each = lanes / register_lanes;
-    const std::int64_t whole = (n + rows - 1 + lanes - 1) / lanes * lanes;
+    constexpr float nothing = -std::numeric_limits<float>::infinity();  // a weight of 0
+    const std::int64_t stride = a.score_stride, whole = (seen_by(a, rows - 1) + lanes - 1) / lanes * lanes;
+    const float scale = a.scale;
     Lanes most[rows][each], sums[rows][each] = {};
     for (int r = 0; r < rows; ++r) {
-        // Weights of 0.
-        for (std::int64_t t = n + r; t < whole; ++t) x[r * stride + t] = -std::numeric_limits<float>::infinity();
+        for (std::int64_t t = 0; t < hidden_from(a, r); ++t) x[r * stride + t] = nothing;
+        for (std::int64_t t = seen_by(a, r); t < whole; ++t) x[r * stride + t] = nothing;
         std::memcpy(most[r], x + r * stride, sizeof most[r]);
     }
     for (std::int64_t t = lanes; t < whole; t += lanes) {
@@ -148,7 +159,7 @@ void soft_weights(float* x, std::int64_t stride, std::int64_t n, float scale, fl
         }
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; ++r) shares[r] = 1.0f / fold_lanes(sums[r], [](const Lanes& a, const Lanes& b) { return a + b; });
+    for (int r = 0; r < rows; ++r) shares[r] = 1.0f / fold_lanes(sums[r], [](const Lanes& v, const Lanes& other) { return v + other; });
 }
 
 // Some features' weighted sums over the tokens, those at even and those at odd places in two sums; in what order a row adds does not depend on the
@@ -194,7 +205,7 @@ void weigh_tile(const Stored* values, const Attended& a, const float* weights, c
     // The last tokens, of which each row sees another number, are added in memory.
     for (int r = 0; r < rows; ++r) {
         float (&total)[2][parts * register_lanes] = totals[r];
-        for (std::int64_t t = whole; t < a.tokens + r; ++t) {
+        for (std::int64_t t = whole; t < seen_by(a, r); ++t) {
             const Stored* from = values + t / token_block * a.block_stride + t % token_block / g * g * width;
             const float weight = weights[r * a.score_stride + t];
             float* to = total[t % 2];
@@ -227,7 +238,7 @@ void weigh_features(const Stored* values, const Attended& a, const float* weight
 
 template <class Stored, int rows>
 void attend_rows(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
-    const std::int64_t most = a.tokens + rows - 1;
+    const std::int64_t most = seen_by(a, rows - 1);
     for (std::int64_t first = 0; first < most; first += token_block) {
         const std::int64_t left = most - first < token_block ? most - first : token_block;
         // One row with int8 widens more than it adds, and needs registers for that.
@@ -236,11 +247,11 @@ void attend_rows(const float* q, const Stored* keys, const Stored* values, const
     }
     float shares[rows];
     if constexpr (sizeof(Stored) == 1) {
-        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, keys, a, a.tokens + r);
+        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, keys, a, seen_by(a, r));
     }
-    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
+    soft_weights<rows>(scores, a, shares);
     if constexpr (sizeof(Stored) == 1) {
-        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, values, a, a.tokens + r);
+        for (int r = 0; r < rows; ++r) apply_scales(scores + r * a.score_stride, values, a, seen_by(a, r));
     }
     weigh_features<Stored, rows, tile_parts(rows, 2)>(values, a, scores, shares, a.features, y);
 }

@@ -117,7 +117,7 @@ float weight_pairs(float* x, const std::int8_t* values, const Attended& a, std::
 // As weigh_tile in attention.h.
 template <int rows, int parts>
 void weigh_pairs(const std::int8_t* values, const Attended& a, const float* weights, const float* shares, std::int64_t features, float* y) {
-    const std::int64_t width = stored_features(a.features), seen = a.tokens + rows - 1;
+    const std::int64_t width = stored_features(a.features), seen = seen_by(a, rows - 1);
     __m256i sums[rows][parts][2];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
@@ -171,7 +171,7 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
     constexpr int score_parts = rows == 1 ? 8 : rows == 2 ? 4 : 2, weigh_parts = rows == 1 ? 4 : rows == 2 ? 2 : 1;
     WholeQuery whole[rows];
     for (int r = 0; r < rows; ++r) whole[r].take(q + r * a.row_stride, a.features);
-    const std::int64_t seen = a.tokens + rows - 1;
+    const std::int64_t seen = seen_by(a, rows - 1);
     for (std::int64_t first = 0; first < seen; first += token_block) {
         const std::int8_t* block = keys + first / token_block * a.block_stride;
         const float* scales = block_scales(block, a);
@@ -180,8 +180,8 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
         }
     }
     float shares[rows];
-    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
-    for (int r = 0; r < rows; ++r) shares[r] *= weight_pairs(scores + r * a.score_stride, values, a, a.tokens + r, seen);
+    soft_weights<rows>(scores, a, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_pairs(scores + r * a.score_stride, values, a, seen_by(a, r), seen);
     std::int64_t i = 0;
     for (; i + 8 * weigh_parts <= stored_features(a.features); i += 8 * weigh_parts) {
         weigh_pairs<rows, weigh_parts>(values + i * 4, a, scores, shares, a.features - i, y + i);

@@ -114,7 +114,7 @@ float weight_digits(float* x, const std::int8_t* values, const Attended& a, std:
 // As weigh_tile in attention.h.
 template <int rows, int parts>
 void weigh_digits(const std::int8_t* values, const Attended& a, const float* weights, const float* shares, std::int64_t features, float* y) {
-    const std::int64_t width = stored_features(a.features), seen = a.tokens + rows - 1;
+    const std::int64_t width = stored_features(a.features), seen = seen_by(a, rows - 1);
     __m512i sums[rows][parts][2];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
@@ -160,7 +160,7 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
     constexpr int parts = rows <= 2 ? 4 : 2;
     QueryDigits digits[rows];
     for (int r = 0; r < rows; ++r) digits[r].take(q + r * a.row_stride, a.features);
-    const std::int64_t seen = a.tokens + rows - 1;
+    const std::int64_t seen = seen_by(a, rows - 1);
     for (std::int64_t first = 0; first < seen; first += token_block) {
         const std::int8_t* block = keys + first / token_block * a.block_stride;
         const float* scales = block_scales(block, a);
@@ -169,8 +169,8 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
         }
     }
     float shares[rows];
-    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
-    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, a.tokens + r);
+    soft_weights<rows>(scores, a, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, seen_by(a, r));
     std::int64_t i = 0;
     for (; i + 16 * parts <= stored_features(a.features); i += 16 * parts) {
         weigh_digits<rows, parts>(values + i * 4, a, scores, shares, a.features - i, y + i);

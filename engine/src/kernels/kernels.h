@@ -83,12 +83,14 @@ constexpr int most_queries = 4;
 // The attention of some queries to one head with `features` numbers per token.
 struct Attended {
     int rows;             // queries
-    std::int64_t tokens;  // that the first query sees; each next query sees one more
+    std::int64_t tokens;  // that the first query sees; each next query sees `step` more
     std::int64_t features;
     std::int64_t block_stride;  // in numbers, from the head's part of a block of keys or values to that of the next block
     std::int64_t row_stride;    // from a query to the next, and from its result to the next
     std::int64_t score_stride;  // the same for `scores`
     float scale;
+    int step = 1;                         // of neighbouring tokens 1; of several heads of one token 0
+    std::int64_t hidden = -most_queries;  // of these the first query sees none, each next one of `step` more; below 0 it is all
 };
 
 // The operations on a row of sums before it is stored.
@@ -209,7 +211,10 @@ struct Rows {
     // q = clip(round_half_even(x * inverse), low, high) + shift; NaN gives low
     void (*quantize)(const float* x, std::ptrdiff_t n, float inverse, float low, float high, int shift, std::uint8_t* q);
 
-    void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // y may be x
+    void (*normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);      // y may be x
+    void (*rms_normalize)(const float* x, std::ptrdiff_t n, float eps, float* y);  // the same
+    // Each of `half` pairs x[i], x[half + i] turned by its angle. y is not x.
+    void (*rotate)(const float* x, std::ptrdiff_t half, const float* cosine, const float* sine, float* y);
     // Its parts, for threads that share a row. The sum of a piece, and the sum of the squares of its distances from the mean:
     float (*sum)(const float* x, std::ptrdiff_t n);
     float (*squares)(const float* x, std::ptrdiff_t n, float mean);

@@ -99,7 +99,7 @@ template <class Products, int rows>
 void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
     QueryDigits queries[rows];
     for (int r = 0; r < rows; ++r) queries[r].take(q + r * a.row_stride, a.features);
-    const std::int64_t seen = a.tokens + rows - 1;
+    const std::int64_t seen = seen_by(a, rows - 1);
     constexpr int tokens = Products::template tokens_at_once<rows>;
     for (std::int64_t first = 0; first < seen; first += token_block) {
         const std::int8_t* block = keys + first / token_block * a.block_stride;
@@ -109,8 +109,8 @@ void attend_whole(const float* q, const std::int8_t* keys, const std::int8_t* va
         }
     }
     float shares[rows];
-    soft_weights<rows>(scores, a.score_stride, a.tokens, a.scale, shares);
-    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, a.tokens + r);
+    soft_weights<rows>(scores, a, shares);
+    for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, seen_by(a, r));
     constexpr int features = Products::template features_at_once<rows>;
     for (std::int64_t i = 0; i < a.features; i += features) {
         Products::template weigh<rows>(values + i * 4, a, reinterpret_cast<const std::uint8_t*>(scores), shares, a.features - i, y + i);

@@ -69,7 +69,7 @@ struct ByteProducts {
 
     template <int rows>
     static void weigh(const std::int8_t* values, const Attended& a, const std::uint8_t* weights, const float* shares, std::int64_t left, float* y) {
-        const std::int64_t group = 4 * stored_features(a.features), seen = a.tokens + rows - 1;
+        const std::int64_t group = 4 * stored_features(a.features), seen = seen_by(a, rows - 1);
         for (int r = 0; r < rows; ++r) {
             Sums upper, lower;
             upper.begin();

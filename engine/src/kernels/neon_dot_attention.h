@@ -83,7 +83,7 @@ struct DotProducts {
     template <int rows>
     static void weigh(const std::int8_t* values, const Attended& a, const std::uint8_t* weights, const float* shares, std::int64_t left, float* y) {
         constexpr int parts = features_at_once<rows> / 4;
-        const std::int64_t group = 4 * stored_features(a.features), seen = a.tokens + rows - 1;
+        const std::int64_t group = 4 * stored_features(a.features), seen = seen_by(a, rows - 1);
         Sums<rows, parts> sums;
 #pragma GCC unroll 4
         for (int p = 0; p < parts; ++p) {

@@ -190,6 +190,27 @@ void row_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
     row_center(x, n, mean, factor, y);
 }
 
+void row_rms_normalize(const float* x, std::ptrdiff_t n, float eps, float* y) {
+    double squares = 0;
+    for (std::ptrdiff_t i = 0; i < n; i += piece) squares += lane_squares(x + i, n - i < piece ? n - i : piece, 0.0f);
+    const float factor = inverse_deviation(squares, n, eps);
+    if (factor != 0.0f) return row_center(x, n, 0.0f, factor, y);
+    squares = 0;
+    for (std::ptrdiff_t i = 0; i < n; ++i) squares += static_cast<double>(x[i]) * x[i];
+    const double root = std::sqrt(squares / static_cast<double>(n) + static_cast<double>(eps));
+    // An infinity makes all numbers NaN, as in `normalize`.
+    const double precise = root <= std::numeric_limits<double>::max() ? 1.0 / root : std::numeric_limits<double>::quiet_NaN();
+    for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i] * precise);
+}
+
+void row_rotate(const float* __restrict x, std::ptrdiff_t half, const float* __restrict cosine, const float* __restrict sine, float* __restrict y) {
+    for (std::ptrdiff_t i = 0; i < half; ++i) {
+        const float first = x[i], second = x[half + i];
+        y[i] = first * cosine[i] - second * sine[i];
+        y[half + i] = second * cosine[i] + first * sine[i];
+    }
+}
+
 void row_scale(const float* x, std::ptrdiff_t n, float factor, float* y) {
     for (std::ptrdiff_t i = 0; i < n; ++i) y[i] = x[i] * factor;
 }

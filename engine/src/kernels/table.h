@@ -29,6 +29,8 @@ constexpr Kernels shared_kernels() {
     k.rows.range = row_range;
     k.rows.quantize = row_quantize;
     k.rows.normalize = row_normalize;
+    k.rows.rms_normalize = row_rms_normalize;
+    k.rows.rotate = row_rotate;
     k.rows.sum = lane_sum;
     k.rows.squares = lane_squares;
     k.rows.inverse_deviation = inverse_deviation;

@@ -53,8 +53,9 @@ inline void score_whole_block(const std::int32_t* query, float scale, const std:
     for (std::int64_t t = 0; t < n; ++t) scores[t] = static_cast<float>(sums[t]) * scale * scales[t];
 }
 
-inline void attend_whole_row(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, std::int64_t tokens,
-                             float* scores, float* y) {
+// Of one query.
+inline void attend_whole_row(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
+    const std::int64_t tokens = a.tokens;
     std::int32_t query[most_whole_features + 3] = {};
     const float query_scale = query_levels_of(q, a.features, query);
     for (std::int64_t first = 0; first < tokens; first += token_block) {
@@ -62,7 +63,7 @@ inline void attend_whole_row(const float* q, const std::int8_t* keys, const std:
         score_whole_block(query, query_scale, keys + first / token_block * a.block_stride, a, here, scores + first);
     }
     float share = 0;
-    soft_weights<1>(scores, 0, tokens, a.scale, &share);
+    soft_weights<1>(scores, a, &share);
     apply_scales(scores, values, a, tokens);
     std::int32_t digits[2][most_whole_features] = {};
     // Unsigned, because sums over very many tokens may pass 32 bits, and wrap in all sets alike.
@@ -93,7 +94,10 @@ inline void attend_whole_row(const float* q, const std::int8_t* keys, const std:
 inline void attend_whole_plain(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
     if (a.features > most_whole_features) return attend_head(q, keys, values, a, scores, y);
     for (int r = 0; r < a.rows; ++r) {
-        attend_whole_row(q + r * a.row_stride, keys, values, a, a.tokens + r, scores + r * a.score_stride, y + r * a.row_stride);
+        Attended one = a;
+        one.tokens = seen_by(a, r);
+        one.hidden = hidden_from(a, r);
+        attend_whole_row(q + r * a.row_stride, keys, values, one, scores + r * a.score_stride, y + r * a.row_stride);
     }
 }
 

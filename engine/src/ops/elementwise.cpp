@@ -96,8 +96,8 @@ class ScaleShift : public Node {
 
     TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(2); }
     void load(Loading&) override {
-        scale_.assign(source_.scale, source_.scale + channels_.count);
-        shift_.assign(source_.shift, source_.shift + channels_.count);
+        scale_ = source_.scales(channels_.count);
+        shift_ = source_.shifts(channels_.count);
         source_ = {};
     }
     std::uint64_t weight_bytes() const override { return sizeof(float) * (scale_.size() + shift_.size()); }

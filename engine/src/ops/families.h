@@ -11,6 +11,8 @@ std::unique_ptr<Node> make_layer(const NodeSource& source);
 std::unique_ptr<Node> make_recurrence(const NodeSource& source);
 // attention.cpp
 std::unique_ptr<Node> make_attention(const NodeSource& source);
+// rotary.cpp
+std::unique_ptr<Node> make_rotary(const NodeSource& source);
 // embedding.cpp: of tokens or of their positions, by floats or by bits.
 std::unique_ptr<Node> make_embedding(const NodeSource& source);
 
@@ -26,6 +28,7 @@ std::unique_ptr<Node> make_multiply(const NodeSource& source);
 // normalize.cpp: over rows, groups of channels, or a whole example.
 std::unique_ptr<Node> make_normalize(const NodeSource& source);
 std::unique_ptr<Node> make_group_normalize(const NodeSource& source);
+std::unique_ptr<Node> make_rms_normalize(const NodeSource& source);
 std::unique_ptr<Node> make_softmax(const NodeSource& source);
 
 // pooling.cpp: windows of an image, and means.

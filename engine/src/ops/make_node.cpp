@@ -35,6 +35,8 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
         case Op::multiply: return make_multiply(source);
         case Op::normalize: return make_normalize(source);
         case Op::prelu: return make_prelu(source);
+        case Op::rms_normalize: return make_rms_normalize(source);
+        case Op::rotary: return make_rotary(source);
         case Op::rows: return make_rows(source);
         case Op::scale: return make_scale(source);
         case Op::scale_shift: return make_scale_shift(source);

@@ -16,6 +16,7 @@ WorkingBytes Workspace::working_bytes() const {
     sum += count.working_bytes();
     sum += recurrent.working_bytes();
     sum += scores.working_bytes();
+    sum += rotary.working_bytes();
     return sum;
 }
 

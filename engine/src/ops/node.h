@@ -14,6 +14,7 @@
 #include "program.h"
 #include "quantizer.h"
 #include "recurrent_layer.h"
+#include "rotary.h"
 #include "thread_pool.h"
 #include "xnor_layer.h"
 
@@ -26,6 +27,7 @@ struct Workspace {
     XnorScratch count;
     RecurrentScratch recurrent;
     Buffer<float> scores;  // of attention
+    RotaryTables rotary;
 
     explicit Workspace(int threads);
     WorkingBytes working_bytes() const;

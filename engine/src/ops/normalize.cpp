@@ -29,6 +29,26 @@ class RowNormalize : public Node {
     float eps_;
 };
 
+// Unit mean square of each run of `length` numbers.
+class RmsNormalize : public Node {
+  public:
+    explicit RmsNormalize(const NodeSource& source)
+        : Node(source.step),
+          kernels_(source.kernels),
+          width_(source.input().back()),
+          length_(width_ / source.step.as<ops::RmsNormalize>().groups),
+          eps_(source.step.as<ops::RmsNormalize>().eps) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        each_run(context, in[0], width_, length_, out.data, [&](const float* x, float* y) { kernels_.rows.rms_normalize(x, length_, eps_, y); });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t width_, length_;
+    float eps_;
+};
+
 // Groups of channels over all positions of an image.
 class ImageGroupNormalize : public Node {
   public:
@@ -69,6 +89,9 @@ std::unique_ptr<Node> make_group_normalize(const NodeSource& source) {
     if (source.input().size() == 3) return std::make_unique<ImageGroupNormalize>(source);
     const auto& of = source.step.as<ops::GroupNormalize>();
     return std::make_unique<RowNormalize>(source, source.input().back() / of.groups, of.eps);
+}
+std::unique_ptr<Node> make_rms_normalize(const NodeSource& source) {
+    return std::make_unique<RmsNormalize>(source);
 }
 std::unique_ptr<Node> make_softmax(const NodeSource& source) {
     return std::make_unique<Softmax>(source);

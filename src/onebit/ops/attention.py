@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onebit.ops.declared import Integer, Shape
 from onebit.ops.elementwise import softmax
@@ -18,32 +19,49 @@ def round_to_bfloat16(x: Array) -> Array:
     return np.where(np.isnan(x), x, rounded)
 
 
+def sees(time: int, window: int | None = None) -> NDArray[np.bool_]:
+    """Which tokens (columns) each token (rows) attends to, bool (time, time): itself and those before it, `window` of them at most."""
+    seen = np.tril(np.ones((time, time), bool))
+    return seen if window is None else np.triu(seen, 1 - window)
+
+
 class Attention(Op):
-    """Attention of queries, keys and values, (n, time, features) each. "int8" rounds keys and values to bfloat16."""
+    """Attention of queries (n, time, features) to keys and values (n, time, kv_heads * features / heads).
+
+    Neighbouring query heads share a head of keys and values where there are fewer of them. "int8" rounds keys and values to bfloat16.
+    """
 
     name = "attention"
     inputs = 3
     programs = Programs.TOKENS
-    attributes = (Integer("heads"),)
+    attributes = (Integer("heads"), Integer("kv_heads", optional=True), Integer("window", optional=True))
 
     def shape(self, step: StepReader, q: Shape, k: Shape, v: Shape) -> Shape:
-        if not q == k == v:
-            raise step.fail(f"its inputs have shapes {q}, {k} and {v}: needs equal ones")
         heads = step["heads"]
+        kv_heads = step.get("kv_heads", heads)
         if q[-1] % heads:
             raise step.fail(f"heads={heads} does not divide its {q[-1]} features")
+        if heads % kv_heads:
+            raise step.fail(f"kv_heads={kv_heads} does not divide heads={heads}")
+        needed = (*q[:-1], q[-1] // heads * kv_heads)
+        if not k == v == needed:
+            wanted = "equal ones" if kv_heads == heads else f"{needed} of the last two"
+            raise step.fail(f"its inputs have shapes {q}, {k} and {v}: needs {wanted}")
         return q
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, q: Array, k: Array, v: Array) -> Array:
         if precision == "int8":
             k, v = round_to_bfloat16(k), round_to_bfloat16(v)
         n, time, features = q.shape
-        heads = a["heads"]
-        q, k, v = (
-            x.reshape(n, time, heads, -1).transpose(0, 2, 1, 3) for x in (q, k, v)
-        )  # (n, heads, time, features / heads)
+        heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
+
+        def split(x: Array, heads: int) -> Array:
+            return x.reshape(n, time, heads, -1).transpose(0, 2, 1, 3)  # (n, heads, time, features / heads)
+
+        q, k, v = split(q, heads), split(k, kv_heads), split(v, kv_heads)
+        k, v = (x.repeat(heads // kv_heads, 1) for x in (k, v))
         scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads))
-        scores = np.where(np.tril(np.ones((time, time), bool)), scores, np.float32(-np.inf))
+        scores = np.where(sees(time, a.get("window")), scores, np.float32(-np.inf))
         return (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
 
 

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -121,6 +121,49 @@ class Quantizer(Attribute):
         if widths and (type(value["bits"]) is not int or value["bits"] not in widths):
             return f"its bits are one of {', '.join(map(str, widths))}"
         return ""
+
+
+@dataclass(frozen=True)
+class RotaryScaling(Attribute):
+    """What slows the angles of rotary positions for contexts longer than those of the training."""
+
+    # The fields of each kind besides its own; all but `attention_factor` are needed.
+    FIELDS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "linear": ("factor",),
+        "yarn": ("factor", "original_context", "beta_fast", "beta_slow", "attention_factor"),
+        "llama3": ("factor", "original_context", "high_freq_factor", "low_freq_factor"),
+    }
+    OPTIONAL: ClassVar[str] = "attention_factor"
+    # The first of them is above the second.
+    ORDERED: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("beta_fast", "beta_slow"),
+        ("high_freq_factor", "low_freq_factor"),
+    )
+
+    def fault(self, value: Any) -> str:
+        if not isinstance(value, dict) or value.get("kind") not in list(self.FIELDS):
+            return f"needs a kind, one of {', '.join(map(repr, self.FIELDS))}"
+        fields = self.FIELDS[value["kind"]]
+        if {"kind", *fields} - {self.OPTIONAL} != set(value) - {self.OPTIONAL} or set(value) - {"kind", *fields}:
+            needed = [name for name in fields if name != self.OPTIONAL]
+            more = f", and perhaps {self.OPTIONAL}" if self.OPTIONAL in fields else ""
+            return f"{value['kind']!r} takes kind, {', '.join(needed)}{more}"
+        for name in fields:
+            if name in value and (fault := self._field_fault(name, value[name])):
+                return f"its {name} {fault}"
+        for larger, smaller in self.ORDERED:
+            if larger in value and not np.float32(value[larger]) > np.float32(value[smaller]):
+                return f"its {larger} is not above its {smaller}"
+        return ""
+
+    def _field_fault(self, name: str, value: Any) -> str:
+        if name == "original_context":
+            return Integer(name).fault(value)
+        fault = Number(name, True).fault(value)
+        # A smaller factor would turn a pair by more than one radian a token.
+        if name == "factor" and (fault or np.float32(value) < 1):
+            return "needs a finite number from 1"
+        return fault
 
 
 @dataclass(frozen=True)

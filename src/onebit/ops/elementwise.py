@@ -77,13 +77,14 @@ class PerChannel(Op):
 
 
 class ScaleShift(PerChannel):
-    """y[..., c] = x[..., c] * scale[c] + shift[c]."""
+    """y[..., c] = x[..., c] * scale[c] + shift[c], or without the shift."""
 
     name = "scale_shift"
-    tensors = (Floats("scale", ("C",)), Floats("shift", ("C",)))
+    tensors = (Floats("scale", ("C",)), Floats("shift", ("C",), optional=True))
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
-        return (x * t["scale"] + t["shift"]).astype(np.float32)
+        scaled = (x * t["scale"]).astype(np.float32)
+        return (scaled + t["shift"]).astype(np.float32) if "shift" in t else scaled
 
 
 class PRelu(PerChannel):

@@ -1,4 +1,7 @@
-"""Normalisation to zero mean and unit variance, without learned parameters. Means come from exact sums, as if computed in float64."""
+"""Normalisation to zero mean and unit variance, or to unit mean square, without learned parameters.
+
+Means come from exact sums, as if computed in float64.
+"""
 
 from __future__ import annotations
 
@@ -54,4 +57,25 @@ class GroupNormalize(Op):
         return normalized(groups, axes, a["eps"]).reshape(x.shape)
 
 
-OPS: tuple[Op, ...] = (Normalize(), GroupNormalize())
+class RmsNormalize(Op):
+    """Divide by the root of the mean square of the last axis, or of each of equal groups of it (arXiv 1910.07467)."""
+
+    name = "rms_normalize"
+    attributes = (EPS, Integer("groups", optional=True))
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        step["eps"]
+        groups = step.get("groups", 1)
+        if channels_of(step, x) % groups:
+            raise step.fail(f"groups={groups} does not divide its {x[-1]} channels")
+        return x
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
+        parts = x.reshape(*x.shape[:-1], a.get("groups", 1), -1)
+        squares = np.square(parts, dtype=np.float64).mean(-1, keepdims=True)
+        # An infinity makes all numbers NaN, as in `normalize`.
+        root = np.where(np.isfinite(squares), np.sqrt(squares + a["eps"]), np.nan)
+        return (parts / root).astype(np.float32).reshape(x.shape)
+
+
+OPS: tuple[Op, ...] = (Normalize(), GroupNormalize(), RmsNormalize())

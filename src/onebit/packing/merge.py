@@ -49,18 +49,18 @@ def merge_scales(
             continue
         first = {role: tensors[name].astype(np.float64) for role, name in before.tensors.items()}
         second = {role: tensors[name].astype(np.float64) for role, name in step.tensors.items()}
-        folded = {
-            "scale": first["scale"] * second["scale"],
-            "shift": first["shift"] * second["scale"] + second["shift"],
-        }
+        names = {**before.tensors, **step.tensors}
+        folded = {"scale": first["scale"] * second["scale"]}
+        if "shift" in names:
+            folded["shift"] = first.get("shift", 0) * second["scale"] + second.get("shift", 0)
         why = [reasons[step.tensors["scale"]], reasons[before.tensors["scale"]]]
         for name in before.tensors.values():
             del tensors[name]
-        for role, name in step.tensors.items():
+        for role, name in names.items():
             tensors[name] = folded[role].astype(np.float32)
             reasons[name] = " and ".join(dict.fromkeys(reversed(why)))
         makers[step.output] = place
-        merged[place] = Step("scale_shift", before.inputs, step.output, {}, step.tensors)
+        merged[place] = Step("scale_shift", before.inputs, step.output, {}, names)
     kept_float[:] = [
         FloatTensor(t.name, tensors[t.name].size, reasons[t.name]) for t in kept_float if t.name in tensors
     ]
