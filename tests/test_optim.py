@@ -8,7 +8,7 @@ from torch import nn
 
 from onebit.errors import OnebitError
 from onebit.nn import BinaryConv2d, BinaryLinear
-from onebit.optim import Bop, Together, bits_and_rest
+from onebit.optim import Bop, Together, bits_and_rest, muon
 from onebit.quantizers import MeanThreshold, ScaledSign, Sign
 from onebit.quantizers.gradients import Clipped, Polynomial
 from onebit.schemes import SCHEMES, BinaryConnect, BinaryNet, DoReFa, Scheme, XnorNet
@@ -185,3 +185,23 @@ def test_gradients_have_to_pass_at_plus_and_minus_one(scheme, fits):
 def test_a_float_network_has_no_bits():
     with pytest.raises(OnebitError, match="has no binary layers"):
         bits_and_rest(nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12)])
+def test_a_step_of_muon_is_the_orthogonal_matrix_of_the_gradient(shape):
+    torch.manual_seed(0)
+    w = nn.Parameter(torch.zeros(shape))
+    w.grad = torch.randn(shape)
+    left, _, right = torch.linalg.svd(w.grad, full_matrices=False)
+    muon([w], lr=0.1, weight_decay=0.0, ns_steps=5).step()
+    step = -w.detach() / (0.1 * 0.2 * max(shape) ** 0.5)
+    # In the gradient's own axes it is diagonal, with values near 1.
+    own = left.T @ step @ right.T
+    assert (own.diag() > 0.6).all() and (own.diag() < 1.3).all()
+    assert (own - own.diag().diag()).abs().max() < 0.05
+
+
+def test_an_old_pytorch_has_no_muon(monkeypatch):
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(OnebitError, match=r"\[muon\] PyTorch .* has no Muon: use 2.9 or later"):
+        muon([nn.Parameter(torch.zeros(2, 2))])

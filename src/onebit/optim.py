@@ -1,4 +1,4 @@
-"""The optimizer Bop, which flips bits without latent weights, and a way to use it together with another optimizer."""
+"""Bop, which flips bits without latent weights, PyTorch's Muon for matrices, and a way to use them together with another optimizer."""
 
 from __future__ import annotations
 
@@ -137,3 +137,38 @@ def bits_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramet
     bits = [layer.weight for layer in layers.values()]
     flipped = {id(p) for p in bits}
     return bits, [p for p in model.parameters() if id(p) not in flipped]
+
+
+def muon(parameters: Iterable[Tensor], **options: Any) -> torch.optim.Optimizer:
+    r"""PyTorch's Muon, with steps as large as those of Adam: the step of a matrix is its momentum made orthogonal.
+
+    .. math:: m \leftarrow \mu m + g, \qquad w \leftarrow w - 0.2 \sqrt{\max(outputs, inputs)} \, lr \operatorname{orthogonal}(g + \mu m)
+
+    Args:
+        parameters: matrices, such as those of `matrices_and_rest`.
+        options: of ``torch.optim.Muon``: `lr`, `weight_decay`, `ns_steps` and others.
+
+    Raises:
+        OnebitError: this PyTorch is older than 2.9, which brought Muon.
+
+    Source: Jordan et al., Muon (2024); Liu et al., Muon is Scalable for LLM Training, arXiv 2502.16982, for the size of the step.
+    """
+    kind = getattr(torch.optim, "Muon", None)
+    if kind is None:
+        raise OnebitError(f"[muon] PyTorch {torch.__version__} has no Muon: use 2.9 or later, or optimizer=adam")
+    made: torch.optim.Optimizer = kind(parameters, adjust_lr_fn="match_rms_adamw", **options)
+    return made
+
+
+def matrices_and_rest(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters that Muon is for (the weights of dense layers but the last), and all other parameters: tables, the last layer, kernels, biases.
+
+    Raises:
+        OnebitError: the model has no dense layer but the last.
+    """
+    weights = [getattr(m, "weight", None) for m in model.modules() if not isinstance(m, nn.Embedding)]
+    matrices = [w for w in weights if isinstance(w, nn.Parameter) and w.dim() == 2][:-1]
+    if not matrices:
+        raise OnebitError("[muon] the network has no dense layer but the last: use optimizer=adam")
+    chosen = {id(p) for p in matrices}
+    return matrices, [p for p in model.parameters() if id(p) not in chosen]

@@ -21,6 +21,7 @@ from onebit.quantizers import (
     KBitActivations,
     KBitWeights,
     MeanThreshold,
+    ScaledLevels,
     ScaledSign,
     Sign,
     StandardizedSign,
@@ -218,6 +219,31 @@ class BinaryWeightNetwork(Scheme):
 
 
 @dataclass(frozen=True, repr=False)
+class KBitWeightNetwork(Scheme):
+    """Weights of chosen numbers of bits, evenly spaced levels with a scale for each output. Activations are float.
+
+    It is Binary-Weight-Network at one bit, but for the gradient. It is what bits are compared with in docs/accuracy.md.
+
+    Args:
+        weights: a number of bits, 1 to 8, or a quantizer.
+
+    Source: Liu et al., ParetoQ, arXiv 2502.02631, for the levels at two bits. `scaled_levels` says what differs.
+    """
+
+    weights: WeightQuantizer | int = 2  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, int):
+            object.__setattr__(self, "weights", ScaledLevels(self.weights))
+        super().__post_init__()
+
+    @staticmethod
+    def _shown(part: Any) -> str:
+        """The number of bits, as `parse_scheme` reads it."""
+        return str(part.bits) if isinstance(part, ScaledLevels) else repr(part)
+
+
+@dataclass(frozen=True, repr=False)
 class BinaryNet(Scheme):
     """BinaryNet: weights and activations are their sign, and the activations' gradient is clipped. Batch normalisation and a hard tanh lie
     between layers.
@@ -358,6 +384,7 @@ SCHEMES: dict[str, type[Scheme]] = {
         PureBits,
         BinaryConnect,
         BinaryWeightNetwork,
+        KBitWeightNetwork,
         BinaryNet,
         XnorNet,
         DoReFa,

@@ -208,6 +208,36 @@ def test_bop_trains_by_the_recipe_and_its_bits_stay_bits():
     assert fit(network(BinaryNet()), largest, optimizer="bop", bop_threshold=100.0) == [1.0] * (EPOCHS * STEPS)
 
 
+def test_muon_trains_the_matrices_but_the_last():
+    model = nn.Sequential(BinaryLinear(6, 8, scheme=BinaryConnect()), nn.Linear(8, 8), nn.Linear(8, 3))
+    module = TrainingModule(model, ImageRecipe(optimizer="muon", muon_steps=3), STEPS)
+    adam, muon = module.configure_optimizers()["optimizer"].optimizers
+    assert [id(p) for p in muon.param_groups[0]["params"]] == [id(model[0].weight), id(model[1].weight)]
+    assert muon.param_groups[0]["ns_steps"] == 3
+    assert {id(p) for group in adam.param_groups for p in group["params"]} == {
+        id(p) for p in (model[0].bias, model[1].bias, model[2].weight, model[2].bias)
+    }
+    with pytest.raises(OnebitError, match=r"\[muon\] the network has no dense layer but the last"):
+        TrainingModule(nn.Linear(6, 3), ImageRecipe(optimizer="muon", binary=False), STEPS)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_weight_decay_ends_where_the_recipe_says(monkeypatch, optimizer):
+    seen, kind = [], torch.optim.Adam if optimizer == "adam" else torch.optim.Muon
+    original = kind.step
+
+    def step(self, *args, **kwargs):
+        seen.append(self.param_groups[0]["weight_decay"])
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(kind, "step", step)
+    keys = {"optimizer": optimizer, "weight_decay": 0.1, "weight_decay_until": 0.5, "learning_rate": 1e-3}
+    model = nn.Sequential(BinaryLinear(6, 8, scheme=BinaryNet()), nn.Linear(8, 3))
+    fit(model, **keys)
+    half = -(-EPOCHS * STEPS // 2)
+    assert seen == [0.1] * half + [0.0] * (EPOCHS * STEPS - half)
+
+
 def test_bop_is_refused_before_anything_is_trained():
     with pytest.raises(OnebitError, match=r"\[Bop\] 0: BinaryNormalized does not take the sign"):
         TrainingModule(network(BinaryNormalized()), ImageRecipe(optimizer="bop"), STEPS)
@@ -241,7 +271,7 @@ def test_training_stops_at_latents_that_are_no_numbers():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"optimizer": "sgd"}, "optimizer='sgd': needs 'adam' or 'bop'"),
+        ({"optimizer": "sgd"}, "optimizer='sgd': needs 'adam' or 'bop' or 'muon'"),
         ({"bop_gamma": 0}, "bop_gamma=0.0: use a number above 0, at most 1"),
         ({"bop_threshold": -1}, "bop_threshold=-1.0: use 0 or more"),
         ({"pull": -1}, "pull=-1.0: use 0 or more"),

@@ -6,9 +6,12 @@ import yaml
 
 import onebit
 from onebit.errors import RecipeError
+from onebit.nn.binary import binary_layers
 from onebit.quantizers import MeanThreshold
-from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, DoReFa, XnorNet
+from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, DoReFa, KBitWeightNetwork, XnorNet
+from onebit.text import TextTask
 from onebit.training import ImageRecipe, TextRecipe, load_recipe, recipe_names
+from onebit.training.jobs import build_model
 from onebit.training.recipe import parse_text
 
 
@@ -374,6 +377,15 @@ def test_a_flat_file_of_version_0_1_0_means_what_it_meant(tmp_path):
     assert load_recipe(tmp_path / "r.yaml").scheme.made == BinaryConnect(latent_spread=0.25)
 
 
+def test_the_best_form_takes_other_schemes():
+    keys = {"form": "best", "scheme": "KBitWeightNetwork", "scheme.weights": 4, "features": 32, "blocks": 1}
+    recipe = load_recipe("tiny").override(keys)
+    model = build_model(recipe, TextTask(("[PAD]", "[UNK]", "[SEP]", "a", "b"), "words"))
+    schemes = {layer.scheme for name, layer in binary_layers(model).items() if not name.startswith("embedding")}
+    assert schemes == {KBitWeightNetwork(4)}
+    assert load_recipe("tiny").override({"form": "best"}).scheme.name == "BinaryNormalized"  # none is named
+
+
 def test_a_form_brings_its_own_scheme_and_options():
     recipe = load_recipe("mini").override({"form": "all-bits"})
     assert (recipe.model.form, recipe.scheme) == ("all-bits", type(recipe.scheme)())
@@ -390,7 +402,11 @@ def test_a_form_brings_its_own_scheme_and_options():
     ("keys", "message"),
     [
         ({"form": "worst"}, "form='worst': needs 'paper' or 'best' or 'all-bits'"),
-        ({"form": "best", "threshold": "output"}, "form='best': use form=paper with keys of a scheme"),
+        ({"form": "best", "threshold": "output"}, "form='best': use form=paper with keys of BinaryNormalized"),
+        (
+            {"form": "all-bits", "scheme": "BitNet158"},
+            "scheme='BitNet158': use it with model=lstm, model=gru or form=best",
+        ),
         ({"form": "best", "model": "lstm"}, "form='best': use it with model=decoder"),
     ],
 )

@@ -156,6 +156,7 @@ def interrupted(recipe, path, epoch, monkeypatch):
     "keys",
     [
         {"optimizer": "bop", "bop_gamma": 1e-2, "bop_threshold": 1e-6},
+        {"optimizer": "muon", "muon_steps": 3, "weight_decay": 0.1, "weight_decay_until": 0.6},
         {"pull": 1e-3},
         {"first_stage_epochs": 2, "warmup": 2},
         {"first_stage_epochs": 1},

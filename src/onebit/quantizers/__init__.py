@@ -29,6 +29,7 @@ from onebit.quantizers.gradients import (
     quantize_gradient,
     straight_through,
 )
+from onebit.quantizers.levels import ScaledLevels, scaled_levels
 from onebit.quantizers.weights import (
     CenteredSign,
     KBitWeights,
@@ -62,6 +63,7 @@ __all__ = [
     "MeanThreshold",
     "Per",
     "Polynomial",
+    "ScaledLevels",
     "ScaledSign",
     "Sign",
     "StandardizedSign",
@@ -76,6 +78,7 @@ __all__ = [
     "k_bit_activations",
     "k_bit_weights",
     "quantize_gradient",
+    "scaled_levels",
     "scaled_sign",
     "sign",
     "standardized_sign",

@@ -88,6 +88,8 @@ class Layout:
             )
         if self.sharded and not recipe.shardable:
             raise OnebitError("[train] strategy=fsdp is for text; networks of images are small: use strategy=ddp")
+        if self.sharded and recipe.optimizer.name == "muon":
+            raise OnebitError("[train] optimizer=muon takes whole matrices: use strategy=ddp with it")
         if self.sharded and recipe.optimizer.pull:
             raise OnebitError(
                 f"[train] pull={recipe.optimizer.pull} looks at whole latents in every step: use strategy=ddp with it"

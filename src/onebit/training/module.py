@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
 from onebit.nn.binary import binary_layers
-from onebit.optim import Bop, Together, bits_and_rest
+from onebit.optim import Bop, Together, bits_and_rest, matrices_and_rest, muon
 from onebit.training.compiled import Compiled
 from onebit.training.distillation import Teacher
 from onebit.training.latents import (
@@ -36,7 +36,7 @@ STEPS_UNSEEN = 10
 
 
 class TrainingModule(lightning.LightningModule):
-    """Cross-entropy, Adam, AdamW or Bop, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
+    """Cross-entropy, Adam, AdamW, Bop or Muon, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
 
     Args:
         model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
@@ -79,8 +79,7 @@ class TrainingModule(lightning.LightningModule):
         self._note = note
         self._compiled: Compiled | None = None
         # What does not go together is said here, before anything is written.
-        if recipe.optimizer.name == "bop":
-            bits_and_rest(model)
+        self._own_parameters()
         if recipe.optimizer.pull:
             self._pull()
 
@@ -176,8 +175,13 @@ class TrainingModule(lightning.LightningModule):
             self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == target).sum(), count]).to(sums)
         return loss, logits, count
 
+    @property
+    def _progress(self) -> float:
+        """How far training has come, 0 to 1."""
+        return self.global_step / (self.recipe.schedule.epochs * self.steps_per_epoch)
+
     def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
-        progress = self.global_step / (self.recipe.schedule.epochs * self.steps_per_epoch)
+        progress = self._progress
         set_progress(self._progressive, progress)
         loss, logits, count = self._measure(batch, "train", self._network(batch[0], batch_index))
         self._unseen.append((self.global_step + 1, loss.detach()))
@@ -226,6 +230,10 @@ class TrainingModule(lightning.LightningModule):
         return torch.stack([pull(layer) for layer in self.layers.values()]).sum()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        if self._progress >= self.recipe.optimizer.weight_decay_until:
+            for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
+                if "weight_decay" in group:  # not one of bits
+                    group["weight_decay"] = 0.0
         super().optimizer_step(*args, **kwargs)
         if self.recipe.optimizer.name != "bop":
             clip_latents(self.layers.values())
@@ -251,21 +259,27 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
         kind = torch.optim.AdamW if recipe.decoupled_weight_decay else torch.optim.Adam
-        bits, rest = bits_and_rest(self.model) if recipe.optimizer.name == "bop" else ([], list(self.parameters()))
-        # Bits alone leave nothing to Adam, which refuses an empty list.
+        own, rest = self._own_parameters()
         options: dict[str, Any] = {
             "lr": recipe.optimizer.learning_rate,
             "weight_decay": recipe.optimizer.weight_decay,
-            "fused": True,
         }
-        adam = [kind(self._groups(rest), **options)] if rest else []
-        optimizer: torch.optim.Optimizer = (
-            Together([*adam, Bop(bits, recipe.optimizer.bop_gamma, recipe.optimizer.bop_threshold)])
-            if bits
-            else adam[0]
-        )
+        # Bits alone leave nothing to Adam, which refuses an empty list.
+        parts: list[torch.optim.Optimizer] = [kind(self._groups(rest), fused=True, **options)] if rest else []
+        if recipe.optimizer.name == "bop":
+            parts.append(Bop(own, recipe.optimizer.bop_gamma, recipe.optimizer.bop_threshold))
+        elif recipe.optimizer.name == "muon":
+            parts.append(muon(own, ns_steps=recipe.optimizer.muon_steps, **options))
+        optimizer = Together(parts) if own else parts[0]
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _own_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """The parameters of the optimizer that the recipe names, and those that Adam has."""
+        name = self.recipe.optimizer.name
+        if name == "adam":
+            return [], list(self.parameters())
+        return bits_and_rest(self.model) if name == "bop" else matrices_and_rest(self.model)
 
     def _groups(self, parameters: list[nn.Parameter]) -> list[dict[str, Any]]:
         """The parameters, those of embeddings with a learning rate of their own where the recipe gives them one."""

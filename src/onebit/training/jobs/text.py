@@ -19,6 +19,7 @@ from onebit.training.figures import evaluate_text
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import TextRecipe
+from onebit.training.recipe.shared import SchemeParts
 from onebit.training.recipe.text import OF_BLOCKS, TextModel
 from onebit.training.windows import TextData
 
@@ -58,7 +59,7 @@ class TextJob(Job):
             "form", "residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm"
         )
         own |= model.given(*OF_BLOCKS)
-        of_form = scheme if model.form == "paper" else None
+        of_form = scheme if model.form == "paper" or recipe.scheme != SchemeParts() else None
         try:
             return language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
         except ValueError as error:

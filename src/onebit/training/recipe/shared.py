@@ -44,7 +44,7 @@ class SchemeParts(Section):
 
     name: str = key(
         "BinaryNormalized",
-        "the method that makes bits of latents, one of `onebit.schemes`. Other than BinaryNormalized with lstm and gru only",
+        "the method that makes bits of latents, one of `onebit.schemes`. Other than BinaryNormalized with lstm, gru and form=best only",
         short="scheme",
     )
     values: Literal["unipolar", "bipolar"] | None = key(
@@ -121,13 +121,15 @@ class Optimizer(Section):
 
     section: ClassVar[str] = "optimizer"
 
-    name: Literal["adam", "bop"] = key(
+    name: Literal["adam", "bop", "muon"] = key(
         "adam",
-        "adam (AdamW for text); or bop, which flips bits without latents and leaves other parameters to adam (`onebit.optim.Bop`)",
+        "adam (AdamW for text); bop, which flips bits without latents (`onebit.optim.Bop`); or muon, which makes the steps of dense layers "
+        "orthogonal matrices, as large as those of adam. Both leave other parameters to adam",
         short="optimizer",
     )
     learning_rate: float = key(1e-3, "the highest learning rate of the schedule", above=0)
-    weight_decay: float = key(0.0, "weight decay of adam", least=0)
+    weight_decay: float = key(0.0, "weight decay of adam and muon", least=0)
+    weight_decay_until: float = key(1.0, "share of the training after which weight decay ends", above=0, most=1)
     batch_size: int = key(64, "images or texts in a batch, on all devices together", least=1)
     accumulate: int = key(1, "batches whose gradients are added up for one step", least=1)
     clip: float | None = key(None, "the largest norm of a step's gradient; null: no limit", above=0)
@@ -139,9 +141,12 @@ class Optimizer(Section):
     )
     bop_gamma: float = key(1e-4, "how short the memory of bop is; it follows the schedule", above=0, most=1)
     bop_threshold: float = key(1e-8, "the mean gradient above which bop flips a bit", least=0)
+    muon_steps: int = key(
+        5, "steps of Newton and Schulz towards an orthogonal matrix, in each step of muon", least=1, most=20
+    )
 
     def check(self) -> None:
-        require(self.name == "adam" or not self.pull, "pull", self.pull, "optimizer=adam with it: bop has no latents")
+        require(self.name != "bop" or not self.pull, "pull", self.pull, "optimizer=adam with it: bop has no latents")
 
 
 @dataclass(frozen=True)

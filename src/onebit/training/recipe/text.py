@@ -97,7 +97,7 @@ class TextModel(Model):
     form: Literal["paper", "best", "all-bits"] = key(
         "paper",
         "how a decoder is put together: paper (its letter), best (learned norms before each branch, a float scale and bias of each output) or "
-        "all-bits (the same with constants instead of these floats). The last two have schemes of their own. Of a decoder",
+        "all-bits (the same with constants instead of these floats). The last two have schemes of their own; best takes others. Of a decoder",
     )
     residual_scale: float | None = key(
         None, "weight of each branch of a block before it is added; null: as the form has it. Of a decoder", above=0
@@ -184,10 +184,13 @@ class TextRecipe(Recipe):
     def _check(self) -> None:
         super()._check()
         decoder = self.model.name == "decoder"
-        fits = self.model.form == "paper" or self.scheme == SchemeParts()
-        require(fits, "form", self.model.form, "form=paper with keys of a scheme, or no keys of a scheme")
-        fits = not decoder or self.scheme.name == "BinaryNormalized"
-        require(fits, "scheme", self.scheme.name, "it with model=lstm or model=gru")
+        named = self.scheme.name != SchemeParts().name
+        fits = self.model.form == "paper" or named or self.scheme == SchemeParts()
+        require(
+            fits, "form", self.model.form, "form=paper with keys of BinaryNormalized, or the name of another scheme"
+        )
+        fits = not decoder or not named or self.model.form == "best"
+        require(fits, "scheme", self.scheme.name, "it with model=lstm, model=gru or form=best")
         fits = decoder or not self.run.checkpoint_activations
         require(fits, "checkpoint_activations", True, "it with model=decoder")
 
