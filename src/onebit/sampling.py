@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_FIRST_CANDIDATES = 256
+_FEW_TOKENS = 512
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -99,44 +99,90 @@ class Sampling:
             random: see `chance`.
             never: tokens that must not be chosen.
         """
+        return choose_each(logits[None], [(self, past, random)], never)[0]
+
+    def _penalise(self, scores: NDArray[Any], past: Sequence[int]) -> None:
+        """Apply the repetition penalty to scores (vocabulary,), in place."""
         import numpy as np
 
-        scores = logits.astype(np.float64)
-        if self.repetition_penalty != 1 and len(past):
-            seen = np.unique(np.asarray(past))
-            scores[seen] = np.where(
-                scores[seen] > 0, scores[seen] / self.repetition_penalty, scores[seen] * self.repetition_penalty
-            )
-        scores[list(never)] = -np.inf
-        if self.temperature == 0:
-            return int(scores.argmax())
-        with np.errstate(over="ignore"):  # a temperature near 0: all but the most probable tokens get the weight 0
-            powers = np.exp((scores - scores.max()) / self.temperature)
-        candidates = self._candidates(powers)
-        if candidates is not None:
-            powers = powers[candidates]
-        sums = powers.cumsum()
-        chosen = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
-        return chosen if candidates is None else int(candidates[chosen])
+        seen = np.unique(np.asarray(past))
+        scores[seen] = np.where(
+            scores[seen] > 0, scores[seen] / self.repetition_penalty, scores[seen] * self.repetition_penalty
+        )
 
-    def _candidates(self, powers: NDArray[Any]) -> NDArray[np.int64] | None:
-        """The tokens that top_k and top_p keep, the most probable first; None if they keep all."""
+    def _draw(self, powers: NDArray[Any], random: np.random.Generator) -> int:
+        """A token by its share of `powers` (vocabulary,), the largest of which is 1."""
         import numpy as np
 
-        if self.top_k is None and self.top_p is None:
-            return None
+        kept = self._kept(powers)
+        sums = (powers if kept is None else kept).cumsum()
+        place = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
+        if kept is None:
+            return place
+        # Of equally probable tokens the first comes first.
+        value = kept[place]
+        return int(np.flatnonzero(powers == value)[place - np.count_nonzero(kept > value)])
+
+    def _kept(self, powers: NDArray[Any]) -> NDArray[Any] | None:
+        """The powers that top_k and top_p keep, the largest first; None if they keep all."""
+        import numpy as np
+
         count = len(powers)
-        kept = min(self.top_k or count, count)
-        # Sorting a whole vocabulary takes longer than computing its logits, and top_p often needs few tokens.
-        size = kept if self.top_p is None else min(kept, _FIRST_CANDIDATES)
-        while True:
-            best = np.argpartition(-powers, size - 1)[:size] if size < count else np.arange(count)
-            best = best[np.argsort(-powers[best], kind="stable")]
-            if self.top_p is None:
-                return best
-            # top_p is a share of the probability that top_k keeps.
-            total = powers.sum() if kept == count else np.partition(powers, count - kept)[count - kept :].sum()
-            sums = powers[best].cumsum()
-            if size == kept or sums[-1] >= self.top_p * total:
-                return best[: int(np.searchsorted(sums, self.top_p * total)) + 1]
-            size = min(kept, 8 * size)
+        if self.top_p in (None, 1):
+            return None if self.top_k is None or self.top_k >= count else _largest(powers, self.top_k)
+        if self.top_k is not None and self.top_k < count:
+            powers = _largest(powers, self.top_k)
+        # top_p is a share of the probability that top_k keeps.
+        total = powers.sum()
+        share = self.top_p * total
+        # Sorting a whole vocabulary takes longer than computing its logits, and top_p often needs few tokens. The last limit is small enough: all
+        # powers below it have together less than the share that is cut.
+        for tokens in (_FEW_TOKENS, 2 * count):
+            kept = powers[powers >= (total - share) / tokens]
+            kept[::-1].sort()
+            sums = kept.cumsum()
+            if len(sums) and sums[-1] >= share:
+                break
+        return kept[: int(np.searchsorted(sums, share)) + 1]
+
+
+def choose_each(
+    logits: NDArray[np.float32],
+    texts: Sequence[tuple[Sampling, Sequence[int], np.random.Generator]],
+    never: Sequence[int] = (),
+) -> list[int]:
+    """Choose the next token of each of several texts. Each gets the same token as alone.
+
+    Args:
+        logits: (texts, vocabulary).
+        texts: of each text its sampling, its tokens so far, and its random generator.
+        never: tokens that must not be chosen.
+    """
+    import numpy as np
+
+    scores = logits.astype(np.float64)
+    for row, (sampling, past, _) in zip(scores, texts, strict=True):
+        if sampling.repetition_penalty != 1 and len(past):
+            sampling._penalise(row, past)
+    scores[:, list(never)] = -np.inf
+    best = scores.argmax(-1)
+    if not any(sampling.temperature for sampling, _, _ in texts):
+        return [int(token) for token in best]
+    temperatures = np.array([[sampling.temperature or 1.0] for sampling, _, _ in texts])
+    with np.errstate(over="ignore"):  # a temperature near 0: all but the most probable tokens get the weight 0
+        scores -= scores[np.arange(len(best)), best][:, None]
+        scores /= temperatures
+        np.exp(scores, out=scores)
+    return [
+        sampling._draw(powers, random) if sampling.temperature else int(token)
+        for powers, (sampling, _, random), token in zip(scores, texts, best, strict=True)
+    ]
+
+
+def _largest(powers: NDArray[Any], count: int) -> NDArray[Any]:
+    """The largest numbers, the largest first."""
+    import numpy as np
+
+    kept = np.partition(powers, len(powers) - count)[len(powers) - count :]
+    kept[::-1].sort()
+    return kept

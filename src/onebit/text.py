@@ -159,6 +159,10 @@ class Tokenizer:
         except TypeError:
             raise DataError(f"[tokenizer] ids={shown(ids)}: give a list of integers") from None
 
+    def token_bytes(self, token: int) -> bytes:
+        """What a token adds to a text, in UTF-8. It may end inside a character; of words, a space stands before each."""
+        return self._tokenizer.token_bytes(token)
+
     def stream(self, ids: Iterable[int], prompt: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
         """Yield each id with the piece of text that it completes, or "" if it ends inside a character.
 

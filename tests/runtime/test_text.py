@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 
 import onebit
 from onebit.errors import DataError, FormatError, OnebitError
@@ -12,7 +14,7 @@ from onebit.models import language_decoder
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import load_image_session, load_text_session
 from onebit.runtime.text import TextSession
-from onebit.sampling import Sampling
+from onebit.sampling import Sampling, choose_each
 from onebit.schemes import BinaryNormalized
 from onebit.text import Tokenizer, train_vocabulary
 
@@ -375,13 +377,42 @@ def test_sampling_follows_its_rules():
     many = np.random.default_rng(1).normal(size=5000).astype(np.float32)
     powers = np.exp(many.astype(np.float64))
     order = np.argsort(-powers)
-    for top_k, top_p in ((None, 0.9), (1000, 0.9), (10, None), (None, 1.0), (5000, 0.05)):
+    for top_k, top_p in ((None, 0.9), (1000, 0.9), (10, None), (10, 1.0), (5000, 0.05), (9000, 0.999)):
         kept = order[:top_k]
         if top_p is not None:
             kept = kept[: int(np.searchsorted(powers[kept].cumsum() / powers[kept].sum(), top_p - 1e-12)) + 1]
-        found = Sampling(1.0, top_k, top_p)._candidates(powers)
-        assert powers[found].tolist() == powers[kept].tolist()  # equal ones may change places
+        assert Sampling(1.0, top_k, top_p)._kept(powers).tolist() == powers[kept].tolist()
+    for top_k, top_p in ((None, 1.0), (5000, None), (9000, 1.0)):
+        assert Sampling(1.0, top_k, top_p)._kept(powers) is None
     assert Sampling(0).choose(logits, [], np.random.default_rng(0), never=[0, 1]) == 2
+    # Of equally probable tokens the first are kept, and each of these is drawn.
+    random, equal = np.random.default_rng(0), np.log(np.array([1, 2, 1, 1, 2], np.float32))
+    for options in ({"top_k": 3}, {"top_k": None, "top_p": 0.65}):
+        drawn = [Sampling(1.0, **{"top_p": None, **options}).choose(equal, [], random) for _ in range(400)]
+        assert set(drawn) == {0, 1, 4}
+
+
+@given(
+    settings=st.lists(
+        st.builds(
+            Sampling,
+            temperature=st.sampled_from([0, 1e-3, 0.8, 1.0, 3.0]),
+            top_k=st.sampled_from([None, 1, 7, 5000]),
+            top_p=st.sampled_from([None, 0.05, 0.9, 1]),
+            repetition_penalty=st.sampled_from([1.0, 1.3]),
+            seed=st.integers(0, 9),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    size=st.integers(3, 400),
+    seed=st.integers(0, 9),
+)
+def test_texts_get_the_same_tokens_together_as_alone(settings, size, seed):
+    logits = np.random.default_rng(seed).normal(0, 4, (len(settings), size)).astype(np.float32).round(1)
+    past = [0, size - 1]
+    alone = [s.choose(row, past, s.chance(), (1,)) for s, row in zip(settings, logits, strict=True)]
+    assert choose_each(logits, [(s, past, s.chance()) for s in settings], (1,)) == alone
 
 
 @pytest.mark.parametrize(

@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from types import ModuleType
 from typing import NoReturn
 
 from onebit import __version__
-from onebit.cli import (
-    bench,
-    classify,
-    completion,
-    demo,
-    evaluate,
-    export,
-    generate,
-    info,
-    pack,
-    plot,
-    reproduce,
-    score,
-    summary,
-    train,
-    verify,
-)
 from onebit.printable import printable
 
-# In the order in which `onebit --help` lists them.
-COMMANDS: dict[str, ModuleType] = {
-    "demo": demo,
-    "train": train,
-    "evaluate": evaluate,
-    "plot": plot,
-    "reproduce": reproduce,
-    "pack": pack,
-    "summary": summary,
-    "info": info,
-    "export": export,
-    "verify": verify,
-    "bench": bench,
-    "classify": classify,
-    "generate": generate,
-    "score": score,
-    "completion": completion,
-}
+# In the order in which `onebit --help` lists them; each is a module of this package.
+NAMES = (
+    "demo",
+    "train",
+    "evaluate",
+    "plot",
+    "reproduce",
+    "pack",
+    "summary",
+    "info",
+    "export",
+    "verify",
+    "bench",
+    "classify",
+    "generate",
+    "serve",
+    "score",
+    "completion",
+)
+COMMANDS: dict[str, ModuleType] = {name: import_module(f"onebit.cli.{name}") for name in NAMES}
 
 EPILOG = """examples:
   onebit demo                                    train, pack and run a 1-bit network on handwritten digits: a minute

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -15,27 +14,13 @@ from numpy.typing import NDArray
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
+from onebit.runtime.continuation import STREAM_CONTEXT, Continuation, HeldText
 from onebit.runtime.generation import Overflow, Written, check_length, check_stops, sampling_of
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
-from onebit.sampling import Sampling, SamplingOptions
+from onebit.sampling import Sampling, SamplingOptions, choose_each
 from onebit.text import TextTask, Tokenizer, valid_text
-
-# The number of prompt tokens that decoding looks at: a space before a word depends on the word before it.
-_STREAM_CONTEXT = 8
-
-
-@dataclass(eq=False)
-class _Text:
-    """A text during generation: its tokens, those that the engine has not seen yet, its sequence in the engine, and its position."""
-
-    tokens: list[int]
-    pending: list[int]
-    random: np.random.Generator
-    sequence: int = -1  # opened when generation begins
-    made: int = 0
-    done: bool = False
 
 
 class TextSession(Session):
@@ -200,8 +185,8 @@ class TextSession(Session):
         """As `generate`, but each piece comes with the new tokens since the last piece, and may be empty."""
         chosen, stops = sampling_of(sampling, options), check_stops(stop)
         check_length(max_new_tokens, overflow)
-        text = self._start(_valid(prompt, "generate"), chosen, 0, overflow)
-        return self._stream(text, chosen, max_new_tokens, stops, overflow)
+        text = self.continuation(_valid(prompt, "generate"), chosen, 0, max_new_tokens, overflow)
+        return self._stream(text, stops)
 
     def generate_tokens(
         self,
@@ -221,8 +206,11 @@ class TextSession(Session):
         """
         chosen = sampling_of(sampling, options)
         check_length(max_new_tokens, overflow)
-        texts = [self._start(prompt, chosen, index, overflow) for index, prompt in enumerate(_valid_list(prompts))]
-        return self._write(texts, chosen, max_new_tokens, overflow)
+        texts = [
+            self.continuation(prompt, chosen, index, max_new_tokens, overflow)
+            for index, prompt in enumerate(_valid_list(prompts))
+        ]
+        return self._write(texts)
 
     def generate_batch(
         self,
@@ -238,7 +226,7 @@ class TextSession(Session):
         made: list[list[int]] = [[] for _ in prompts]
         for index, token in self.generate_tokens(prompts, max_new_tokens, sampling, overflow=overflow, **options):
             made[index].append(token)
-        starts = [self._prompt_ids(prompt)[-_STREAM_CONTEXT:] for prompt in prompts]
+        starts = [self._prompt_ids(prompt)[-STREAM_CONTEXT:] for prompt in prompts]
         return [
             "".join(piece for _, piece in self.tokenizer.stream(tokens, start))
             for tokens, start in zip(made, starts, strict=True)
@@ -293,63 +281,60 @@ class TextSession(Session):
         # As in training: a text follows a separator.
         return [self.tokenizer.separator, *self.tokenizer.encode(prompt)]
 
-    def _start(self, prompt: str, sampling: Sampling, index: int, overflow: Overflow) -> _Text:
-        ids = self._prompt_ids(prompt)
+    def continuation(
+        self, prompt: str | Sequence[int], sampling: Sampling, index: int, max_new_tokens: int, overflow: Overflow
+    ) -> Continuation:
+        """A text that is to be continued, which no sequence of the engine has yet. `index`: its place among texts that are written at once.
+
+        Raises:
+            DataError: the prompt is longer than the context and must not be cut, or has tokens that are out of range.
+        """
+        ids = self._prompt_ids(prompt) if isinstance(prompt, str) else self._ids(prompt).tolist()
         if len(ids) > self.context and overflow == "stop":
             raise DataError(
                 f"[generate] the prompt has {len(ids)} tokens, the model's context is {self.context}: shorten it, or use overflow='slide'"
             )
-        return _Text(ids, ids[-self.context :], sampling.chance(index))
+        return Continuation(
+            ids, ids[-self.context :], sampling, sampling.chance(index), max_new_tokens, overflow, self.context
+        )
 
-    def _write(
-        self, texts: Sequence[_Text], sampling: Sampling, max_new_tokens: int, overflow: Overflow
-    ) -> Generator[tuple[int, int]]:
+    @property
+    def never(self) -> tuple[int, int]:
+        """The tokens that are never written."""
+        return self.tokenizer.pad, self.tokenizer.unknown
+
+    def _write(self, texts: Sequence[Continuation]) -> Generator[tuple[int, int]]:
         """The tokens of several texts, one of each in every pass, each with the index of its text."""
-        never = (self.tokenizer.pad, self.tokenizer.unknown)
         try:
             for text in texts:
                 text.sequence = self._engine.open()
-            while active := [(index, text) for index, text in enumerate(texts) if not text.done]:
+            while active := [(index, text) for index, text in enumerate(texts) if not text.finish]:
                 tokens = np.asarray([token for _, text in active for token in text.pending], np.int32)
                 logits = self._engine.extend(
                     [text.sequence for _, text in active], [len(text.pending) for _, text in active], tokens
                 )
-                for (index, text), row in zip(active, logits, strict=True):
-                    token = sampling.choose(row, text.tokens, text.random, never)
+                chosen = choose_each(logits, [(t.sampling, t.tokens, t.random) for _, t in active], self.never)
+                for (index, text), token in zip(active, chosen, strict=True):
                     if token == self.tokenizer.separator:
-                        text.done = True
+                        text.finish = "stop"
                         continue
-                    text.tokens.append(token)
-                    text.pending = [token]
-                    text.made += 1
-                    text.done = text.made >= max_new_tokens
-                    if not text.done and self._engine.length(text.sequence) == self.context:
-                        text.done = overflow == "stop"
-                        # Positions are absolute, so the newer half is read again from position 0.
+                    if text.take(token):
                         self._engine.cut(text.sequence, 0)
-                        text.pending = text.tokens[-max(1, self.context // 2) :]
                     yield index, token
         finally:
             for text in texts:
                 if text.sequence >= 0:
                     self._engine.close(text.sequence)
 
-    def _stream(
-        self, text: _Text, sampling: Sampling, max_new_tokens: int, stops: tuple[str, ...], overflow: Overflow
-    ) -> Generator[tuple[list[int], str]]:
-        held = ""  # this may be the beginning of a stop text
-        with closing(self._write([text], sampling, max_new_tokens, overflow)) as made:
-            for token, piece in self.tokenizer.stream((token for _, token in made), text.tokens[-_STREAM_CONTEXT:]):
-                held += piece
-                found = [held.index(s) for s in stops if s in held]
-                if found:
-                    yield [token], held[: min(found)]
+    def _stream(self, text: Continuation, stops: tuple[str, ...]) -> Generator[tuple[list[int], str]]:
+        held = HeldText(stops)
+        with closing(self._write([text])) as made:
+            for token, piece in self.tokenizer.stream((token for _, token in made), text.tokens[-STREAM_CONTEXT:]):
+                yield [token], held.add(piece)
+                if held.stopped:
                     return
-                ready = len(held) - max((_overlap(held, s) for s in stops), default=0)
-                yield [token], held[:ready]
-                held = held[ready:]
-        if held:
-            yield [], held
+        if held.text:
+            yield [], held.text
 
 
 def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
@@ -378,8 +363,3 @@ def _valid_list(prompts: Sequence[str]) -> list[str]:
     for prompt in prompts:
         valid.append(_valid(prompt, "generate", stacklevel=4))  # noqa: PERF401 (a comprehension is a level in Python 3.11 only)
     return valid
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The longest end of `text` that is a beginning of `stop`."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if stop.startswith(text[-n:])), 0)

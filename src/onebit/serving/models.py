@@ -1,0 +1,224 @@
+"""The models of a server: loaded when first asked for, put away when memory is short, and replaced when their files were."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from onebit.errors import OnebitError
+from onebit.fileformat import PackedModel, load_model
+from onebit.pretrained import find
+from onebit.runtime import ImageSession, ThreadPool, load
+from onebit.runtime.text import TextSession
+from onebit.serving.image_worker import ImageWorker
+from onebit.serving.job import Event
+from onebit.serving.metrics import Metrics
+from onebit.serving.refusal import Refusal
+from onebit.serving.settings import Settings
+from onebit.serving.text_worker import TextWorker
+
+Worker = TextWorker | ImageWorker
+
+
+@dataclass(eq=False)
+class Model:
+    """A file that is served.
+
+    Args:
+        name: by which clients ask for it.
+        path: the file.
+        kind: its task's kind.
+        task: its task, as the file has it.
+        bytes: the file's size.
+        created: when the file was written, in seconds since 1970.
+        worker: what runs it, while it is in memory.
+        used: when it was last asked for.
+    """
+
+    name: str
+    path: Path
+    kind: str
+    task: dict[str, Any]
+    bytes: int
+    created: int
+    context: int | None
+    worker: Worker | None = None
+    used: float = 0.0
+    loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a language model."""
+        return self.kind == "text-generation"
+
+
+class Models:
+    """All models of a server.
+
+    Args:
+        files: paths, or names of networks that come with the package.
+        settings: the server's.
+        metrics: where workers count.
+
+    Raises:
+        FormatError: a file is damaged.
+        OnebitError: there is no file, or two have one name.
+    """
+
+    def __init__(self, files: Iterable[str | Path], settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._pool = ThreadPool(settings.threads or None)
+        self._all: dict[str, Model] = {}
+        for file in files:
+            model = describe(find(file))
+            if model.name in self._all:
+                raise OnebitError(f"[serve] two files are named {model.name}: rename one")
+            self._all[model.name] = model
+        if not self._all:
+            raise OnebitError("[serve] no file to serve: name one or more")
+        self._retired: list[Worker] = []
+        metrics.gauges |= {
+            "onebit_texts_live": lambda: sum(w.live for w in self._workers() if isinstance(w, TextWorker)),
+            "onebit_sequences_open": lambda: sum(w.live for w in self._workers() if isinstance(w, TextWorker)),
+            "onebit_queue_length": lambda: sum(worker.waiting for worker in self._workers()),
+            "onebit_models_loaded": lambda: sum(model.worker is not None for model in self),
+            "onebit_model_memory_bytes": self.memory_bytes,
+        }
+
+    def __iter__(self) -> Any:
+        return iter(self._all.values())
+
+    def _workers(self) -> list[Worker]:
+        self._retired = [worker for worker in self._retired if worker.busy]
+        return [model.worker for model in self if model.worker is not None] + self._retired
+
+    def memory_bytes(self) -> int:
+        """Bytes of all models in memory."""
+        return sum(worker.session.memory_bytes for worker in self._workers())
+
+    def find(self, name: str | None, writes: bool) -> Model:
+        """A model by its name, or the first that does what is asked for. Raises Refusal if there is none."""
+        if name is None:
+            found = next((model for model in self if model.writes == writes), None)
+            if found is None:
+                raise Refusal(404, f"no model here {'writes text' if writes else 'takes images'}", "model")
+            return found
+        model = self._all.get(name)
+        if model is None:
+            known = ", ".join(self._all)
+            raise Refusal(404, f"there is no model {name[:80]!r}: use {known}", "model", "model_not_found")
+        if model.writes != writes:
+            does = "writes text: use /v1/completions" if model.writes else "takes images: use /v1/classify"
+            raise Refusal(400, f"the model {model.name} {does}", "model", "wrong_model")
+        return model
+
+    async def text_worker(self, model: Model) -> TextWorker:
+        """The worker of a language model, which is loaded where it is not in memory."""
+        worker = await self._worker(model)
+        assert isinstance(worker, TextWorker)
+        return worker
+
+    async def image_worker(self, model: Model) -> ImageWorker:
+        """The worker of an image network, which is loaded where it is not in memory."""
+        worker = await self._worker(model)
+        assert isinstance(worker, ImageWorker)
+        return worker
+
+    async def _worker(self, model: Model) -> Worker:
+        model.used = time.monotonic()
+        if model.worker is None:
+            async with model.loading:
+                if model.worker is None:
+                    try:
+                        model.worker = await self._load(model.path)
+                    except (OnebitError, OSError, MemoryError) as error:
+                        raise Refusal(503, f"the model {model.name} cannot be loaded: {error}") from None
+                    self._put_away(model)
+        return model.worker
+
+    async def _load(self, path: Path) -> Worker:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        session = await asyncio.to_thread(_load, path, settings, self._pool)
+        if isinstance(session, ImageSession):
+            return ImageWorker(session, settings.max_queue, self._metrics)
+        post = _poster(loop)
+        return TextWorker(session, settings.max_concurrent, settings.max_queue, self._metrics, post)
+
+    def _put_away(self, kept: Model) -> None:
+        """Free models until the others fit, those first that were not used for longest."""
+        for model in sorted(self, key=lambda model: model.used):
+            if self.memory_bytes() <= self._settings.memory << 20:
+                return
+            if model is not kept and model.worker is not None and not model.worker.busy:
+                self._retire(model)
+
+    def _retire(self, model: Model) -> None:
+        if model.worker is not None:
+            model.worker.close(wait=False)
+            self._retired.append(model.worker)
+            model.worker = None
+
+    async def reload(self) -> list[str]:
+        """Take files that were replaced, each whole or not at all. Texts that are being written end with the old one.
+
+        Returns:
+            A line for each model.
+        """
+        lines = []
+        for model in self:
+            async with model.loading:
+                try:
+                    fresh = await asyncio.to_thread(describe, model.path)
+                    if fresh.kind != model.kind:
+                        raise OnebitError(f"it is {fresh.kind} now, and was {model.kind}")
+                    worker = await self._load(model.path) if model.worker is not None else None
+                except (OnebitError, OSError, MemoryError) as error:
+                    lines.append(f"{model.name}: the old one goes on: {error}")
+                    continue
+                self._retire(model)
+                model.task, model.bytes, model.created = fresh.task, fresh.bytes, fresh.created
+                model.context, model.worker = fresh.context, worker
+                lines.append(f"{model.name}: read again, {fresh.bytes} bytes")
+        return lines
+
+    def close(self) -> None:
+        """Finish what was taken, and end all threads."""
+        for worker in self._workers():
+            worker.close()
+        for model in self:
+            model.worker = None
+
+
+def describe(path: Path) -> Model:
+    """What a file holds. Raises FormatError if it is damaged."""
+    packed: PackedModel = load_model(path)
+    status = path.stat()
+    kind = str(packed.task["kind"])
+    task = {name: value for name, value in packed.task.items() if name != "vocabulary"}
+    context = packed.program.input_shape[0] if packed.program.tokens else None
+    return Model(path.stem, path, kind, task, status.st_size, int(status.st_mtime), context)
+
+
+def _load(path: Path, settings: Settings, pool: ThreadPool) -> TextSession | ImageSession:
+    cache: Any = settings.cache or None
+    precision: Any = settings.precision
+    is_text = describe(path).kind == "text-generation"
+    return load(path, precision, pool, cache=cache if is_text else None, memory_cap=settings.memory << 20)
+
+
+def _poster(loop: asyncio.AbstractEventLoop) -> Callable[[list[Event]], None]:
+    """Hand events to their requests in the thread of a loop."""
+
+    def spread(events: list[Event]) -> None:
+        for event in events:
+            event.job.send(event)
+
+    def post(events: list[Event]) -> None:
+        if events and not loop.is_closed():
+            loop.call_soon_threadsafe(spread, events)
+
+    return post

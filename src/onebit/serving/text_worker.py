@@ -1,0 +1,217 @@
+"""The thread that owns a language model: each pass through the weights serves all texts that are being written."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.errors import OnebitError
+from onebit.runtime.text import TextSession
+from onebit.sampling import choose_each
+from onebit.serving.job import Event, Job
+from onebit.serving.metrics import Metrics
+from onebit.serving.refusal import Refusal
+
+# Tokens of prompts in a pass: other texts wait for one pass at most.
+CHUNK = 64
+# Events that a client may leave unread. Its text then waits until it reads on.
+MOST_UNREAD = 256
+_PAUSE_SECONDS = 0.02
+
+Post = Callable[[list[Event]], None]
+
+
+class TextWorker:
+    """Writes texts with one session, in a thread of its own.
+
+    Args:
+        session: the model. Nobody else may use it.
+        most_live: how many texts it writes at once.
+        most_waiting: how many more may wait.
+        metrics: where it counts.
+        post: takes the events of a pass, in the worker's thread.
+    """
+
+    def __init__(self, session: TextSession, most_live: int, most_waiting: int, metrics: Metrics, post: Post) -> None:
+        self.session = session
+        self._most_live, self._most_waiting = most_live, most_waiting
+        self._metrics, self._post = metrics, post
+        self._engine = session._engine
+        self._condition = threading.Condition()
+        self._waiting: deque[Job] = deque()
+        self._live: list[Job] = []
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="onebit-texts", daemon=True)
+        self._thread.start()
+
+    @property
+    def live(self) -> int:
+        """Texts that are being written. Each has a sequence in the engine."""
+        return len(self._live)
+
+    @property
+    def waiting(self) -> int:
+        """Texts that wait."""
+        return len(self._waiting)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self._live or self._waiting)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take texts, all or none. Raises Refusal if too many wait, or the model is being put away."""
+        with self._condition:
+            if self._closing:
+                raise Refusal(503, "the model is being put away: ask again", headers={"Retry-After": "1"})
+            free = max(0, self._most_live - len(self._live))
+            if len(self._waiting) + len(jobs) > self._most_waiting + free:
+                self._waiting = deque(job for job in self._waiting if not job.cancelled)
+                if len(self._waiting) + len(jobs) > self._most_waiting + free:
+                    message = f"{len(self._waiting)} texts wait already: ask again later"
+                    raise Refusal(429, message, code="queue_full", headers={"Retry-After": "1"})
+            self._waiting.extend(jobs)
+            self._condition.notify()
+
+    def close(self, wait: bool = True) -> None:
+        """Finish what was taken, and end the thread."""
+        with self._condition:
+            self._closing = True
+            self._condition.notify()
+        if wait and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while self._take():
+            events = self._drop()
+            try:
+                events += self._pass()
+            except Exception as error:  # the thread must go on for the texts to come
+                events += self._fail(error)
+            if events:
+                self._post(events)
+
+    def _take(self) -> bool:
+        """Wait for texts, and make the first ones live. False at the end."""
+        begun = []
+        with self._condition:
+            while not self._waiting and not self._live:
+                if self._closing:
+                    return False
+                self._condition.wait()
+            if self._live and all(job.unread >= MOST_UNREAD and not job.cancelled for job in self._live):
+                self._condition.wait(_PAUSE_SECONDS)
+            while self._waiting and len(self._live) < self._most_live:
+                job = self._waiting.popleft()
+                if not job.cancelled:
+                    job.text.sequence = self._engine.open()
+                    self._live.append(job)
+                    begun.append(job)
+        if begun:
+            now = time.perf_counter()
+            self._metrics.observe("onebit_queue_seconds", [now - job.began for job in begun])
+            self._metrics.count("onebit_tokens_total", sum(job.prompt_tokens for job in begun), kind="prompt")
+            self._post([event for job in begun if (event := job.begin()) is not None])
+        return True
+
+    def _drop(self) -> list[Event]:
+        """End texts whose clients are gone or whose time is over."""
+        events = []
+        now = time.monotonic()
+        for job in [job for job in self._live if job.cancelled or now > job.deadline]:
+            reason = "cancelled" if job.cancelled else "timeout"
+            if not job.cancelled:
+                events.append(
+                    Event(job, failure=Refusal(504, "the time of this request is over: ask for fewer tokens"))
+                )
+            self._end(job, reason)
+        return events
+
+    def _end(self, job: Job, reason: str) -> None:
+        self._live.remove(job)
+        self._engine.close(job.text.sequence)
+        self._metrics.count("onebit_texts_total", reason=reason)
+
+    def _fail(self, error: Exception) -> list[Event]:
+        """End all texts: which of them made a pass fail is not known."""
+        known = isinstance(error, (OnebitError, MemoryError))
+        refusal = Refusal(503 if known else 500, str(error) if known and str(error) else "the model failed")
+        print(f"onebit: error: a pass failed: {type(error).__name__}", file=sys.stderr, flush=True)
+        jobs = list(self._live)
+        for job in jobs:
+            self._end(job, "failed")
+        return [Event(job, failure=refusal) for job in jobs]
+
+    def _pass(self) -> list[Event]:
+        """One token of each text, and a chunk of the prompts."""
+        parts: list[tuple[Job, int]] = []
+        events: list[Event] = []
+        chunk = CHUNK
+        for job in self._live:
+            if job.unread >= MOST_UNREAD or (job.reading and chunk == 0):
+                continue
+            count = len(job.text.pending) - job.fed
+            if job.reading:
+                count = min(count, chunk)
+                chunk -= count
+            if job.scores_prompt:
+                events += self._score_prompt(job, count)
+            else:
+                parts.append((job, count))
+        if parts:
+            self._metrics.observe("onebit_batch_size", [len(parts)])
+            events += self._choose([job for job, _ in parts], self._extend(parts))
+        return events
+
+    def _extend(self, parts: Sequence[tuple[Job, int]], all: bool = False) -> NDArray[np.float32]:
+        tokens = [token for job, count in parts for token in job.text.pending[job.fed : job.fed + count]]
+        sequences = [job.text.sequence for job, _ in parts]
+        logits = self._engine.extend(sequences, [count for _, count in parts], np.array(tokens, np.int32), all=all)
+        for job, count in parts:
+            job.fed += count
+        return logits
+
+    def _score_prompt(self, job: Job, count: int) -> list[Event]:
+        """A chunk of a prompt that is echoed with its scores."""
+        first = job.fed
+        logits = self._extend([(job, count)], all=True)
+        events = [job.prompt_event(logits, first)]
+        return events + self._choose([job], logits[-1:])
+
+    def _choose(self, jobs: Sequence[Job], logits: NDArray[np.float32]) -> list[Event]:
+        """The next token of each text that the engine has whole; `logits` (texts, vocabulary)."""
+        ready = [place for place, job in enumerate(jobs) if job.fed == len(job.text.pending)]
+        if len(ready) < len(jobs):
+            jobs, logits = [jobs[place] for place in ready], logits[ready]
+        if not jobs:
+            return []
+        texts = [(job.text.sampling, job.text.tokens, job.text.random) for job in jobs]
+        tokens = choose_each(logits, texts, self.session.never)
+        events = []
+        now = time.perf_counter()
+        first: list[float] = []
+        between: list[float] = []
+        for job, token, row in zip(jobs, tokens, logits, strict=True):
+            (between if job.last else first).append(now - (job.last or job.began))
+            job.last = now
+            if job.text.max_new_tokens == 0:  # only the prompt was asked for
+                events.append(Event(job, finish="length"))
+                self._end(job, "length")
+                continue
+            event, forget = job.accept(token, row)
+            job.sent += 1
+            if event.finish:
+                self._end(job, event.finish)
+            elif forget:
+                self._engine.cut(job.text.sequence, 0)
+            events.append(event)
+        self._metrics.observe("onebit_time_to_first_token_seconds", first)
+        self._metrics.observe("onebit_time_between_tokens_seconds", between)
+        self._metrics.count("onebit_tokens_total", len(jobs), kind="written")
+        return events
