@@ -22,7 +22,7 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels tidy clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels serve-test tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -109,6 +109,11 @@ differential: $(VENV)/installed-dev
 wheels: $(VENV)/installed-dev
 	$(BIN)/python tools/wheels.py $(WHEELS)
 
+# The server with OpenAI's and LangChain's clients, its page in Debian's chromium, and a load of a minute: make serve-test. Without chromium the tests
+# of the page are skipped, and say so.
+serve-test: $(VENV)/installed-dev $(VENV)/installed-serve-test
+	$(BIN)/pytest tests/serving -rs
+
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -119,6 +124,10 @@ $(VENV)/installed-train: $(BIN)/python $(SOURCES)
 
 $(VENV)/installed-dev: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet -c constraints.txt ".[train,dev]"
+	touch $@
+
+$(VENV)/installed-serve-test: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet -c constraints.txt ".[serve-test]"
 	touch $@
 
 $(VENV)/installed-docs: $(BIN)/python $(SOURCES)

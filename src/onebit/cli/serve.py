@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         EXAMPLES,
         help="serve packed models over HTTP",
         description=(
-            "Answer requests for texts as OpenAI's clients send them, and classify images. "
+            "Answer requests for texts as OpenAI's clients send them, classify images, and show a page that does both. "
             "Only this machine reaches the server, unless --host says otherwise. PyTorch is not needed."
         ),
     )

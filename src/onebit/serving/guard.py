@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
+import re
 import socket
 import sys
 import time
@@ -25,6 +26,8 @@ _EVERYWHERE = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+# A name or an address, and perhaps a port.
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(?::[0-9]{1,5})?")
 
 
 class Guard:
@@ -105,7 +108,8 @@ class Guard:
 
     def _check_host(self, host: str) -> None:
         """A page of another site can give this machine a name of its own, and its scripts then count as this server's: names are checked."""
-        name = (urlsplit(f"//{host}").hostname or "").lower() if host.isprintable() and " " not in host else ""
+        found = _HOST.fullmatch(host)
+        name = found[1].strip("[]").lower() if found else ""
         if name in self._hosts or _is_address(name):
             return
         raise Refusal(403, f"the host {name[:80]!r} is not known here: start the server with --allow-host {name[:80]}")

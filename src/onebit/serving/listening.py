@@ -8,6 +8,7 @@ import socket
 from onebit.errors import OnebitError
 
 BACKLOG = 1024
+_SEND_BYTES = 64 << 10
 
 
 def listen(host: str, port: int, shared: bool = False) -> socket.socket:
@@ -29,6 +30,8 @@ def listen(host: str, port: int, shared: bool = False) -> socket.socket:
     try:
         # A server that has just ended leaves connections that wait.
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # What a client leaves unread waits in the system first: a model must notice early that nobody reads.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         if shared:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)

@@ -1,7 +1,8 @@
-"""Routes about the server itself: whether it lives, its models, its metrics."""
+"""Routes about the server itself: whether it lives, its models, its metrics, its page."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +13,18 @@ from onebit.serving.context import context_of
 from onebit.serving.metrics import CONTENT_TYPE
 from onebit.serving.models import Model
 from onebit.serving.refusal import Refusal
+
+PAGE = Path(__file__).parent / "page"
+# What the page consists of, and as what it is sent.
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/draw.js": ("draw.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+# The page loads what comes from this server, and nothing else.
+POLICY = "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 
 async def health(request: Request) -> JSONResponse:
@@ -62,12 +75,20 @@ async def metrics(request: Request) -> Response:
     return Response(context_of(request).metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
 
+async def page(request: Request) -> Response:
+    """GET / and the files of the page."""
+    name, kind = FILES[request.url.path]
+    headers = {"Content-Type": kind, "Content-Security-Policy": POLICY, "Cache-Control": "no-cache"}
+    return Response((PAGE / name).read_bytes(), headers=headers)
+
+
 ROUTES = [
     Route("/health", health),
     Route("/ready", ready),
     Route("/v1/models", models),
     Route("/v1/models/{name}", model),
     Route("/metrics", metrics),
+    *(Route(path, page) for path in FILES),
 ]
 # What is answered without a key: it tells nothing of a model or of a client.
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({"/health", "/ready", *FILES})
