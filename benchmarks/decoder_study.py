@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import statistics
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from accuracy_study import diverged, draw, ended_runs, table, train_all
 
@@ -80,6 +82,32 @@ def draw_gaps(curves: dict[str, list[tuple[float, float]]], file: Path) -> None:
     plt.close(figure)
 
 
+def temperature_gain(out: Path, windows: int = 128) -> tuple[float, float, float]:
+    """What a fitted temperature would give a finished run: it, and bits per byte without and with it, on windows that it was not fitted to."""
+    import torch
+    import torch.nn.functional as F
+
+    from onebit.confidence import fit_temperature
+    from onebit.data.text import load_text
+    from onebit.training import load_run
+    from onebit.training.windows import evaluation_examples
+
+    run = load_run(out)
+    data = run.recipe.data
+    text = load_text(data.source, data.vocabulary, validation=data.validation_data).validation
+    examples = evaluation_examples(text, run.task, run.model.context, data.examples)
+    parts = []
+    for first in (0, 1):  # of each pair of windows that lie side by side
+        chosen = np.linspace(0, len(examples) - 2, windows).astype(int) + first
+        inputs, targets = (torch.from_numpy(part) for part in examples.take(chosen[chosen < len(examples) - 1]))
+        with torch.inference_mode():
+            parts.append((run.model(inputs).flatten(0, 1), targets.flatten()))
+    (logits, targets), (others, other_targets) = parts
+    fitted = fit_temperature(logits.numpy(), targets.numpy())
+    bits = [float(F.cross_entropy(others / t, other_targets)) / math.log(2) * text.tokens_per_byte for t in (1, fitted)]
+    return fitted, bits[0], bits[1]
+
+
 def pattern_of(names: str, rows: dict[str, Any], parser: argparse.ArgumentParser) -> str:
     """The regular expression of the rows that are named, or of all."""
     chosen = [name.strip() for name in names.split(",") if name.strip()]
@@ -100,6 +128,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", metavar="A,B", help="train only these")
     parser.add_argument("--known", type=Path, metavar="FILE", help="a SIZE.json with runs from elsewhere")
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
+    parser.add_argument("--temperature", action="store_true", help="what a temperature would give to each run here")
     arguments = parser.parse_args()
     study = read_study(arguments.size)
     arguments.rows = pattern_of(arguments.rows, study["rows"], parser)
@@ -113,6 +142,12 @@ def main() -> None:
     wrong = sum(diverged(log) for log in base.glob("*.log"))
     print(f"{sum(len(runs) for runs in rows.values())} runs ended, {wrong} diverged")
     draw(JUDGED_AS, rows, arguments.out / f"{arguments.size}.png")
+    for out in sorted(base.glob("*-seed*/")) if arguments.temperature else ():
+        if (out / "result.json").exists():
+            fitted, before, after = temperature_gain(out)
+            print(
+                f"{out.name}: temperature {fitted:.3f}, bits per byte {before:.4f} without it and {after:.4f} with it"
+            )
     figures = {"tokens": "train_tokens_seen_at_most", "parameters": "parameters"}
     curves = {name: gaps(names, rows, figures[name]) for name, names in study["curves"].items()}
     for name, points in curves.items():
