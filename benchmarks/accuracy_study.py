@@ -2,10 +2,12 @@
 
     python benchmarks/accuracy_study.py images --data cifar-10-images --out runs/accuracy
     python benchmarks/accuracy_study.py text --data books-train.txt --validation books-valid.txt --out runs/accuracy
+    python benchmarks/accuracy_study.py resnet18 --data cifar-10-images --out runs/accuracy --compile [--small]
 
-src/onebit/recipes/studies/NAME.yaml has the rows, as keys over one recipe. Each training is its own process (`onebit train ...`, one thread) and logs
-to OUT/NAME/ROW-seedN.log. A restarted study skips or resumes it. All finished runs are written to OUT/NAME.json, OUT/NAME.png and a Markdown
-table. --known FILE adds runs from elsewhere: benchmarks/results/accuracy/NAME.json has those of docs/accuracy.md.
+src/onebit/recipes/studies/NAME.yaml has the rows, as keys over the study's recipe or over one of their own. Each training is its own process
+(`onebit train ...`, one thread) and logs to OUT/NAME/ROW-seedN.log. A restarted study skips or resumes it. All finished runs are written to
+OUT/NAME.json, OUT/NAME.png and a Markdown table. A study that needs a large GPU has a form for two cores (--small), NAME-small in these names.
+--known FILE adds runs from elsewhere: benchmarks/results/accuracy/NAME.json has those of docs/accuracy.md.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ from measure import mean_and_spread, train_run
 JUDGED = {
     "images": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
     "text": ("validation_bits_per_byte", 1.0, "bits per byte", "val_bits_per_byte"),
+    "resnet18": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
 }
+ALL_ROWS = "all rows"  # of a study's small form: the keys of every row
 REFERENCES = "row:"  # a value with this beginning is the run folder of another row with the same seed
 
 
@@ -41,6 +45,15 @@ def read_study(name: str) -> dict[str, Any]:
     return study
 
 
+def small_form(study: dict[str, Any]) -> dict[str, Any]:
+    """The study with the keys of its form for two cores; a row that they do not suit has keys of its own there."""
+    small = study.get("small")
+    if small is None:
+        raise SystemExit("this study has no small form: leave --small out")
+    rows = {row: keys | small[ALL_ROWS] | small.get(row, {}) for row, keys in study["rows"].items()}
+    return study | {"rows": rows}
+
+
 def folder(row: str, seed: int) -> str:
     """Of a run."""
     return "-".join("".join(c if c.isalnum() or c in "+-" else " " for c in row).split()) + f"-seed{seed}"
@@ -48,11 +61,15 @@ def folder(row: str, seed: int) -> str:
 
 def command(study: dict[str, Any], row: str, seed: int, arguments: argparse.Namespace, base: Path) -> list[str]:
     """The training's command line."""
-    words = [sys.executable, "-m", "onebit", "train", study["recipe"], "--data", arguments.data]
+    keys = study["keys"] | study["rows"][row]
+    recipe = keys.pop("recipe", study["recipe"])
+    words = [sys.executable, "-m", "onebit", "train", recipe, "--data", arguments.data]
     words += ["--out", str(base / folder(row, seed)), "--seed", str(seed), "--threads", "1"]
     if arguments.validation:
         words += ["--validation-data", arguments.validation]
-    for key, value in (study["keys"] | study["rows"][row]).items():
+    if arguments.compile:
+        words += ["--compile", "true"]
+    for key, value in keys.items():
         if str(value).startswith(REFERENCES):
             value = base / folder(value.removeprefix(REFERENCES), seed)
         plain = value if isinstance(value, str | Path) else json.dumps(value)
@@ -131,7 +148,7 @@ def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, 
         rows: the results of each row's runs.
     """
     key, factor, unit, _ = JUDGED[name]
-    digits = 1 if name == "images" else 3
+    digits = 3 if name == "text" else 1
     means = {row: factor * statistics.mean(run[key] for run in runs) for row, runs in rows.items()}
     sizes = {row: statistics.mean(run["file_bytes"] for run in runs) for row, runs in rows.items()}
     compared = {title: row for title, row in references.items() if row in rows}
@@ -196,18 +213,22 @@ def main() -> None:
     )
     parser.add_argument("--known", type=Path, metavar="FILE", help="a NAME.json with runs from elsewhere")
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
+    parser.add_argument("--small", action="store_true", help="the study's form for two cores")
+    parser.add_argument("--compile", action="store_true", help="train compiled")
     arguments = parser.parse_args()
     study = read_study(arguments.study)
-    base = arguments.out / arguments.study
+    study = small_form(study) if arguments.small else study
+    name = f"{arguments.study}-small" if arguments.small else arguments.study
+    base = arguments.out / name
     base.mkdir(parents=True, exist_ok=True)
     if not arguments.table_only:
         train_all(study, arguments, base)
     rows = ended_runs(study, arguments.seeds, base, arguments.known, JUDGED[arguments.study][3])
     wrong = sum(diverged(log) for log in base.glob("*.log"))
-    (arguments.out / f"{arguments.study}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    (arguments.out / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
     print(table(arguments.study, study["references"], rows))
     print(f"{sum(len(runs) for runs in rows.values())} runs ended, {wrong} diverged")
-    draw(arguments.study, rows, arguments.out / f"{arguments.study}.png")
+    draw(arguments.study, rows, arguments.out / f"{name}.png")
 
 
 if __name__ == "__main__":

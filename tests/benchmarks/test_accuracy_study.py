@@ -22,7 +22,8 @@ def test_every_row_is_a_recipe_and_needs_only_rows_before_it(name):
     assert len(folders) == len(study["rows"])
     assert set(study["references"].values()) <= set(study["rows"])
     for row, keys in study["rows"].items():
-        recipe = load_recipe(study["recipe"]).override(study["keys"] | keys, row)
+        keys = study["keys"] | keys
+        recipe = load_recipe(keys.pop("recipe", study["recipe"])).override(keys, row)
         assert recipe.model.binary or row.startswith("float")
         needed = [str(v).removeprefix("row:") for v in keys.values() if str(v).startswith("row:")]
         assert set(needed) <= set(known)

@@ -6,7 +6,7 @@ from torch import nn
 
 from onebit.models import alexnet, mlp, mobile_net, resnet, vgg
 from onebit.nn import BinaryConv2d, BinaryLinear, BinarySeparableConv2d
-from onebit.schemes import SCHEMES, BinaryNet, BinaryNormalized, BiRealNet, NormFree, XnorNet
+from onebit.schemes import SCHEMES, BinaryNet, BinaryNormalized, BiRealNet, NormFree, ReActNet, XnorNet
 
 
 def parameters(model):
@@ -18,6 +18,7 @@ def parameters(model):
     [
         (lambda: resnet(18), 11_689_512),  # torchvision's resnet18
         (lambda: resnet(34), 21_797_672),  # torchvision's resnet34
+        (lambda: resnet(18, 10, small_images=True), 11_173_962),  # the ResNet-18 of CIFAR-10 that many report
         (lambda: resnet(20, 10), 272_474),  # with 1x1 convolutions in two shortcuts
         (lambda: mobile_net(), 4_231_976),  # MobileNet 1.0
     ],
@@ -71,6 +72,18 @@ def test_a_network_of_the_paper_has_nothing_but_bits():
     model = resnet(8, 10, scheme=BinaryNormalized(), hybrid=False)
     floats = {name for name, m in model.named_modules() if isinstance(m, nn.Conv2d) and not hasattr(m, "scheme")}
     assert floats == {"features.3.shortcut.1", "features.4.shortcut.1"}  # shortcuts where the shape changes
+
+
+def test_shortcuts_may_have_bits_too():
+    model = resnet(18, 10, width=0.125, scheme=ReActNet(), small_images=True, float_shortcuts=False)
+    floats = {
+        name for name, m in model.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and not hasattr(m, "scheme")
+    }
+    assert floats == {"features.0", "head.2"}  # the first and the last layer
+    assert model.features[5].shortcut[1].scheme.activations is None  # a shortcut does not quantise what it passes on
+    x = torch.randn(2, 3, 32, 32)
+    assert model.features[:5](x).shape == (2, 8, 32, 32)
+    assert model(x).shape == (2, 10)
 
 
 def test_branches_without_normalisation_are_scaled_down():

@@ -53,7 +53,12 @@ def first(scheme: Scheme | None, hybrid: bool) -> Scheme | None:
     if scheme is None or hybrid:
         return None
     inputs = None if scheme.activations is None else AbsMax(8)
-    return replace(scheme, activations=inputs, input_normalize=False, input_shift=False, input_scale=False)
+    return replace(with_float_inputs(scheme), activations=inputs)
+
+
+def with_float_inputs(scheme: Scheme) -> Scheme:
+    """The scheme with its weights only."""
+    return replace(scheme, activations=None, input_normalize=False, input_shift=False, input_scale=False)
 
 
 def last(scheme: Scheme | None, hybrid: bool) -> Scheme | None:

@@ -1,10 +1,10 @@
-"""Residual networks: ResNet-18 and -34 for large images, ResNet-20, -56 and -110 for CIFAR, with float shortcuts."""
+"""Residual networks: ResNet-18 and -34 for large and for small images, ResNet-20, -56 and -110 for CIFAR."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from onebit.models.parts import Network, check, convolution, logits, stem
+from onebit.models.parts import Network, check, convolution, logits, stem, with_float_inputs
 from onebit.nn import nonlinearity_of, norm_of
 from onebit.schemes import Scheme
 
@@ -17,16 +17,19 @@ class ResidualBlock(nn.Module):
 
     .. math:: y = f(N(W_2 f(N(W_1 x))) + s(x)), \qquad\text{or twice}\quad y = f(N(W x) + s(x))
 
-    f and N are the nonlinearity and the normalisation that the scheme puts after a layer. A shortcut is float: the input itself, or, if the shape
-    changes, its mean over 2x2 and a float 1x1 convolution (in a float network a 1x1 convolution of stride 2).
+    f and N are the nonlinearity and the normalisation that the scheme puts after a layer. A shortcut keeps its input float: it is the input itself,
+    or, if the shape changes, its mean over 2x2 and a 1x1 convolution (in a float network a 1x1 convolution of stride 2).
 
     Args:
         inputs, outputs: channels.
         stride: the stride of the first convolution, 1 or 2.
         scheme: None gives the float twin.
+        float_shortcut: the 1x1 convolution has float weights; False gives it those of the scheme.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, scheme: Scheme | None) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, scheme: Scheme | None, float_shortcut: bool = True
+    ) -> None:
         super().__init__()
         self.each = scheme is not None and scheme.shortcuts == 1
         self.branch_scale = 1.0 if scheme is None else scheme.branch_scale
@@ -41,7 +44,8 @@ class ResidualBlock(nn.Module):
             shortcut = [convolution(None, inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)]
         elif stride != 1 or inputs != outputs:
             pool = [nn.AvgPool2d(stride)] if stride != 1 else []
-            shortcut = [*pool, convolution(None, inputs, outputs, 1), norm_of(scheme, outputs)]
+            kind = None if scheme is None or float_shortcut else with_float_inputs(scheme)
+            shortcut = [*pool, convolution(kind, inputs, outputs, 1), norm_of(scheme, outputs)]
         self.shortcut = nn.Sequential(*shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -67,6 +71,8 @@ def resnet(
     scheme: Scheme | None = None,
     hybrid: bool = True,
     logit_scale: float | None = None,
+    small_images: bool = False,
+    float_shortcuts: bool = True,
 ) -> Network:
     """A residual network.
 
@@ -80,9 +86,13 @@ def resnet(
         hybrid: the first and the last layer stay float. False makes them binary too; the first then takes 8-bit pixels if the scheme quantises
             inputs.
         logit_scale: a constant that multiplies the logits.
+        small_images: 18 and 34 for images of about 32x32: a 3x3 stem of stride 1 and no max-pool.
+        float_shortcuts: the 1x1 convolutions of shortcuts stay float. False gives them weights of the scheme, with float inputs: in ResNet-18 they
+            are a third of a file of bits.
 
     Shape:
-        (batch, in_channels, height, width), height and width divisible by 32 (18, 34) or by 4, to (batch, num_classes).
+        (batch, in_channels, height, width), height and width divisible by 32 (18, 34), by 8 (the same for small images) or by 4, to
+        (batch, num_classes).
 
     Raises:
         ValueError: the depth is none of these, or a size is not above 0.
@@ -102,15 +112,16 @@ def resnet(
         )
     blocks = LARGE_IMAGES[depth] if large else ((depth - 2) // 6,) * 3
     channels = max(1, round((64 if large else 16) * width))
-    kernel, stride, padding = (7, 2, 3) if large else (3, 1, 1)
+    shrinks = large and not small_images
+    kernel, stride, padding = (7, 2, 3) if shrinks else (3, 1, 1)
     layers = stem(scheme, hybrid, in_channels, channels, kernel, stride, padding)
-    if large:
+    if shrinks:
         layers.append(nn.MaxPool2d(3, 2, 1))
     inputs = channels
     for stage, count in enumerate(blocks):
         outputs = channels << stage
         for index in range(count):
-            layers.append(ResidualBlock(inputs, outputs, 2 if stage and not index else 1, scheme))
+            layers.append(ResidualBlock(inputs, outputs, 2 if stage and not index else 1, scheme, float_shortcuts))
             inputs = outputs
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), *logits(scheme, hybrid, inputs, num_classes)]
     return Network(nn.Sequential(*layers), nn.Sequential(*head), logit_scale)

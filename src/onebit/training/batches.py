@@ -65,12 +65,15 @@ class Batches:
     The pixels are bytes (batch, height, width, channels), which `scale_pixels` is to scale on the device that computes: a quarter of
     what floats would take on the way there.
 
+    Labels that are mixed or smoothed are float32 (batch, classes), each row a distribution; others are int64 (batch,).
+
     Args:
         images: the set.
         batch_size: of all batches but the last.
         augment: see `ImageRecipe`.
         seed, epoch: of order and augmentation; epoch None keeps the set's order.
         part: which of the images of each batch.
+        mixup, smoothing: see `ImageRecipe`; of training only.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Batches:
         seed: int = 0,
         epoch: int | None = None,
         part: Part = ALL,
+        mixup: float = 0.0,
+        smoothing: float = 0.0,
     ) -> None:
         self._images = images
         self._batch_size = batch_size
@@ -88,6 +93,8 @@ class Batches:
         self._seed = seed
         self._epoch = epoch
         self._part = part
+        self._mixup = mixup
+        self._smoothing = smoothing
 
     def __len__(self) -> int:
         return -(-len(self._images) // self._batch_size)
@@ -102,12 +109,47 @@ class Batches:
                 chosen = np.append(chosen, order[0])  # statistics over a batch need more than one image
             # Drawn for all images, also of batches that are passed over, so that what each is shifted by depends on nothing else.
             moves = draw_moves(self._augment, len(chosen), height, width, random)
+            mixed = random.beta(self._mixup, self._mixup) if self._mixup else 0.0
             if number < self._part.first:
                 continue
-            ours = self._part.share(len(chosen))
-            pixels = move_images(self._images.pixels[chosen[ours]], [move[ours] for move in moves])
-            labels = torch.from_numpy(self._images.labels[chosen[ours]])
-            yield self._part.batch(torch.from_numpy(pixels), labels, len(chosen), len(chosen))
+            share = self._part.share(len(chosen))
+            ours = np.arange(share.start, share.stop)
+            pixels, labels = self._moved(chosen, moves, ours)
+            if mixed or self._smoothing:
+                labels = smooth(labels, len(self._images.classes), self._smoothing)
+            if mixed:
+                # The order is random already, so that the next image of the batch is any.
+                others, theirs = self._moved(chosen, moves, (ours + 1) % len(chosen))
+                pixels = mix_pixels(pixels, others, mixed)
+                labels += mixed * (smooth(theirs, len(self._images.classes), self._smoothing) - labels)
+            yield self._part.batch(torch.from_numpy(pixels), torch.from_numpy(labels), len(chosen), len(chosen))
+
+    def _moved(
+        self, chosen: NDArray[np.int64], moves: list[NDArray[Any]], which: NDArray[np.int64]
+    ) -> tuple[NDArray[np.uint8], NDArray[Any]]:
+        """Images of a batch as they are augmented, and their labels; `which` are their places in the batch."""
+        pixels = move_images(self._images.pixels[chosen[which]], [move[which] for move in moves])
+        return pixels, self._images.labels[chosen[which]]
+
+
+def smooth(labels: NDArray[np.int64], classes: int, share: float) -> NDArray[np.float32]:
+    """Labels as distributions (n, classes): a share of each is spread over all classes alike.
+
+    Source: Szegedy et al., arXiv 1512.00567, section 7.
+    """
+    rows = np.full((len(labels), classes), share / classes, np.float32)
+    rows[np.arange(len(labels)), labels] += 1 - share
+    return rows
+
+
+def mix_pixels(ours: NDArray[np.uint8], theirs: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:
+    """Images with a share of others in them, rounded to bytes.
+
+    Source: Zhang et al., mixup, arXiv 1710.09412, section 2.
+    """
+    part = round(256 * share)  # keeps the sums in integers of 16 bits, which are faster than floats
+    mixed = ours.astype(np.uint16) * (256 - part) + theirs.astype(np.uint16) * part + 128
+    return (mixed >> 8).astype(np.uint8)
 
 
 def draw_moves(how: str, count: int, height: int, width: int, random: np.random.Generator) -> list[NDArray[Any]]:
@@ -161,8 +203,16 @@ class ImageData(TrainingData):
         epoch = self.trainer.current_epoch if self.trainer is not None else 0
         recipe = self.recipe
         part = part_of(self.trainer, self.batches_per_epoch)
+        data = recipe.data
         return Batches(
-            self.splits.train, recipe.optimizer.batch_size, recipe.data.augment, recipe.run.seed, epoch, part
+            self.splits.train,
+            recipe.optimizer.batch_size,
+            data.augment,
+            recipe.run.seed,
+            epoch,
+            part,
+            data.mixup,
+            data.label_smoothing,
         )
 
     def val_dataloader(self) -> Batches:

@@ -166,13 +166,14 @@ class TrainingModule(lightning.LightningModule):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch, its logits (images or tokens, classes or vocabulary), and how many of them count."""
         x, target = batch[:2]
-        target = target.flatten()
         logits = network(x).float().flatten(0, -2)
-        count = (target != NOT_COUNTED).sum()
+        target = target if target.is_floating_point() else target.flatten()
+        count = counted(target).sum()
         loss = self.objective.loss(logits, target, count, whole=len(batch) == 2)
         with torch.no_grad():
             sums = self._sums[part]
-            self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == target).sum(), count]).to(sums)
+            label = target.argmax(1) if target.is_floating_point() else target
+            self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == label).sum(), count]).to(sums)
         return loss, logits, count
 
     @property
@@ -196,8 +197,8 @@ class TrainingModule(lightning.LightningModule):
             by_example = self.trainer.world_size * len(batch[0]) / examples
             loss = by_target * loss
         if self._teacher is not None and (len(batch) == 2 or count):
-            counted = batch[1].flatten() != NOT_COUNTED
-            soft, apart = self._teacher.losses(batch[0], logits, counted, self.recipe.teacher.temperature)
+            which = counted(batch[1])
+            soft, apart = self._teacher.losses(batch[0], logits, which, self.recipe.teacher.temperature)
             weight = self.recipe.teacher.weight
             apart = self.recipe.teacher.feature_weight * by_example * apart
             loss = (1 - weight) * loss + weight * by_target * soft + apart
@@ -258,14 +259,22 @@ class TrainingModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         recipe = self.recipe
-        kind = torch.optim.AdamW if recipe.decoupled_weight_decay else torch.optim.Adam
+        kind: Callable[..., torch.optim.Optimizer] = (
+            torch.optim.AdamW if recipe.decoupled_weight_decay else torch.optim.Adam
+        )
+        momentum: dict[str, Any] = {}
+        if recipe.optimizer.name == "sgd":
+            kind = torch.optim.SGD
+            momentum = {"momentum": recipe.optimizer.momentum, "nesterov": recipe.optimizer.momentum > 0}
         own, rest = self._own_parameters()
         options: dict[str, Any] = {
             "lr": recipe.optimizer.learning_rate,
             "weight_decay": recipe.optimizer.weight_decay,
         }
         # Bits alone leave nothing to Adam, which refuses an empty list.
-        parts: list[torch.optim.Optimizer] = [kind(self._groups(rest), fused=True, **options)] if rest else []
+        parts: list[torch.optim.Optimizer] = (
+            [kind(self._groups(rest), fused=True, **options, **momentum)] if rest else []
+        )
         if recipe.optimizer.name == "bop":
             parts.append(Bop(own, recipe.optimizer.bop_gamma, recipe.optimizer.bop_threshold))
         elif recipe.optimizer.name == "muon":
@@ -275,9 +284,9 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _own_parameters(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """The parameters of the optimizer that the recipe names, and those that Adam has."""
+        """The parameters of the optimizer that the recipe names, and those that Adam (or SGD) has."""
         name = self.recipe.optimizer.name
-        if name == "adam":
+        if name in ("adam", "sgd"):
             return [], list(self.parameters())
         return bits_and_rest(self.model) if name == "bop" else matrices_and_rest(self.model)
 
@@ -317,6 +326,13 @@ class TrainingModule(lightning.LightningModule):
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, end - warmup))
         return 1 - progress if recipe.schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def counted(target: Tensor) -> Tensor:
+    """Which examples or tokens count: bool (examples). Of labels that are distributions (examples, classes) all do."""
+    if target.is_floating_point():
+        return torch.ones(len(target), dtype=torch.bool, device=target.device)
+    return target.flatten() != NOT_COUNTED
 
 
 def steps_unseen(device: torch.device) -> int:

@@ -26,10 +26,12 @@ class Objective:
 
         Args:
             logits: float (examples, classes).
-            target: integers (examples); those that are `NOT_COUNTED` do not count.
+            target: integers (examples); those that are `NOT_COUNTED` do not count. Or distributions (examples, classes), of which all do.
             count: how many do.
             whole: False: the examples are a share of a batch, whose loss is 0 if none of them count.
         """
+        if target.is_floating_point():
+            return F.cross_entropy(logits, target, reduction="sum") / count.clamp_min(1)
         if whole:
             return F.cross_entropy(logits, target, ignore_index=NOT_COUNTED)
         return F.cross_entropy(logits, target, ignore_index=NOT_COUNTED, reduction="sum") / count.clamp_min(1)

@@ -107,4 +107,5 @@ def _literature(model: ImageModel, scheme: Scheme | None, task: ImageTask) -> nn
         return alexnet(width=model.width, **common)
     if model.name == "mobile-net":
         return mobile_net(width=model.width, small_images=max(height, width) < 96, **common)
+    common |= {"small_images": model.small_images, "float_shortcuts": model.float_shortcuts}
     return resnet(int(model.name.removeprefix("resnet")), width=model.width, **common)

@@ -38,6 +38,14 @@ class ImageData(Data):
     augment: Literal["none", "flip", "crop-flip"] = key(
         "none", "flip: mirror at random, left to right; crop-flip: shift by up to an eighth of the side too"
     )
+    mixup: float = key(
+        0.0,
+        "mix each training image and its label with another of its batch, in shares drawn from Beta(mixup, mixup); 0: do not mix",
+        least=0,
+    )
+    label_smoothing: float = key(
+        0.0, "share of each training label that all classes have alike; 0: the label is certain", least=0, below=1
+    )
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,12 @@ class ImageModel(Model):
     )
     kernel_size: int = key(3, "side of the kernels of classifier", least=1)
     width: float = key(1.0, "multiplies the channels of alexnet, mobile-net and the resnets", above=0)
+    small_images: bool = key(
+        False, "resnet18 and resnet34 begin with a 3x3 convolution and do not pool, for images of about 32x32"
+    )
+    float_shortcuts: bool = key(
+        True, "the 1x1 convolutions in shortcuts of a binary resnet stay float; false: they are of the scheme"
+    )
     batch_norm: bool = key(False, "the float twin of classifier has a batch normalisation after each layer")
     hybrid: bool = key(True, "the first and the last layer of the literature's networks stay float")
     calibrate: bool = key(

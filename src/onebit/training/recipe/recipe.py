@@ -53,7 +53,7 @@ class Recipe:
         _ = self.scheme.made  # here, and not where a section is made: it needs PyTorch
         name, pull, stage = self.optimizer.name, self.optimizer.pull, self.schedule.first_stage_epochs
         for key, value in (("optimizer", name), ("pull", pull), ("first_stage_epochs", stage)):
-            require(self.model.binary or value in ("adam", "muon", 0), key, value, "it with binary=true only")
+            require(self.model.binary or value in ("adam", "sgd", "muon", 0), key, value, "it with binary=true only")
         fits = name != "bop" or not stage
         require(fits, "first_stage_epochs", stage, "optimizer=adam with it: bop has no float weights")
 

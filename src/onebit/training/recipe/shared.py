@@ -121,14 +121,15 @@ class Optimizer(Section):
 
     section: ClassVar[str] = "optimizer"
 
-    name: Literal["adam", "bop", "muon"] = key(
+    name: Literal["adam", "sgd", "bop", "muon"] = key(
         "adam",
-        "adam (AdamW for text); bop, which flips bits without latents (`onebit.optim.Bop`); or muon, which makes the steps of dense layers "
-        "orthogonal matrices, as large as those of adam. Both leave other parameters to adam",
+        "adam (AdamW for text); sgd, with Nesterov's momentum; bop, which flips bits without latents (`onebit.optim.Bop`); or muon, which makes the "
+        "steps of dense layers orthogonal matrices, as large as those of adam. Bop and muon leave other parameters to adam",
         short="optimizer",
     )
     learning_rate: float = key(1e-3, "the highest learning rate of the schedule", above=0)
-    weight_decay: float = key(0.0, "weight decay of adam and muon", least=0)
+    momentum: float = key(0.9, "how much of the step before sgd adds to a step", least=0, below=1)
+    weight_decay: float = key(0.0, "weight decay of adam, sgd and muon", least=0)
     weight_decay_until: float = key(1.0, "share of the training after which weight decay ends", above=0, most=1)
     batch_size: int = key(64, "images or texts in a batch, on all devices together", least=1)
     accumulate: int = key(1, "batches whose gradients are added up for one step", least=1)
