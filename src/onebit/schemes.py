@@ -15,9 +15,11 @@ from typing import Any, Literal, cast
 from onebit.errors import shown
 from onebit.normalize import OVERS, Over
 from onebit.quantizers import (
+    ESTIMATORS,
     AbsMax,
     ActivationQuantizer,
     CenteredSign,
+    Estimator,
     KBitActivations,
     KBitWeights,
     MeanThreshold,
@@ -32,6 +34,7 @@ from onebit.quantizers import (
 from onebit.quantizers.gradients import CLIPPED, IDENTITY, Polynomial
 
 POLYNOMIAL = Polynomial()
+PLAIN = "straight-through"  # the name of training without an estimator
 
 
 @dataclass(frozen=True, repr=False)
@@ -60,6 +63,8 @@ class Scheme:
         branch_scale: a residual network multiplies its branches by this before adding them. Below 1 it bounds a deep network without norms.
         gradient_clipping: training clips the gradient of each output's weights to this share of their norm (adaptive gradient clipping); None
             does not clip.
+        estimator: how training takes the step from latent weights to bits, one of `onebit.quantizers.ESTIMATORS` or its name; None is
+            straight-through. It fits weights of one bit only.
 
     Raises:
         ValueError: the parts do not fit together.
@@ -82,9 +87,12 @@ class Scheme:
     shortcuts: int = 2
     branch_scale: float = 1.0
     gradient_clipping: float | None = None
+    estimator: Estimator | None = None
 
     def __post_init__(self) -> None:
         name = type(self).__name__
+        if isinstance(self.estimator, str):
+            object.__setattr__(self, "estimator", parse_estimator(self.estimator))
         if self.normalize is not None and self.normalize not in OVERS:
             raise ValueError(f"[{name}] normalize={shown(self.normalize)}: use 'channel', 'example', 'batch' or None")
         if self.bias not in ("bits", "float"):
@@ -120,6 +128,14 @@ class Scheme:
                 raise ValueError(f"[{name}] {option}={shown(getattr(self, option))}: use True or False")
         if type(self.shortcuts) is not int or self.shortcuts < 1:
             raise ValueError(f"[{name}] shortcuts={shown(self.shortcuts)}: use 1, 2, ...")
+        if not isinstance(self.estimator, Estimator | None):
+            raise ValueError(f"[{name}] estimator={shown(self.estimator)}: use {', '.join(ESTIMATORS)} or None")
+        if self.estimator is not None and self.weights.bits > 1:
+            raise ValueError(
+                f"[{name}] estimator={self.estimator}: it fits weights of one bit, these have {self.weights.bits}"
+            )
+        if self.weights.learned_scale and not self.gain:
+            raise ValueError(f"[{name}] weights={self.weights}: its scale is the layer's gain: use gain=True with it")
 
     def __repr__(self) -> str:
         """The name of the method, and the parts that differ from its defaults."""
@@ -428,8 +444,36 @@ def parse_scheme(scheme: str | Mapping[str, Any]) -> Scheme:
     return SCHEMES[name](**options)
 
 
-def split_scheme(text: str) -> tuple[str, dict[str, Any]]:
-    """The name and the options of a scheme in a text, `Name` or `Name(option=value, ...)`; raises ValueError as `parse_scheme` does."""
+def parse_estimator(text: str) -> Estimator | None:
+    """An estimator from its name, with options in brackets after it or without, as recipes and the command write it.
+
+    Args:
+        text: a name of `onebit.quantizers.ESTIMATORS`, or ``straight-through`` for None.
+
+    Raises:
+        ValueError: it is not an estimator; the message says what is allowed.
+
+    Example:
+        >>> parse_estimator("ReSTE(last=2)")
+        ReSTE(last=2)
+    """
+    if text == PLAIN:
+        return None
+    name, options = split_scheme(text, "estimator")
+    if name not in ESTIMATORS:
+        raise ValueError(f"estimator={shown(name)}: use {PLAIN}, {', '.join(ESTIMATORS)}")
+    known = [f.name for f in dataclasses.fields(ESTIMATORS[name])]  # type: ignore[arg-type]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise ValueError(f"estimator={shown(name)}: {name} has no option {shown(unknown[0])}: use {', '.join(known)}")
+    return ESTIMATORS[name](**options)
+
+
+def split_scheme(text: str, what: str = "scheme") -> tuple[str, dict[str, Any]]:
+    """The name and the options of a scheme or an estimator in a text, `Name` or `Name(option=value, ...)`.
+
+    Raises ValueError as `parse_scheme` and `parse_estimator` do.
+    """
     found = _TEXT.fullmatch(text)
     options: dict[str, Any] = {}
     try:
@@ -441,7 +485,7 @@ def split_scheme(text: str) -> tuple[str, dict[str, Any]]:
                 raise ValueError("not an option, or twice")
             options[option] = _plain_value(value)
     except ValueError:
-        raise ValueError(f"scheme={shown(text)}: write a name, or Name(option=value, ...)") from None
+        raise ValueError(f"{what}={shown(text)}: write a name, or Name(option=value, ...)") from None
     return found[1], options
 
 

@@ -1,6 +1,7 @@
 """Compare each straight-through gradient with autograd of its function, and DoReFa-Net's stochastic gradient with its formula."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from onebit.quantizers.gradients import (
     IDENTITY,
     Clipped,
     Polynomial,
+    Power,
     Swish,
     Tanh,
     quantize_gradient,
@@ -31,6 +33,13 @@ def sign_swish(x, beta):
     return 2 * s * (1 + beta * x * (1 - s)) - 1
 
 
+def power(x, o, limit):
+    """ReSTE's function: the signed root, a line through 0 within 0.1, constant from its limit on."""
+    size = x.abs().clamp_max(limit)
+    inner = x / 0.1 * 0.1 ** (1 / o)
+    return torch.where(x.abs() <= 0.1, inner, x.sign() * size ** (1 / o))
+
+
 def slopes(progress, first=0.1, last=10.0):
     """IR-Net's t and k: t grows by the same factor in each part of training."""
     t = 10 ** (torch.log10(torch.tensor(first)) * (1 - progress) + torch.log10(torch.tensor(last)) * progress).item()
@@ -45,6 +54,8 @@ CASES = [
     (Swish(), 0.0, lambda x: sign_swish(x, 5.0)),
     (Swish(10.0), 0.0, lambda x: sign_swish(x, 10.0)),
     *((Tanh(), p, lambda x, p=p: slopes(p)[1] * torch.tanh(slopes(p)[0] * x)) for p in (0.0, 0.3, 0.5, 1.0)),
+    *((Power(), p, lambda x, p=p: power(x, 1 + 2 * (1 - math.cos(p * math.pi / 2)), 1.5)) for p in (0.0, 0.4, 1.0)),
+    (Power(2.0, 2.5), 1.0, lambda x: power(x, 2.0, 2.5)),
     (Tanh(1e-3), 0.25, lambda x: slopes(0.25, 1e-3)[1] * torch.tanh(slopes(0.25, 1e-3)[0] * x)),
 ]
 
@@ -73,7 +84,7 @@ def test_a_tanh_rises_from_a_line_to_nearly_a_step():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("gradient", [Clipped(), Polynomial(), Swish(), Tanh()], ids=repr)
+@pytest.mark.parametrize("gradient", [Clipped(), Polynomial(), Power(), Swish(), Tanh()], ids=repr)
 def test_gradients_are_finite_for_large_inputs_in_every_precision(gradient, dtype):
     factor = gradient(torch.tensor([-6e4, -90.0, 90.0, 6e4], dtype=dtype), 1.0)
     assert factor.dtype == dtype

@@ -6,14 +6,28 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+import onebit
 from onebit.errors import OnebitError, RecipeError
 from onebit.nn import BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, RSign
-from onebit.quantizers import ScaledSign, Sign
+from onebit.nn.binary import binary_layers
+from onebit.packing import pack
+from onebit.quantizers import ScaledSign, Sign, StochasticBits
 from onebit.quantizers.gradients import Polynomial, Tanh
-from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, BitNet, NormFree, Scheme
+from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, BitNet, DoReFa, NormFree, Scheme
+from onebit.text import TextTask
 from onebit.training import ImageRecipe
-from onebit.training.latents import check_latents, clip_gradient, clip_latents, clipped_parameters, pull
+from onebit.training.jobs import build_model
+from onebit.training.latents import (
+    check_latents,
+    clip_gradient,
+    clip_latents,
+    clipped_parameters,
+    correct_latents,
+    correction_strength,
+    pull,
+)
 from onebit.training.module import TrainingModule
+from onebit.training.recipe import load_recipe
 
 EPOCHS, STEPS = 3, 4
 
@@ -193,11 +207,74 @@ def test_pulled_latents_come_nearer_to_their_bits():
 
 
 def test_several_bits_are_not_pulled():
-    from onebit.schemes import DoReFa
-
     with pytest.raises(OnebitError, match=r"\[pull\] DoReFa has weights of several bits"):
         TrainingModule(network(DoReFa(weights=2)), ImageRecipe(pull=1.0), STEPS)
     assert TrainingModule(network(DoReFa(weights=1)), ImageRecipe(pull=1.0), STEPS)
+
+
+def test_cages_correction_is_its_formula():
+    w = torch.tensor([[0.5, -1.5, 2.0], [0.1, 0.25, -0.25]])
+    for scheme, centre, distance in (
+        (BinaryNet(), 0.0, torch.ones(2, 1)),
+        (Scheme(weights=ScaledSign("output")), 0.0, w.abs().mean(1, keepdim=True)),
+        (BinaryNormalized(), w.mean(), (w - w.mean()).abs().mean()),
+    ):
+        layer = BinaryLinear(3, 2, scheme=scheme)
+        layer.weight.data = w.clone()
+        correct_latents([layer], torch.optim.SGD(layer.parameters(), lr=0.01), 5.0)
+        values = torch.where(w > centre, centre + distance, centre - distance)
+        torch.testing.assert_close(layer.weight.detach(), w - 0.01 * 5.0 * (w - values))
+    other = layer.weight.detach().clone()
+    correct_latents([layer], torch.optim.SGD(layer.parameters(), lr=0.01), 0.0)
+    assert torch.equal(layer.weight, other)
+    assert [correction_strength(10, p) for p in (0, 0.8, 0.9, 1)] == pytest.approx([0, 0, 5, 10])
+
+
+def test_corrected_latents_come_nearer_to_their_bits_at_the_end_of_training():
+    def distance(m):
+        return (m[0].weight.abs() - 1).abs().mean().item()
+
+    plain, corrected = (
+        fit(network(BinaryNet()), distance, cage=c, learning_rate=0.05, schedule="constant") for c in (0.0, 10.0)
+    )
+    assert corrected[:9] == plain[:9]
+    assert corrected[-1] < 0.9 * plain[-1]
+
+
+@pytest.mark.parametrize("form", ["best", "all-bits", "paper"])
+@pytest.mark.parametrize("keys", [{"estimator": "StochasticBits"}, {"learned_scales": True}], ids=str)
+def test_a_recipe_changes_every_layer_of_every_form_and_what_packs_is_what_computes(form, keys, tmp_path):
+    task = TextTask(("[PAD]", "[UNK]", "[SEP]", *"abcdefghijklm"), "words")
+    recipe = load_recipe("paper-tiny").override(
+        {"form": form, "features": 16, "blocks": 1, "context": 8, "head": [16], **keys}
+    )
+    torch.manual_seed(0)
+    model = build_model(recipe, task)
+    layers = binary_layers(model)
+    assert all(
+        layer.scheme.estimator == (StochasticBits() if "estimator" in keys else None) for layer in layers.values()
+    )
+    assert all(layer.scheme.weights.learned_scale == ("learned_scales" in keys) for layer in layers.values())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    tokens = torch.randint(16, (4, 8))
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(tokens).logsumexp(-1).mean().backward()
+        optimizer.step()
+    pack(model.eval(), tmp_path / "a.onebit", task)
+    session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
+    with torch.no_grad():
+        expected = model(tokens[:1])[0]
+    found = torch.as_tensor(session.logits(tokens[0].tolist()))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_recurrences_do_not_learn_scales_and_several_bits_are_not_corrected():
+    task = TextTask(("[PAD]", "[UNK]", "[SEP]", *"abc"), "words")
+    with pytest.raises(RecipeError, match=r"recurrent: use learned_scales=false"):
+        build_model(load_recipe("lstm").override({"learned_scales": True}), task)
+    with pytest.raises(OnebitError, match=r"\[cage\] DoReFa has weights of several bits: use cage=0"):
+        TrainingModule(network(DoReFa(weights=2)), ImageRecipe(cage=1.0), STEPS)
 
 
 def test_bop_trains_by_the_recipe_and_its_bits_stay_bits():
@@ -276,6 +353,12 @@ def test_training_stops_at_latents_that_are_no_numbers():
         ({"bop_threshold": -1}, "bop_threshold=-1.0: use 0 or more"),
         ({"pull": -1}, "pull=-1.0: use 0 or more"),
         ({"pull": 1, "optimizer": "bop"}, "pull=1.0: use optimizer=adam with it: bop has no latents"),
+        ({"cage": -1}, "cage=-1.0: use 0 or more"),
+        ({"cage": 1, "optimizer": "bop"}, "cage=1.0: use optimizer=adam with it: bop has no latents"),
+        ({"estimator": "STE"}, "estimator='STE': use straight-through, ReSTE, EDE, BinaryRelax, StochasticBits"),
+        ({"estimator": "EDE", "optimizer": "bop"}, "estimator='EDE': use optimizer=adam with it"),
+        ({"estimator": "EDE", "binary": False}, "estimator='EDE': use it with binary=true only"),
+        ({"learned_scales": True, "binary": False}, "learned_scales=True: use it with binary=true only"),
         ({"pull": 1, "binary": False}, "pull=1.0: use it with binary=true only"),
         ({"optimizer": "bop", "binary": False}, "optimizer='bop': use it with binary=true only"),
     ],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from onebit.nn.normalize import Normalize
 from onebit.normalize import normalize_channel
-from onebit.quantizers import Codes, binarize, quantize_gradient, threshold_bits, weight_planes
+from onebit.quantizers import Codes, Elastic, binarize, quantize_gradient, threshold_bits, weight_planes
 from onebit.schemes import Scheme
 
 
@@ -77,7 +77,11 @@ class BinaryLayer(nn.Module):
             # Statistics have the device and the precision of the latent weights, as in PyTorch's own layers.
             self.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(self.weight.device, self.weight.dtype)
         self.threshold = nn.Parameter(self.weight.new_zeros(inputs)) if scheme.input_shift else None
-        self.gain = nn.Parameter(self.weight.new_ones(outputs)) if scheme.gain else None
+        self.gain = None
+        if isinstance(scheme.weights, Elastic):
+            self.gain = nn.Parameter(scheme.weights.first_scale(self.weight, self.output_axis))
+        elif scheme.gain:
+            self.gain = nn.Parameter(self.weight.new_ones(outputs))
 
     def strip(self) -> None:
         """Remove the members that a float layer does not have."""
@@ -130,15 +134,23 @@ class BinaryLayer(nn.Module):
 
     def weight_codes(self) -> Codes:
         """The codes of the weights and their scale. In a stage of training with float weights, they are the latent weights."""
-        if self.float_weights:
-            return Codes(self.weight)
-        return self.scheme.weights(self.weight, self.output_axis, self.training, self.progress)
+        return Codes(self.weight) if self.float_weights else self.quantized(self.weight, self.training)
+
+    def quantized(self, w: Tensor, training: bool) -> Codes:
+        """The codes of latent weights and their scale. In training they and their gradient are those of the scheme's estimator."""
+        weights, estimator = self.scheme.weights, self.scheme.estimator
+        if training and isinstance(weights, Elastic) and self.gain is not None:
+            w = weights.bounded(w, self.gain, self.output_axis)
+        if training and estimator is not None:
+            return estimator(weights, w, self.output_axis, self.progress)
+        return weights(w, self.output_axis, training, self.progress)
 
     def binary_weight(self) -> Codes:
         """The weights of the forward pass, and the factor of their sums: their scale and the learned gain."""
         codes, scale = self.weight_codes()
         if self.gain is not None:
-            scale = self.gain if scale is None else scale * self.gain
+            gain = Elastic.eased(self.gain, self.weight) if self.scheme.weights.learned_scale else self.gain
+            scale = gain if scale is None else scale * gain
         return Codes(codes, scale)
 
     def binary_bias(self) -> Tensor | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from onebit.nn.arguments import chosen_scheme
 from onebit.nn.binary import BinaryLayer
 from onebit.nn.linear import BinaryLinear
-from onebit.quantizers import ActivationQuantizer, Sign
+from onebit.quantizers import ActivationQuantizer, Elastic, Sign
 from onebit.quantizers.gradients import quantize_gradient
 from onebit.schemes import Scheme
 
@@ -82,8 +82,10 @@ class BinaryRecurrence(BinaryLayer):
         self.input_norm = nn.GroupNorm(self.gates, outputs, scheme.eps, affine=learned) if self.normalized else None
         self.weight = nn.Parameter(torch.empty(outputs, hidden_size))
         self.reset_parameters()
-        start = START_GAIN if learned else 1.0
-        self.gain = nn.Parameter(torch.full((outputs,), start)) if learned or scheme.gain else None
+        start = torch.full((outputs,), START_GAIN if learned else 1.0)
+        if isinstance(scheme.weights, Elastic) and not self.normalized:
+            start = scheme.weights.first_scale(self.weight)
+        self.gain = nn.Parameter(start) if learned or scheme.gain else None
         # An LSTM adds the sums of both halves, so one bias is enough. In a GRU the reset gate lies between those of the candidate.
         own = kind == "gru" and bias and scheme.bias == "float"
         self.bias = nn.Parameter(torch.zeros(hidden_size)) if own else None

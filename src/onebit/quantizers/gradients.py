@@ -100,6 +100,35 @@ class Tanh(Gradient):
         return max(1 / t, 1) * t * (1 - torch.tanh(t * x).square())
 
 
+@dataclass(frozen=True)
+class Power(Gradient):
+    r"""ReSTE: the derivative of a power function, which becomes the sign as its exponent falls to 0. At first it is the identity.
+
+    .. math:: \frac 1 o |x|^{(1 - o) / o} \text{ for } m < |x| \le t, \qquad m^{1 / o} / m \text{ for } |x| \le m, \qquad 0 \text{ elsewhere},
+              \qquad o = 1 + (o_{last} - 1) (1 - \cos(\tfrac \pi 2 progress))
+
+    Args:
+        last: o at the end of training, 1 or more. 1 is the clipped identity.
+        limit: t. Inputs further away get no gradient.
+        flat: m. Nearer to 0 the slope of the chord takes the place of the derivative, which is infinite at 0.
+
+    Source: Wu et al., ReSTE, arXiv 2308.06689, eqs. 5 to 9, and its authors' code, which has these three values and this schedule of o.
+    """
+
+    follows_progress: ClassVar[bool] = True
+    last: float = 3.0
+    limit: float = 1.5
+    flat: float = 0.1
+
+    def __call__(self, x: Tensor, progress: float = 0.0) -> Tensor:
+        o = 1 + (self.last - 1) * (1 - math.cos(progress * math.pi / 2))
+        size = x.abs()
+        # Far below `flat` the derivative overflows in half precision, so it is computed for larger inputs only.
+        slope = size.clamp_min(self.flat).pow((1 - o) / o) / o
+        slope = torch.where(size > self.flat, slope, self.flat ** (1 / o - 1))
+        return torch.where(size <= self.limit, slope, 0.0)
+
+
 IDENTITY, CLIPPED = Identity(), Clipped()
 
 

@@ -86,6 +86,11 @@ class WeightQuantizer(ABC):
         """Whether the scale is one number that training does not change: then a packed file need not hold it for each output."""
         return False
 
+    @property
+    def learned_scale(self) -> bool:
+        """Whether the scale is a parameter of the layer, its `gain`, instead of following from the latent weights; see `Elastic`."""
+        return False
+
     def centre(self, w: Tensor, axis: int = 0) -> Tensor:
         """The threshold of latent weights, in a shape that broadcasts against them. It is 0 unless a quantizer overrides this."""
         return w.new_zeros(())

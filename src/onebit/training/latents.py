@@ -15,6 +15,7 @@ from onebit.training.sharding import local
 
 # The least norm that a unit's weights count as, so that weights of zero can move: arXiv 2102.06171, section 4.
 LEAST_NORM = 1e-3
+CORRECTION_BEGINS = 0.8  # the share of training without CAGE's correction
 
 
 def latents_of(layer: BinaryLayer) -> list[nn.Parameter]:
@@ -38,6 +39,59 @@ def clip_latents(layers: Iterable[BinaryLayer]) -> None:
                     local(latent).clamp_(-limit, limit)
 
 
+def values_of(layer: BinaryLayer) -> tuple[Tensor, Tensor]:
+    """The threshold of a layer's latent weights, and how far from it the two values lie that its bits stand for. Both broadcast, without a gradient.
+
+    The distance is 1 for plain signs, or else the mean of |w - threshold| of the weights that share a threshold or a scale.
+    """
+    weights, w = layer.scheme.weights, layer.weight
+    axes = weights.scale_axes(w, layer.output_axis)
+    with torch.no_grad():
+        centre = weights.centre(w, layer.output_axis)
+        return centre, w.new_ones(()) if axes is None else (w - centre).abs().mean(axes, keepdim=True)
+
+
+def check_corrected(layers: Iterable[BinaryLayer]) -> None:
+    """Refuse weights of several bits, which `correct_latents` does not know; raises OnebitError."""
+    for layer in layers:
+        if layer.scheme.weights.bits > 1:
+            raise OnebitError(f"[cage] {type(layer.scheme).__name__} has weights of several bits: use cage=0")
+
+
+def correct_latents(layers: Iterable[BinaryLayer], optimizer: torch.optim.Optimizer, strength: float) -> None:
+    r"""Draw latent weights towards the values of their bits, after a step of Adam: the curvature-aware correction of CAGE.
+
+    .. math:: w \leftarrow w - \eta \lambda_t (w - Q(w)), \qquad Q(w) = c + \alpha \operatorname{sign}(w - c)
+
+    c and alpha are those of `values_of`. Adam divides the gradient by its second moment, which stands for the curvature, and this term not. So near
+    a minimum the latent weights of a flat direction go to their values, and those of a steep direction stay where the loss wants them.
+
+    Args:
+        layers: with weights of one bit.
+        optimizer: its groups have the learning rate eta of the step.
+        strength: lambda_t; see `correction_strength`.
+
+    Source: Tabesh et al., CAGE, arXiv 2510.18784, algorithm 1, decoupled.
+    """
+    if not strength:
+        return
+    rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
+    with torch.no_grad():
+        for layer in layers:
+            centre, distance = values_of(layer)
+            w = layer.weight
+            share = min(1.0, rates.get(id(w), 0.0) * strength)
+            w.lerp_(torch.where(w > centre, centre + distance, centre - distance), share)
+
+
+def correction_strength(highest: float, progress: float) -> float:
+    """The strength of `correct_latents`: 0 for the first `CORRECTION_BEGINS` of training, then rising in a line to the highest.
+
+    Source: the authors' code, with its default.
+    """
+    return highest * max(0.0, progress - CORRECTION_BEGINS) / (1 - CORRECTION_BEGINS)
+
+
 def pull(layer: BinaryLayer) -> Tensor:
     r"""How far the latents of a layer are from the two values that its bits stand for: a regulariser that is W-shaped.
 
@@ -54,10 +108,7 @@ def pull(layer: BinaryLayer) -> Tensor:
     weights, w = layer.scheme.weights, layer.weight
     if weights.bits > 1:
         raise OnebitError(f"[pull] {type(layer.scheme).__name__} has weights of several bits: use pull=0")
-    axes = weights.scale_axes(w, layer.output_axis)
-    with torch.no_grad():
-        centre = weights.centre(w, layer.output_axis)
-        alpha = w.new_ones(()) if axes is None else (w - centre).abs().mean(axes, keepdim=True)
+    centre, alpha = values_of(layer)
     return ((w - centre).abs() - alpha).abs().sum()
 
 
@@ -110,6 +161,8 @@ def clipped_parameters(model: nn.Module, layers: Mapping[str, BinaryLayer]) -> l
 def follows_progress(module: nn.Module) -> bool:
     """Whether a layer has a gradient that changes while training goes on."""
     scheme = getattr(module, "scheme", None)
+    if getattr(getattr(scheme, "estimator", None), "follows_progress", False):
+        return True
     parts = [
         module,
         getattr(module, "quantizer", None),

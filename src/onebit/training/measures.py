@@ -39,7 +39,7 @@ def weight_gradient(layer: BinaryLayer) -> float:
     w = layer.weight.detach().clone().requires_grad_()
     # Draws of its own, for a training that is measured is to be the training that is not.
     with torch.enable_grad(), torch.random.fork_rng():
-        codes = layer.scheme.weights(w, layer.output_axis, True, layer.progress).codes
+        codes = layer.quantized(w, True).codes
         # A gradient of no form: one that is the same everywhere is taken away where weights are standardised.
         given = torch.randn(codes.shape, generator=torch.Generator().manual_seed(0)).to(codes)
         (passed,) = torch.autograd.grad(codes, w, given)

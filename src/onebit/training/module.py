@@ -17,10 +17,13 @@ from onebit.optim import Bop, Together, bits_and_rest, matrices_and_rest, muon
 from onebit.training.compiled import Compiled
 from onebit.training.distillation import Teacher
 from onebit.training.latents import (
+    check_corrected,
     check_latents,
     clip_gradient,
     clip_latents,
     clipped_parameters,
+    correct_latents,
+    correction_strength,
     follows_progress,
     forget_gradients,
     pull,
@@ -82,6 +85,8 @@ class TrainingModule(lightning.LightningModule):
         self._own_parameters()
         if recipe.optimizer.pull:
             self._pull()
+        if recipe.optimizer.cage:
+            check_corrected(self.layers.values())
 
     def configure_model(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy) and not self._sharded:
@@ -237,12 +242,19 @@ class TrainingModule(lightning.LightningModule):
                     group["weight_decay"] = 0.0
         super().optimizer_step(*args, **kwargs)
         if self.recipe.optimizer.name != "bop":
-            clip_latents(self.layers.values())
+            self._treat_latents()
         if self._steps_unseen > 1:
             if (self.global_step + 1) % self._steps_unseen:
                 return
             self._look()  # a loss that was not finite before is the cause
         check_latents(self.layers, f"step {self.global_step + 1} (epoch {self.current_epoch + 1})")
+
+    def _treat_latents(self) -> None:
+        """What latents undergo after a step: the correction of CAGE where the recipe asks for it, and their scheme's limits."""
+        if self.recipe.optimizer.cage:
+            strength = correction_strength(self.recipe.optimizer.cage, self._progress)
+            correct_latents(self.layers.values(), self.optimizers(use_pl_optimizer=False), strength)  # type: ignore[arg-type]
+        clip_latents(self.layers.values())
 
     def validation_step(self, batch: tuple[Any, ...], batch_index: int) -> None:
         self._measure(batch, "val", self)

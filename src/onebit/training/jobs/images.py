@@ -14,6 +14,7 @@ from onebit.images import ImageTask
 from onebit.models import alexnet, conv_classifier, mlp, mobile_net, resnet, sequence_classifier, vgg
 from onebit.schemes import Scheme
 from onebit.training.batches import ImageData
+from onebit.training.estimation import adapted
 from onebit.training.figures import evaluate, temperature_of
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
@@ -52,8 +53,12 @@ class ImageJob(Job):
         try:
             if model.name == "classifier":
                 own = model.given("binary", "widths", "hidden", "kernel_size", "batch_norm", "logit_scale")
-                return conv_classifier(num_classes=len(task.labels), in_channels=task.channels, scheme=scheme, **own)
-            return _literature(model, scheme if model.binary else None, task)
+                made: nn.Module = conv_classifier(
+                    num_classes=len(task.labels), in_channels=task.channels, scheme=scheme, **own
+                )
+            else:
+                made = _literature(model, scheme if model.binary else None, task)
+            return adapted(made, recipe.optimizer.made, model.learned_scales)
         except ValueError as error:
             raise RecipeError(str(error)) from None
 

@@ -13,14 +13,14 @@ from onebit.errors import OnebitError, RecipeError
 from onebit.images import ImageTask
 from onebit.models import decoder_sizes, language_decoder, language_lstm
 from onebit.models.decoder import LanguageDecoder
-from onebit.schemes import Scheme
 from onebit.text import TextTask
+from onebit.training.estimation import adapted
 from onebit.training.figures import evaluate_text
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import TextRecipe
 from onebit.training.recipe.shared import SchemeParts
-from onebit.training.recipe.text import OF_BLOCKS, TextModel
+from onebit.training.recipe.text import OF_BLOCKS
 from onebit.training.windows import TextData
 
 
@@ -54,14 +54,15 @@ class TextJob(Job):
         model, scheme = recipe.model, recipe.scheme.made
         sizes = {**decoder_sizes_of(recipe), "vocabulary": len(task.vocabulary)}
         if model.name != "decoder":
-            return _recurrent(model, sizes, scheme if model.binary else None)
+            return _recurrent(recipe, sizes)
         own = model.given(
             "form", "residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm"
         )
         own |= model.given(*OF_BLOCKS)
         of_form = scheme if model.form == "paper" or recipe.scheme != SchemeParts() else None
         try:
-            return language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
+            made = language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
+            return adapted(made, recipe.optimizer.made, model.learned_scales)
         except ValueError as error:
             raise RecipeError(str(error)) from None
 
@@ -86,7 +87,9 @@ def _load(recipe: TextRecipe) -> TextSplits:
     return load_text(data.source, data.vocabulary, unit, data.validation_data, data.validation_share, recipe.run.seed)
 
 
-def _recurrent(model: TextModel, sizes: dict[str, Any], scheme: Scheme | None) -> nn.Module:
+def _recurrent(recipe: TextRecipe, sizes: dict[str, Any]) -> nn.Module:
+    model = recipe.model
+    scheme = recipe.scheme.made if model.binary else None
     shape = {
         "features": (model.embedding_widening or 1) * sizes["features"],
         "hidden": model.hidden or sizes["features"],
@@ -95,7 +98,8 @@ def _recurrent(model: TextModel, sizes: dict[str, Any], scheme: Scheme | None) -
     }
     own = model.given("hybrid", "binary_hidden", "logit_scale", "embedding_spread")
     try:
-        return language_lstm(sizes["vocabulary"], sizes["context"], cell=model.name, scheme=scheme, **shape, **own)
+        made = language_lstm(sizes["vocabulary"], sizes["context"], cell=model.name, scheme=scheme, **shape, **own)
+        return adapted(made, recipe.optimizer.made, model.learned_scales)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 

@@ -50,10 +50,19 @@ class Recipe:
 
     def _check(self) -> None:
         """Refuse sections that do not go together; raises RecipeError."""
-        _ = self.scheme.made  # here, and not where a section is made: it needs PyTorch
-        name, pull, stage = self.optimizer.name, self.optimizer.pull, self.schedule.first_stage_epochs
-        for key, value in (("optimizer", name), ("pull", pull), ("first_stage_epochs", stage)):
-            require(self.model.binary or value in ("adam", "sgd", "muon", 0), key, value, "it with binary=true only")
+        _ = self.scheme.made, self.optimizer.made  # here, and not where a section is made: it needs PyTorch
+        name, stage = self.optimizer.name, self.schedule.first_stage_epochs
+        of_bits: dict[str, Any] = {
+            "optimizer": name,
+            "pull": self.optimizer.pull,
+            "cage": self.optimizer.cage,
+            "estimator": self.optimizer.estimator,
+            "learned_scales": self.model.learned_scales,
+            "first_stage_epochs": stage,
+        }
+        for key, value in of_bits.items():
+            usual = value in ("adam", "sgd", "muon", "straight-through", 0)
+            require(self.model.binary or usual, key, value, "it with binary=true only")
         fits = name != "bop" or not stage
         require(fits, "first_stage_epochs", stage, "optimizer=adam with it: bop has no float weights")
 

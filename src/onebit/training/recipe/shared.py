@@ -30,6 +30,10 @@ class Model(Section):
     logit_scale: float | None = key(
         None, "a constant that multiplies the logits of a binary network; null: none", above=0
     )
+    learned_scales: bool = key(
+        False,
+        "the scale of each output of a binary layer is a parameter, which starts at its scheme's scale (elastic binarisation)",
+    )
     warm_start: str | None = key(
         None,
         "a run folder; latents start from its weights of the same name and shape. Null: they start at random",
@@ -140,6 +144,16 @@ class Optimizer(Section):
         "strength, at the end of training, of a regulariser that pulls latents to the two values of their bits",
         least=0,
     )
+    cage: float = key(
+        0.0,
+        "strength, at the end of training, of the step that draws latents to the two values of their bits (CAGE); its authors have 10",
+        least=0,
+    )
+    estimator: str = key(
+        "straight-through",
+        "how training takes the step from latents to bits: straight-through, ReSTE, EDE, BinaryRelax or StochasticBits, with options as "
+        "in ReSTE(last=2)",
+    )
     bop_gamma: float = key(1e-4, "how short the memory of bop is; it follows the schedule", above=0, most=1)
     bop_threshold: float = key(1e-8, "the mean gradient above which bop flips a bit", least=0)
     muon_steps: int = key(
@@ -147,7 +161,19 @@ class Optimizer(Section):
     )
 
     def check(self) -> None:
-        require(self.name != "bop" or not self.pull, "pull", self.pull, "optimizer=adam with it: bop has no latents")
+        for name, usual in (("pull", 0), ("cage", 0), ("estimator", "straight-through")):
+            value = getattr(self, name)
+            require(self.name != "bop" or value == usual, name, value, "optimizer=adam with it: bop has no latents")
+
+    @cached_property
+    def made(self) -> Any:
+        """The estimator, or None; raises RecipeError where it is none."""
+        from onebit.schemes import parse_estimator
+
+        try:
+            return parse_estimator(self.estimator)
+        except ValueError as error:
+            raise RecipeError(str(error)) from None
 
 
 @dataclass(frozen=True)
