@@ -217,6 +217,7 @@ NB_MODULE(_engine, m) {
     nb::class_<onebit::TokenModel> decoder(m, "Decoder");
     describe(decoder);
     decoder.def("open", &onebit::TokenModel::open, waits())
+        .def("fork", &onebit::TokenModel::fork, "sequence"_a, "length"_a, waits())
         .def("close", &onebit::TokenModel::close, "sequence"_a, waits())
         .def("length", &onebit::TokenModel::length, "sequence"_a, waits())
         .def("cut", &onebit::TokenModel::cut, "sequence"_a, "length"_a, waits())

@@ -90,6 +90,23 @@ int TokenModel::open() {
     for (std::size_t i = 0; i < executor_.remembering(); ++i) {
         if (auto memory = executor_.node(i).new_memory()) fresh.memories.push_back(std::move(memory));
     }
+    return add(std::move(fresh));
+}
+
+int TokenModel::fork(int number, std::int64_t length) {
+    const std::lock_guard turn(turn_);
+    check(number);
+    const Sequence& from = sequence(number);
+    if (length < 0 || length > from.length) {
+        throw std::invalid_argument("[engine] a sequence of " + std::to_string(from.length) + " tokens does not have " + std::to_string(length));
+    }
+    Sequence fresh;
+    for (const auto& memory : from.memories) fresh.memories.push_back(memory->copy());
+    fresh.length = length;
+    return add(std::move(fresh));
+}
+
+int TokenModel::add(Sequence fresh) {
     fresh.open = true;
     auto free = std::find_if(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return !s.open; });
     if (free == sequences_.end()) free = sequences_.emplace(sequences_.end());

@@ -38,6 +38,8 @@ class TokenModel {
     int open();
     void close(int sequence);
     std::int64_t length(int sequence) const;
+    // A new sequence that begins with the first `length` tokens of one, which stays as it is. Texts with the same beginning compute it once.
+    int fork(int sequence, std::int64_t length);
     // Forget the tokens from `length` on.
     void cut(int sequence, std::int64_t length);
 
@@ -55,6 +57,7 @@ class TokenModel {
     };
 
     TokenModel(Program program, const Options& options);
+    int add(Sequence fresh);
     void find_kept();
     void check(int sequence) const;
     Sequence& sequence(int number) { return sequences_[static_cast<std::size_t>(number)]; }

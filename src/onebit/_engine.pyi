@@ -71,6 +71,9 @@ class Decoder(_Runner):
     def open(self) -> int:
         """A new, empty sequence."""
 
+    def fork(self, sequence: int, length: int) -> int:
+        """A new sequence with a copy of the first `length` tokens of one."""
+
     def close(self, sequence: int) -> None:
         """Forget a sequence; its number may be given again."""
 

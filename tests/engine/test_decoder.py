@@ -288,6 +288,30 @@ def test_cut_forgets(cache):
         decoder.cut(sequence, 34)
 
 
+@pytest.mark.parametrize("cache", ["bf16", "int8"])
+def test_a_fork_goes_its_own_way(cache):
+    _, program, tensors = build()
+    decoder = Decoder(program.to_json(), tensors, "int8", 1, cache=cache)
+    first, other, then = tokens(30, 1), tokens(20, 2), tokens(7, 3)
+    sequence = decoder.open()
+    decoder.extend([sequence], [30], first)
+    forked = decoder.fork(sequence, 25)
+    assert decoder.length(forked) == 25
+    assert decoder.length(sequence) == 30
+    made = decoder.extend([forked, sequence], [7, 20], np.concatenate([then, other]))
+    np.testing.assert_array_equal(made[0], whole(decoder, np.concatenate([first[:25], then]))[-1])
+    np.testing.assert_array_equal(made[1], whole(decoder, np.concatenate([first, other]))[-1])
+    # It stays when the other one is closed.
+    decoder.close(sequence)
+    decoder.cut(forked, 25)
+    np.testing.assert_array_equal(decoder.extend([forked], [7], then)[0], made[0])
+    for length in (-1, 33):
+        with pytest.raises(ValueError, match="a sequence of 32 tokens does not have"):
+            decoder.fork(forked, length)
+    with pytest.raises(ValueError, match="is not open"):
+        decoder.fork(99, 0)
+
+
 def test_a_closed_sequence_leaves_nothing():
     _, program, tensors = build()
     decoder = Decoder(program.to_json(), tensors, "int8", 1)

@@ -320,6 +320,18 @@ def test_cut_forgets():
     np.testing.assert_array_equal(decoder.extend([sequence], [20], other)[0], whole(decoder, other)[-1])
 
 
+def test_a_fork_goes_its_own_way():
+    program, tensors = language()
+    decoder = Decoder(program.to_json(), tensors, "int8", 1)
+    first, then = tokens(30, 1), tokens(5, 3)
+    sequence = decoder.open()
+    decoder.extend([sequence], [30], first)
+    forked = decoder.fork(sequence, 20)
+    decoder.extend([sequence], [5], then)
+    made = decoder.extend([forked], [5], then)
+    np.testing.assert_array_equal(made[0], whole(decoder, np.concatenate([first[:20], then]))[-1])
+
+
 def test_states_take_memory_as_tokens_come():
     program, tensors = language(("lstm", "gru"))
     decoder = Decoder(program.to_json(), tensors, "int8", 1)

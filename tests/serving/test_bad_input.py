@@ -15,7 +15,7 @@ def goes_on(served):
     """Afterwards the server answers as before, and nothing of it is left open."""
     yield
     assert served.client.post("/v1/completions", json=GOOD).status_code == 200
-    assert served.settled("onebit_sequences_open", 0)
+    assert served.settled("onebit_texts_live", 0)
     log = served.log.read_text("utf-8")
     assert "Traceback" not in log
     assert "a request failed" not in log
@@ -174,9 +174,9 @@ def test_slow_clients(tmp_path):
             body = b'{"stream": true, "max_tokens": 200000, "logprobs": 20}'
             connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             end = time.monotonic() + 20
-            while served.metric("onebit_sequences_open") == 0:
+            while served.metric("onebit_texts_live") == 0:
                 assert time.monotonic() < end
                 time.sleep(0.05)
             # It reads nothing: the text pauses, then the connection is cut.
-            assert served.settled("onebit_sequences_open", 0, 20)
+            assert served.settled("onebit_texts_live", 0, 20)
         assert served.metric("onebit_texts_total") >= 1

@@ -40,7 +40,7 @@ def test_openais_client_stops_a_stream(client, served):
     stream = client.completions.create(model=TEXTS, prompt="It was", max_tokens=4096, stream=True)
     next(iter(stream))
     stream.close()
-    assert served.settled("onebit_sequences_open", 0, 2)
+    assert served.settled("onebit_texts_live", 0, 2)
 
 
 def test_openais_client_understands_refusals(client):

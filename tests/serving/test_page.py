@@ -78,7 +78,7 @@ def test_a_text_can_be_stopped_and_go_on(page, served):
     until(page, "document.getElementById('text').textContent.length > 100")
     page.keyboard.press("Escape")
     page.wait_for_selector("#stop:disabled")
-    assert served.settled("onebit_sequences_open", 0)
+    assert served.settled("onebit_texts_live", 0)
     stopped = page.text_content("#text")
     page.fill("#length", "5")
     page.click("#go-on")

@@ -65,7 +65,7 @@ def test_texts_that_are_written_at_once_are_the_same_bits(served, session):
             return await asyncio.gather(*tasks, *(leave() for _ in range(6)))
 
     assert asyncio.run(all_of_them())[: len(cases)] == expected
-    assert served.settled("onebit_sequences_open", 0)
+    assert served.settled("onebit_texts_live", 0)
 
 
 def test_several_texts_of_several_prompts(served, session):
@@ -166,7 +166,7 @@ def test_a_client_that_goes_ends_its_text(served):
         else:
             with pytest.raises(httpx.ReadTimeout):
                 served.client.post("/v1/completions", json=body, timeout=0.1)
-        assert served.settled("onebit_sequences_open", 0, 2)
+        assert served.settled("onebit_texts_live", 0, 2)
     assert served.metric("onebit_texts_total") == before + 2
     assert 'onebit_texts_total{reason="cancelled"}' in served.client.get("/metrics").text
 
@@ -198,4 +198,4 @@ def test_a_full_queue_answers_429_and_a_timeout_504(tmp_path):
         assert found.count(429) == 3
         assert set(found) <= {200, 429, 504}
         assert all(retry == "1" for status, retry in statuses if status == 429)
-        assert served.settled("onebit_sequences_open", 0)
+        assert served.settled("onebit_texts_live", 0)

@@ -19,6 +19,7 @@ class CachedTokens : public Memory {
   public:
     explicit CachedTokens(const KvCache& empty) : cache(empty) {}
     std::size_t bytes() const override { return cache.bytes(); }
+    std::unique_ptr<Memory> copy() const override { return std::make_unique<CachedTokens>(*this); }
 
     KvCache cache;
 };

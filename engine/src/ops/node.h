@@ -38,6 +38,7 @@ class Memory {
   public:
     virtual ~Memory() = default;
     virtual std::size_t bytes() const = 0;
+    virtual std::unique_ptr<Memory> copy() const = 0;
 };
 
 struct Sequence {

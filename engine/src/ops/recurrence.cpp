@@ -20,6 +20,7 @@ class States : public Memory {
     // The state after the token at a position for which there is room; at -1 the state before all tokens, which is 0.
     float* after(std::int64_t position) { return numbers_.data() + (position + 1) * size_; }
     std::size_t bytes() const override { return numbers_.capacity() * sizeof(float); }
+    std::unique_ptr<Memory> copy() const override { return std::make_unique<States>(*this); }
 
   private:
     std::int64_t size_;

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.routing import Router
 
-from onebit.serving import image_routes, system_routes, text_routes
+from onebit.serving import embedding_routes, image_routes, infer_routes, system_routes, text_routes
 from onebit.serving.context import Context
 from onebit.serving.guard import Guard
 from onebit.serving.metrics import Metrics
@@ -49,7 +49,8 @@ def make_app(files: Iterable[str | Path], settings: Settings) -> tuple[Guard, Co
                 task.cancel()
             await asyncio.to_thread(context.models.close)
 
-    routes = [*system_routes.ROUTES, *text_routes.ROUTES, *image_routes.ROUTES]
+    rooms = (system_routes, text_routes, embedding_routes, image_routes, infer_routes)
+    routes = [route for room in rooms for route in room.ROUTES]
     guard = Guard(
         Router(routes, lifespan=lifespan), context, system_routes.OPEN_PATHS, {route.path for route in routes}
     )

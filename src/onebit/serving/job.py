@@ -80,6 +80,14 @@ class Job:
         return len(self.text.pending) - self.fed > 1
 
     @property
+    def in_engine(self) -> tuple[int, ...]:
+        """The tokens that its sequence in the engine holds."""
+        text = self.text
+        # All that the engine has seen stands directly before what is pending.
+        end = len(text.tokens) - len(text.pending)
+        return tuple(text.tokens[end - text.seen : end + self.fed])
+
+    @property
     def scores_prompt(self) -> bool:
         """Whether the logits after each token of the prompt are needed."""
         return self.echo and self.logprobs is not None and not self.text.made and len(self._prompt) > 1

@@ -28,7 +28,7 @@ HISTOGRAMS: dict[str, tuple[str, Sequence[float]]] = {
 GAUGES = {
     "onebit_texts_live": "Texts that are being written.",
     "onebit_queue_length": "Texts and images that wait.",
-    "onebit_sequences_open": "Sequences that are open in the engines.",
+    "onebit_prefixes_kept": "Texts that have ended, and whose beginnings are kept for others.",
     "onebit_models_loaded": "Models in memory.",
     "onebit_model_memory_bytes": "Bytes of the models in memory.",
 }

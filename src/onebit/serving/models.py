@@ -12,8 +12,11 @@ from typing import Any
 from onebit.errors import OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.pretrained import find
+from onebit.program import Shape
 from onebit.runtime import ImageSession, ThreadPool, load
+from onebit.runtime.session import MEMORY_CAP
 from onebit.runtime.text import TextSession
+from onebit.serving.embeddings import Embedder
 from onebit.serving.image_worker import ImageWorker
 from onebit.serving.job import Event
 from onebit.serving.metrics import Metrics
@@ -35,7 +38,10 @@ class Model:
         task: its task, as the file has it.
         bytes: the file's size.
         created: when the file was written, in seconds since 1970.
+        input_shape: of its program.
+        outputs: logits for each image, or after each token.
         worker: what runs it, while it is in memory.
+        embedder: the same for texts as vectors.
         used: when it was last asked for.
     """
 
@@ -45,8 +51,10 @@ class Model:
     task: dict[str, Any]
     bytes: int
     created: int
-    context: int | None
+    input_shape: Shape
+    outputs: int
     worker: Worker | None = None
+    embedder: Embedder | None = None
     used: float = 0.0
     loading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -83,7 +91,7 @@ class Models:
         self._retired: list[Worker] = []
         metrics.gauges |= {
             "onebit_texts_live": lambda: sum(w.live for w in self._workers() if isinstance(w, TextWorker)),
-            "onebit_sequences_open": lambda: sum(w.live for w in self._workers() if isinstance(w, TextWorker)),
+            "onebit_prefixes_kept": lambda: sum(w.kept for w in self._workers() if isinstance(w, TextWorker)),
             "onebit_queue_length": lambda: sum(worker.waiting for worker in self._workers()),
             "onebit_models_loaded": lambda: sum(model.worker is not None for model in self),
             "onebit_model_memory_bytes": self.memory_bytes,
@@ -98,7 +106,8 @@ class Models:
 
     def memory_bytes(self) -> int:
         """Bytes of all models in memory."""
-        return sum(worker.session.memory_bytes for worker in self._workers())
+        vectors = sum(model.embedder.memory_bytes for model in self if model.embedder is not None)
+        return vectors + sum(worker.session.memory_bytes for worker in self._workers())
 
     def find(self, name: str | None, writes: bool) -> Model:
         """A model by its name, or the first that does what is asked for. Raises Refusal if there is none."""
@@ -128,6 +137,17 @@ class Models:
         assert isinstance(worker, ImageWorker)
         return worker
 
+    async def embedder(self, model: Model) -> Embedder:
+        """What makes vectors of texts with a language model. Raises OnebitError if the model gives none."""
+        model.used = time.monotonic()
+        async with model.loading:
+            if model.embedder is None:
+                settings = self._settings
+                options = settings.precision, self._pool, _cap(settings)
+                model.embedder = await asyncio.to_thread(Embedder, model.path, *options)
+                self._put_away(model)
+        return model.embedder
+
     async def _worker(self, model: Model) -> Worker:
         model.used = time.monotonic()
         if model.worker is None:
@@ -146,17 +166,19 @@ class Models:
         if isinstance(session, ImageSession):
             return ImageWorker(session, settings.max_queue, self._metrics)
         post = _poster(loop)
-        return TextWorker(session, settings.max_concurrent, settings.max_queue, self._metrics, post)
+        most = settings.max_concurrent, settings.max_queue, settings.prefixes
+        return TextWorker(session, *most, self._metrics, post)
 
     def _put_away(self, kept: Model) -> None:
         """Free models until the others fit, those first that were not used for longest."""
         for model in sorted(self, key=lambda model: model.used):
             if self.memory_bytes() <= self._settings.memory << 20:
                 return
-            if model is not kept and model.worker is not None and not model.worker.busy:
+            if model is not kept and not (model.worker is not None and model.worker.busy):
                 self._retire(model)
 
     def _retire(self, model: Model) -> None:
+        model.embedder = None
         if model.worker is not None:
             model.worker.close(wait=False)
             self._retired.append(model.worker)
@@ -181,7 +203,7 @@ class Models:
                     continue
                 self._retire(model)
                 model.task, model.bytes, model.created = fresh.task, fresh.bytes, fresh.created
-                model.context, model.worker = fresh.context, worker
+                model.input_shape, model.outputs, model.worker = fresh.input_shape, fresh.outputs, worker
                 lines.append(f"{model.name}: read again, {fresh.bytes} bytes")
         return lines
 
@@ -199,15 +221,21 @@ def describe(path: Path) -> Model:
     status = path.stat()
     kind = str(packed.task["kind"])
     task = {name: value for name, value in packed.task.items() if name != "vocabulary"}
-    context = packed.program.input_shape[0] if packed.program.tokens else None
-    return Model(path.stem, path, kind, task, status.st_size, int(status.st_mtime), context)
+    outputs = packed.shapes[packed.program.output][-1]
+    written = int(status.st_mtime)
+    return Model(path.stem, path, kind, task, status.st_size, written, packed.program.input_shape, outputs)
 
 
 def _load(path: Path, settings: Settings, pool: ThreadPool) -> TextSession | ImageSession:
     cache: Any = settings.cache or None
     precision: Any = settings.precision
     is_text = describe(path).kind == "text-generation"
-    return load(path, precision, pool, cache=cache if is_text else None, memory_cap=settings.memory << 20)
+    return load(path, precision, pool, cache=cache if is_text else None, memory_cap=_cap(settings))
+
+
+def _cap(settings: Settings) -> int:
+    """The most bytes of one model: a small --memory puts models away, and refuses none."""
+    return max(MEMORY_CAP, settings.memory << 20)
 
 
 def _poster(loop: asyncio.AbstractEventLoop) -> Callable[[list[Event]], None]:

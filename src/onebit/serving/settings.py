@@ -35,6 +35,7 @@ class Settings:
     memory: int = _setting(4096, "MB", "put away the model that was not used for longest beyond this", least=1)
     max_concurrent: int = _setting(32, "N", "texts that a model writes at once", least=1, most=4096)
     max_queue: int = _setting(256, "N", "texts and images that wait for a model; more are refused with 429", least=1)
+    prefixes: int = _setting(16, "N", "ended texts that are kept for those that begin in the same way", most=4096)
     max_tokens: int = _setting(4096, "N", "most tokens that a request may write for each of its texts", least=1)
     max_texts: int = _setting(64, "N", "most texts of a request, and most images", least=1, most=4096)
     max_body: int = _setting(8, "MB", "most megabytes of a request's body", least=1, most=1024)

@@ -50,7 +50,7 @@ def entry(model: Model) -> dict[str, Any]:
         "loaded": model.worker is not None,
     }
     if model.writes:
-        return {**listed, "context": model.context, "chat_template": "chat_template" in model.task}
+        return {**listed, "context": model.input_shape[0], "chat_template": "chat_template" in model.task}
     for name in ("labels", "image_size", "channels"):
         listed[name] = model.task.get(name)
     return listed

@@ -16,6 +16,7 @@ from onebit.runtime.text import TextSession
 from onebit.sampling import choose_each
 from onebit.serving.job import Event, Job
 from onebit.serving.metrics import Metrics
+from onebit.serving.prefixes import LEAST_SHARED, Prefixes, common
 from onebit.serving.refusal import Refusal
 
 # Tokens of prompts in a pass: other texts wait for one pass at most.
@@ -34,15 +35,19 @@ class TextWorker:
         session: the model. Nobody else may use it.
         most_live: how many texts it writes at once.
         most_waiting: how many more may wait.
+        most_kept: how many texts that have ended are kept for those that begin in the same way.
         metrics: where it counts.
         post: takes the events of a pass, in the worker's thread.
     """
 
-    def __init__(self, session: TextSession, most_live: int, most_waiting: int, metrics: Metrics, post: Post) -> None:
+    def __init__(
+        self, session: TextSession, most_live: int, most_waiting: int, most_kept: int, metrics: Metrics, post: Post
+    ) -> None:
         self.session = session
         self._most_live, self._most_waiting = most_live, most_waiting
         self._metrics, self._post = metrics, post
         self._engine = session._engine
+        self._prefixes = Prefixes(self._engine, most_kept)
         self._condition = threading.Condition()
         self._waiting: deque[Job] = deque()
         self._live: list[Job] = []
@@ -52,13 +57,18 @@ class TextWorker:
 
     @property
     def live(self) -> int:
-        """Texts that are being written. Each has a sequence in the engine."""
+        """Texts that are being written."""
         return len(self._live)
 
     @property
     def waiting(self) -> int:
         """Texts that wait."""
         return len(self._waiting)
+
+    @property
+    def kept(self) -> int:
+        """Texts that have ended, and whose sequences are kept for others."""
+        return len(self._prefixes)
 
     @property
     def busy(self) -> bool:
@@ -110,7 +120,6 @@ class TextWorker:
             while self._waiting and len(self._live) < self._most_live:
                 job = self._waiting.popleft()
                 if not job.cancelled:
-                    job.text.sequence = self._engine.open()
                     self._live.append(job)
                     begun.append(job)
         if begun:
@@ -135,7 +144,8 @@ class TextWorker:
 
     def _end(self, job: Job, reason: str) -> None:
         self._live.remove(job)
-        self._engine.close(job.text.sequence)
+        if job.text.sequence >= 0:
+            self._prefixes.keep(job.text.sequence, job.in_engine)
         self._metrics.count("onebit_texts_total", reason=reason)
 
     def _fail(self, error: Exception) -> list[Event]:
@@ -154,7 +164,7 @@ class TextWorker:
         events: list[Event] = []
         chunk = CHUNK
         for job in self._live:
-            if job.unread >= MOST_UNREAD or (job.reading and chunk == 0):
+            if job.unread >= MOST_UNREAD or (job.reading and chunk == 0) or not self._open(job):
                 continue
             count = len(job.text.pending) - job.fed
             if job.reading:
@@ -168,6 +178,25 @@ class TextWorker:
             self._metrics.observe("onebit_batch_size", [len(parts)])
             events += self._choose([job for job, _ in parts], self._extend(parts))
         return events
+
+    def _open(self, job: Job) -> bool:
+        """Whether a text has a sequence in the engine. It waits while another one reads the beginning of its prompt."""
+        if job.text.sequence >= 0:
+            return True
+        if job.scores_prompt:  # the logits of all its tokens are asked for
+            job.text.sequence = self._engine.open()
+            return True
+        begun = [other for other in self._live if other.text.sequence >= 0]
+        others = [(other.text.sequence, other.in_engine) for other in begun]
+        tokens = job.text.pending
+        now = max((common(known, tokens) for _, known in others), default=0)
+        coming = max((common(other.text.pending, tokens) for other in begun if other.reading), default=0)
+        if min(coming, len(tokens) - 1) >= max(now, 1) + LEAST_SHARED:
+            return False
+        job.text.sequence, job.shared = self._prefixes.open(tokens, others)
+        job.fed = job.shared
+        self._metrics.count("onebit_tokens_total", job.shared, kind="shared")
+        return True
 
     def _extend(self, parts: Sequence[tuple[Job, int]], all: bool = False) -> NDArray[np.float32]:
         tokens = [token for job, count in parts for token in job.text.pending[job.fed : job.fed + count]]
