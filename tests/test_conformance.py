@@ -16,7 +16,7 @@ from onebit.program import Program
 
 FOLDER = Path(__file__).parent / "conformance"
 FILES = sorted(path.name for path in FOLDER.glob("*.json"))
-DTYPES = {"U8": np.uint8, "F32": np.float32}
+DTYPES = {"U8": np.uint8, "I8": np.int8, "F16": np.float16, "F32": np.float32}
 
 
 def read(name):

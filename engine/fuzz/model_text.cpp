@@ -67,10 +67,10 @@ std::optional<ModelText> take_apart(const std::uint8_t* data, std::size_t size) 
         const onebit::ModelFile file(reinterpret_cast<const std::byte*>(data), size);
         ModelText model{file.program(), file.task_text(), {}};
         for (const auto& [name, view] : file.tensors()) {
-            std::size_t bytes = view.is_float ? 4 : 1;
+            auto bytes = static_cast<std::size_t>(onebit::names_of(view.type).bytes);
             for (const std::int64_t axis : view.shape) bytes *= static_cast<std::size_t>(axis);
             const auto* from = static_cast<const std::uint8_t*>(view.data);
-            model.tensors[name] = {view.is_float, view.shape, std::vector<std::uint8_t>(from, from + bytes)};
+            model.tensors[name] = {view.type, view.shape, std::vector<std::uint8_t>(from, from + bytes)};
         }
         return model;
     } catch (const std::invalid_argument&) {
@@ -81,14 +81,14 @@ std::optional<ModelText> take_apart(const std::uint8_t* data, std::size_t size) 
 std::vector<std::uint8_t> put_together(const ModelText& model) {
     std::string header = R"({"__metadata__":{"onebit_format":"1","program":)" + quoted(model.program) + ",\"task\":" + quoted(model.task) + "}";
     std::size_t at = 0;
-    // Floats first, so that they are aligned.
+    // Wide numbers first, so that they are aligned.
     std::vector<const Tensor*> order;
-    for (const bool is_float : {true, false}) {
+    for (const onebit::TensorTypeNames& names : onebit::tensor_types) {
         for (const auto& [name, tensor] : model.tensors) {
-            if (tensor.is_float != is_float) continue;
+            if (tensor.type != names.type) continue;
             std::string shape;
             for (const std::int64_t axis : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(axis);
-            header += "," + quoted(name) + ":{\"dtype\":\"" + (is_float ? "F32" : "U8") + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
+            header += "," + quoted(name) + ":{\"dtype\":\"" + std::string(names.in_file) + "\",\"shape\":[" + shape + "],\"data_offsets\":[" +
                       std::to_string(at) + "," + std::to_string(at + tensor.bytes.size()) + "]}";
             at += tensor.bytes.size();
             order.push_back(&tensor);

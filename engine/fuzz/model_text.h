@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "json.h"
+#include "program.h"
 
 namespace fuzz {
 
 using onebit::Json;
 
 struct Tensor {
-    bool is_float = false;
+    onebit::TensorType type = onebit::TensorType::uint8;
     std::vector<std::int64_t> shape;
     std::vector<std::uint8_t> bytes;
 };

@@ -26,11 +26,11 @@ const char* const shape_keeping[] = {
     "softmax", "add", "multiply", "normalize", "group_normalize", "rms_normalize", "rotary", "scale", "clip", "prelu", "scale_shift"};
 const char* const words[] = {"01",  "pm1",  "channel", "example", "token",  "position", "hwc",
                              "chw", "sign", "unit",    "absmax",  "tokens", "bytes",    "words"};
-const char* const attributes[] = {"in_features", "out_features", "values",   "planes",   "input",  "in_channels", "out_channels",
-                                  "kernel_size", "stride",       "padding",  "dilation", "groups", "rows",        "features",
-                                  "of",          "heads",        "kv_heads", "window",   "base",   "rotated",     "scaling",
-                                  "hidden",      "reverse",      "eps",      "over",     "low",    "high",        "count_include_pad",
-                                  "factor",      "order"};
+const char* const attributes[] = {
+    "in_features", "out_features", "values", "planes",   "input",   "in_channels", "out_channels", "kernel_size", "stride", "padding",
+    "dilation",    "groups",       "rows",   "features", "of",      "heads",       "kv_heads",     "window",      "base",   "rotated",
+    "scaling",     "group",        "zero",   "hidden",   "reverse", "eps",         "over",         "low",         "high",   "count_include_pad",
+    "factor",      "order"};
 const double sizes[] = {0,   -1,  1,   2,    3,    4,     5,     7,       8,       15,           16,
                         17,  31,  32,  33,   48,   63,    64,    65,      96,      127,          128,
                         129, 255, 256, 1000, 4096, 65535, 65536, 1 << 22, 1 << 24, 2147483648.0, 9007199254740992.0,
@@ -57,7 +57,7 @@ class Mutation {
         if (model.tensors.empty()) return;
         Tensor& one = std::next(model.tensors.begin(), static_cast<std::ptrdiff_t>(below(model.tensors.size())))->second;
         if (one.bytes.empty()) return;
-        if (one.is_float && one_in(2)) {
+        if (one.type == onebit::TensorType::float32 && one_in(2)) {
             const float special[] = {
                 0.0f, -0.0f, 1.0f, 1e38f, -1e38f, 1e-40f, std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()};
             const float value = any(special);

@@ -25,9 +25,11 @@ class Repair {
         const std::string& op = step_.at("op").text;
         const bool bits = op.rfind("bit_", 0) == 0;
         y = x_;
-        if (op == "linear" || op == "bit_linear") {
+        if (op == "linear" || op == "bit_linear" || op == "int8_linear") {
             set("in_features", x_.back());
             y.back() = size("out_features");
+            if (op == "int8_linear") return tensor("weight", onebit::TensorType::int8, {y.back(), x_.back()}) && scales(y.back(), x_.back());
+            if (bits && attribute("group") != nullptr && !scales(y.back(), x_.back())) return false;
             return layer(bits, y.back(), {x_.back()});
         }
         if (op == "conv2d" || op == "bit_conv2d") return convolution(bits, y);
@@ -41,12 +43,15 @@ class Repair {
             if (fits) y[2] = 1;
             return fits;
         }
-        if (op == "embedding" || op == "bit_embedding") {
+        if (op == "embedding" || op == "bit_embedding" || op == "int8_embedding") {
             std::int64_t rows = size("rows");
             const Json* of = attribute("of");
             if (of != nullptr && of->text == "position") set("rows", rows = std::max(rows, x_[0]));
             y = {x_[0], size("features")};
-            return bits ? tensor("weight", false, {rows, onebit::row_bytes(y[1])}, y[1]) && bias(true, y[1]) : tensor("weight", true, {rows, y[1]});
+            if (op == "int8_embedding") return tensor("weight", onebit::TensorType::int8, {rows, y[1]}) && scales(rows, y[1]);
+            if (bits && attribute("group") != nullptr && !scales(rows, y[1])) return false;
+            return bits ? tensor("weight", false, {planes() * rows, onebit::row_bytes(y[1])}, y[1]) && bias(true, y[1])
+                        : tensor("weight", true, {rows, y[1]});
         }
         if (op == "lstm" || op == "gru" || op == "bit_lstm" || op == "bit_gru") {
             const std::int64_t gates = op.find("lstm") != std::string::npos ? 4 : 3;
@@ -166,23 +171,38 @@ class Repair {
         return bits ? tensor("bias", false, {1, onebit::row_bytes(n)}, n) : tensor("bias", true, {n});
     }
 
-    // The tensor of a role gets this shape; bits beyond a row's `columns` are cleared.
+    // Scales of the groups of a row of weights, and the attribute where it does not divide the row.
+    bool scales(std::int64_t rows, std::int64_t inputs) {
+        if (attribute("group") == nullptr) return tensor("scale", onebit::TensorType::float16, {rows, 1});
+        if (inputs % 32 != 0) return false;
+        const std::int64_t asked = size("group"), group = (asked == 64 || asked == 128) && inputs % asked == 0 ? asked : 32;
+        set("group", group);
+        step_.object["attributes"].object.erase("input");
+        return tensor("scale", onebit::TensorType::float16, {rows, inputs / group});
+    }
+
     bool tensor(const char* role, bool is_float, const Shape& shape, std::int64_t columns = 0) {
-        std::int64_t bytes = is_float ? 4 : 1;
+        return tensor(role, is_float ? onebit::TensorType::float32 : onebit::TensorType::uint8, shape, columns);
+    }
+
+    // The tensor of a role gets this shape; bits beyond a row's `columns` are cleared, and scales are finite.
+    bool tensor(const char* role, onebit::TensorType type, const Shape& shape, std::int64_t columns = 0) {
+        std::int64_t bytes = onebit::names_of(type).bytes;
         for (const std::int64_t axis : shape) bytes *= axis;
         if (bytes <= 0 || bytes > 4 * most_elements) return false;
         Json& names = step_.object["tensors"];
         names.kind = Json::Kind::object;
         if (names.object[role].kind != Json::Kind::text) names.object[role] = text(step_.at("output").text + role);
         Tensor& found = tensors_[names.object[role].text];
-        if (found.is_float != is_float || found.shape != shape) {
-            found.is_float = is_float;
+        if (found.type != type || found.shape != shape) {
+            found.type = type;
             found.shape = shape;
             const std::vector<std::uint8_t> old = found.bytes.empty() ? std::vector<std::uint8_t>{0x5A, 0xC3, 0x3F, 0xBF} : found.bytes;
             found.bytes.resize(static_cast<std::size_t>(bytes));
             for (std::size_t i = 0; i < found.bytes.size(); ++i) found.bytes[i] = old[i % old.size()];
         }
-        if (is_float) return true;
+        for (std::size_t i = 1; type == onebit::TensorType::float16 && i < found.bytes.size(); i += 2) found.bytes[i] &= 0xBF;
+        if (type != onebit::TensorType::uint8) return true;
         const std::int64_t row = onebit::row_bytes(columns);
         for (std::int64_t at = 0; at < bytes; ++at) {
             const std::int64_t first = at % row * 8;

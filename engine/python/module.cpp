@@ -28,9 +28,16 @@ using Output = nb::ndarray<float, nb::numpy>;
 onebit::TensorView view(const std::string& name, const Array& array) {
     onebit::TensorView tensor;
     tensor.data = array.data();
-    tensor.is_float = array.dtype() == nb::dtype<float>();
-    if (!tensor.is_float && array.dtype() != nb::dtype<std::uint8_t>()) {
-        throw std::invalid_argument("[engine] tensor '" + name + "' is neither uint8 nor float32");
+    // float16, which C++ has no name for.
+    constexpr nb::dlpack::dtype half{static_cast<std::uint8_t>(nb::dlpack::dtype_code::Float), 16, 1};
+    if (array.dtype() == nb::dtype<float>()) {
+        tensor.type = onebit::TensorType::float32;
+    } else if (array.dtype() == half) {
+        tensor.type = onebit::TensorType::float16;
+    } else if (array.dtype() == nb::dtype<std::int8_t>()) {
+        tensor.type = onebit::TensorType::int8;
+    } else if (array.dtype() != nb::dtype<std::uint8_t>()) {
+        throw std::invalid_argument("[engine] tensor '" + name + "' is none of uint8, int8, float16 and float32");
     }
     for (std::size_t i = 0; i < array.ndim(); ++i) tensor.shape.push_back(static_cast<std::int64_t>(array.shape(i)));
     return tensor;

@@ -44,6 +44,13 @@ struct BitWeights {
     std::int64_t plane_count() const { return static_cast<std::int64_t>(planes.size()); }
 };
 
+// The scales of a layer's weights, a float16 for each group of inputs of each output.
+struct GroupScales {
+    const std::uint16_t* scales = nullptr;  // null: none
+    std::int64_t group = 0;                 // inputs of one
+    int zero = 0;                           // what is taken off each weight before its scale
+};
+
 namespace ops {
 
 struct Normalize {
@@ -83,14 +90,16 @@ struct Fused {
     bool any() const { return own_output >= 0; }
 };
 
-// bit_conv2d, bit_linear, conv2d, linear.
+// bit_conv2d, bit_linear, conv2d, int8_linear, linear.
 struct Layer {
     bool convolution = false;
     Window window;  // of a convolution
     BitWeights bits;
     const std::uint8_t* bias_bits = nullptr;
     const float *weight = nullptr, *bias = nullptr;  // of a float layer
-    std::optional<ScaleShift> before;                // which fuse.h folded into a layer of signs
+    const std::int8_t* bytes = nullptr;              // of int8_linear
+    GroupScales groups;
+    std::optional<ScaleShift> before;  // which fuse.h folded into a layer of signs
     Fused after;
 
     bool binary() const { return bits.rows != nullptr; }
@@ -135,13 +144,16 @@ struct Rotary {
     RotaryScaling scaling;
 };
 
-// embedding, bit_embedding.
+// embedding, bit_embedding, int8_embedding.
 struct Embedding {
     bool of_position = false;                             // of the position, not of the token
     std::int64_t rows = 0;                                // of the table
     const float* table = nullptr;                         // of floats
     const std::uint8_t *bits = nullptr, *bias = nullptr;  // of a binary one
     bool plus_minus = false;
+    std::vector<int> planes{1};
+    const std::int8_t* bytes = nullptr;  // of int8_embedding
+    GroupScales groups;
 };
 
 // max_pool2d, avg_pool2d.

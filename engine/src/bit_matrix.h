@@ -50,6 +50,8 @@ class BitMatrix {
         std::int64_t steps;
     };
     Stream stream(std::int64_t unit, std::int64_t step) const;
+    // The first unit after the tile of a unit.
+    std::int64_t tile_end(std::int64_t unit) const { return place(0, unit).tile_end; }
 
   private:
     // The place of a unit's first step of a chunk, and the distance to its next step.

@@ -168,11 +168,12 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
         const Json* type = entry.find("dtype");
         if (type == nullptr || type->kind != Json::Kind::text) damaged(where + " lacks its dtype");
         TensorView view;
-        view.is_float = type->text == "F32";
-        if (!view.is_float && type->text != "U8") {
+        const TensorTypeNames* known = type_in_file(type->text);
+        if (known == nullptr) {
             throw std::invalid_argument(where + " is of type " + excerpt(type->text) +
-                                        ": a packed model holds U8 and F32; make one with 'onebit pack'");
+                                        ": a packed model holds F32, F16, I8, U8; make one with 'onebit pack'");
         }
+        view.type = known->type;
         const auto& offsets = list_of(entry, "data_offsets", where);
         if (offsets.size() != 2 || !is_integer(offsets[0], 0) || !is_integer(offsets[1], 0))
             damaged(where + " lies at another place than two integers from 0 to 9007199254740991");
@@ -182,7 +183,7 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
             throw std::invalid_argument("is truncated: " + where + " needs " + std::to_string(end) + " bytes of data, the file has " +
                                         std::to_string(size) + "; copy it again");
         }
-        std::uint64_t bytes = view.is_float ? sizeof(float) : 1;
+        auto bytes = static_cast<std::uint64_t>(known->bytes);
         const auto& shape = list_of(entry, "shape", where);
         if (shape.size() > max_tensor_axes || !std::all_of(shape.begin(), shape.end(), [](const Json& axis) { return is_integer(axis, 1); }))
             damaged(where + " has a wrong shape: needs at most " + std::to_string(max_tensor_axes) + " integers from 1");
@@ -195,8 +196,8 @@ void ModelFile::read_tensors(const Json& header, const std::byte* data, std::siz
         }
         if (bytes != end - begin) damaged(where + " takes " + std::to_string(end - begin) + " bytes, its shape needs " + std::to_string(bytes));
         view.data = data + begin;
-        if (view.is_float && reinterpret_cast<std::uintptr_t>(view.data) % alignof(float) != 0) {
-            aligned_.push_back(std::make_unique<float[]>(static_cast<std::size_t>(bytes / sizeof(float))));
+        if (reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(known->bytes) != 0) {
+            aligned_.push_back(std::make_unique<float[]>(static_cast<std::size_t>((bytes + sizeof(float) - 1) / sizeof(float))));
             std::memcpy(aligned_.back().get(), view.data, static_cast<std::size_t>(bytes));
             view.data = aligned_.back().get();
         }

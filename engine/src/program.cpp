@@ -132,6 +132,16 @@ void add_step(Program& program, const RawStep& raw, const Tensors& tensors, std:
 
 }  // namespace
 
+const TensorTypeNames& names_of(TensorType type) {
+    return *std::find_if(std::begin(tensor_types), std::end(tensor_types), [&](const TensorTypeNames& names) { return names.type == type; });
+}
+
+const TensorTypeNames* type_in_file(const std::string& name) {
+    const auto* found =
+        std::find_if(std::begin(tensor_types), std::end(tensor_types), [&](const TensorTypeNames& names) { return name == names.in_file; });
+    return found == std::end(tensor_types) ? nullptr : found;
+}
+
 const char* op_name(Op op) {
     return row_of(op).name;
 }

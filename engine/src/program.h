@@ -18,10 +18,27 @@ std::int64_t elements(const Shape& shape);
 // Bytes of a row of bits on disk: padded to a multiple of 64 bits.
 std::int64_t row_bytes(std::int64_t bits);
 
-// A tensor that the caller owns: rows of bits (uint8) or float32.
+// What a tensor holds: rows of bits, floats, scales (float16) or signed bytes.
+enum class TensorType { uint8, float32, float16, int8 };
+
+struct TensorTypeNames {
+    TensorType type;
+    const char *name, *in_file;  // NumPy's, and safetensors'
+    int bytes;
+};
+// In their order in a file.
+constexpr TensorTypeNames tensor_types[] = {{TensorType::float32, "float32", "F32", 4},
+                                            {TensorType::float16, "float16", "F16", 2},
+                                            {TensorType::int8, "int8", "I8", 1},
+                                            {TensorType::uint8, "uint8", "U8", 1}};
+const TensorTypeNames& names_of(TensorType type);
+// Null if there is no such type.
+const TensorTypeNames* type_in_file(const std::string& name);
+
+// A tensor that the caller owns.
 struct TensorView {
     const void* data = nullptr;
-    bool is_float = false;
+    TensorType type = TensorType::uint8;
     Shape shape;
 };
 using Tensors = std::map<std::string, TensorView>;

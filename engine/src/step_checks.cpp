@@ -155,6 +155,20 @@ Shape mean_magnitude(StepReader& reader, Step& step, const Inputs& in) {
 
 // Layers with weights.
 
+// What is needed for groups of bits, and only for them.
+GroupScales groups_of_bits(StepReader& reader, std::int64_t rows, std::int64_t inputs, bool plus_minus) {
+    GroupScales made;
+    const bool grouped = reader.has("group");
+    made.group = reader.group(inputs);
+    if (grouped != reader.has_tensor("scale")) reader.fail("takes group and its tensor 'scale' together");
+    if (reader.has("zero") && (!grouped || plus_minus)) reader.fail("takes zero with group and values='01' only");
+    if (grouped && reader.has("input")) reader.fail("takes no input with group: each group has a scale of its own");
+    if (!grouped) return {};
+    if (reader.has("zero")) made.zero = static_cast<int>(reader.size("zero", 255));
+    made.scales = reader.halves("scale", {rows, inputs / made.group});
+    return made;
+}
+
 Shape dense(StepReader& reader, Step& step, const Inputs& inputs) {
     const Shape& x = inputs.x;
     const std::int64_t in = reader.size("in_features"), out = reader.size("out_features");
@@ -163,6 +177,12 @@ Shape dense(StepReader& reader, Step& step, const Inputs& inputs) {
     if (step.op == Op::bit_linear) {
         made.bits = reader.weights(out, in);
         made.bias_bits = reader.bits("bias", 1, out, true);
+        made.groups = groups_of_bits(reader, out, in, made.bits.plus_minus);
+    } else if (step.op == Op::int8_linear) {
+        made.groups.group = reader.group(in);
+        if (in > max_int8_row) reader.fail("has rows of " + std::to_string(in) + " weights: needs at most " + std::to_string(max_int8_row));
+        made.bytes = reader.bytes("weight", {out, in});
+        made.groups.scales = reader.halves("scale", {out, in / made.groups.group});
     } else {
         made.weight = reader.floats("weight", {out, in}, false);
         made.bias = reader.floats("bias", {out}, true);
@@ -284,12 +304,18 @@ Shape embedding(StepReader& reader, Step& step, const Inputs& inputs) {
     }
     if (step.op == Op::bit_embedding) {
         made.plus_minus = reader.choice("values", "01", "pm1") == "pm1";
-        made.bits = reader.bits("weight", made.rows, features, false);
+        if (reader.has("planes")) made.planes = reader.planes();
+        made.bits = reader.bits("weight", static_cast<std::int64_t>(made.planes.size()) * made.rows, features, false);
         made.bias = reader.bits("bias", 1, features, true);
+        made.groups = groups_of_bits(reader, made.rows, features, made.plus_minus);
+    } else if (step.op == Op::int8_embedding) {
+        made.groups.group = reader.group(features);
+        made.bytes = reader.bytes("weight", {made.rows, features});
+        made.groups.scales = reader.halves("scale", {made.rows, features / made.groups.group});
     } else {
         made.table = reader.floats("weight", {made.rows, features}, false);
     }
-    step.attributes = made;
+    step.attributes = std::move(made);
     return {x[0], features};
 }
 

@@ -14,6 +14,9 @@ constexpr std::int64_t max_elements = std::int64_t{1} << 31;
 // An int32 can hold the sum of 2^23 products of 8 bits. 2^22 leaves room for the shift of signed activations.
 constexpr std::int64_t max_binary_row = std::int64_t{1} << 22;
 
+// With rows of bytes of this length a sum of products of bytes fits an int32: 2^17 * 127 * 128 < 2^31.
+constexpr std::int64_t max_int8_row = std::int64_t{1} << 17;
+
 // The contents of a step's JSON, and the tensors of its file.
 struct StepSource {
     const std::string& where;  // for messages

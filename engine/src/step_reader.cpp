@@ -55,10 +55,20 @@ void StepReader::wrong_input(const Shape& x, const char* needed) const {
     fail("its input has shape " + spelled(x) + ": needs " + needed);
 }
 
-std::int64_t StepReader::size(const char* name) {
+std::int64_t StepReader::size(const char* name, std::int64_t most) {
     const Json& value = attribute(name);
-    if (!is_integer(value, 1, max_axis)) fail(std::string(name) + ": needs an integer from 1 to " + std::to_string(max_axis));
+    if (!is_integer(value, 1, most)) fail(std::string(name) + ": needs an integer from 1 to " + std::to_string(most));
     return static_cast<std::int64_t>(value.number);
+}
+
+std::int64_t StepReader::group(std::int64_t inputs) {
+    if (!has("group")) return inputs;
+    const Json& value = attribute("group");
+    const bool known = is_integer(value, 32, 128) && (value.number == 32 || value.number == 64 || value.number == 128);
+    if (!known) fail("group: use 32, 64 or 128");
+    const auto group = static_cast<std::int64_t>(value.number);
+    if (inputs % group != 0) fail("group=" + std::to_string(group) + " does not divide its " + std::to_string(inputs) + " inputs");
+    return group;
 }
 
 void StepReader::sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least) {
@@ -101,7 +111,7 @@ const std::string& StepReader::choice(const char* name, const std::string& first
     return value.text;
 }
 
-const TensorView* StepReader::tensor(const char* role, bool is_float, const Shape& shape, bool optional) {
+const TensorView* StepReader::tensor(const char* role, TensorType type, const Shape& shape, bool optional) {
     read_roles_.insert(role);
     const Json* name = roles_.find(role);
     if (name == nullptr) {
@@ -111,20 +121,31 @@ const TensorView* StepReader::tensor(const char* role, bool is_float, const Shap
     const auto found = tensors_.find(name->text);
     if (found == tensors_.end()) fail("its tensor " + excerpt(name->text) + " is not in the file");
     const TensorView& view = found->second;
-    if (view.is_float != is_float) {
-        fail("tensor " + excerpt(name->text) + (is_float ? " is uint8: needs float32" : " is float32: needs uint8"));
-    }
+    if (view.type != type) fail("tensor " + excerpt(name->text) + " is " + names_of(view.type).name + ": needs " + names_of(type).name);
     if (view.shape != shape) fail("tensor " + excerpt(name->text) + " has shape " + spelled(view.shape) + ": needs " + spelled(shape));
     return &view;
 }
 
 const float* StepReader::floats(const char* role, const Shape& shape, bool optional) {
-    const TensorView* view = tensor(role, true, shape, optional);
+    const TensorView* view = tensor(role, TensorType::float32, shape, optional);
     return view == nullptr ? nullptr : static_cast<const float*>(view->data);
 }
 
+const std::uint16_t* StepReader::halves(const char* role, const Shape& shape) {
+    const auto* numbers = static_cast<const std::uint16_t*>(tensor(role, TensorType::float16, shape, false)->data);
+    constexpr std::uint16_t exponent = 0x7C00;
+    if (std::any_of(numbers, numbers + elements(shape), [](std::uint16_t number) { return (number & exponent) == exponent; })) {
+        fail("tensor " + excerpt(roles_.at(role).text) + " holds NaN or infinity; the file is damaged");
+    }
+    return numbers;
+}
+
+const std::int8_t* StepReader::bytes(const char* role, const Shape& shape) {
+    return static_cast<const std::int8_t*>(tensor(role, TensorType::int8, shape, false)->data);
+}
+
 const std::uint8_t* StepReader::bits(const char* role, std::int64_t rows, std::int64_t n, bool optional) {
-    const TensorView* view = tensor(role, false, {rows, row_bytes(n)}, optional);
+    const TensorView* view = tensor(role, TensorType::uint8, {rows, row_bytes(n)}, optional);
     if (view == nullptr) return nullptr;
     const auto* data = static_cast<const std::uint8_t*>(view->data);
     for (std::int64_t row = 0; row < rows; ++row, data += row_bytes(n)) {

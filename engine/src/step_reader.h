@@ -28,20 +28,27 @@ class StepReader {
     void finish() const;
 
     bool has(const std::string& name) const { return attributes_.object.contains(name); }
+    bool has_tensor(const char* role) const { return roles_.find(role) != nullptr; }
     // From 1 up.
-    std::int64_t size(const char* name);
+    std::int64_t size(const char* name, std::int64_t most = max_axis);
+    // The inputs that share a scale, of a row of `inputs`; all of them if the step does not say.
+    std::int64_t group(std::int64_t inputs);
     float above_zero(const char* name);
     float finite(const char* name);
     bool boolean(const char* name);
     // The attribute, which must have one of the two values.
     const std::string& choice(const char* name, const std::string& first, const std::string& second);
     const float* floats(const char* role, const Shape& shape, bool optional);
+    // Finite float16 numbers, as their bits.
+    const std::uint16_t* halves(const char* role, const Shape& shape);
+    const std::int8_t* bytes(const char* role, const Shape& shape);
     const std::uint8_t* bits(const char* role, std::int64_t rows, std::int64_t n, bool optional);
 
     void image(const Shape& x) const;
     Window window(const Shape& x, bool dilated);
     // The number of positions of the window.
     std::int64_t side(const Window& w, const Shape& x, int axis) const;
+    std::vector<int> planes() { return plane_counts(attribute("planes")); }
     // Of `scaling`.
     ops::RotaryScaling rotary_scaling();
     // The weights of a layer with these numbers of inputs and outputs.
@@ -51,7 +58,7 @@ class StepReader {
     const Json& attribute(const std::string& name);
     float positive_field(const Json& object, const std::string& attribute, const char* name, float least) const;
     void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least);
-    const TensorView* tensor(const char* role, bool is_float, const Shape& shape, bool optional);
+    const TensorView* tensor(const char* role, TensorType type, const Shape& shape, bool optional);
     std::vector<int> plane_counts(const Json& json) const;
     InputLevels input_levels(const Json& json) const;
 

@@ -581,7 +581,7 @@ void test_damaged_frames() {
     for (int i = 0; i < 1'000'000; ++i) many += ",0";
     refused(with_header(many + "]}", {}), "too many values");
     refused(with_tensor("5", 0), "lacks its dtype");
-    refused(with_tensor(R"({"dtype":"F16","shape":[2,4],"data_offsets":[0,16]})", 16), "of type 'F16': a packed model holds U8 and F32");
+    refused(with_tensor(R"({"dtype":"I16","shape":[2,4],"data_offsets":[0,16]})", 16), "of type 'I16': a packed model holds F32, F16, I8, U8");
     refused(with_tensor(R"({"dtype":"F32","shape":[2,4]})", 32), "lacks its data_offsets");
     refused(with_tensor(R"({"dtype":"F32","data_offsets":[0,32]})", 32), "lacks its shape");
     refused(with_tensor(R"({"dtype":"F32","shape":[2,-4],"data_offsets":[0,32]})", 32), "integers from 1");

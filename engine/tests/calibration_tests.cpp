@@ -219,7 +219,8 @@ void test_forced_ways(const onebit::Kernels& kernels) {
     for (std::int64_t o = 0; o < 90; ++o) {
         for (int i = 0; i < 9; ++i) dense[static_cast<std::size_t>(o * row + i)] = static_cast<std::uint8_t>(pick(0, i == 8 ? 63 : 255));
     }
-    const onebit::Tensors tensors{{"c", {convolution.data(), false, {70, kernel}}}, {"d", {dense.data(), false, {90, row}}}};
+    const onebit::Tensors tensors{{"c", {convolution.data(), onebit::TensorType::uint8, {70, kernel}}},
+                                  {"d", {dense.data(), onebit::TensorType::uint8, {90, row}}}};
     std::vector<float> x(7 * 7 * 32), expected;
     for (float& v : x) v = pick_float();
     for (const char* way : {"off", "lookups", "panels"}) {

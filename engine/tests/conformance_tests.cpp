@@ -156,7 +156,7 @@ std::string judge_program(const Json& document) {
         owned.push_back(data_of(tensor));
         onebit::TensorView& view = tensors[name];
         view.data = owned.back().data();
-        view.is_float = tensor.at("dtype").text == "F32";
+        view.type = onebit::type_in_file(tensor.at("dtype").text)->type;
         for (const Json& axis : tensor.at("shape").list) view.shape.push_back(static_cast<std::int64_t>(axis.number));
     }
     try {

@@ -163,7 +163,7 @@ void test_engine_in_threads() {
     std::vector<std::uint8_t> bits(20 * 8);
     for (std::size_t i = 0; i < bits.size(); ++i)
         bits[i] = i % 8 < 3 ? static_cast<std::uint8_t>(pick(0, 255)) : static_cast<std::uint8_t>(i % 8 == 3 ? pick(0, 7) : 0);
-    const onebit::Tensors tensors = {{"w", {bits.data(), false, {20, 8}}}};
+    const onebit::Tensors tensors = {{"w", {bits.data(), onebit::TensorType::uint8, {20, 8}}}};
     for (const auto precision : {onebit::Precision::int8, onebit::Precision::float32}) {
         onebit::ArrayModel reference(small_program(), tensors, {.precision = precision, .threads = 1, .isa = "scalar"});
         std::vector<std::uint8_t> image(12 * 12 * 3);
@@ -214,8 +214,9 @@ std::string grouped_program() {
 void test_grouped_attention() {
     std::vector<float> numbers(9 * 24);
     for (float& v : numbers) v = pick_float();
-    const onebit::Tensors tensors = {
-        {"e", {numbers.data(), true, {9, 24}}}, {"s", {numbers.data(), true, {24}}}, {"k", {numbers.data(), true, {4, 24}}}};
+    const onebit::Tensors tensors = {{"e", {numbers.data(), onebit::TensorType::float32, {9, 24}}},
+                                     {"s", {numbers.data(), onebit::TensorType::float32, {24}}},
+                                     {"k", {numbers.data(), onebit::TensorType::float32, {4, 24}}}};
     std::vector<std::int32_t> text(200);
     for (auto& token : text) token = pick(0, 8);
     using Cache = std::optional<onebit::CacheNumbers>;
@@ -267,9 +268,10 @@ struct RecurrentTensors {
     }
 
     onebit::Tensors views() const {
-        return {{"e", {bits.data(), false, {9, 8}}}, {"h", {bits.data(), false, {40, 8}}},   {"v", {bits.data(), false, {15, 8}}},
-                {"w", {bits.data(), false, {9, 8}}}, {"g", {numbers.data(), true, {15, 5}}}, {"s", {numbers.data(), true, {20}}},
-                {"k", {numbers.data(), true, {15}}}};
+        return {{"e", {bits.data(), onebit::TensorType::uint8, {9, 8}}},       {"h", {bits.data(), onebit::TensorType::uint8, {40, 8}}},
+                {"v", {bits.data(), onebit::TensorType::uint8, {15, 8}}},      {"w", {bits.data(), onebit::TensorType::uint8, {9, 8}}},
+                {"g", {numbers.data(), onebit::TensorType::float32, {15, 5}}}, {"s", {numbers.data(), onebit::TensorType::float32, {20}}},
+                {"k", {numbers.data(), onebit::TensorType::float32, {15}}}};
     }
 };
 
@@ -292,7 +294,7 @@ std::string sequence_program() {
 }
 
 onebit::Tensors sequence_tensors(const RecurrentTensors& tensors) {
-    return {{"h", {tensors.bits.data(), false, {20, 8}}}, {"s", {tensors.numbers.data(), true, {20}}}};
+    return {{"h", {tensors.bits.data(), onebit::TensorType::uint8, {20, 8}}}, {"s", {tensors.numbers.data(), onebit::TensorType::float32, {20}}}};
 }
 
 // The same examples give the same numbers in any order and with any number of threads: nothing is left of the one before.
@@ -332,7 +334,7 @@ void test_image_convolutions() {
         for (int o = 0; o < outputs; ++o) {
             for (int i = 0; i < inputs; ++i) bits[static_cast<std::size_t>(o * row + i / 8)] |= static_cast<std::uint8_t>(pick(0, 1) << (i % 8));
         }
-        const onebit::Tensors tensors = {{"w", {bits.data(), false, {outputs, row}}}};
+        const onebit::Tensors tensors = {{"w", {bits.data(), onebit::TensorType::uint8, {outputs, row}}}};
         const auto n = [](int v) { return std::to_string(v); };
         const std::string conv = R"({"op":"bit_conv2d","inputs":["x"],"output":"a","attributes":{"in_channels":)" + n(channels) +
                                  R"(,"out_channels":)" + n(outputs) + R"(,"kernel_size":[)" + n(kernel[0]) + "," + n(kernel[1]) + R"(],"stride":[)" +
@@ -465,7 +467,8 @@ void test_pool_within_its_turn() {
 // Programs that need too much memory for activations are refused before it is allocated.
 void test_memory_cap() {
     const std::vector<std::uint8_t> zeros(20 * 8);
-    const onebit::Tensors tensors = {{"w", {zeros.data(), false, {20, 8}}}, {"e", {zeros.data(), false, {9, 8}}}};
+    const onebit::Tensors tensors = {{"w", {zeros.data(), onebit::TensorType::uint8, {20, 8}}},
+                                     {"e", {zeros.data(), onebit::TensorType::uint8, {9, 8}}}};
     onebit::Tensors of_tokens = tensors;
     of_tokens["w"].shape = {9, 8};
     const auto refuses = [](const auto& make) {
@@ -539,7 +542,7 @@ int main(int argc, char** argv) {
     tests.add("engine in threads", test_engine_in_threads);
     tests.add("pool of several models", [] {
         const auto bits = token_bits();
-        test_shared_pool({{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});
+        test_shared_pool({{"e", {bits.data(), onebit::TensorType::uint8, {9, 8}}}, {"w", {bits.data(), onebit::TensorType::uint8, {9, 8}}}});
     });
     tests.add("pool within its turn", test_pool_within_its_turn);
     tests.add("image convolutions", test_image_convolutions);
@@ -547,7 +550,8 @@ int main(int argc, char** argv) {
     tests.add("grouped attention", test_grouped_attention);
     tests.add("decoder in threads", [] {
         const auto bits = token_bits();
-        test_decoder_in_threads(token_program(), {{"e", {bits.data(), false, {9, 8}}}, {"w", {bits.data(), false, {9, 8}}}});
+        test_decoder_in_threads(token_program(),
+                                {{"e", {bits.data(), onebit::TensorType::uint8, {9, 8}}}, {"w", {bits.data(), onebit::TensorType::uint8, {9, 8}}}});
     });
     tests.add("recurrent decoder in threads", [] {
         const RecurrentTensors recurrent;
@@ -560,8 +564,9 @@ int main(int argc, char** argv) {
     });
     tests.add("damaged programs", [] {
         const std::vector<std::uint8_t> zeros(20 * 8);
-        test_damaged_programs(small_program(), {{"w", {zeros.data(), false, {20, 8}}}});
-        test_damaged_programs(token_program(), {{"e", {zeros.data(), false, {9, 8}}}, {"w", {zeros.data(), false, {9, 8}}}});
+        test_damaged_programs(small_program(), {{"w", {zeros.data(), onebit::TensorType::uint8, {20, 8}}}});
+        test_damaged_programs(token_program(),
+                              {{"e", {zeros.data(), onebit::TensorType::uint8, {9, 8}}}, {"w", {zeros.data(), onebit::TensorType::uint8, {9, 8}}}});
     });
     return tests.run(argc, argv);
 }

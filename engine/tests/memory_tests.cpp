@@ -55,7 +55,8 @@ std::vector<std::uint8_t> some_bits() {
 void test_failed_runs_leave_no_pointer() {
     const std::vector<std::uint8_t> bits = some_bits();
     const std::vector<float> weights(20 * 9 * 32, 0.25f);
-    const onebit::Tensors binary = {{"w", {bits.data(), false, {20, 40}}}}, floats = {{"w", {weights.data(), true, {20, 3, 3, 32}}}};
+    const onebit::Tensors binary = {{"w", {bits.data(), onebit::TensorType::uint8, {20, 40}}}},
+                          floats = {{"w", {weights.data(), onebit::TensorType::float32, {20, 3, 3, 32}}}};
     const struct {
         std::string program;
         const onebit::Tensors& tensors;
@@ -105,7 +106,7 @@ void test_failed_runs_leave_no_pointer() {
 void test_tensors_may_be_freed() {
     auto bits = std::make_unique<std::vector<std::uint8_t>>(some_bits());
     const std::string program = convolution("bit_conv2d", R"(,"values":"01")");
-    onebit::ArrayModel engine(program, {{"w", {bits->data(), false, {20, 40}}}}, {});
+    onebit::ArrayModel engine(program, {{"w", {bits->data(), onebit::TensorType::uint8, {20, 40}}}}, {});
     std::vector<float> x(6 * 6 * 32, 1.0f), before(6 * 6 * 20), after(before.size());
     engine.run(x.data(), 1, before.data());
     bits.reset();
@@ -142,7 +143,7 @@ void test_interruption() {
     const std::string program = R"({"input":{"name":"x","shape":[64,64,8]},"steps":[{"op":"conv2d","inputs":["x"],"output":"y",
         "attributes":{"in_channels":8,"out_channels":60,"kernel_size":[3,3],"stride":[1,1],"padding":[1,1,1,1],"dilation":[1,1],"groups":1},
         "tensors":{"weight":"w"}},{"op":"mean_pool","inputs":["y"],"output":"z","attributes":{}}],"output":"z"})";
-    const onebit::Tensors tensors = {{"w", {weights.data(), true, {60, 3, 3, 8}}}};
+    const onebit::Tensors tensors = {{"w", {weights.data(), onebit::TensorType::float32, {60, 3, 3, 8}}}};
     constexpr std::int64_t size = 64 * 64 * 8, most = 2000;
     std::vector<float> batch(size * most), out(60 * most), expected(60), y(60);
     for (std::int64_t i = 0; i < size; ++i) batch[static_cast<std::size_t>(i)] = pick_float();
@@ -190,7 +191,7 @@ void test_failed_prompts_append_nothing() {
     const std::string program = R"({"input":{"name":"x","shape":[600],"kind":"tokens"},"steps":[
         {"op":"bit_embedding","inputs":["x"],"output":"e","attributes":{"rows":9,"features":8,"of":"token","values":"pm1"},"tensors":{"weight":"e"}},
         {"op":"attention","inputs":["e","e","e"],"output":"a","attributes":{"heads":1}}],"output":"a"})";
-    const onebit::Tensors tensors = {{"e", {table.data(), false, {9, 8}}}};
+    const onebit::Tensors tensors = {{"e", {table.data(), onebit::TensorType::uint8, {9, 8}}}};
     std::vector<std::int32_t> text(600);
     for (auto& token : text) token = pick(0, 8);
     std::vector<float> expected(8), y(8), first(8);

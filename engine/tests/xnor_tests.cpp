@@ -127,7 +127,7 @@ void test_count_layers() {
             for (std::int64_t i = 0; i < inputs; ++i)
                 bits[static_cast<std::size_t>(o * row + i / 8)] |= static_cast<std::uint8_t>(pick(0, 1) << (i % 8));
         }
-        const onebit::Tensors tensors = {{"w", {bits.data(), false, {outputs, row}}}};
+        const onebit::Tensors tensors = {{"w", {bits.data(), onebit::TensorType::uint8, {outputs, row}}}};
         const auto n = [](int v) { return std::to_string(v); };
         const std::string values = round % 2 == 0 ? "pm1" : "01";
         const std::string input = round % 5 == 0 ? R"({"quantizer":"unit","bits":2})" : R"({"quantizer":"sign"})";

@@ -29,10 +29,10 @@ MAX_HEADER_BYTES = 100_000_000
 _SIZE_BYTES = 8  # a file begins with the size of its header, in this many bytes
 _MAX_PLACE = (1 << 53) - 1  # every JSON reader knows all integers up to this one
 _MAX_TENSOR_AXES = 4  # the most axes that a tensor of a program has
-# What a program's tensors may be: rows of bits, and floats.
-_DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32}
+# What a program's tensors may be, in their order in a file: floats, scales, bytes, and rows of bits.
+_DTYPES: dict[str, type[np.generic]] = {"F32": np.float32, "F16": np.float16, "I8": np.int8, "U8": np.uint8}
 # What safetensors calls the types of tensors that are written.
-_NAMES = {np.dtype(np.uint8): "U8", np.dtype(np.int8): "I8", np.dtype(np.int16): "I16", np.dtype(np.float32): "F32"}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()} | {np.dtype(np.int16): "I16"}
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class PackedModel:
 
     Args:
         program: the steps.
-        tensors: arrays by name: uint8 rows of bits, or float32.
+        tensors: arrays by name: uint8 rows of bits, float32, or float16 and int8 where an op says so.
         task: plain JSON values with a `kind`; see `onebit.ImageTask`.
         training: plain JSON values that describe the training data; see `onebit.data.record.DataRecord`. None if they are not known.
 
@@ -83,13 +83,13 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         FormatError: a tensor has a type that a file cannot hold, or the program and the task are too long for the header.
         OSError: the file cannot be written.
     """
-    # Floats come first, so that they are aligned whatever the length of the rows of bits.
-    names = sorted(model.tensors, key=lambda name: (model.tensors[name].dtype == np.uint8, name))
+    order = [np.dtype(dtype) for dtype in _DTYPES.values()]
+    for name, tensor in model.tensors.items():
+        if tensor.dtype not in order:
+            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, order))}")
+    # Wide numbers come first, so that they are aligned whatever the length of the rows of bits.
+    names = sorted(model.tensors, key=lambda name: (order.index(model.tensors[name].dtype), name))
     tensors = {name: model.tensors[name] for name in names}
-    for name, tensor in tensors.items():
-        if tensor.dtype not in map(np.dtype, _DTYPES.values()):
-            kinds = " or ".join(str(np.dtype(kind)) for kind in _DTYPES.values())
-            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {kinds}")
     metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
     if model.training is not None:
         metadata["training"] = json.dumps(model.training)
@@ -209,7 +209,7 @@ def _read_entry(where: str, entry: Any, size: int) -> tuple[type[np.generic], Sh
         raise _damaged(f"{where} lacks its dtype")
     if entry["dtype"] not in _DTYPES:
         raise FormatError(
-            f"{where} is of type {excerpt(entry['dtype'])}: a packed model holds U8 and F32; make one with 'onebit pack'"
+            f"{where} is of type {excerpt(entry['dtype'])}: a packed model holds {', '.join(_DTYPES)}; make one with 'onebit pack'"
         )
     dtype = _DTYPES[entry["dtype"]]
     for name in ("data_offsets", "shape"):

@@ -78,6 +78,7 @@ SCALING = [
 ]  # fmt: skip
 VALUES = choice("01", "pm1")
 BINARY = {"values": [VALUES]}
+GROUP = [None, True, "64", 16, 48, 256, 32.0, [64]], ["use 32, 64 or 128"]
 OPTIONAL = {"planes": [PLANES], "input": [QUANTIZER, SIGN, UNIT, UNIT_BITS, ABSMAX]}
 WINDOW = {"kernel_size": [integers(2, 1)], "stride": [integers(2, 1)], "padding": [integers(4, 0)]}
 DILATION = {"dilation": [integers(2, 1)]}
@@ -91,6 +92,14 @@ table = {"rows": 5, "features": 6, "of": "token"}
 
 def u8(*shape):
     return {"dtype": "U8", "shape": list(shape)}
+
+
+def f16(*shape):
+    return {"dtype": "F16", "shape": list(shape)}
+
+
+def i8(*shape):
+    return {"dtype": "I8", "shape": list(shape)}
 
 
 def f32(*shape):
@@ -129,7 +138,11 @@ OPS = {
     ]),
     "bit_embedding": op([4], {**table, "values": "01"}, {"weight": u8(5, 8), "bias": u8(1, 8)},
                         {"rows": [integer()], "features": [integer()], "of": [choice("token", "position")], **BINARY},
-                        tokens=True, optional_roles=("bias",), more=[
+                        {"planes": [PLANES], "group": [GROUP]}, tokens=True, optional_roles=("bias",), more=[
+        ({"planes": [1, 1]}, "has shape (5, 8): needs (10, 8)"),
+        ({"group": 32}, "group=32 does not divide its 6 inputs"),
+        ({"zero": 1}, "takes zero with group and values='01' only"),
+        ({"input": {"quantizer": "sign"}}, "does not take: 'input'"),
         ({"of": "position", "rows": 3}, "has 3 rows for 4 positions: needs one for each"),
     ]),
     "bit_gru": op([4, 18], {"hidden": 6, "values": "01"}, {"weight": u8(18, 8), "scale": f32(18), "shift": f32(18)},
@@ -137,9 +150,11 @@ OPS = {
         ({"hidden": 7}, "hidden=7 but its input has shape (4, 18): needs (time, 21)"),
     ]),
     "bit_linear": op([6], {"in_features": 6, "out_features": 3, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
-                     {**FEATURES, **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
+                     {**FEATURES, **BINARY}, {**OPTIONAL, "group": [GROUP]}, optional_roles=("bias",), more=[
         ({"in_features": 7}, "in_features=7 but its input has shape (6,)"),
         ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
+        ({"group": 32}, "group=32 does not divide its 6 inputs"),
+        ({"zero": 1}, "takes zero with group and values='01' only"),
     ]),
     "bit_lstm": op([4, 24], {"hidden": 6, "values": "pm1"}, {"weight": u8(24, 8), "scale": f32(24), "shift": f32(24)},
                    {"hidden": [integer()], **BINARY}, {**OPTIONAL, "reverse": [boolean()], "eps": [positive()]}, more=[
@@ -173,6 +188,19 @@ OPS = {
               {"reverse": [boolean()]}, more=[
         ({"hidden": 7}, "hidden=7 but its input has shape (4, 18): needs (time, 21)"),
         ({"eps": 0.1}, "does not take: 'eps'"),
+    ]),
+    "int8_embedding": op([4], table, {"weight": i8(5, 6), "scale": f16(5, 1)},
+                         {"rows": [integer()], "features": [integer()], "of": [choice("token", "position")]}, {"group": [GROUP]},
+                         tokens=True, more=[
+        ({"of": "position", "rows": 3}, "has 3 rows for 4 positions: needs one for each"),
+        ({"group": 64}, "group=64 does not divide its 6 inputs"),
+        ({"values": "01"}, "does not take: 'values'"),
+    ]),
+    "int8_linear": op([6], {"in_features": 6, "out_features": 3}, {"weight": i8(3, 6), "scale": f16(3, 1)}, FEATURES,
+                      {"group": [GROUP]}, more=[
+        ({"in_features": 7}, "in_features=7 but its input has shape (6,)"),
+        ({"group": 128}, "group=128 does not divide its 6 inputs"),
+        ({"zero": 1}, "does not take: 'zero'"),
     ]),
     "last": op([4, 3]),
     "linear": op([6], {"in_features": 6, "out_features": 3}, {"weight": f32(3, 6), "bias": f32(3)}, FEATURES,
@@ -304,9 +332,10 @@ def op_file(name, spec):
         else:
             wrong(f"{role} missing", f"lacks its tensor '{role}'", remove=[f"{step}/tensors/{role}"])
         wrong(f"{role} not there", f"its tensor 't.{role}' is not in the file", remove=[f"tensors/t.{role}"])
-        kinds = ("uint8", "float32") if tensor["dtype"] == "U8" else ("float32", "uint8")
-        other = {"U8": "F32", "F32": "U8"}[tensor["dtype"]]
-        wrong(f"{role} of another type", f"is {kinds[1]}: needs {kinds[0]}", {f"tensors/t.{role}/dtype": other})
+        names = {"U8": "uint8", "I8": "int8", "F16": "float16", "F32": "float32"}
+        for other in sorted(set(names) - {tensor["dtype"]}):
+            words = f"is {names[other]}: needs {names[tensor['dtype']]}"
+            wrong(f"{role} of another type", words, {f"tensors/t.{role}/dtype": other})
         shape = tensor["shape"]
         for changed in ([*shape[:-1], shape[-1] + 1], [shape[0] + 1, *shape[1:]], [*shape, 1], shape[1:]):
             spelled = str(tuple(changed))
@@ -315,6 +344,8 @@ def op_file(name, spec):
                 f"has shape {spelled}: needs {tuple(shape)}",
                 {f"tensors/t.{role}/shape": changed},
             )
+        if tensor["dtype"] == "F16":
+            wrong(f"{role} not finite", "holds NaN or infinity; the file is damaged", {f"tensors/t.{role}/fill": 124})
         if tensor["dtype"] == "U8":
             wrong(f"{role} with stray bits", "has bits set beyond its", {f"tensors/t.{role}/fill": 255})
     if name in WRONG_INPUTS:
@@ -336,6 +367,8 @@ def op_file(name, spec):
         cases.append(case("inputs of different shapes", ["its inputs have shapes", "needs equal ones"],
                           {"program/steps": steps, "program/input/shape": shape}))  # fmt: skip
     more_of_op(name, cases, document, step, where)
+    if name in ("bit_linear", "bit_embedding", "int8_linear", "int8_embedding"):
+        of_groups(cases, step, where, name)
     return {"base": document, "cases": cases}
 
 
@@ -405,6 +438,14 @@ def more_of_op(name, cases, document, step, where):
         )
         for levels in ({"quantizer": "sign"}, {"quantizer": "unit", "bits": 1}, {"quantizer": "absmax", "bits": 16}):
             cases.append(case("an input of its own", change={f"{step}/attributes/input": levels}))
+    if name == "int8_linear":
+        for count, words in ((1 << 17, None), ((1 << 17) + 1, "has rows of 131073 weights: needs at most 131072")):
+            change = {
+                "program/input/shape": [count],
+                f"{step}/attributes/in_features": count,
+                "tensors/t.weight/shape": [3, count],
+            }
+            cases.append(case("a long row", words, change))
     if name == "bit_linear":
         for count, words in ((1 << 22, None), ((1 << 22) + 1, "has rows of 4194305 weights: needs at most 4194304")):
             change = {"program/input/shape": [count], f"{step}/attributes/in_features": count, f"{step}/attributes/out_features": 1,
@@ -413,6 +454,56 @@ def more_of_op(name, cases, document, step, where):
         change = {"program/input/shape": [65539], f"{step}/attributes/in_features": 65539, f"{step}/attributes/out_features": 1,
                   f"{step}/attributes/input": {"quantizer": "absmax", "bits": 16}, "tensors/t.weight/shape": [1, 8200]}  # fmt: skip
         cases.append(case("sums too large", "its sums over 65539 inputs do not fit 32 bits", change))
+
+
+def of_groups(cases, step, where, name):
+    """Rows with scales of groups, of bits and of bytes: 256 inputs."""
+    rows, embeds = (5, True) if "embedding" in name else (3, False)
+    change = {f"{step}/attributes/features" if embeds else f"{step}/attributes/in_features": 256}
+    if not embeds:
+        change["program/input/shape"] = [256]
+    bits = name.startswith("bit")
+    change["tensors/t.weight/shape"] = [rows, 32 if bits else 256]
+    if bits and embeds:
+        change["tensors/t.bias/shape"] = [1, 32]
+    if bits:
+        change[f"{step}/tensors/scale"] = "t.scale"
+        change[f"{step}/attributes/values"] = "01"
+    for group in (32, 64, 128):
+        grouped = change | {f"{step}/attributes/group": group, "tensors/t.scale": f16(rows, 256 // group)}
+        cases.append(case("groups", change=grouped))
+        wrong = grouped | {"tensors/t.scale": f16(rows, 1)}
+        cases.append(
+            case("scales of other groups", [where, f"has shape ({rows}, 1): needs ({rows}, {256 // group})"], wrong)
+        )
+    if not bits:
+        return
+    for zero in (1, 255):
+        cases.append(case("a zero", change=grouped | {f"{step}/attributes/zero": zero}))
+    for zero in (0, 256, None, True, 1.5):
+        cases.append(
+            case(
+                "zero wrong",
+                [where, "zero", "needs an integer from 1 to 255"],
+                grouped | {f"{step}/attributes/zero": zero},
+            )
+        )
+    signs = grouped | {f"{step}/attributes/values": "pm1"}
+    cases.append(case("groups of signs", change=signs))
+    words = [where, "takes zero with group and values='01' only"]
+    cases.append(case("a zero of signs", words, signs | {f"{step}/attributes/zero": 1}))
+    words = [where, "takes group and its tensor 'scale' together"]
+    cases.append(case("no scale", words, {key: value for key, value in grouped.items() if "scale" not in key}))
+    cases.append(case("no group", words, {key: value for key, value in grouped.items() if not key.endswith("/group")}))
+    planes = grouped | {f"{step}/attributes/planes": [1, 2], "tensors/t.weight/shape": [2 * rows, 32]}
+    cases.append(case("groups of two planes", change=planes))
+    wide = {**grouped, "tensors/t.scale": {**f16(rows, 2), "fill": 252}}
+    cases.append(case("scale not finite", [where, "holds NaN or infinity"], wide))
+    if not embeds:
+        words = [where, "takes no input with group: each group has a scale of its own"]
+        cases.append(
+            case("an input", words, grouped | {f"{step}/attributes/input": {"quantizer": "absmax", "bits": 8}})
+        )
 
 
 def relu(**changes):
@@ -581,8 +672,8 @@ def frame_file():
 
     for value in ("5", "null", "{}", '{"dtype":1,"shape":[],"data_offsets":[0,8]}'):
         wrong("an entry without a type", "lacks its dtype", value)
-    for kind in ("F16", "I8", "u8"):
-        wrong("another type", f"is of type '{kind}': a packed model holds U8 and F32", entry.replace("F32", kind))
+    for kind in ("F64", "I16", "u8"):
+        wrong("another type", f"is of type '{kind}': a packed model holds F32, F16, I8, U8", entry.replace("F32", kind))
     wrong("no place", "lacks its data_offsets", '{"dtype":"F32","shape":[2,1]}')
     wrong("no shape", "lacks its shape", '{"dtype":"F32","data_offsets":[0,8]}')
     for place in ("[0]", "[0,8,8]", "[-1,8]", "[0,8.0]", '["0",8]', "[0,true]", "[0,9007199254740992]"):

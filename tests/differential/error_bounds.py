@@ -19,6 +19,8 @@ from onebit.ops import OPS
 from onebit.ops.attention import round_to_bfloat16, sees
 from onebit.ops.bit_rows import read_rows
 from onebit.ops.conv import convolve
+from onebit.ops.grouped import LEVELS
+from onebit.ops.op import Precision
 from onebit.ops.quantize import quantize, quantize_input
 from onebit.ops.recurrence import Recurrence
 from onebit.ops.rotary import tables
@@ -309,6 +311,45 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
     return _closed(y, np.where(all_of < LARGEST, error, np.inf), sums=True)
 
 
+def _grouped(step: Step, tensors: Mapping[str, Any], v: Value, precision: Any) -> Value:
+    """A layer with a scale for each group of inputs."""
+    a = step.attributes
+    shape = (a["out_features"], a["in_features"])
+    if step.op == "int8_linear":
+        weight, bias = tensors["weight"].astype(np.float64), np.zeros(shape[0], np.float32)
+    else:
+        weight, _, bias = _weights(step, tensors, shape)
+        weight = weight - a.get("zero", 0)
+    scale = np.abs(tensors["scale"].astype(np.float64))
+    groups = scale.shape[1]
+    size = shape[1] // groups
+    y = _computed(step, v.x, tensors, precision)
+    error, sizes = np.zeros(y.shape), np.zeros(y.shape)
+    nothing, unknown = np.zeros((*y.shape[:-1], 1), bool), np.zeros((*y.shape[:-1], 1), bool)
+    for g in range(groups):
+        part, own = slice(g * size, (g + 1) * size), np.abs(weight[:, g * size : (g + 1) * size])
+        of_group = Value(v.x[..., part], v.error[..., part])
+        if precision == "int8":
+            levels = quantized(of_group, (v.x.ndim - 1,), LEVELS)
+            nothing, unknown = nothing | levels.nothing, unknown | levels.unknown
+            known = np.where(levels.unknown | levels.nothing, 0, levels.scale)
+            sizes = sizes + scale[:, g] * ((np.abs(levels.q) * known) @ own.T)
+            error = error + scale[:, g] * (np.where(levels.unknown, 0, levels.error) @ own.T)
+            continue
+        x, e = _finite(of_group)
+        # An engine may take off `zero` from each weight or from the sum.
+        sizes = sizes + scale[:, g] * (np.abs(x) @ (own + 2 * a.get("zero", 0)).T) * (
+            3 if a.get("values") == "pm1" else 1
+        )
+        error = error + scale[:, g] * (e @ own.T)
+    # Each group is rounded twice, and all sums of floats as often as they have terms.
+    n = 3 * groups + 4 + (0 if precision == "int8" else size + len(a.get("planes", [1])))
+    error = error * (1 + n * U) + n * U * (sizes + error + np.abs(bias)) + n * TINY
+    error = np.where(sizes < LARGEST, error, np.inf)
+    y = np.where(nothing & ~unknown, np.float32(np.nan), y)
+    return _closed(y, np.where(unknown, np.inf, np.where(nothing, 0, error)), sums=True)
+
+
 def _scale_shift(v: Value, scale: Any, shift: Any) -> Value:
     y = v.x * scale + shift
     # Nothing is promised of 0 times a number that may be anything.
@@ -429,9 +470,9 @@ def _attention(a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: st
     return _closed(y, off)
 
 
-def _computed(step: Step, x: Any, tensors: Mapping[str, Any] | None = None) -> Any:
-    """What the reference makes of a value, in an op whose numerics are one."""
-    return OPS[step.op].run(step.attributes, tensors or {}, "float32", x)
+def _computed(step: Step, x: Any, tensors: Mapping[str, Any] | None = None, precision: Precision = "float32") -> Any:
+    """What the reference makes of a value."""
+    return OPS[step.op].run(step.attributes, tensors or {}, precision, x)
 
 
 def _moved(step: Step, v: Value) -> Value:
@@ -442,6 +483,8 @@ def _moved(step: Step, v: Value) -> Value:
 def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision: str, cache: str | None) -> Value:
     a, v = step.attributes, inputs[0]
     match step.op:
+        case "bit_linear" | "int8_linear" if "scale" in tensors:
+            return _grouped(step, tensors, v, precision)
         case "bit_linear" | "bit_conv2d" | "linear" | "conv2d":
             return _product(step, tensors, v, precision)
         case "add":
@@ -506,7 +549,7 @@ def run(
     with np.errstate(all="ignore"):
         for step in program.steps:
             named = {role: tensors[name] for role, name in step.tensors.items()}
-            if step.op in ("embedding", "bit_embedding"):
+            if step.op in ("embedding", "bit_embedding", "int8_embedding"):
                 values[step.output] = exactly(_computed(step, batch, named))
             else:
                 values[step.output] = _one(step, named, [values[name] for name in step.inputs], precision, cache)

@@ -6,6 +6,7 @@ from random_programs import INPUTS, Case
 
 from onebit.program import OPS
 
+_GROUPED = ("bit_embedding", "bit_linear", "int8_embedding", "int8_linear")
 _WITH_BIAS = ("bit_conv2d", "bit_embedding", "bit_linear", "conv2d", "linear")
 
 
@@ -23,7 +24,11 @@ def features_of(case: Case) -> set[str]:
         for name in ("values", "over", "of", "order", "reverse", "count_include_pad"):
             if name in a:
                 found.add(f"{step.op} {name}={a[name]}")
-        if "values" in a and "of" not in a:
+        if step.op in _GROUPED:
+            found.add(f"{step.op} group={a.get('group')}")
+        if step.op in ("bit_linear", "bit_embedding") and "group" in a:
+            found.add(f"{step.op} zero={'zero' in a}")
+        elif "values" in a and "of" not in a:
             found.add(f"{step.op} input={a.get('input')}")
             found.add(f"{step.op} planes={len(a['planes']) if 'planes' in a else None}")
         if step.op in _WITH_BIAS:
@@ -68,6 +73,8 @@ def expected_features() -> set[str]:
         all_of |= {f"{op} input={kind}" for kind in INPUTS} | {f"{op} planes={n}" for n in (None, 1, 2, 3, 4, 8)}
     for op in ("lstm", "gru", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} reverse={reverse}" for reverse in yes_no}
+    all_of |= {f"{op} group={n}" for op in _GROUPED for n in (None, 32, 64, 128)}
+    all_of |= {f"{op} zero={there}" for op in ("bit_linear", "bit_embedding") for there in yes_no}
     all_of |= {f"attention shares={n}" for n in (1, 2, 3, 4, 5)}
     all_of |= {f"rotary scaling={kind}" for kind in (None, "linear", "yarn", "llama3")}
     for feature in ("attention window", "rotary rotated", "scale_shift shift"):

@@ -133,6 +133,28 @@ class Maker:
                 attributes["input"] = kind
         return self.bits(len(planes) * outputs, inputs)
 
+    def grouped(self, attributes: dict[str, Any], outputs: int, inputs: int) -> str:
+        """The attributes of a layer of bits with scales of groups, filled in but for `group`, and its weight."""
+        attributes["values"] = self.any(("01", "pm1"))
+        planes = self.any(([1], [1, 2], [1, 1], [1, 2, 4, 8], [3, 5, 7]))
+        if planes != [1]:
+            attributes["planes"] = planes
+        if attributes["values"] == "01" and self.one_in(2):
+            attributes["zero"] = self.any((1, 2, 7, 255))
+        attributes["group"] = self.any([n for n in (32, 64, 128) if inputs % n == 0])
+        return self.bits(len(planes) * outputs, inputs)
+
+    def int8s(self, rows: int, inputs: int) -> str:
+        return self.keep(self.rng.integers(-128, 128, (rows, inputs), np.int8))
+
+    def scales(self, attributes: dict[str, Any], rows: int, inputs: int) -> str:
+        """Scales of groups; where the attributes do not say, of some size or none."""
+        sizes = [n for n in (32, 64, 128) if inputs % n == 0]
+        if sizes and "group" not in attributes and self.one_in(2):
+            attributes["group"] = self.any(sizes)
+        values = self.rng.standard_normal((rows, inputs // attributes.get("group", inputs)))
+        return self.keep((values * 0.5 ** self.between(0, 24)).astype(np.float16))
+
     def bias(self, outputs: int, bits: bool) -> dict[str, str]:
         if self.one_in(2):
             return {}
@@ -144,6 +166,15 @@ class Maker:
             min(self.most_work / math.prod(rows) / inputs, self.most_elements / math.prod(rows))
         )
         attributes: dict[str, Any] = {"in_features": inputs, "out_features": outputs}
+        if self.one_in(5):
+            weight = self.int8s(outputs, inputs)
+            return self.step(
+                "int8_linear", (x,), attributes, weight=weight, scale=self.scales(attributes, outputs, inputs)
+            )
+        if bits and inputs % 32 == 0 and self.one_in(2):
+            weight = self.grouped(attributes, outputs, inputs)
+            scale = self.scales(attributes, outputs, inputs)
+            return self.step("bit_linear", (x,), attributes, weight=weight, scale=scale, **self.bias(outputs, True))
         if bits:
             weight = self.binary(attributes, outputs, inputs)
             return self.step("bit_linear", (x,), attributes, weight=weight, **self.bias(outputs, True))
@@ -321,6 +352,17 @@ class Maker:
                 "features": features,
                 "of": of,
             }
+            if self.one_in(4):
+                weight = self.int8s(attributes["rows"], features)
+                scale = self.scales(attributes, attributes["rows"], features)
+                tables.append(self.step("int8_embedding", ("x",), attributes, weight=weight, scale=scale))
+                continue
+            if features % 32 == 0 and self.one_in(3):
+                weight = self.grouped(attributes, attributes["rows"], features)
+                scale = self.scales(attributes, attributes["rows"], features)
+                bias = self.bias(features, True)
+                tables.append(self.step("bit_embedding", ("x",), attributes, weight=weight, scale=scale, **bias))
+                continue
             if self.one_in(2):
                 tables.append(
                     self.step("embedding", ("x",), attributes, weight=self.floats((attributes["rows"], features)))

@@ -605,7 +605,7 @@ def test_wrong_tensors_and_arguments_are_refused():
     stray[0, 0] |= 0x80
     refuse("bits set beyond its 5 columns", tensors={"w": stray})
     refuse("is float32: needs uint8", tensors={"w": np.zeros((3, 8), np.float32)})
-    refuse("neither uint8 nor float32", tensors={"w": np.zeros((3, 8), np.int32)})
+    refuse("none of uint8, int8, float16 and float32", tensors={"w": np.zeros((3, 8), np.int32)})
     refuse("precision='int4'", precision="int4")
     refuse("threads=0", threads=0)
     refuse("isa='sse9' is unknown: use one of .*scalar", isa="sse9")

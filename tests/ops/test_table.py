@@ -4,12 +4,17 @@ the same ops."""
 import re
 from pathlib import Path
 
+import numpy as np
+
 from onebit.ops import OPS
 from onebit.ops.declared import (
     Bits,
     Boolean,
+    Bytes,
     Choice,
     Floats,
+    GroupSize,
+    Halves,
     Integer,
     Integers,
     Number,
@@ -36,6 +41,8 @@ def attribute_text(attribute):
             return f"{name}: boolean"
         case Choice():
             return f"{name}: " + " or ".join(f'`"{word}"`' for word in attribute.allowed)
+        case GroupSize():
+            return f"{name}: 32, 64 or 128"
         case Planes():
             return f"{name}: list"
         case Quantizer() | RotaryScaling():
@@ -54,6 +61,8 @@ def tensor_text(tensor):
     match tensor:
         case Bits():
             kind = f"bits ({'planes * ' if tensor.planes else ''}{' x '.join(tensor.axes)})"
+        case Halves() | Bytes():
+            kind = f"{np.dtype(tensor.dtype)} ({', '.join(tensor.axes)})"
         case Floats():
             kind = f"float32 ({', '.join(tensor.axes)})"
         case _:

@@ -245,6 +245,41 @@ struct Attention {
     void (*int8)(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y);
 };
 
+// The sums of a group of inputs for some units of outputs, and what turns them into numbers.
+struct GroupSums {
+    const std::int32_t* sums;  // of units one after the other, of a plane
+    std::ptrdiff_t plane_stride;
+    const int* planes;  // the weights of the planes
+    int plane_count;
+    std::int32_t times, taken_off;  // the sum of an output: times * (the sum over its planes) - taken_off
+    float scale;                    // of a level
+    const std::uint16_t* scales;    // float16, of the weights of each output
+    std::ptrdiff_t scale_stride;    // from a unit to the next
+    int units, unit_outputs;
+    bool first;
+    float* out;
+};
+
+// The outputs of a panel of signed bytes with scales for groups of inputs.
+constexpr int byte_panel_outputs = 64;
+struct ByteProduct {
+    const std::uint8_t* weights;   // [group][input / 4][output][4], each plus 128
+    const std::uint16_t* scales;   // [group][output], float16
+    const std::int8_t* x;          // levels
+    const float* x_scales;         // of each group's levels
+    const std::int32_t* x_totals;  // the sum of each group's levels
+    std::int64_t groups;
+    std::int64_t group;  // inputs, a multiple of 4
+    float* out;
+};
+
+// Weights with a scale for each group of inputs. One fused multiply-add for each group, in their order.
+struct Grouped {
+    // out[o] = scales[o] * (scale * sum) + out[o], or + 0 if `first`
+    void (*accumulate)(const GroupSums& group);
+    void (*product_bytes)(const ByteProduct& product);
+};
+
 // One instruction set: kernels.def has them all.
 struct Kernels {
     const char* name;
@@ -258,6 +293,7 @@ struct Kernels {
     Conv conv;
     Rows rows;
     Attention attention;
+    Grouped grouped;
 };
 
 // The tables that this build has, the best last.

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "bits.h"
+#include "grouped.h"
 #include "kernels.h"
 #include "rows.h"
 
@@ -47,6 +48,8 @@ constexpr Kernels shared_kernels() {
     k.rows.multiply = row_multiply;
     k.rows.add = row_add;
     k.rows.maximum = row_maximum;
+    k.grouped.accumulate = accumulate_group;
+    k.grouped.product_bytes = product_bytes;
     k.attention.float32 = attend_head<float>;
     k.attention.bf16 = attend_head<std::uint16_t>;
     k.attention.int8 = attend_head<std::int8_t>;

@@ -98,10 +98,37 @@ class XnorNode : public LayerNode {
     std::optional<XnorLayer> layer_;
 };
 
+// A dense layer with a scale for each group of inputs.
+class GroupedNode : public LayerNode {
+  public:
+    explicit GroupedNode(const NodeSource& source) : LayerNode(source) { quantizes_ = source.precision == Precision::int8; }
+
+    TensorBytes tensor_bytes() const override {
+        const std::uint64_t bytes = GroupedLayer::weight_bytes(source_, input_.back(), output_.back(), kernels_);
+        return {bytes, bytes};
+    }
+    void load(Loading& loading) override {
+        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
+        loading.bits += tensor_bytes().bits;
+        source_ = {};
+    }
+    void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.grouped); }
+    std::string kernel() const override { return layer_->kernel(); }
+    std::uint64_t weight_bytes() const override { return layer_->bytes(); }
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        layer_->run(in[0].data, in[0].rows, out.data, context.pool, context.workspace.grouped);
+    }
+
+  private:
+    std::optional<GroupedLayer> layer_;
+};
+
 }  // namespace
 
 std::unique_ptr<Node> make_layer(const NodeSource& source) {
     const auto& layer = source.step.as<ops::Layer>();
+    if (layer.groups.scales != nullptr) return std::make_unique<GroupedNode>(source);
     if (XnorLayer::suits(layer, source.input().back(), source.own_output().back())) return std::make_unique<XnorNode>(source);
     if (!layer.convolution && (source.program.tokens || source.quantizes(layer.bits))) return std::make_unique<DenseNode>(source);
     return std::make_unique<ProductNode>(source);

@@ -18,8 +18,10 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
         case Op::bit_conv2d:
         case Op::bit_linear:
         case Op::conv2d:
+        case Op::int8_linear:
         case Op::linear: return make_layer(source);
         case Op::bit_embedding:
+        case Op::int8_embedding:
         case Op::embedding: return make_embedding(source);
         case Op::bit_gru:
         case Op::bit_lstm:

@@ -8,6 +8,7 @@ Workspace::Workspace(int threads) {
     product.threads.resize(at(threads));
     dense.threads.resize(at(threads));
     count.threads.resize(at(threads));
+    grouped.threads.resize(at(threads));
 }
 
 WorkingBytes Workspace::working_bytes() const {
@@ -17,6 +18,7 @@ WorkingBytes Workspace::working_bytes() const {
     sum += recurrent.working_bytes();
     sum += scores.working_bytes();
     sum += rotary.working_bytes();
+    sum += grouped.working_bytes();
     return sum;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dense_layer.h"
+#include "grouped_layer.h"
 #include "memory_plan.h"
 #include "product_layer.h"
 #include "program.h"
@@ -28,6 +29,7 @@ struct Workspace {
     RecurrentScratch recurrent;
     Buffer<float> scores;  // of attention
     RotaryTables rotary;
+    GroupedScratch grouped;
 
     explicit Workspace(int threads);
     WorkingBytes working_bytes() const;

@@ -53,8 +53,8 @@ def write(model: PackedModel, out: Path, *, dtype: DType = "float32", check: boo
     if dtype not in ("float32", "int8"):
         raise OnebitError(f"[export] dtype={dtype!r}: use 'float32' or 'int8'")
     found, about, steps = _expanded(model, dtype)
-    # Floats come first, so that they are aligned.
-    tensors = {name: found[name] for name in sorted(found, key=lambda name: (found[name].dtype != np.float32, name))}
+    # Wide numbers come first, so that they are aligned.
+    tensors = {name: found[name] for name in sorted(found, key=lambda name: (-found[name].dtype.itemsize, name))}
     metadata = {
         "onebit_export": EXPORT_VERSION,
         "onebit_version": __version__,

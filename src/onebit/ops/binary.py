@@ -47,6 +47,11 @@ def read_weight(a: Attributes, tensor: NDArray[Any], shape: Shape) -> NDArray[np
     return weight
 
 
+def read_bias(a: Attributes, t: Tensors, outputs: int) -> NDArray[np.int32]:
+    """What the bits of a layer's bias count, int32 (outputs); 0 without one."""
+    return read_row(t["bias"], outputs, a["values"]) if "bias" in t else np.zeros(outputs, np.int32)
+
+
 def product(
     a: Attributes,
     t: Tensors,
@@ -67,7 +72,7 @@ def product(
         apply: a function from x and the weight to the sums.
     """
     weight = read_weight(a, t["weight"], shape)
-    bias = read_row(t["bias"], shape[0], a["values"]) if "bias" in t else np.zeros(shape[0], np.int32)
+    bias = read_bias(a, t, shape[0])
     if precision == "float32" and "input" not in a:
         return (apply(x, weight.astype(np.float32)) + bias).astype(np.float32)
     q, scale = quantize_input(x, axes, a["input"]) if "input" in a else quantize(x, axes)

@@ -43,10 +43,22 @@ class Attribute(ABC):
 
 @dataclass(frozen=True)
 class Integer(Attribute):
-    """An integer from 1 to 2^24."""
+    """An integer from 1 to `most`."""
+
+    most: int = field(default=MAX_AXIS, kw_only=True)
 
     def fault(self, value: Any) -> str:
-        return "" if _is_size(value, 1) else f"needs an integer from 1 to {MAX_AXIS}"
+        return "" if _is_size(value, 1) and value <= self.most else f"needs an integer from 1 to {self.most}"
+
+
+@dataclass(frozen=True)
+class GroupSize(Attribute):
+    """The number of inputs that share a scale."""
+
+    ALLOWED: ClassVar[tuple[int, ...]] = (32, 64, 128)
+
+    def fault(self, value: Any) -> str:
+        return "" if type(value) is int and value in self.ALLOWED else "use 32, 64 or 128"
 
 
 @dataclass(frozen=True)
@@ -212,6 +224,24 @@ class Floats(Tensor):
 
     def shape(self, sizes: Sizes) -> Shape:
         return self.lengths(sizes)
+
+
+@dataclass(frozen=True)
+class Halves(Floats):
+    """A float16 tensor: scales."""
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        return np.float16
+
+
+@dataclass(frozen=True)
+class Bytes(Floats):
+    """A tensor of signed bytes."""
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        return np.int8
 
 
 @dataclass(frozen=True)

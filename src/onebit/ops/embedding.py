@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.ops.binary import VALUES, read_weight
-from onebit.ops.bit_rows import read_row
-from onebit.ops.declared import Attribute, Bits, Choice, Floats, Integer, Shape, Sizes, Tensor
+from onebit.ops import grouped
+from onebit.ops.binary import VALUES, planes_of, read_bias, read_weight
+from onebit.ops.declared import Attribute, Bits, Bytes, Choice, Floats, Halves, Integer, Planes, Shape, Sizes, Tensor
 from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
 
 
@@ -43,14 +43,48 @@ class BitEmbedding(Embedding):
     """A table of bits, with a row of bits that is added to each row."""
 
     name = "bit_embedding"
-    attributes = (*Embedding.attributes, VALUES)
-    tensors = (Bits("weight", ("rows", "features")), Bits("bias", ("1", "features"), optional=True))
+    attributes = (*Embedding.attributes, VALUES, Planes("planes", optional=True), grouped.GROUP, grouped.ZERO)
+    tensors = (
+        Bits("weight", ("rows", "features"), planes=True),
+        Bits("bias", ("1", "features"), optional=True),
+        Halves("scale", ("rows", "groups"), optional=True),
+    )
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        shape = super().shape(step, x)
+        step["values"]
+        step.get("planes")
+        grouped.check_bits(step, step["features"])
+        return shape
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        groups = grouped.groups_of(attributes, attributes["features"])
+        return {**super().sizes(attributes, x), "planes": len(planes_of(attributes)), "groups": groups}
 
     def table(self, a: Attributes, t: Tensors) -> Array:
-        table = read_weight(a, t["weight"], (a["rows"], a["features"])).astype(np.float32)
-        if "bias" in t:
-            table = table + read_row(t["bias"], a["features"], a["values"]).astype(np.float32)
-        return table
+        levels = read_weight(a, t["weight"], (a["rows"], a["features"])) - np.int32(a.get("zero", 0))
+        table = grouped.table(levels, t["scale"]) if "group" in a else levels.astype(np.float32)
+        return table + read_bias(a, t, a["features"]).astype(np.float32) if "bias" in t else table
 
 
-OPS: tuple[Op, ...] = (Embedding(), BitEmbedding())
+class Int8Embedding(Embedding):
+    """A table of signed bytes, with a scale for each row or each group of its features."""
+
+    name = "int8_embedding"
+    attributes = (*Embedding.attributes, grouped.GROUP)
+    tensors = (Bytes("weight", ("rows", "features")), Halves("scale", ("rows", "groups")))
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        shape = super().shape(step, x)
+        grouped.check_group(step, step["features"])
+        return shape
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        groups = grouped.groups_of(attributes, attributes["features"])
+        return {**super().sizes(attributes, x), "groups": groups}
+
+    def table(self, a: Attributes, t: Tensors) -> Array:
+        return grouped.table(t["weight"].astype(np.int32), t["scale"])
+
+
+OPS: tuple[Op, ...] = (Embedding(), BitEmbedding(), Int8Embedding())

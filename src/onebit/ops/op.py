@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import FormatError
-from onebit.ops.declared import Attribute, Bits, Shape, Sizes, Tensor
+from onebit.ops.declared import Attribute, Bits, Halves, Shape, Sizes, Tensor
 from onebit.strict_json import excerpt
 
 Array = NDArray[np.float32]
@@ -63,6 +63,9 @@ class StepReader(Mapping[str, Any]):
     def get(self, name: str, default: Any = None) -> Any:
         return default if name not in self.given else self[name]
 
+    def has_tensor(self, role: str) -> bool:
+        return role in self._roles
+
     def check_attributes(self) -> None:
         """Read every declared attribute."""
         for attribute in self._declared.values():
@@ -86,6 +89,8 @@ class StepReader(Mapping[str, Any]):
             raise self.fail(f"tensor {excerpt(name)} is {found.dtype}: needs {np.dtype(tensor.dtype)}")
         if found.shape != shape:
             raise self.fail(f"tensor {excerpt(name)} has shape {found.shape}: needs {shape}")
+        if isinstance(tensor, Halves) and not np.isfinite(found).all():
+            raise self.fail(f"tensor {excerpt(name)} holds NaN or infinity; the file is damaged")
         if isinstance(tensor, Bits):
             n = tensor.lengths(sizes)[1]
             tail = found[:, n // 8 :]
