@@ -12,9 +12,9 @@ from onebit.serving.settings import Settings, resolve
 
 EXAMPLES = """examples:
   onebit serve books                                          at http://127.0.0.1:8080
-  onebit serve books pets.onebit --port 9000                  several models behind one address
+  onebit serve books pets.onebit --port 9000                  several models at one address
   onebit serve books --host 0.0.0.0 --api-key-file keys.txt   for other machines, with a key
-  onebit serve books --workers 2 --threads 1                  two processes behind one port
+  onebit serve books --workers 2 --threads 1                  two processes that share the port
   curl localhost:8080/v1/completions -d '{"prompt": "It was", "seed": 1}'
 
 Each flag is also a variable, such as ONEBIT_SERVE_PORT, and a key of the YAML file of --config. A flag comes before a variable, and that before

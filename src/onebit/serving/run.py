@@ -1,4 +1,4 @@
-"""Start a server, and end it: one process, or several behind one port."""
+"""Start a server, and end it: one process, or several that share a port."""
 
 from __future__ import annotations
 
