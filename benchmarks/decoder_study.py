@@ -129,6 +129,7 @@ def main() -> None:
     parser.add_argument("--known", type=Path, metavar="FILE", help="a SIZE.json with runs from elsewhere")
     parser.add_argument("--table-only", action="store_true", help="of the runs that have ended")
     parser.add_argument("--temperature", action="store_true", help="what a temperature would give to each run here")
+    parser.set_defaults(compile=False)  # the recipes say it
     arguments = parser.parse_args()
     study = read_study(arguments.size)
     arguments.rows = pattern_of(arguments.rows, study["rows"], parser)

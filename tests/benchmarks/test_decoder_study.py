@@ -10,6 +10,7 @@ from onebit.training.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import accuracy_study
 import decoder_study as benchmark
 from accuracy_study import chosen_rows, folder
 
@@ -56,13 +57,33 @@ def test_only_rows_that_exist_are_chosen(capsys):
     assert "there is no row 'worst': use some of best, best rate 2, float" in capsys.readouterr().err
 
 
-def test_what_has_ended_is_tabled_and_drawn(tmp_path, monkeypatch, capsys):
+def test_rows_are_trained_and_what_has_ended_is_tabled_and_drawn(tmp_path, monkeypatch, capsys):
     def run(bits, tokens, parameters):
         return {
             "seed": 0, "validation_bits_per_byte": bits, "validation_loss": bits, "file_bytes": 100, "seconds": 1.0, "curve": [3.0, bits],
             "train_tokens_seen_at_most": tokens, "parameters": parameters,
         }  # fmt: skip
 
+    trained = []
+    monkeypatch.setattr(accuracy_study, "train_run", lambda name, words, out: trained.append((name, words)))
+    words = [
+        "study",
+        "--data",
+        "a",
+        "--validation",
+        "b",
+        "--out",
+        str(tmp_path / "out"),
+        "--rows",
+        "KL alone",
+        "--jobs",
+        "2",
+    ]
+    monkeypatch.setattr(sys, "argv", words)
+    benchmark.main()  # the row that it learns from comes with it
+    assert sorted(name for name, _ in trained) == ["KL-alone-seed0", "float-seed0"]
+    words = dict(trained)["KL-alone-seed0"]
+    assert words[words.index("--teacher") + 1] == str(tmp_path / "out" / "tiny" / "float-seed0")
     rows = {
         "float": [run(2.0, 1000, 50)], "best": [run(2.125, 1000, 50)],
         "float twice as long": [run(1.5, 2000, 50)], "best twice as long": [run(1.75, 2000, 50)],
