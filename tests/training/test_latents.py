@@ -348,7 +348,7 @@ def test_training_stops_at_latents_that_are_no_numbers():
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"optimizer": "sgd"}, "optimizer='sgd': needs 'adam' or 'bop' or 'muon'"),
+        ({"optimizer": "lion"}, "optimizer='lion': needs 'adam' or 'sgd' or 'bop' or 'muon'"),
         ({"bop_gamma": 0}, "bop_gamma=0.0: use a number above 0, at most 1"),
         ({"bop_threshold": -1}, "bop_threshold=-1.0: use 0 or more"),
         ({"pull": -1}, "pull=-1.0: use 0 or more"),
