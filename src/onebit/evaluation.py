@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 # The engine's batch size.
 BATCH = 64
 PYTORCH = "PyTorch float32"
+# Of the windows that a text is measured in.
+_LEAST_WINDOW = 512
+_MOST_LOGITS = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -267,8 +270,10 @@ def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
 
 def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:
     """The figures of a packed language model on a whole text, in windows as long as its context."""
-    metrics = TextMetrics(session.task.description, session.context, text.tokens_per_byte)
-    examples = Examples(text, session.context)
+    # A window's logits take at most 256 MB.
+    context = min(session.context, max(_LEAST_WINDOW, _MOST_LOGITS // session.vocabulary))
+    metrics = TextMetrics(session.task.description, context, text.tokens_per_byte)
+    examples = Examples(text, context)
     for index in track(range(len(examples)), "measure", "windows"):
         inputs, targets = (array[0] for array in examples.take(np.array([index])))
         count = int((targets >= 0).sum())

@@ -11,6 +11,7 @@ from onebit.fileformat import FORMAT_VERSION, load_model
 from onebit.ops import OPS
 from onebit.pretrained import find
 from onebit.printable import printable
+from onebit.subwords import KIND, SubwordTask, is_byte_level
 
 _LABELS_SHOWN = 8
 
@@ -59,9 +60,8 @@ class FileInfo:
             f"  parameters  {self.bit_parameters:,} of one bit; {self.float_values:,} values of float32",
             f"  bytes       {self.tensor_bytes:,} of tensors, {self.file_bytes:,} in all",
         ]
-        if tokens:
-            words = f"WordPiece over {printable(self.task['alphabet'])}, {self.task['vocabulary_size']:,} tokens"
-            lines.insert(2, f"  tokenizer   {words}")
+        if "vocabulary_size" in self.task:
+            lines.insert(2, f"  tokenizer   {_tokenizer(self.task)}")
         return "\n".join(lines)
 
 
@@ -97,8 +97,20 @@ def info(file: str | Path) -> FileInfo:
     )
 
 
+def _tokenizer(task: dict[str, Any]) -> str:
+    """The tokenizer of a short task in a few words."""
+    size = f"{task['vocabulary_size']:,} tokens"
+    if "alphabet" in task:
+        return f"WordPiece over {printable(task['alphabet'])}, {size}"
+    return f"{task['tokenizer']}, {size}" + (", with a template for chats" if "chat_template" in task else "")
+
+
 def _short(task: dict[str, Any]) -> dict[str, Any]:
     """A task without its vocabulary, which is by far its longest part."""
+    if task["kind"] == KIND:
+        subwords = SubwordTask.from_json(task)
+        kind = "byte-level BPE" if is_byte_level(subwords.tree) else "sentencepiece-type BPE"
+        return task | {"tokenizer": kind, "vocabulary_size": len(subwords.vocabulary)}
     if "vocabulary" not in task:
         return task
     tokens = str(task["vocabulary"]).count("\n") + 1

@@ -9,10 +9,10 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +83,7 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         FormatError: a tensor has a type that a file cannot hold, or the program and the task are too long for the header.
         OSError: the file cannot be written.
     """
-    order = [np.dtype(dtype) for dtype in _DTYPES.values()]
-    for name, tensor in model.tensors.items():
-        if tensor.dtype not in order:
-            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, order))}")
-    # Wide numbers come first, so that they are aligned whatever the length of the rows of bits.
-    names = sorted(model.tensors, key=lambda name: (order.index(model.tensors[name].dtype), name))
-    tensors = {name: model.tensors[name] for name in names}
+    tensors = {name: model.tensors[name] for name in tensor_order(model.tensors)}
     metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
     if model.training is not None:
         metadata["training"] = json.dumps(model.training)
@@ -99,6 +93,18 @@ def save_model(model: PackedModel, path: str | Path) -> int:
             f"[{path}] the header takes {len(header)} bytes: at most {MAX_HEADER_BYTES} are allowed; use fewer steps, or a smaller vocabulary"
         )
     return write_safetensors(path, header, tensors)
+
+
+def tensor_order(tensors: Mapping[str, NDArray[Any]]) -> list[str]:
+    """The names of tensors in the order of a file. Raises FormatError if one has a type that a file cannot hold.
+
+    Wide numbers come first, so that they are aligned whatever the length of the rows of bits.
+    """
+    order = [np.dtype(dtype) for dtype in _DTYPES.values()]
+    for name, tensor in tensors.items():
+        if tensor.dtype not in order:
+            raise FormatError(f"[save] tensor {name!r} is {tensor.dtype}: needs {' or '.join(map(str, order))}")
+    return sorted(tensors, key=lambda name: (order.index(tensors[name].dtype), name))
 
 
 def safetensors_header(tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> bytes:
@@ -291,18 +297,51 @@ def write_atomically(path: str | Path, content: bytes | memoryview | Iterable[by
         raise OSError(error.errno, error.strerror, str(path)) from None
 
 
+def place_atomically(path: str | Path, size: int, parts: Iterable[tuple[int, bytes | memoryview]]) -> None:
+    """Write a file whose parts come in any order, as `write_atomically` does: whole or not at all.
+
+    Args:
+        path: the file. It cannot be a device or a pipe.
+        size: the number of bytes of the file. What no part covers is 0.
+        parts: (the first byte, the content) of each part.
+
+    Raises:
+        OSError: the file cannot be written. The old file is unchanged.
+    """
+    path = expand(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a folder: give the name of a file")
+        if _leads_elsewhere(path):
+            raise OSError(errno.ESPIPE, "Is a device or a pipe: give the name of a file")
+        with _replacing(path) as file:
+            file.truncate(size)
+            for start, content in parts:
+                file.seek(start)
+                file.write(content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
 def _leads_elsewhere(path: Path) -> bool:
     """Whether a path is a device or a pipe, or a system link to one, such as /dev/stdout. They must not be replaced."""
     return (path.exists() and not path.is_file()) or (path.is_symlink() and path.is_relative_to("/dev"))
 
 
 def _replace(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    with _replacing(path) as file:
+        file.writelines(parts)
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path`, which takes its place once it is written without an error."""
     # The file gets the mode that open() would give it. Its name stays within the limit for names of files.
     temporary = path.with_name(f".{path.name[:40]}.{os.urandom(4).hex()}.part")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines(parts)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -34,7 +34,8 @@ def check_task(task: Any) -> None:
     """
     if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
         raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
-    fault = {"image-classification": image_fault, "text-generation": text_fault}.get(task["kind"], lambda _: None)(task)
+    faults = {"image-classification": image_fault, "text-generation": text_fault, "language-model": language_fault}
+    fault = faults.get(task["kind"], lambda _: None)(task)
     if fault:
         raise FormatError(f"[task] {fault}; the file is damaged")
 
@@ -81,6 +82,20 @@ def text_fault(task: dict[str, Any]) -> str | None:
     return vocabulary_fault(vocabulary.split("\n"), alphabet)
 
 
+def language_fault(task: dict[str, Any]) -> str | None:
+    """A fault in the fields of an imported language model's task, or None. The tokenizer itself is read where it is used."""
+    for name in ("tokenizer", "chat_template"):
+        if not isinstance(task.get(name, "" if name == "chat_template" else None), str):
+            return f"{name}={excerpt(task.get(name))}: needs a text"
+    for name in ("starts", "ends"):
+        ids = task.get(name)
+        if not _is_list(ids) or not all(_is_token(index) for index in ids):
+            return f"{name}={excerpt(ids)}: needs a list of tokens, integers from 0"
+    if not _is_token(task.get("separator")):
+        return f"separator={excerpt(task.get('separator'))}: needs a token, an integer from 0"
+    return None
+
+
 def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
     """A fault in the tokens of a vocabulary, or None."""
     if len(tokens) > MAX_VOCABULARY:
@@ -117,6 +132,12 @@ def check_fit(task: dict[str, Any], input_shape: Sequence[int], output_shape: Se
                 f"[task] names {count} labels and images of {image}, but the program takes {list(input_shape)} and gives "
                 f"{list(output_shape)}: pack the model again"
             )
+    elif task["kind"] == "language-model":
+        largest = max([*task["starts"], *task["ends"], task["separator"]])
+        if not tokens or len(output_shape) != 2 or largest >= output_shape[-1]:
+            raise FormatError(
+                f"[task] names the token {largest}, but the program gives {list(output_shape)}: import the model again"
+            )
     elif task["kind"] == "text-generation":
         size = task["vocabulary"].count("\n") + 1
         if not tokens or output_shape[-1] != size:
@@ -148,6 +169,10 @@ def _too_many(count: int) -> str:
 
 def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
     return isinstance(value, (list, tuple))
+
+
+def _is_token(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 24
 
 
 def _is_above(value: Any, least: float) -> bool:

@@ -124,6 +124,8 @@ class Tokenizer:
         self.task = task
         self.size = len(task.vocabulary)
         self.pad, self.unknown, self.separator = (task.vocabulary.index(token) for token in (PAD, UNKNOWN, SEPARATOR))
+        # What begins and ends a text, and what is never written.
+        self.starts, self.ends, self.never = (self.separator,), frozenset([self.separator]), (self.pad, self.unknown)
 
     @cached_property
     def _tokenizer(self) -> EngineTokenizer:

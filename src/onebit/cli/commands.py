@@ -18,6 +18,7 @@ NAMES = (
     "plot",
     "reproduce",
     "pack",
+    "import",
     "summary",
     "info",
     "export",

@@ -12,7 +12,7 @@ from onebit.data.record import DataRecord, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT, load_evaluation_text, load_validation_text
 from onebit.data.tokens import TextSet, Unit
 from onebit.images import ImageTask
-from onebit.text import TextTask
+from onebit.subwords import AnyTextTask
 
 _UNKNOWN = "the network has no record of what it was trained on"
 _OTHER = "it is not what the network was trained on, or has changed since"
@@ -61,7 +61,7 @@ def images_to_measure(data: str, task: ImageTask, record: DataRecord | None) -> 
     return ImagesToMeasure(match_classes(both, task, data), "all", [note, *first.notes])
 
 
-def text_to_measure(source: str, task: TextTask, unit: Unit, record: DataRecord | None) -> tuple[TextSet, list[str]]:
+def text_to_measure(source: str, task: AnyTextTask, unit: Unit, record: DataRecord | None) -> tuple[TextSet, list[str]]:
     """The text of a source to measure a trained language model on, and notes for the user.
 
     A named data set gives its test part. The text that the model was trained on gives the part that was held out then. Any other text is used

@@ -18,6 +18,7 @@ from onebit.data.tokens import CACHE_FORMAT, TextSet, Unit, digest, prepare_text
 from onebit.errors import DataError
 from onebit.fileformat import write_atomically
 from onebit.paths import expand
+from onebit.subwords import AnyTextTask, tokenizer_for
 from onebit.text import TextTask, Tokenizer, load_vocabulary, train_vocabulary
 
 # Names that need the Hugging Face cache or the network, and their paths on the hub.
@@ -146,20 +147,20 @@ def load_text(
 
 
 def load_validation_text(
-    source: str, task: TextTask, unit: Unit, validation: str | None = None, share: float = 0.05, seed: int = 0
+    source: str, task: AnyTextTask, unit: Unit, validation: str | None = None, share: float = 0.05, seed: int = 0
 ) -> tuple[TextSet, list[str]]:
     """Only the validation text that `load_text` holds out, with a given tokenizer, and notes for the user."""
     _, held_out, notes = _divide(source, validation, share, seed)
-    text, more = prepare_text(held_out, Tokenizer(task), unit, validation or source)
+    text, more = prepare_text(held_out, tokenizer_for(task), unit, validation or source)
     return text, notes + more
 
 
 def load_evaluation_text(
-    source: str, task: TextTask, unit: Unit = "document", part: str = "test"
+    source: str, task: AnyTextTask, unit: Unit = "document", part: str = "test"
 ) -> tuple[TextSet, list[str]]:
     """A whole source (or the `part` of a named data set) for evaluation, with notes for the user."""
     documents, notes = _documents(source, part)
-    text, more = prepare_text(documents, Tokenizer(task), unit, source)
+    text, more = prepare_text(documents, tokenizer_for(task), unit, source)
     return text, notes + more
 
 

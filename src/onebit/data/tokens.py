@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from onebit.data.cache import cache_folder, cannot_keep
 from onebit.errors import DataError
-from onebit.text import Tokenizer
+from onebit.subwords import AnyTokenizer
 
 if TYPE_CHECKING:
     from onebit.data.text import Document
@@ -64,7 +64,7 @@ class TextSet:
 
 
 def prepare_text(
-    documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
+    documents: Sequence[Document], tokenizer: AnyTokenizer, unit: Unit, source: str
 ) -> tuple[TextSet, list[str]]:
     """Tokenize documents as a stream into a file of tokens. A second call finds the file in the cache; see `cache_folder`.
 
@@ -100,7 +100,7 @@ def prepare_text(
 
 
 def _kept(
-    folder: Path, documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
+    folder: Path, documents: Sequence[Document], tokenizer: AnyTokenizer, unit: Unit, source: str
 ) -> tuple[NDArray[Any], dict[str, int]]:
     """Tokens from the cache, written there first if they are missing, and their counts."""
     try:
@@ -134,7 +134,7 @@ def _read(folder: Path) -> tuple[NDArray[Any], dict[str, int]]:
 
 
 def _not_kept(
-    documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, source: str
+    documents: Sequence[Document], tokenizer: AnyTokenizer, unit: Unit, source: str
 ) -> tuple[NDArray[Any], dict[str, int]]:
     """As `_kept`, but in a temporary file, or in memory if the temporary folder has no space either."""
     try:
@@ -160,7 +160,7 @@ class _Memory(io.BytesIO):
 
 
 def _write_tokens(
-    documents: Sequence[Document], tokenizer: Tokenizer, unit: Unit, file: IO[bytes], source: str
+    documents: Sequence[Document], tokenizer: AnyTokenizer, unit: Unit, file: IO[bytes], source: str
 ) -> dict[str, Any]:
     """Write the tokens of documents into a file. Returns their type and number, and the counts of a `TextSet`."""
     dtype = np.uint16 if tokenizer.size <= 1 << 16 else np.uint32

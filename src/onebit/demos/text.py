@@ -104,7 +104,7 @@ def _twin_pieces(twin: Any, session: TextSession, sampling: Sampling) -> Iterato
         with torch.inference_mode():
             for _ in range(SAMPLE_TOKENS):
                 logits = twin.extend(new, caches)[0].float().numpy()
-                token = sampling.choose(logits, prompt, random, (tokenizer.pad, tokenizer.unknown))
+                token = sampling.choose(logits, prompt, random, session.never)
                 if token == tokenizer.separator:
                     return
                 yield token

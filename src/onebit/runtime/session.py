@@ -267,7 +267,7 @@ def load(
         '...'
     """
     model = load_model(find(path))
-    if model.task["kind"] == "text-generation":
+    if model.task["kind"] in ("text-generation", "language-model"):
         # Imported here because images do not need it.
         from onebit.runtime.text import TextSession
 

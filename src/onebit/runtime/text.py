@@ -20,14 +20,15 @@ from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions, choose_each
-from onebit.text import TextTask, Tokenizer, valid_text
+from onebit.subwords import text_task, tokenizer_for
+from onebit.text import valid_text
 
 
 class TextSession(Session):
     """A packed language model in the engine. `onebit.load` returns it.
 
     Args:
-        model: a packed model with a task of the kind "text-generation".
+        model: a packed model with a task of the kind "text-generation" or "language-model".
         precision, threads, isa, cache, memory_cap, pin_threads: see `onebit.load`.
 
     Raises:
@@ -53,8 +54,8 @@ class TextSession(Session):
             raise OnebitError(
                 f"[load] cache={cache!r}: precision='float32' keeps its cache in float32: leave cache out, or use precision='int8'"
             )
-        self.task = TextTask.from_json(model.task)
-        self.tokenizer = Tokenizer(self.task)
+        self.task = text_task(model.task)
+        self.tokenizer = tokenizer_for(self.task)
         # Imported here so that `info` works without the engine.
         from onebit._engine import Decoder
 
@@ -64,6 +65,9 @@ class TextSession(Session):
             raise OnebitError(str(error)) from None
         self.program = model.program
         self.context = self._engine.context
+        # Some models have more outputs than tokens.
+        self.vocabulary = model.shapes[model.program.output][-1]
+        self.never = (*self.tokenizer.never, *range(self.tokenizer.size, self.vocabulary))
 
     @property
     def cache(self) -> str:
@@ -272,14 +276,14 @@ class TextSession(Session):
             raise DataError(f"[tokens] the values are {ids.dtype}: give a list of token ids, which are integers")
         if ids.ndim != 1:
             raise DataError(f"[tokens] the array has the shape {ids.shape}: give a list of token ids")
-        if len(ids) and not 0 <= ids.min() <= ids.max() < self.tokenizer.size:
+        if len(ids) and not 0 <= ids.min() <= ids.max() < self.vocabulary:
             wrong = int(ids.min() if ids.min() < 0 else ids.max())
-            raise DataError(f"[tokens] token {wrong} is out of range: use 0 to {self.tokenizer.size - 1}")
+            raise DataError(f"[tokens] token {wrong} is out of range: use 0 to {self.vocabulary - 1}")
         return ids.astype(np.int32)
 
     def _prompt_ids(self, prompt: str) -> list[int]:
-        # As in training: a text follows a separator.
-        return [self.tokenizer.separator, *self.tokenizer.encode(prompt)]
+        # As in training: in models of our own a text follows a separator.
+        return [*self.tokenizer.starts, *self.tokenizer.encode(prompt)] or [self.tokenizer.separator]
 
     def continuation(
         self, prompt: str | Sequence[int], sampling: Sampling, index: int, max_new_tokens: int, overflow: Overflow
@@ -298,11 +302,6 @@ class TextSession(Session):
             ids, ids[-self.context :], sampling, sampling.chance(index), max_new_tokens, overflow, self.context
         )
 
-    @property
-    def never(self) -> tuple[int, int]:
-        """The tokens that are never written."""
-        return self.tokenizer.pad, self.tokenizer.unknown
-
     def _write(self, texts: Sequence[Continuation]) -> Generator[tuple[int, int]]:
         """The tokens of several texts, one of each in every pass, each with the index of its text."""
         try:
@@ -315,7 +314,7 @@ class TextSession(Session):
                 )
                 chosen = choose_each(logits, [(t.sampling, t.tokens, t.random) for _, t in active], self.never)
                 for (index, text), token in zip(active, chosen, strict=True):
-                    if token == self.tokenizer.separator:
+                    if token in self.tokenizer.ends:
                         text.finish = "stop"
                         continue
                     if text.take(token):

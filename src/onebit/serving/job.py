@@ -14,7 +14,7 @@ from onebit.runtime.continuation import STREAM_CONTEXT, Continuation, HeldText
 from onebit.runtime.text import TextSession
 from onebit.serving.openai import TextRequest, TokenScore
 from onebit.serving.refusal import Refusal
-from onebit.text import Tokenizer
+from onebit.subwords import AnyTokenizer
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Job:
 
     index: int
     text: Continuation
-    tokenizer: Tokenizer
+    tokenizer: AnyTokenizer
     logprobs: int | None
     echo: bool
     held: HeldText
@@ -110,7 +110,7 @@ class Job:
         """Take the token that was chosen from `logits`. Returns its event, and whether the engine has to forget the sequence's tokens."""
         text = self.text
         self.fed = 0
-        if token == self.tokenizer.separator:
+        if token in self.tokenizer.ends:
             text.finish = "stop"
             return Event(self, self.held.text, finish="stop"), False
         forget = text.take(token)
@@ -133,7 +133,7 @@ def jobs_of(request: TextRequest, session: TextSession, send: Callable[[Event], 
     for index in range(len(request.prompts) * request.n):
         prompt = request.prompts[index // request.n]
         if not isinstance(prompt, str):
-            prompt = [session.tokenizer.separator, *prompt]
+            prompt = [*session.tokenizer.starts, *prompt]
         try:
             text = session.continuation(prompt, request.sampling, index, request.max_tokens, request.overflow)
         except OnebitError as error:
@@ -147,7 +147,7 @@ def jobs_of(request: TextRequest, session: TextSession, send: Callable[[Event], 
     return jobs
 
 
-def score_of(tokenizer: Tokenizer, logits: NDArray[np.float32], token: int, top: int, piece: str) -> TokenScore:
+def score_of(tokenizer: AnyTokenizer, logits: NDArray[np.float32], token: int, top: int, piece: str) -> TokenScore:
     """The log-probability of a token, and those of the `top` most probable ones."""
     logprobs = logits.astype(np.float64)
     logprobs -= logprobs.max()
@@ -157,6 +157,6 @@ def score_of(tokenizer: Tokenizer, logits: NDArray[np.float32], token: int, top:
     return TokenScore(piece, tokenizer.token_bytes(token), float(logprobs[token]), named)
 
 
-def _named(tokenizer: Tokenizer, token: int) -> tuple[str, bytes]:
+def _named(tokenizer: AnyTokenizer, token: int) -> tuple[str, bytes]:
     content = tokenizer.token_bytes(token)
     return content.decode("utf-8", "replace"), content

@@ -36,7 +36,7 @@ class Levels:
     """Weights of small integers with a scale for each group of inputs.
 
     Args:
-        codes: int8 (rows, n), from -1 to 1; two-bit types may hold a 2.
+        codes: int8 (rows, n). Ternary types have -1 to 1; those of two bits may hold a 2.
         scales: float32 (rows, groups). Each holds for n / groups weights in succession.
     """
 
@@ -72,6 +72,11 @@ class Coding:
     def row_bytes(self, n: int) -> int:
         """The bytes of a row of n weights."""
         return n // self.weights * self.block_bytes
+
+    @property
+    def is_few_bits(self) -> bool:
+        """Whether a weight has one bit or two."""
+        return self.bits_per_weight < 3
 
     @property
     def bits_per_weight(self) -> float:

@@ -1,4 +1,4 @@
-"""Types of four bits and more, which become floats: plain numbers, and blocks with a scale of 32 weights."""
+"""Plain numbers, and blocks of 32 weights of four or eight bits with a scale; those with a minimum too become floats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.importing.blocks.coding import Bytes, Coding, Floats, half, rows_of
+from onebit.importing.blocks.coding import Bytes, Coding, Floats, Levels, half, rows_of
 
 
 def _f32(blocks: Bytes) -> Floats:
@@ -24,26 +24,22 @@ def _bf16(blocks: Bytes) -> Floats:
     return rows_of((upper << 16).view(np.float32))
 
 
-def _q8_0(blocks: Bytes) -> Floats:
-    return _scaled(blocks[..., 2:].view(np.int8), half(blocks, 0))
+def _q8_0(blocks: Bytes) -> Levels:
+    return Levels(rows_of(np.ascontiguousarray(blocks[..., 2:]).view(np.int8)), half(blocks, 0))
 
 
-def _q4_0(blocks: Bytes) -> Floats:
-    return _scaled(_nibbles(blocks[..., 2:]) - np.int8(8), half(blocks, 0))
+def _q4_0(blocks: Bytes) -> Levels:
+    return Levels(rows_of(_nibbles(blocks[..., 2:]) - np.int8(8)), half(blocks, 0))
 
 
 def _q4_1(blocks: Bytes) -> Floats:
-    return _scaled(_nibbles(blocks[..., 4:]), half(blocks, 0), half(blocks, 2))
+    codes = _nibbles(blocks[..., 4:]).astype(np.float32)
+    return rows_of(codes * half(blocks, 0)[..., None] + half(blocks, 2)[..., None])
 
 
 def _nibbles(stored: Bytes) -> NDArray[Any]:
     """The lower halves of all bytes of a block, then the upper ones."""
     return np.concatenate([stored & 15, stored >> 4], axis=-1).astype(np.int8)
-
-
-def _scaled(codes: NDArray[Any], scale: Floats, least: Floats | None = None) -> Floats:
-    values = codes.astype(np.float32) * scale[..., None]
-    return rows_of(values if least is None else values + least[..., None])
 
 
 F32 = Coding("F32", 1, 4, _f32)
