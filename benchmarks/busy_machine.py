@@ -33,7 +33,7 @@ def step_ms(network: str, threads: int, waiting: str, steps: int) -> float:
         x, y = torch.rand(64, 1, 28, 28), torch.randint(10, (64,))
     else:
         sizes = {"vocabulary": 4096, "context": 128, "blocks": 4, "features": 256, "heads": 4, "head": (256,)}
-        model = language_decoder(sizes)
+        model = language_decoder(sizes, form="paper")
         x = torch.randint(4096, (8, 128))
         y = x.roll(-1).flatten()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)

@@ -32,7 +32,7 @@ PYTORCH_MEMORY = """
 import sys, torch
 from onebit.models import language_decoder
 torch.set_num_threads(1)
-model = language_decoder(sys.argv[1], binary=False).eval()
+model = language_decoder(sys.argv[1], binary=False, form="paper").eval()
 caches = model.caches()
 with torch.inference_mode():
     model.extend(torch.zeros(1, 100, dtype=torch.long), caches)
@@ -64,7 +64,7 @@ def pack_random(size: str, path: Path) -> Any:
     from onebit.models import language_decoder
     from onebit.models.decoder import NAMED_SIZES
 
-    model = language_decoder(size)
+    model = language_decoder(size, form="paper")
     for parameter in model.parameters():
         if parameter.dim() == 1:
             # biases begin as zeros: half of their bits should be set, as after training
@@ -125,7 +125,7 @@ def measure_writing(path: Path, size: str, threads: int, repeats: int) -> dict[s
     from onebit.runtime.text import TextSession
 
     torch.set_num_threads(threads)
-    twin = language_decoder(size, binary=False).eval()
+    twin = language_decoder(size, binary=False, form="paper").eval()
     session = onebit.load(path, threads=threads)
     assert isinstance(session, TextSession)
     engine, end = session._engine, session.context - TOKENS

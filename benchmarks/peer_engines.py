@@ -155,7 +155,7 @@ def pytorch_decoder(dtype: str, folder: Path, threads: int) -> tuple[dict[str, J
     from onebit.models import language_decoder
     from onebit.models.decoder import NAMED_SIZES
 
-    twin = language_decoder(DECODER, binary=False).eval().to(getattr(torch, dtype))
+    twin = language_decoder(DECODER, binary=False, form="paper").eval().to(getattr(torch, dtype))
     ids = random_tokens(NAMED_SIZES[DECODER]["vocabulary"], twin.context)
     batch = torch.from_numpy(ids[None].astype(np.int64))
     with torch.inference_mode():

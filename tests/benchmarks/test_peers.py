@@ -44,7 +44,7 @@ def test_products_of_an_image_network(kernel_size):
 
 def test_products_of_a_decoder():
     sizes = {"vocabulary": 50, "context": 16, "blocks": 3, "features": 12, "heads": 2, "head": (20, 30)}
-    model = language_decoder(sizes, binary=False)
+    model = language_decoder(sizes, binary=False, form="paper")
     expected = products_of_layers(model, torch.zeros(1, 10, dtype=torch.long))
     # A token sees 1 to 10 others, itself included: scores and sums of 12 features in 3 blocks.
     expected += 3 * 2 * 12 * sum(range(1, 11))

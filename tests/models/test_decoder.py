@@ -12,17 +12,17 @@ SMALL = {"vocabulary": 40, "context": 12, "blocks": 2, "features": 16, "heads": 
 @pytest.mark.parametrize(("size", "parameters"), [("small", 154_406_714), ("large", 332_855_098)])
 def test_parameters_are_the_papers(size, parameters):
     with torch.device("meta"):
-        model = language_decoder(size)
+        model = language_decoder(size, form="paper")
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 @pytest.mark.parametrize(("size", "least", "most"), [("tiny", 0.9e6, 1.2e6), ("mini", 5e6, 10e6)])
 def test_small_sizes_are_what_they_say(size, least, most):
-    assert least <= sum(p.numel() for p in language_decoder(size).parameters()) <= most
+    assert least <= sum(p.numel() for p in language_decoder(size, form="paper").parameters()) <= most
 
 
 def test_every_parameter_is_of_a_binary_layer():
-    model = language_decoder(SMALL, embedding_widening=3, head_widening=2)
+    model = language_decoder(SMALL, form="paper", embedding_widening=3, head_widening=2)
     binary = {p for m in model.modules() if isinstance(m, (BinaryLinear, BinaryEmbedding)) for p in m.parameters()}
     assert set(model.parameters()) == binary
 
@@ -54,7 +54,7 @@ def test_extending_equals_the_whole(binary, pre_norm):
 
 
 def test_the_twin_has_learnable_normalisations_and_the_same_shape():
-    twin = language_decoder(SMALL, binary=False)
+    twin = language_decoder(SMALL, binary=False, form="paper")
     assert not any(isinstance(m, (Normalize, BinaryLinear)) for m in twin.modules())
     norms = [m for m in twin.modules() if isinstance(m, torch.nn.LayerNorm)]
     assert len(norms) == 1 + 2 * SMALL["blocks"]
@@ -64,8 +64,8 @@ def test_the_twin_has_learnable_normalisations_and_the_same_shape():
 
 def test_logit_scale_multiplies():
     torch.manual_seed(0)
-    plain = language_decoder(SMALL)
-    scaled = language_decoder(SMALL, logit_scale=3.0)
+    plain = language_decoder(SMALL, form="paper")
+    scaled = language_decoder(SMALL, form="paper", logit_scale=3.0)
     scaled.load_state_dict(plain.state_dict())
     tokens = torch.randint(0, 40, (1, 5))
     torch.testing.assert_close(scaled(tokens), 3 * plain(tokens))

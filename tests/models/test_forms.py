@@ -10,7 +10,7 @@ from onebit.models import language_decoder
 from onebit.models.forms import FORMS
 from onebit.nn import BinaryEmbedding, BinaryLinear, Normalize
 from onebit.runtime import reference
-from onebit.schemes import BinaryNormalized, BinaryWeightNetwork
+from onebit.schemes import BinaryConnect, BinaryNormalized, BinaryWeightNetwork, BitNet158, NormFree, PureBits
 from onebit.text import TextTask, train_vocabulary
 
 SMALL = {"vocabulary": 300, "context": 12, "blocks": 2, "features": 16, "heads": 2, "head": (24,)}
@@ -30,12 +30,33 @@ def scattered(model):
     return model.eval()
 
 
-def test_the_papers_form_is_the_default():
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        ({}, "best"),
+        ({"scheme": BitNet158()}, "best"),
+        ({"scheme": BinaryNormalized()}, "paper"),
+        ({"binary": False}, "best"),
+    ],
+)
+def test_best_is_the_default_and_the_papers_scheme_has_its_form(options, form):
     torch.manual_seed(0)
-    plain = language_decoder(SMALL).state_dict()
+    plain = language_decoder(SMALL, **options).state_dict()
     torch.manual_seed(0)
-    named = language_decoder(SMALL, form="paper", residual_scale=1.0, embedding_widening=1, pre_norm=False)
-    assert all(torch.equal(plain[name], value) for name, value in named.state_dict().items())
+    named = language_decoder(SMALL, form=form, **options).state_dict()
+    assert list(plain) == list(named)
+    assert all(torch.equal(value, named[name]) for name, value in plain.items())
+
+
+def test_the_papers_form_is_its_letter():
+    torch.manual_seed(0)
+    paper = language_decoder(SMALL, form="paper")
+    torch.manual_seed(0)
+    options = {"residual_scale": 1.0, "embedding_widening": 1, "pre_norm": False, "scheme": BinaryNormalized()}
+    named = language_decoder(SMALL, form="paper", **options).state_dict()
+    assert all(torch.equal(named[name], value) for name, value in paper.state_dict().items())
+    assert {m.scheme for m in paper.modules() if isinstance(m, BinaryLinear)} == {BinaryNormalized()}
+    assert paper.head_norm is None
 
 
 def test_best_is_a_float_decoder_converted_to_scaled_signs():
@@ -109,7 +130,23 @@ def test_a_scheme_and_options_of_ones_own_go_before_the_forms():
     assert model.logit_scale == 3.0
 
 
-@pytest.mark.parametrize("form", ["worst", None, 3])
+@pytest.mark.parametrize(
+    "scheme", [BinaryWeightNetwork(), BitNet158(), NormFree(), BinaryNormalized(normalize="batch")]
+)
+def test_a_form_of_bits_alone_refuses_a_scheme_that_keeps_floats(scheme):
+    message = r"\[language_decoder\] form='all-bits' cannot take scheme=.*, which keeps floats .*: use PureBits\(\)"
+    with pytest.raises(ValueError, match=message):
+        language_decoder(SMALL, form="all-bits", scheme=scheme)
+
+
+@pytest.mark.parametrize("scheme", [PureBits(latent_spread=2.0), BinaryConnect(), BinaryNormalized()])
+def test_a_form_of_bits_alone_takes_other_schemes_of_bits(scheme):
+    model = language_decoder(SMALL, form="all-bits", scheme=scheme)
+    tables = {m.scheme.weights for m in model.modules() if isinstance(m, BinaryEmbedding)}
+    assert tables == {FORMS["all-bits"].tables.weights if isinstance(scheme, PureBits) else scheme.weights}
+
+
+@pytest.mark.parametrize("form", ["worst", ["best"], 3])
 def test_an_unknown_form_is_refused(form):
     with pytest.raises(ValueError, match=r"\[language_decoder\] form=.*: use paper, best, all-bits"):
         language_decoder(SMALL, form=form)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import onebit
+from onebit._engine import Decoder
 from onebit.errors import RecipeError
 from onebit.fileformat import load_model
 from onebit.models import language_decoder
@@ -177,7 +178,7 @@ def task():
 
 
 @pytest.mark.parametrize("form", ["best", "all-bits", "paper"])
-@pytest.mark.parametrize("option", ["gated", "squared", "sub-norm"])
+@pytest.mark.parametrize("option", OPTIONS)
 def test_a_packed_option_computes_what_pytorch_does(option, form, task, tmp_path):
     model = scattered(language_decoder({**SMALL, "vocabulary": 300}, form=form, **OPTIONS[option]))
     onebit.pack(model, tmp_path / "a.onebit", task)
@@ -189,3 +190,8 @@ def test_a_packed_option_computes_what_pytorch_does(option, form, task, tmp_path
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
     np.testing.assert_allclose(session.logits(tokens.tolist()), expected, rtol=1e-4, atol=1e-4)
+    # Token by token, by the KV cache.
+    decoder = Decoder(packed.program.to_json(), packed.tensors, "float32", 1)
+    sequence = decoder.open()
+    single = [decoder.extend([sequence], [1], tokens[place : place + 1].astype(np.int32)) for place in range(12)]
+    np.testing.assert_allclose(np.concatenate(single), expected, rtol=1e-4, atol=1e-4)

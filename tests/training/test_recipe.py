@@ -8,7 +8,18 @@ import onebit
 from onebit.errors import RecipeError
 from onebit.nn.binary import binary_layers
 from onebit.quantizers import MeanThreshold
-from onebit.schemes import BinaryConnect, BinaryNet, BinaryNormalized, Bipolar, DoReFa, KBitWeightNetwork, XnorNet
+from onebit.schemes import (
+    BinaryConnect,
+    BinaryNet,
+    BinaryNormalized,
+    BinaryWeightNetwork,
+    Bipolar,
+    BitNet158,
+    DoReFa,
+    KBitWeightNetwork,
+    PureBits,
+    XnorNet,
+)
 from onebit.text import TextTask
 from onebit.training import ImageRecipe, TextRecipe, load_recipe, recipe_names
 from onebit.training.jobs import build_model
@@ -99,7 +110,7 @@ def test_wrong_keys_and_values_are_named(key, value, message):
     [
         ({"model": "rnn"}, "needs 'decoder' or 'lstm' or 'gru'"),
         ({"hidden": 64}, "hidden=64: use it with model=lstm or model=gru"),
-        ({"scheme": "BinaryNet"}, "scheme='BinaryNet': use it with model=lstm"),
+        ({"model": "gru", "form": "best"}, "form='best': use it with model=decoder"),
         ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, PureBits"),
         ({"model": "gru", "hidden": 0}, "hidden=0: use 1 or more"),
     ],
@@ -173,7 +184,56 @@ def test_the_default_of_recipes_for_images_is_what_measured_best():
     assert load_recipe("cifar10").override({"latent_spread": 0.5}).scheme.made == Bipolar(latent_spread=0.5)
     assert load_recipe("paper-cifar10").scheme.made == BinaryNormalized()
     assert ImageRecipe(model="lstm").scheme.made == Bipolar(normalize="channel")
-    assert TextRecipe().scheme.made == BinaryNormalized()
+    assert TextRecipe(model="lstm").scheme.made == BinaryNormalized()
+
+
+@pytest.mark.parametrize(
+    ("keys", "form", "scheme"),
+    [
+        ({}, "best", BinaryWeightNetwork()),
+        ({"latent_spread": 0.5}, "best", BinaryWeightNetwork(latent_spread=0.5)),
+        ({"form": "all-bits"}, "all-bits", PureBits()),
+        ({"form": "paper"}, "paper", BinaryNormalized()),
+        ({"values": "bipolar"}, "paper", BinaryNormalized("bipolar")),
+        ({"scheme": "BinaryNormalized"}, "paper", BinaryNormalized()),
+        ({"scheme": "BitNet158"}, "best", BitNet158()),
+        (
+            {"scheme": {"name": "BitNet158", "latent_spread": 2.0}, "form": "paper"},
+            "paper",
+            BitNet158(latent_spread=2.0),
+        ),
+        ({"model": "gru"}, None, BinaryNormalized()),
+    ],
+)
+def test_a_decoder_is_of_the_best_form_unless_its_recipe_says_something_of_the_papers(keys, form, scheme):
+    recipe = TextRecipe(**keys)
+    assert (recipe.model.form, recipe.scheme.made) == (form, scheme)
+    assert recipe.override({"seed": 0}) == recipe
+
+
+def test_recipes_of_text_from_before_there_were_forms_mean_the_papers(tmp_path):
+    (tmp_path / "flat.yaml").write_text("kind: text\nsize: tiny\nresidual_scale: 0.35\n")
+    held = TextRecipe(form="paper", latent_spread=0.25).to_dict()
+    del held["model"]["form"]
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(held))
+    for name in ("flat", "run"):
+        assert load_recipe(tmp_path / f"{name}.yaml").model.form == "paper"
+    assert load_recipe(tmp_path / "run.yaml") == TextRecipe(form="paper", latent_spread=0.25)
+    # A file of today without it is a decoder of the form that measured best; one that names the paper's scheme is the paper's.
+    (tmp_path / "new.yaml").write_text("kind: text\nmodel: {size: mini}\n")
+    assert load_recipe(tmp_path / "new.yaml") == TextRecipe(size="mini")
+    (tmp_path / "new.yaml").write_text("kind: text\nmodel: {size: mini}\nscheme: {values: unipolar}\n")
+    assert load_recipe(tmp_path / "new.yaml").model.form == "paper"
+    (tmp_path / "new.yaml").write_text("kind: text\nmodel: {form: worst}\n")
+    with pytest.raises(RecipeError, match=r"new.yaml\] form='worst': needs 'best' or 'all-bits' or 'paper'"):
+        load_recipe(tmp_path / "new.yaml")
+
+
+def test_a_network_of_another_kind_has_no_form():
+    recipe = load_recipe("paper-tiny").override({"model": "lstm"})
+    assert (recipe.model.form, recipe.scheme.made) == (None, BinaryNormalized())
+    back = load_recipe("lstm").override({"model": "decoder", "hidden": None})
+    assert (back.model.form, back.scheme.made) == ("best", BinaryWeightNetwork())
 
 
 def test_a_recipe_of_version_0_1_0_composes_what_it_did(tmp_path):
@@ -383,36 +443,35 @@ def test_the_best_form_takes_other_schemes():
     model = build_model(recipe, TextTask(("[PAD]", "[UNK]", "[SEP]", "a", "b"), "words"))
     schemes = {layer.scheme for name, layer in binary_layers(model).items() if not name.startswith("embedding")}
     assert schemes == {KBitWeightNetwork(4)}
-    assert load_recipe("tiny").override({"form": "best"}).scheme.name == "BinaryNormalized"  # none is named
 
 
 def test_a_form_brings_its_own_scheme_and_options():
-    recipe = load_recipe("mini").override({"form": "all-bits"})
-    assert (recipe.model.form, recipe.scheme) == ("all-bits", type(recipe.scheme)())
+    keys = {"size": "mini", "form": "paper", "residual_scale": 0.35, "logit_scale": 3.0, "embedding_spread": 0.1}
+    paper = TextRecipe(**keys, values="unipolar", latent_spread=0.25)
+    recipe = paper.override({"form": "all-bits"})
+    assert (recipe.model.form, recipe.scheme.made) == ("all-bits", PureBits())
     of_form = ("residual_scale", "logit_scale", "embedding_widening", "pre_norm")
     assert [getattr(recipe.model, name) for name in of_form] == [None] * 4
     assert recipe.model.embedding_spread == 1.0
     assert recipe.model.size == "mini"
-    kept = load_recipe("mini").override({"form": "best", "residual_scale": 0.5})
+    kept = paper.override({"form": "best", "residual_scale": 0.5})
     assert (kept.model.residual_scale, kept.model.pre_norm) == (0.5, None)
-    assert load_recipe("mini").override({"form": "paper"}) == load_recipe("mini")
+    assert paper.override({"form": "paper"}) == paper
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"form": "worst"}, "form='worst': needs 'paper' or 'best' or 'all-bits'"),
-        ({"form": "best", "threshold": "output"}, "form='best': use form=paper with keys of BinaryNormalized"),
-        (
-            {"form": "all-bits", "scheme": "BitNet158"},
-            "scheme='BitNet158': use it with model=lstm, model=gru or form=best",
-        ),
+        ({"form": "worst"}, "form='worst': needs 'best' or 'all-bits' or 'paper'"),
+        ({"form": "best", "threshold": "output"}, "threshold='output': use it with BinaryNormalized or Bipolar"),
         ({"form": "best", "model": "lstm"}, "form='best': use it with model=decoder"),
+        ({"form": "all-bits", "scheme": "BitNet158"}, "form='all-bits' cannot take scheme=BitNet158"),
+        ({"form": "all-bits", "learned_scales": True}, "learned_scales=True: use form=best with it"),
     ],
 )
 def test_a_form_that_does_not_go_with_the_rest_is_refused(keys, message):
     with pytest.raises(RecipeError, match=message):
-        load_recipe("tiny").override(keys)
+        load_recipe("paper-tiny").override(keys)
 
 
 def test_the_packages_decoder_has_its_recipe():

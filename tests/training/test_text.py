@@ -31,7 +31,7 @@ def text(tmp_path_factory):
 @pytest.fixture(scope="module")
 def recipe(text):
     return TextRecipe(
-        data=str(text), vocabulary=290, context=16, blocks=1, features=32, heads=2, head=(32,), residual_scale=0.35,
+        form="paper", data=str(text), vocabulary=290, context=16, blocks=1, features=32, heads=2, head=(32,), residual_scale=0.35,
         logit_scale=3.0, latent_spread=0.25, embedding_spread=0.1, epochs=3, epoch_steps=15, batch_size=8, learning_rate=4e-3,
         warmup=5, clip=1.0, threads=1, precision="float32",
     )  # fmt: skip

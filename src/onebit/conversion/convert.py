@@ -16,6 +16,7 @@ from onebit.conversion.composites import check_composite, turn_composite
 from onebit.conversion.forms import BINARY, COMPOSITES, FORMS, fitting_scheme, form_of, is_transposed_linear, turn_layer
 from onebit.conversion.report import ConversionReport, LayerReport
 from onebit.errors import OnebitError, shown
+from onebit.models.forms import form_named
 from onebit.nn.binary import all_finite
 from onebit.schemes import Bipolar, Scheme
 
@@ -29,6 +30,8 @@ def convert(
     scheme: Scheme | None = None,
     where: Where | None = None,
     keep: str | Sequence[str] = ("first", "last"),
+    *,
+    form: str | None = None,
 ) -> ConversionReport:
     r"""Convert the layers of a model to binary layers, in place. Their weights become latent weights, and the forward pass uses their bits.
 
@@ -45,14 +48,17 @@ def convert(
         where: a function of a layer's name and the layer that says whether to convert it. The default converts all.
         keep: the layers to leave as they are: ``"first"`` and ``"last"`` in the order of `named_modules`, which is usually the order of
             execution, and names or patterns such as ``"*.head"`` of layers or of the modules that contain them.
+        form: for transformers, instead of a scheme: ``"best"`` (scaled signs, norms stay learned), ``"all-bits"`` (constant scales) or ``"paper"``
+            (a normalisation after each layer). The last two also take the learned scale and shift out of the norms, so that every parameter
+            that is not kept is a bit. The structure stays.
 
     Returns:
         A report of each layer with parameters, with the reason if it was not converted. A layer stays float if its kind or its options do not
         have a binary form.
 
     Raises:
-        ValueError: `model` is not a module, a pattern in `keep` matches nothing or is not a text, `where` is not a function, or `scheme` is not a
-            scheme.
+        ValueError: `model` is not a module, a pattern in `keep` matches nothing or is not a text, `where` is not a function, `scheme` is not a
+            scheme, the form is unknown, or both are given.
         OnebitError: a latent weight would be NaN or infinite. In this case nothing is converted.
 
     Example:
@@ -62,9 +68,15 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"[convert] {type(model).__name__} is not a PyTorch model: give an nn.Module")
-    chosen = _best_for(model) if scheme is None else scheme
+    if form is not None and scheme is not None:
+        raise ValueError(
+            f"[convert] form={shown(form)} and scheme={shown(scheme)}: give one of them, a form has its scheme"
+        )
+    made = None if form is None else form_named("convert", form)
+    chosen = made.scheme if made is not None else _best_for(model) if scheme is None else scheme
     if not isinstance(chosen, Scheme):
         raise ValueError(f"[convert] scheme={shown(chosen)}: use one of onebit.schemes, such as BinaryNet(), or None")
+    of_tables = chosen if made is None or made.tables is None else made.tables
     if where is not None and not callable(where):
         raise ValueError(f"[convert] where={shown(where)}: give a function of a layer's name and the layer, or None")
     wishes = (keep,) if isinstance(keep, str) else keep
@@ -75,7 +87,7 @@ def convert(
     for layer in found:
         if not layer.reason and where is not None and not where(layer.name, layer.module):
             layer.reason = "`where` excludes it"
-        layer.reason = layer.reason or _why_not(layer, chosen)
+        layer.reason = layer.reason or _why_not(layer, of_tables if layer.kind is nn.Embedding else chosen)
     _keep_ties(found)
     checked: set[int] = set()
     for layer in found:
@@ -84,9 +96,11 @@ def convert(
     kinds = [type(layer.module).__name__ for layer in found]
     for layer in found:
         if not layer.reason:
-            _turn_binary(layer, chosen)
+            _turn_binary(layer, of_tables if layer.kind is nn.Embedding else chosen)
+    if made is not None and not made.learned_norms:
+        _leave_plain_norms(found)
     leave_fast_paths(model)
-    return _report(model, chosen, found, kinds)
+    return _report(model, str(chosen) if form is None else f"form {form!r}", found, kinds)
 
 
 def _best_for(model: nn.Module) -> Scheme:
@@ -152,11 +166,7 @@ def _why_not(found: _Found, scheme: Scheme) -> str:
         return "is already binary"
     if kind is None:
         held = ", ".join(name for name, _ in found.parameters)
-        return (
-            "vectors with one number per channel stay float"
-            if _is_small(module)
-            else f"no binary form is known; contains {held}"
-        )
+        return _STAYS_FLOAT if _is_small(module) else f"no binary form is known; contains {held}"
     name = kind.__name__
     if type(module).forward is not kind.forward or getattr(type(module), "_conv_forward", None) is not getattr(
         kind, "_conv_forward", None
@@ -252,7 +262,22 @@ def _count(parameter: Tensor) -> int:
     return 0 if isinstance(parameter, nn.UninitializedParameter) else parameter.numel()
 
 
-def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[str]) -> ConversionReport:
+_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_STAYS_FLOAT = "vectors with one number per channel stay float"
+
+
+def _leave_plain_norms(found: list[_Found]) -> None:
+    """Take the learned scale and shift out of normalisations, those that the caller keeps apart."""
+    for layer in found:
+        module = layer.module
+        if isinstance(module, _NORMS) and layer.reason == _STAYS_FLOAT:
+            for name in list(module._parameters):
+                module.register_parameter(name, None)
+            setattr(module, "elementwise_affine" if hasattr(module, "elementwise_affine") else "affine", False)
+            layer.reason = "its learned scale and shift are taken out: the form has norms without parameters"
+
+
+def _report(model: nn.Module, method: str, found: list[_Found], kinds: list[str]) -> ConversionReport:
     rows = []
     for layer, kind in zip(found, kinds, strict=True):
         note = layer.reason
@@ -266,7 +291,7 @@ def _report(model: nn.Module, scheme: Scheme, found: list[_Found], kinds: list[s
     converted = {id(p): _count(p) for layer in found if not layer.reason for _, p in layer.parameters}
     count = sum(row.converted for row in rows)
     title = (
-        f"{type(model).__name__} with {scheme}: {count} of {len(rows)} layers converted, "
+        f"{type(model).__name__} with {method}: {count} of {len(rows)} layers converted, "
         f"{sum(converted.values()):,} of {sum(everything.values()):,} parameters"
     )
     return ConversionReport(title, tuple(rows))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from onebit.models.forms import form_named
+from onebit.models.forms import check_scheme, form_named, usual_form
 from onebit.nn import BinaryEmbedding, BinaryLinear, KeyValueCache, Normalize, TokenPositionEmbedding, TransformerBlock
 from onebit.nn.arguments import chosen_scheme
 from onebit.nn.transformer import Mlp, Positions, check_options
@@ -90,7 +90,7 @@ def language_decoder(
     size: str | Mapping[str, Any] = "small",
     binary: bool = True,
     *,
-    form: str = "paper",
+    form: str | None = None,
     residual_scale: float | None = None,
     logit_scale: float | None = None,
     embedding_widening: int | None = None,
@@ -107,7 +107,7 @@ def language_decoder(
     scheme: Scheme | None = None,
     **old: Any,
 ) -> LanguageDecoder:
-    """The paper's language decoder: token and position embedding, transformer blocks (post-norm, causal), dense layers to the logits.
+    """A language decoder: token and position embedding, causal transformer blocks, dense layers to the logits.
 
     Args:
         size: ``"small"`` or ``"large"`` (the paper's: exactly 154,406,714 and 332,855,098 parameters), ``"tiny"``, ``"mini"``, ``"books"``, or a
@@ -115,9 +115,10 @@ def language_decoder(
             before the last). Missing keys are those of "tiny".
         binary: False gives the float twin: the same shape, dense layers without normalisation, layer normalisations with learned scale and shift
             after the embedding and in the blocks.
-        form: ``"paper"`` (its letter: every layer normalised, every parameter a bit), ``"best"`` (normalised before each branch, with learned
-            norms and a float scale and bias of each output) or ``"all-bits"`` (as "best", with constants instead of these floats: every
-            parameter a bit). The form decides whatever of the next options and of `pre_norm` and `scheme` is None.
+        form: ``"best"`` (normalised before each branch, with learned norms and a float scale and bias of each output), ``"all-bits"`` (as
+            "best", with constants instead of these floats: every parameter a bit) or ``"paper"`` (its letter: every layer normalised, every
+            parameter a bit). The form decides whatever of the next options and of `pre_norm` and `scheme` is None. None for "best", or for
+            "paper" with a scheme that normalises each layer.
         residual_scale: a factor of each branch of a block before it is added; see `TransformerBlock`.
         logit_scale: a constant that multiplies the logits. Normalised logits have unit deviation, which limits confidence. Binary only.
         embedding_widening: the embedding has this multiple of the features, and a binary dense layer projects back; 1 for no projection.
@@ -129,22 +130,28 @@ def language_decoder(
         positions: ``"learned"``, a table of them, or ``"rotary"``: queries and keys are turned; see `RotaryPositions`.
         mlp, kv_heads, activation, sub_norm: of each block; see `TransformerBlock`.
         hidden_widening: the hidden layer of a block has this multiple of the features, rounded.
-        scheme: the scheme of the binary layers, embeddings included; of the paper's form `BinaryNormalized()`.
+        scheme: the scheme of the binary layers, embeddings included. By default `BinaryWeightNetwork()`, `PureBits()` or `BinaryNormalized()`,
+            by the form.
 
     Shape:
         integers (batch, time), time at most `context`, to logits (batch, time, vocabulary).
 
     Raises:
-        ValueError: a size, the form or an option is unknown, a size is not positive, `heads` does not divide `features`, or `kv_heads` does not
-            divide `heads`.
+        ValueError: a size, the form or an option is unknown, the form cannot take the scheme, a size is not positive, `heads` does not divide
+            `features`, or `kv_heads` does not divide `heads`.
 
     Example:
-        >>> sum(p.numel() for p in language_decoder("small").parameters())
+        >>> sum(p.numel() for p in language_decoder("small", form="paper").parameters())
         154406714
 
-    Source: arXiv 2509.07025, algorithms 4 to 6 and 8, table 4. The options are off in the paper.
+    Source: arXiv 2509.07025, algorithms 4 to 6 and 8, table 4. The options are off in the paper. docs/accuracy.md compares the forms.
     """
-    sizes, made = decoder_sizes(size), form_named(form)
+    chosen = chosen_scheme("language_decoder", scheme, old) if scheme is not None or old else None
+    if form is None:
+        form = "paper" if old else usual_form(chosen)
+    sizes, made = decoder_sizes(size), form_named("language_decoder", form)
+    chosen = made.scheme if chosen is None else chosen
+    check_scheme("language_decoder", form, chosen)
     residual_scale = made.residual_scale if residual_scale is None else residual_scale
     logit_scale = made.logit_scale if logit_scale is None else logit_scale
     embedding_widening = made.embedding_widening if embedding_widening is None else embedding_widening
@@ -155,8 +162,7 @@ def language_decoder(
     if not hidden_widening > 0 or round(hidden_widening * sizes["features"]) < 1:
         raise ValueError(f"[language_decoder] hidden_widening={hidden_widening}: use a number above 0, such as 2")
     check_options("language_decoder", norm=norm, positions=positions, mlp=mlp)
-    chosen = made.scheme if scheme is None and not old else chosen_scheme("language_decoder", scheme, old)
-    of_tables = made.tables if made.tables is not None and chosen is made.scheme else chosen
+    of_tables = made.tables if made.tables is not None and isinstance(chosen, type(made.scheme)) else chosen
     features, vocabulary = sizes["features"], sizes["vocabulary"]
     head_sizes = [head_widening * width for width in sizes["head"]]
 

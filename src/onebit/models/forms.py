@@ -1,9 +1,11 @@
-"""How a decoder of bits is put together: three forms, by name."""
+"""How a transformer of bits is put together: three forms, by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from onebit.errors import shown
 from onebit.quantizers import MeanThreshold
@@ -12,7 +14,7 @@ from onebit.schemes import BinaryNormalized, BinaryWeightNetwork, PureBits, Sche
 
 @dataclass(frozen=True)
 class Form:
-    """What a decoder's blocks and layers are made of.
+    """What the blocks and layers of a transformer are made of. A converted network takes only the schemes and `learned_norms`.
 
     Args:
         scheme: of the dense layers.
@@ -59,8 +61,28 @@ FORMS: dict[str, Form] = {
 }
 
 
-def form_named(name: Any) -> Form:
+def form_named(where: str, name: Any) -> Form:
     """A form by its name. Raises ValueError if there is none of that name."""
     if not isinstance(name, str) or name not in FORMS:
-        raise ValueError(f"[language_decoder] form={shown(name)}: use {', '.join(FORMS)}")
+        raise ValueError(f"[{where}] form={shown(name)}: use {', '.join(FORMS)}")
     return FORMS[name]
+
+
+def usual_form(scheme: Scheme | None) -> str:
+    """The name of the form that goes with a scheme: the paper's normalises the sums of each layer, and `best` those before each branch."""
+    return "best" if scheme is None or scheme.normalize is None else "paper"
+
+
+def check_scheme(where: str, name: str, scheme: Scheme) -> None:
+    """Refuse a scheme that a form cannot take: "all-bits" takes one that has no float for an output. Raises ValueError."""
+    if name == "all-bits" and _keeps_floats(scheme):
+        raise ValueError(
+            f"[{where}] form='all-bits' cannot take scheme={scheme}, which keeps floats or several bits of a weight: use PureBits(), "
+            "or form='best'"
+        )
+
+
+def _keeps_floats(scheme: Scheme) -> bool:
+    weights = scheme.weights
+    scaled = weights(torch.ones(2, 2), 0, False).scale is not None and not weights.constant_scale
+    return scaled or weights.bits > 1 or scheme.gain or scheme.input_shift or scheme.normalize == "batch"

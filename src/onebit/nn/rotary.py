@@ -57,7 +57,7 @@ class RotaryPositions(nn.Module):
         places = torch.arange(start, start + x.shape[-2], device=x.device, dtype=torch.float32)
         angles = torch.outer(places, speeds)[:, None]  # (time, 1, half)
         cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-        a, b, rest = torch.split(x_h, (half, half, x_h.shape[-1] - turned), -1)
+        a, b, rest = torch.split(x_h, [half, half, x_h.shape[-1] - turned], -1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1).flatten(-2)
 
     def extra_repr(self) -> str:

@@ -95,14 +95,12 @@ class Recorder:
         self._steps.append(step)
         return name
 
-    def scale_shift(self, x: str, scale: NDArray[Any], shift: NDArray[Any], layer: str, reason: str) -> str:
-        """Append a scale and a shift of each channel, stored under the layer's name; returns the name of the output."""
-        return self.step(
-            "scale_shift",
-            [x],
-            scale=self.float_tensor(f"{layer}.scale", scale, reason),
-            shift=self.float_tensor(f"{layer}.shift", shift, reason),
-        )
+    def scale_shift(self, x: str, scale: NDArray[Any], shift: NDArray[Any] | None, layer: str, reason: str) -> str:
+        """Append a scale and a shift of each channel, or a scale alone, stored under the layer's name; returns the name of the output."""
+        tensors = {"scale": self.float_tensor(f"{layer}.scale", scale, reason)}
+        if shift is not None:
+            tensors["shift"] = self.float_tensor(f"{layer}.shift", shift, reason)
+        return self.step("scale_shift", [x], None, **tensors)
 
     def unique(self) -> str:
         """A name for tensors that no layer holds."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from onebit.nn import CausalAttention
+from onebit.nn import CausalAttention, RotaryPositions
 from onebit.packing.handlers import pack_layer, packs
 from onebit.packing.recorder import Recorder
 
@@ -18,3 +18,9 @@ def _attention(r: Recorder, name: str, layer: CausalAttention, x: str) -> str:
     if layer.out_norm is not None:
         y = pack_layer(r, f"{name}.out_norm", layer.out_norm, y)
     return pack_layer(r, f"{name}.out", layer.out, y)
+
+
+@packs(RotaryPositions)
+def _rotary(r: Recorder, name: str, layer: RotaryPositions, x: str) -> str:
+    turned = {} if layer.rotated is None else {"rotated": layer.rotated}
+    return r.step("rotary", [x], {"heads": layer.heads, "base": layer.base, **turned})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -79,6 +80,18 @@ def _layer_norm(r: Recorder, name: str, layer: nn.LayerNorm, x: str) -> str:
         raise r.fail(f"LayerNorm({shape}) cannot be packed: normalise over the last axis")
     y = r.step("normalize", [x], {"over": "channel", "eps": layer.eps})
     return _learned(r, name, layer, y, "learned scale and shift of a layer normalisation")
+
+
+@packs(nn.RMSNorm)
+def _rms_norm(r: Recorder, name: str, layer: nn.RMSNorm, x: str) -> str:
+    shape: Shape = layer.normalized_shape
+    if len(shape) != 1 or r.shape(x)[-1] != shape[0]:
+        raise r.fail(f"RMSNorm({shape}) cannot be packed: normalise over the last axis")
+    # Without an eps PyTorch takes that of the precision it computes in.
+    y = r.step("rms_normalize", [x], {"eps": torch.finfo(torch.float32).eps if layer.eps is None else layer.eps})
+    if layer.weight is None:
+        return y
+    return r.scale_shift(y, floats(layer.weight), None, name, "learned scale of an RMS normalisation")
 
 
 @packs(nn.GroupNorm)

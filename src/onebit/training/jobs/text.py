@@ -19,7 +19,6 @@ from onebit.training.figures import evaluate_text
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import TextRecipe
-from onebit.training.recipe.shared import SchemeParts
 from onebit.training.recipe.text import OF_BLOCKS
 from onebit.training.windows import TextData
 
@@ -59,9 +58,8 @@ class TextJob(Job):
             "form", "residual_scale", "embedding_widening", "head_widening", "embedding_spread", "pre_norm"
         )
         own |= model.given(*OF_BLOCKS)
-        of_form = scheme if model.form == "paper" or recipe.scheme != SchemeParts() else None
         try:
-            made = language_decoder(sizes, model.binary, scheme=of_form, **own, **model.given("logit_scale"))
+            made = language_decoder(sizes, model.binary, scheme=scheme, **own, **model.given("logit_scale"))
             return adapted(made, recipe.optimizer.made, model.learned_scales)
         except ValueError as error:
             raise RecipeError(str(error)) from None

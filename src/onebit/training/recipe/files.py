@@ -63,7 +63,13 @@ def load_recipe(source: str | Path) -> Recipe:
     kind = tree.pop("kind", "images")
     if not isinstance(kind, str) or kind not in KINDS:
         raise RecipeError(f"[{source}] kind={shown(kind)}: use {' or '.join(KINDS)}")
-    return KINDS[kind]().override(_of_version_0_1_0(tree, kind == "images"), str(source))
+    tree = _of_version_0_1_0(tree, kind == "images")
+    if kind == "images":
+        return ImageRecipe().override(tree, str(source))
+    try:
+        return TextRecipe(**{str(key): value for key, value in _with_form(tree).items()})
+    except RecipeError as error:
+        raise RecipeError(f"[{source}] {error}") from None
 
 
 def parse_text(text: str) -> Any:
@@ -102,6 +108,21 @@ def _of_version_0_1_0(tree: dict[Any, Any], images: bool) -> dict[Any, Any]:
     passed = {"values", "normalize"} if images else {"values", "threshold", "latent_clip"}
     passed |= {key for key, usual in (_OF_THE_PAPERS | _OF_ANY).items() if images and flat.get(key) in (None, *usual)}
     return {key: value for key, value in flat.items() if key not in passed}
+
+
+def _with_form(tree: dict[Any, Any]) -> dict[Any, Any]:
+    """A recipe of text without `form` is of the paper's where it was written before there were forms.
+
+    Files of version 0.1.0 are flat. The run folders that came after it, before there were forms, hold every key.
+    """
+    model = tree.get("model")
+    keys = {str(key).replace("-", "_") for key in (*tree, *(model if isinstance(model, dict) else ()))}
+    flat = not any(isinstance(value, dict) for value in tree.values())
+    if keys & {"form", "model.form"} or not (flat or {"warm_start", "hidden", "hybrid", "heads"} <= keys):
+        return tree
+    if isinstance(model, dict):
+        return {**tree, "model": {**model, "form": "paper"}}
+    return {**tree, "form": "paper"}
 
 
 class _PlainYaml(yaml.SafeLoader):

@@ -48,7 +48,7 @@ class SchemeParts(Section):
 
     name: str = key(
         "BinaryNormalized",
-        "the method that makes bits of latents, one of `onebit.schemes`. Other than BinaryNormalized with lstm, gru and form=best only",
+        "the method that makes bits of latents, one of `onebit.schemes`",
         short="scheme",
     )
     values: Literal["unipolar", "bipolar"] | None = key(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from onebit.errors import RecipeError
 from onebit.training.recipe.recipe import Recipe
 from onebit.training.recipe.section import key
 from onebit.training.recipe.shared import Data, Execution, Model, Optimizer, Schedule, SchemeParts, Teaching
@@ -94,10 +96,10 @@ class TextModel(Model):
         least=1,
     )
     hidden: int | None = key(None, "size of the state of an lstm or gru; null: features", least=1)
-    form: Literal["paper", "best", "all-bits"] = key(
-        "paper",
-        "how a decoder is put together: paper (its letter), best (learned norms before each branch, a float scale and bias of each output) or "
-        "all-bits (the same with constants instead of these floats). The last two have schemes of their own; best takes others. Of a decoder",
+    form: Literal["best", "all-bits", "paper"] | None = key(
+        None,
+        "how a decoder is put together: best (learned norms before each branch, a float scale and bias of each output), all-bits (the same with "
+        "constants instead of these floats) or paper (its letter). Each has a scheme of its own. Null: best, or paper with keys of its scheme",
     )
     residual_scale: float | None = key(
         None, "weight of each branch of a block before it is added; null: as the form has it. Of a decoder", above=0
@@ -135,13 +137,34 @@ class TextModel(Model):
     binary_hidden: bool = key(False, "the hidden state of an lstm or gru is one bit in its recurrent product")
 
     def check(self) -> None:
-        require(self.name == "decoder" or self.form == "paper", "form", self.form, "it with model=decoder")
+        require(self.name == "decoder" or self.form in (None, "paper"), "form", self.form, "it with model=decoder")
         for name, usual in OF_BLOCKS.items():
             fits = self.name == "decoder" or getattr(self, name) == usual
             require(fits, name, getattr(self, name), "it with model=decoder")
         for name, usual in (("hidden", None), ("hybrid", False), ("binary_hidden", False)):
             fits = self.name != "decoder" or getattr(self, name) == usual
             require(fits, name, getattr(self, name), "it with model=lstm or model=gru")
+
+
+@dataclass(frozen=True)
+class TextScheme(SchemeParts):
+    """The scheme of the binary layers, and parts of it that the recipe changes; any other option of the scheme is a key too."""
+
+    name: str = key(
+        "",
+        "the method that makes bits of latents, one of `onebit.schemes`. Where none is named it is that of a decoder's form, and BinaryNormalized "
+        "of lstm and gru",
+        short="scheme",
+    )
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether it says something that only the paper's method has."""
+        return self.name in ("BinaryNormalized", "Bipolar") or self.values is not None or self.threshold is not None
+
+
+# The schemes of the forms of a decoder, by their names; `onebit.models.forms` has them as they are.
+SCHEME_OF_FORM = {"best": "BinaryWeightNetwork", "all-bits": "PureBits", "paper": "BinaryNormalized"}
 
 
 @dataclass(frozen=True)
@@ -175,34 +198,49 @@ class TextRecipe(Recipe):
 
     data: TextData
     model: TextModel
-    scheme: SchemeParts
+    scheme: TextScheme
     optimizer: Optimizer
     schedule: TextSchedule
     teacher: Teaching
     run: TextExecution
 
     def _check(self) -> None:
-        super()._check()
         decoder = self.model.name == "decoder"
-        named = self.scheme.name != SchemeParts().name
-        fits = self.model.form == "paper" or named or self.scheme == SchemeParts()
-        require(
-            fits, "form", self.model.form, "form=paper with keys of BinaryNormalized, or the name of another scheme"
-        )
-        fits = not decoder or not named or self.model.form == "best"
-        require(fits, "scheme", self.scheme.name, "it with model=lstm, model=gru or form=best")
+        form = self.model.form or (None if not decoder else "paper" if self.scheme.is_papers else "best")
+        if form != self.model.form:
+            model = copy(self.model)  # its keys are checked already
+            object.__setattr__(model, "form", form)
+            object.__setattr__(self, "model", model)
+        if not self.scheme.name:
+            object.__setattr__(self, "scheme", replace(self.scheme, name=SCHEME_OF_FORM[form or "paper"]))
+        super()._check()
         fits = decoder or not self.run.checkpoint_activations
         require(fits, "checkpoint_activations", True, "it with model=decoder")
+        fits = form != "all-bits" or not self.model.learned_scales
+        require(fits, "learned_scales", True, "form=best with it: a learned scale is a float of each output")
+        if form is not None and self.model.binary:
+            _check_scheme(form, self.scheme.made)
 
     def _dropped(self, section: str, changes: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
         """What a recipe says of its scheme stands for that scheme only; the spread of the latents stands for any.
 
-        Another form has a scheme of its own, and what goes with it.
+        Another form has a scheme of its own, and what goes with it. So has a network of another kind.
         """
-        if changes.get("model", {}).get("form", self.model.form) != self.model.form:
+        name = changes.get("model", {}).get("name", self.model.name)
+        form = changes.get("model", {}).get("form", self.model.form)
+        if (name == "decoder") != (self.model.name == "decoder") or form != self.model.form:
             if section == "model":
-                return {**dict.fromkeys(OF_FORM), "embedding_spread": 1.0}
-            return vars(SchemeParts()) if section == "scheme" else {}
+                return {"form": None, **dict.fromkeys(OF_FORM), "embedding_spread": 1.0}
+            return vars(TextScheme()) if section == "scheme" else {}
         if section != "scheme" or "name" not in changes.get("scheme", {}):
             return {}
         return {"values": None, "threshold": None, "latent_clip": None, "options": {}}
+
+
+def _check_scheme(form: str, scheme: Any) -> None:
+    from onebit.models.forms import check_scheme
+
+    try:
+        check_scheme("model", form, scheme)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
