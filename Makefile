@@ -113,6 +113,7 @@ wheels: $(VENV)/installed-dev
 # of the page are skipped, and say so.
 serve-test: $(VENV)/installed-dev $(VENV)/installed-serve-test
 	$(BIN)/pytest tests/serving -rs
+	$(BIN)/python benchmarks/serving.py --short
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -79,7 +79,7 @@ class Models:
 
     def __init__(self, files: Iterable[str | Path], settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
-        self._pool = ThreadPool(settings.threads or None)
+        self._pool = ThreadPool(settings.engine_threads)
         self._all: dict[str, Model] = {}
         for file in files:
             model = describe(find(file))

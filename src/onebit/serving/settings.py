@@ -10,6 +10,7 @@ from typing import Any
 
 from onebit.errors import OnebitError, RecipeError, shown
 from onebit.paths import expand
+from onebit.processors import cores
 
 PREFIX = "ONEBIT_SERVE_"
 
@@ -29,7 +30,7 @@ class Settings:
     insecure: bool = _setting(False, "", "listen on other addresses without a key")
     allow_host: tuple[str, ...] = _setting((), "NAME", "a name by which clients may call this server; may be repeated")
     workers: int = _setting(1, "N", "processes that share the port", least=1, most=256)
-    threads: int = _setting(0, "N", "threads of the engine in each process; 0 is one per core", most=256)
+    threads: int = _setting(0, "N", "threads of the engine in each process; 0 leaves a core to the answers", most=256)
     precision: str = _setting("int8", "P", "arithmetic of the engine: int8 or float32")
     cache: str = _setting("", "TYPE", "number type of the KV cache: bf16 or int8; empty is the precision's own")
     memory: int = _setting(4096, "MB", "put away the model that was not used for longest beyond this", least=1)
@@ -59,6 +60,12 @@ class Settings:
         if not keys:
             raise OnebitError(f"[serve] the file of keys {self.api_key_file} is empty: write a key in each line")
         return self.api_key + keys
+
+    @property
+    def engine_threads(self) -> int:
+        """Threads of the engine in each process."""
+        # Tokens are chosen and sent by a further thread: an engine on all cores waits for it, and it for the engine.
+        return self.threads or max(1, cores() // self.workers - 1)
 
     @property
     def is_local(self) -> bool:
