@@ -33,6 +33,7 @@ JUDGED = {
     "images": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
     "text": ("validation_bits_per_byte", 1.0, "bits per byte", "val_bits_per_byte"),
     "resnet18": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
+    "overfitting": ("test_accuracy", 100.0, "test accuracy, %", "val_accuracy"),
 }
 ALL_ROWS = "all rows"  # of a study's small form: the keys of every row
 REFERENCES = "row:"  # a value with this beginning is the run folder of another row with the same seed
@@ -116,7 +117,9 @@ def measure(out: Path, column: str) -> dict[str, Any]:
         file.unlink()
     row: dict[str, Any] = json.loads(known.read_text())
     with (out / "curves.csv").open(newline="") as curves:
-        row["curve"] = [float(line[column]) for line in csv.DictReader(curves)]
+        lines = list(csv.DictReader(curves))
+    row["curve"] = [float(line[column]) for line in lines]
+    row["training_accuracy"] = [float(line["train_accuracy"]) for line in lines]
     return row
 
 
@@ -155,6 +158,12 @@ def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, 
     titles = ["row", "seeds", unit, *(f"minus {title}" for title in compared)]
     if name == "text":
         titles += [f"perplexity over {title}" for title in compared if "bytes" not in title]
+    if name == "overfitting":
+        titles += [
+            "training accuracy, last epoch, %",
+            "validation accuracy, last epoch, %",
+            "training minus validation",
+        ]
     lines = [f"| {' | '.join([*titles, 'file, bytes', 'training, s'])} |", "| --- " * (len(titles) + 2) + "|"]
     for row, runs in rows.items():
         cells = [row, str(len(runs)), mean_and_spread([factor * run[key] for run in runs], digits)]
@@ -168,6 +177,9 @@ def table(name: str, references: dict[str, str], rows: dict[str, list[dict[str, 
                 for title, other in compared.items()
                 if "bytes" not in title
             ]
+        if name == "overfitting":
+            ends = [100 * statistics.mean(run[k][-1] for run in runs) for k in ("training_accuracy", "curve")]
+            cells += [f"{end:.1f}" for end in ends] + [f"{ends[0] - ends[1]:+.1f}"]
         cells += [f"{sizes[row]:,.0f}", f"{statistics.mean(run['seconds'] for run in runs):.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -188,13 +200,18 @@ def draw(name: str, rows: dict[str, list[dict[str, Any]]], file: Path) -> None:
         if curves:
             means = [factor * statistics.mean(values) for values in zip(*curves, strict=True)]
             style = "--" if row.startswith("float") else "-"
-            axis.plot(
-                range(1, len(means) + 1), means, style, color=colours(index / len(rows)), label=row, linewidth=1.2
-            )
-    axis.set(xlabel="epoch", ylabel=f"validation: {unit.replace('test ', '')}")
+            epochs = range(1, len(means) + 1)
+            colour = colours(index / len(rows))
+            axis.plot(epochs, means, style, color=colour, label=row, linewidth=1.2)
+            if name == "overfitting":
+                trained = zip(*(run["training_accuracy"] for run in runs), strict=True)
+                axis.plot(epochs, [factor * statistics.mean(values) for values in trained], ":", color=colour)
+    dotted = " (dotted: training)" if name == "overfitting" else ""
+    axis.set(xlabel="epoch", ylabel=f"validation{dotted}: {unit.replace('test ', '')}")
     axis.grid(alpha=0.3)
     # The legend has the order of the lines' ends, so that it is easy to match them.
-    lines = sorted(axis.get_lines(), key=lambda line: -float(line.get_ydata()[-1]))
+    named = [line for line in axis.get_lines() if not line.get_label().startswith("_")]
+    lines = sorted(named, key=lambda line: -float(line.get_ydata()[-1]))
     axis.legend(handles=lines, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7)
     figure.savefig(file, dpi=90)
     plt.close(figure)

@@ -30,6 +30,33 @@ def test_every_row_is_a_recipe_and_needs_only_rows_before_it(name):
         known.append(row)
 
 
+@pytest.mark.parametrize("name", ["resnet18", "overfitting"])
+def test_the_small_form_of_a_study_has_its_rows_and_keys_of_its_own(name):
+    study = benchmark.read_study(name)
+    small = benchmark.small_form(study)
+    assert list(small["rows"]) == list(study["rows"])
+    assert set(study["small"]) - {benchmark.ALL_ROWS} <= set(study["rows"])
+    for row, keys in small["rows"].items():
+        keys = study["keys"] | keys
+        recipe = load_recipe(keys.pop("recipe", study["recipe"])).override(keys, row)
+        assert recipe.data.train_limit == study["small"][benchmark.ALL_ROWS]["train_limit"]
+        assert recipe.schedule.first_stage_epochs in (0, recipe.schedule.epochs // 2)
+    with pytest.raises(SystemExit, match="no small form"):
+        benchmark.small_form(benchmark.read_study("images"))
+
+
+def test_the_study_of_overfitting_shows_training_and_validation(tmp_path):
+    runs = [
+        {"test_accuracy": 0.5, "file_bytes": 9, "seconds": 1.0, "curve": [0.3, 0.4], "training_accuracy": [0.5, 0.9]}
+    ]
+    printed = benchmark.table("overfitting", {}, {"paper": runs})
+    assert "| paper | 1 | 50.0 | 90.0 | 40.0 | +50.0 | 9 | 1 |" in printed
+    titles, _, row = printed.splitlines()
+    assert titles.count("|") == row.count("|")
+    benchmark.draw("overfitting", {"paper": runs}, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5_000
+
+
 def test_a_study_is_trained_measured_and_skipped_when_done(tmp_path, monkeypatch, capsys):
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     text = tmp_path / "song.txt"
