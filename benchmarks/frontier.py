@@ -77,9 +77,10 @@ def networks(panel: Panel, folder: Path) -> list[Network]:
         rows: dict[str, list[dict[str, Any]]] = json.loads(file.read_text()) if file.exists() else {}
         for name, runs in rows.items():
             if LONGER not in name:
-                size, figure = (statistics.mean(run[key] for run in runs) for key in ("file_bytes", panel.figure))
+                size = statistics.mean(run["file_bytes"] for run in runs)
+                figure = statistics.mean(panel.factor * run[panel.figure] for run in runs)
                 label = f"ResNet-18, {name}" if "resnet18" in file.stem else name
-                found.append(Network(label, size, panel.factor * figure, len(runs)))
+                found.append(Network(label, size, figure, len(runs)))
     return found
 
 
