@@ -30,6 +30,7 @@ LLAMA3 = {
     "original_max_position_embeddings": 8192,
     "rope_theta": 5e5,
 }
+WIDE = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 1}
 BITNET = {"model_type": "bitnet", "hidden_act": "relu2", "tie_word_embeddings": True, "rope_theta": 5e5}
 
 
@@ -53,6 +54,10 @@ CONFIGS = {
     "bitnet": BITNET,
     "bitnet, online": BITNET | {"quantization_config": packed("autobitlinear", "online")},
     "bitnet, offline": BITNET | {"quantization_config": packed("autobitlinear", "offline")},
+    # Rows of whole blocks of any type.
+    "wide qwen3": WIDE | {"model_type": "qwen3", "head_dim": 64, "tie_word_embeddings": True, "rope_theta": 1e6},
+    "wide llama": WIDE | {"model_type": "llama"},
+    "wide bitnet": WIDE | BITNET | {"quantization_config": packed("autobitlinear", "offline")},
     "falcon-e": {"model_type": "llama", "quantization_config": packed("bitlinear", "offline")},
 }
 
@@ -274,3 +279,54 @@ def write_gguf(path, name, encode=None, metadata=None, tensors=None):
     """A model as llama.cpp has it."""
     path.write_bytes(gguf(gguf_metadata(name) | (metadata or {}), tensors or gguf_tensors(name, encode)))
     return path
+
+
+def row_bits(values, width):
+    """Codes (..., n) of `width` bits each as bytes, the first code lowest."""
+    per_byte = 8 // width
+    parts = values.astype(np.uint8).reshape(*values.shape[:-1], -1, per_byte)
+    return (parts << np.arange(0, 8, width, dtype=np.uint8)).sum(-1).astype(np.uint8)
+
+
+def as_q1_0(weight):
+    """Type 41: a float16 scale and 128 signs, and what they are worth."""
+    blocks = weight.reshape(len(weight), -1, 128)
+    scale = np.abs(blocks).mean(-1, keepdims=True).astype(np.float16)
+    content = np.concatenate([scale.view(np.uint8), row_bits(blocks >= 0, 1)], -1)
+    return (weight.shape, 41, content.tobytes()), np.where(blocks >= 0, 1, -1) * scale.astype(np.float32)
+
+
+def as_q2_0(weight):
+    """Type 42: a float16 scale and 64 codes of two bits."""
+    blocks = weight.reshape(len(weight), -1, 64)
+    scale = np.abs(blocks).mean(-1, keepdims=True).astype(np.float16)
+    codes = np.clip(np.rint(blocks / scale.astype(np.float32)), -1, 2)
+    content = np.concatenate([scale.view(np.uint8), row_bits(codes + 1, 2)], -1)
+    return (weight.shape, 42, content.tobytes()), codes * scale.astype(np.float32)
+
+
+def as_tq2_0(weight):
+    """Type 35: planes of 32 codes in each half of 256, and a float16 scale."""
+    blocks = weight.reshape(len(weight), -1, 256)
+    scale = np.abs(blocks).mean(-1, keepdims=True).astype(np.float16)
+    codes = np.clip(np.rint(blocks / scale.astype(np.float32)), -1, 1)
+    planes = (codes + 1).reshape(*codes.shape[:2], 2, 4, 32).swapaxes(-1, -2)
+    content = np.concatenate([row_bits(planes, 2).reshape(*codes.shape[:2], 64), scale.view(np.uint8)], -1)
+    return (weight.shape, 35, content.tobytes()), codes * scale.astype(np.float32)
+
+
+def as_q8_0(weight):
+    """Type 8: a float16 scale and 32 bytes."""
+    blocks = weight.reshape(len(weight), -1, 32)
+    scale = (np.abs(blocks).max(-1, keepdims=True) / 127).astype(np.float16)
+    codes = np.clip(np.rint(blocks / scale.astype(np.float32)), -127, 127).astype(np.int8)
+    content = np.concatenate([scale.view(np.uint8), codes.view(np.uint8)], -1)
+    return (weight.shape, 8, content.tobytes()), codes * scale.astype(np.float32)
+
+
+def as_i2_s(weight):
+    """Type 36: bytes of four codes, 32 weights apart, and one scale after all of them."""
+    codes, scale = ternary(weight)
+    parts = (codes + 1).astype(np.uint8).reshape(-1, 4, 32)
+    content = (parts << np.array([6, 4, 2, 0], np.uint8)[:, None]).sum(1).astype(np.uint8).tobytes()
+    return weight.shape, 36, content + np.float32(scale).tobytes() + bytes(28)

@@ -5,7 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_models import CONFIGS, config, gguf_tensors, is_packed, write_folder, write_gguf
+from gguf_files import floats
+from random_models import (
+    CONFIGS,
+    WIDE,
+    as_i2_s,
+    as_q1_0,
+    as_q2_0,
+    as_q8_0,
+    as_tq2_0,
+    config,
+    gguf_tensors,
+    is_packed,
+    write_folder,
+    write_gguf,
+)
 
 import onebit
 from onebit.errors import ForeignModelError
@@ -14,6 +28,7 @@ from onebit.importing import import_model
 from onebit.runtime import reference
 
 KNOWN = dict(np.load(Path(__file__).with_name("known_logits.npz")))
+SMALL = [name for name in CONFIGS if not WIDE.items() <= CONFIGS[name].items()]
 TOKENS = KNOWN["tokens"]
 
 
@@ -26,7 +41,7 @@ def difference(found, name):
     return np.abs(found[-len(KNOWN[name]) :] - KNOWN[name]).max() / np.abs(KNOWN[name]).max()
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", SMALL)
 def test_a_folder_computes_what_transformers_does(tmp_path, name):
     report = import_model(write_folder(tmp_path / "m", name), tmp_path / "m.onebit", wide="float32")
     assert report.bytes == (tmp_path / "m.onebit").stat().st_size
@@ -36,7 +51,7 @@ def test_a_folder_computes_what_transformers_does(tmp_path, name):
     assert difference(session.logits(TOKENS.tolist(), one_by_one=True), name) < 1e-5
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if "quantization_config" not in CONFIGS[name]])
+@pytest.mark.parametrize("name", [name for name in SMALL if "quantization_config" not in CONFIGS[name]])
 def test_a_gguf_file_is_the_folder(tmp_path, name):
     import_model(write_folder(tmp_path / "m", name), tmp_path / "m.onebit", wide="float32")
     report = import_model(write_gguf(tmp_path / "m.gguf", name), tmp_path / "g.onebit", wide="float32")
@@ -45,6 +60,45 @@ def test_a_gguf_file_is_the_folder(tmp_path, name):
     assert file.tensors.keys() == folder.tensors.keys()
     assert all(np.array_equal(file.tensors[part], folder.tensors[part]) for part in folder.tensors)
     assert difference(reference_logits(tmp_path / "g.onebit"), name) < 1e-5
+
+
+def relative(found, wanted):
+    return np.abs(found - wanted).max() / np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", ["wide qwen3", "wide llama"])
+@pytest.mark.parametrize("encode", [as_q1_0, as_q2_0, as_tq2_0, as_q8_0])
+def test_coded_matrices_compute_what_their_values_do(tmp_path, name, encode):
+    def plain(weight):
+        return floats(encode(weight)[1].reshape(weight.shape))
+
+    def coded(weight):
+        return encode(weight)[0]
+
+    tensors, values = gguf_tensors(name, coded), gguf_tensors(name, plain)
+    # The table and the head too, which may be one. TQ2_0's stay floats, which become bytes.
+    for part in () if encode is as_tq2_0 else ({"token_embd.weight", "output.weight"} & tensors.keys()):
+        table = np.frombuffer(tensors[part][2], np.float32).reshape(-1, 256)
+        tensors[part], values[part] = coded(table), plain(table)
+    report = import_model(write_gguf(tmp_path / "a.gguf", name, tensors=tensors), tmp_path / "a.onebit", wide="int8")
+    import_model(write_gguf(tmp_path / "b.gguf", name, tensors=values), tmp_path / "b.onebit", wide="float32")
+    kept = {"as_q1_0": "bits", "as_q2_0": "two bits", "as_tq2_0": "two bits", "as_q8_0": "int8"}[encode.__name__]
+    assert {figures.kind[2] for figures in report.kinds if figures.kind[0] not in ("embedding", "head")} == {kept}
+    session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
+    wanted = reference_logits(tmp_path / "a.onebit")
+    assert relative(wanted, reference_logits(tmp_path / "b.onebit")) < (0.05 if encode is as_tq2_0 else 1e-5)
+    assert relative(session.logits(TOKENS.tolist()), wanted) < 1e-5
+    assert relative(session.logits(TOKENS.tolist(), one_by_one=True), wanted) < 1e-5
+    assert relative(onebit.load(tmp_path / "a.onebit", threads=1).logits(TOKENS.tolist()), wanted) < 0.1
+
+
+def test_i2_s_is_the_packed_folder(tmp_path):
+    name = "wide bitnet"
+    import_model(write_folder(tmp_path / "m", name), tmp_path / "m.onebit", wide="float32")
+    import_model(write_gguf(tmp_path / "m.gguf", name, as_i2_s), tmp_path / "g.onebit", wide="float32")
+    folder, file = load_model(tmp_path / "m.onebit"), load_model(tmp_path / "g.onebit")
+    assert [step.op for step in file.program.steps] == [step.op for step in folder.program.steps]
+    assert all(np.array_equal(file.tensors[part], folder.tensors[part]) for part in folder.tensors)
 
 
 def test_the_report_says_what_is_in_the_file(tmp_path):
