@@ -270,6 +270,23 @@ void GroupedLayer::multiply_tile(const GroupedScratch::Input& input, std::int64_
     const std::int64_t at_once = kernels_.conv.product == nullptr ? 1 : std::min<std::int64_t>(rows, kernels_.conv.most_positions);
     std::int32_t counts = 0;
     for (const int count : counts_) counts += count;
+    if (rows == 1 && one_plane(counts_) && kernels_.grouped.product_bits != nullptr) {
+        const BitMatrix::Stream bits = planes_[0].stream(unit, step);
+        return kernels_.grouped.product_bits({.units = bits.bits,
+                                              .step_stride = bits.step_stride,
+                                              .count = static_cast<int>(end - unit),
+                                              .prepared = input.prepared.data() + step * layout.prepared_bytes,
+                                              .group_steps = static_cast<int>(group_steps),
+                                              .groups = end_group - first_group,
+                                              .plus_minus = plus_minus_,
+                                              .taken_off = plus_minus_ ? 1 : zero_,
+                                              .x_scales = input.scales.data() + first_group,
+                                              .x_totals = input.totals.data() + first_group,
+                                              .scales = scales_ + scale_at(first_output, first_group),
+                                              .scale_stride = (end_group - first_group) * layout.unit_outputs,
+                                              .first = first_group == 0,
+                                              .out = sums + first_output});
+    }
     GroupSums group{};
     group.plane_stride = at_once * outputs;
     group.planes = counts_.data(), group.plane_count = static_cast<int>(counts_.size());

@@ -4,6 +4,7 @@
 
 #include "avx2_attention.h"
 #include "avx2_epilogue.h"
+#include "avx2_grouped.h"
 #include "avx2_look_ups.h"
 #include "table.h"
 
@@ -105,6 +106,7 @@ constexpr Kernels table() {
     k.conv.prepare = prepare_pixels;
     k.conv.product = product_image;
     k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.grouped.product_bytes = multiply_bytes;
     k.attention.int8 = attend_int8;
     return k;
 }

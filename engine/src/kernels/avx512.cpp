@@ -6,6 +6,7 @@
 #include "avx512_attention.h"
 #include "avx512_epilogue.h"
 #include "avx512_expand.h"
+#include "avx512_grouped.h"
 #include "table.h"
 
 namespace onebit {
@@ -338,6 +339,66 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     }
 }
 
+// The same for groups of steps, each with scales of its own: their sums, which fit in 16 bits, become floats and stay in registers.
+template <int units>
+void look_up_groups(const GroupedBits& bits) {
+    constexpr std::ptrdiff_t ahead = 12288;
+    const std::uint8_t *w = bits.units, *tables = bits.prepared;
+    const __m128i doubled = _mm_cvtsi32_si128(bits.plus_minus ? 1 : 0);
+    __m512 totals[units][2];
+    for (int u = 0; u < units; ++u) {
+        for (int h = 0; h < 2; ++h) totals[u][h] = bits.first ? _mm512_setzero_ps() : _mm512_loadu_ps(bits.out + u * 32 + h * 16);
+    }
+    for (std::int64_t g = 0; g < bits.groups; ++g) {
+        __m512i sums[units];
+#pragma GCC unroll 8
+        for (int u = 0; u < units; ++u) sums[u] = _mm512_setzero_si512();
+        for (int s = 0; s < bits.group_steps; ++s, w += bits.step_stride, tables += tables_of_step * 2) {
+            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+#pragma GCC unroll 8
+            for (int u = 0; u < units; ++u) {
+                const __m512i word = _mm512_loadu_si512(w + u * unit_step_bytes);
+                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T1);
+                const __m512i a = _mm512_permutex2var_epi16(six_low, word, six_high);
+                const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 6), five);
+                const __m512i c = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 11), last);
+                sums[u] = _mm512_add_epi16(sums[u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+            }
+        }
+        const __m512i taken_off = _mm512_set1_epi32(bits.x_totals[g] * bits.taken_off);
+        const __m512 scale = _mm512_set1_ps(bits.x_scales[g]);
+        const std::uint16_t* scales = bits.scales + g * Layout::unit_outputs;
+#pragma GCC unroll 8
+        for (int u = 0; u < units; ++u, scales += bits.scale_stride) {
+            const auto add = [&](__m512& total, const __m256i& half, const std::uint16_t* of_half) __attribute__((always_inline)) {
+                const __m512i sum = _mm512_sub_epi32(_mm512_sll_epi32(_mm512_cvtepi16_epi32(half), doubled), taken_off);
+                total = _mm512_fmadd_ps(sixteen_halves(of_half), _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale), total);
+            };
+            add(totals[u][0], _mm512_castsi512_si256(sums[u]), scales);
+            add(totals[u][1], _mm512_extracti64x4_epi64(sums[u], 1), scales + 16);
+        }
+    }
+#pragma GCC unroll 8
+    for (int u = 0; u < units; ++u) {
+        _mm512_storeu_ps(bits.out + u * 32, totals[u][0]);
+        _mm512_storeu_ps(bits.out + u * 32 + 16, totals[u][1]);
+    }
+}
+
+void look_up_groups(const GroupedBits& bits) {
+    switch (bits.count) {
+        case 1: return look_up_groups<1>(bits);
+        case 2: return look_up_groups<2>(bits);
+        case 3: return look_up_groups<3>(bits);
+        case 4: return look_up_groups<4>(bits);
+        case 5: return look_up_groups<5>(bits);
+        case 6: return look_up_groups<6>(bits);
+        case 7: return look_up_groups<7>(bits);
+        default: return look_up_groups<8>(bits);
+    }
+}
+
 // Tables of some positions times some units: all positions share the shifted bits, and all units share the loaded tables.
 template <int positions, int units>
 void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
@@ -432,6 +493,8 @@ constexpr Kernels avx512_table() {
     k.rows.epilogue_rows_int8 = finish_rows_int8;
     k.rows.range = range;
     k.rows.quantize = quantize;
+    k.grouped.product_bits = look_up_groups;
+    k.grouped.product_bytes = multiply_bytes;
     k.attention.int8 = attend_int8;
     return k;
 }

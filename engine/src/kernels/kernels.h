@@ -273,10 +273,30 @@ struct ByteProduct {
     float* out;
 };
 
+// Some units of a tile times one row, for the groups of a chunk: as Gemv's product and `accumulate` after each group.
+struct GroupedBits {
+    const std::uint8_t* units;
+    std::ptrdiff_t step_stride;
+    int count;  // of units
+    const std::uint8_t* prepared;
+    int group_steps;  // of a group
+    std::int64_t groups;
+    bool plus_minus;         // sums count twice
+    std::int32_t taken_off;  // times each group's total, from its sum
+    const float* x_scales;
+    const std::int32_t* x_totals;
+    const std::uint16_t* scales;  // of the first unit and group; group after group
+    std::ptrdiff_t scale_stride;  // from a unit to the next
+    bool first;
+    float* out;
+};
+
 // Weights with a scale for each group of inputs. One fused multiply-add for each group, in their order.
 struct Grouped {
     // out[o] = scales[o] * (scale * sum) + out[o], or + 0 if `first`
     void (*accumulate)(const GroupSums& group);
+    // Of one plane; null if a set has none.
+    void (*product_bits)(const GroupedBits& bits);
     void (*product_bytes)(const ByteProduct& product);
 };
 
