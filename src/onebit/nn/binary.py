@@ -165,6 +165,8 @@ class BinaryLayer(nn.Module):
         return bias
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.training and self._scale_goes_into_weights():
+            return self._with_scaled_weights(self.normalized_input(x))
         x_b, w_b, bias = self.binary_input(x), self.binary_weight(), self.binary_bias()
         # A bias of bits is added to the sums of bits, a float bias to the scaled sums.
         unscaled = w_b.scale is None and x_b.magnitude is None
@@ -173,6 +175,24 @@ class BinaryLayer(nn.Module):
         codes = w_b.codes if self.scheme.activations is None else w_b.codes.to(x_b.codes.dtype)
         y = self.product(x_b.codes, codes, bias if at_once else None)
         return self.finish(y, x_b, w_b, None if at_once else bias)
+
+    def _scale_goes_into_weights(self) -> bool:
+        scheme = self.scheme
+        floats = scheme.activations is None and (self.bias is None or scheme.bias == "float")
+        return floats and scheme.gradients is None and not scheme.input_scale
+
+    def _with_scaled_weights(self, x: Tensor) -> Tensor:
+        """What `forward` computes for float inputs, with the scale in the weights rather than on the sums.
+
+        Training has more sums than weights. So this saves several passes over them, forwards and backwards: a tenth of a decoder's step.
+        """
+        weight, scale = self.binary_weight()
+        if scale is not None:
+            shape = [1] * weight.dim()
+            shape[self.output_axis] = -1
+            weight = weight * (scale.view(shape) if scale.dim() else scale).to(weight.dtype)
+        y = self.product(x, weight, self.binary_bias())
+        return y if self.normalize is None else self._normalized(self.normalize, y)
 
     def finish(self, y: Tensor, x_b: BinaryInput, w_b: Codes, bias: Tensor | None) -> Tensor:
         """Turn sums of codes into the layer's output: scale them, add a bias that is not in them yet, normalise."""
