@@ -12,9 +12,18 @@ target_compile_definitions(onebit_c_objects PRIVATE ONEBIT_VERSION="${PROJECT_VE
 target_compile_options(onebit_c_objects PRIVATE -O2 -Wall -Wextra -Wpedantic -Wshadow)
 
 set(objects $<TARGET_OBJECTS:onebit_c_objects> $<TARGET_OBJECTS:onebit_engine>)
-add_library(onebit SHARED ${objects})
 add_library(onebit_static STATIC ${objects})
-foreach(library onebit onebit_static)
+set_target_properties(onebit_static PROPERTIES OUTPUT_NAME onebit EXPORT_NAME static)
+set(libraries onebit_static)
+# WebAssembly has no shared libraries.
+get_property(shared_libraries GLOBAL PROPERTY TARGET_SUPPORTS_SHARED_LIBS)
+if(shared_libraries)
+  add_library(onebit SHARED ${objects})
+  list(PREPEND libraries onebit)
+  # Before version 1 the minor version may change what a program was compiled against.
+  set_target_properties(onebit PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
+endif()
+foreach(library ${libraries})
   target_include_directories(${library} PUBLIC
     $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/engine/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
   target_link_libraries(${library} PRIVATE Threads::Threads)
@@ -22,9 +31,6 @@ foreach(library onebit onebit_static)
     target_link_options(${library} PUBLIC $<BUILD_INTERFACE:-fsanitize=${ONEBIT_SANITIZE}>)
   endif()
 endforeach()
-# Before version 1 the minor version may change what a program was compiled against.
-set_target_properties(onebit PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})
-set_target_properties(onebit_static PROPERTIES OUTPUT_NAME onebit EXPORT_NAME static)
 if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
   # Hidden visibility does not reach the standard library's templates, which would go out as weak symbols.
   target_link_options(onebit PRIVATE "LINKER:--version-script=${PROJECT_SOURCE_DIR}/engine/cmake/onebit.map")
@@ -36,7 +42,7 @@ list(FILTER cxx_runtime INCLUDE REGEX "^(stdc\\+\\+|c\\+\\+|c\\+\\+abi|m)$")
 list(REMOVE_DUPLICATES cxx_runtime)
 target_link_libraries(onebit_static INTERFACE ${cxx_runtime})
 
-install(TARGETS onebit onebit_static EXPORT onebit
+install(TARGETS ${libraries} EXPORT onebit
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT c_api NAMELINK_COMPONENT c_api
   ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT c_api)
 install(FILES engine/include/onebit/onebit.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/onebit COMPONENT c_api)

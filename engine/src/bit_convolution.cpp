@@ -210,13 +210,13 @@ void BitConvolution::sums_of_row(const QuantizedImage& image, std::int64_t row, 
                                        .step_stride = units * unit_step_bytes,
                                        .units = units,
                                        .prepared = prepared,
-                                       .position_stride = position_bytes,
+                                       .position_stride = static_cast<std::ptrdiff_t>(position_bytes),
                                        .positions = count,
                                        .offsets = rows.offsets.data() + step,
                                        .steps = steps,
                                        .first = block == 0,
                                        .out = sums + from * stride + unit * kernels_.gemv.layout.unit_outputs,
-                                       .out_stride = stride});
+                                       .out_stride = static_cast<std::ptrdiff_t>(stride)});
                 tile += std::int64_t{units} * steps * unit_step_bytes;
             }
         }

@@ -139,13 +139,13 @@ void BitMatrix::multiply_together(std::int64_t first_unit, std::int64_t end_unit
                                             .step_stride = at.step_stride,
                                             .units = units,
                                             .prepared = of_steps + r * prepared_bytes(),
-                                            .position_stride = prepared_bytes(),
+                                            .position_stride = static_cast<std::ptrdiff_t>(prepared_bytes()),
                                             .positions = count,
                                             .offsets = offsets,
                                             .steps = here,
                                             .first = chunk + step == 0,
                                             .out = sums + r * sums_stride + unit * layout.unit_outputs,
-                                            .out_stride = sums_stride});
+                                            .out_stride = static_cast<std::ptrdiff_t>(sums_stride)});
                     unit += units;
                 }
             }

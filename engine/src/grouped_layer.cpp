@@ -327,7 +327,7 @@ void GroupedLayer::multiply_group(const BitMatrix::Stream& bits, int units, cons
                                .step_stride = bits.step_stride,
                                .units = std::min(image_units, units - u),
                                .prepared = prepared,
-                               .position_stride = prepared_bytes(),
+                               .position_stride = static_cast<std::ptrdiff_t>(prepared_bytes()),
                                .positions = rows,
                                .offsets = offsets,
                                .steps = static_cast<int>(steps),

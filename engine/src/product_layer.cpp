@@ -159,7 +159,7 @@ float ProductLayer::weight(std::int64_t output, std::int64_t input) const {
 void ProductLayer::expand(const Part& part, std::int8_t* panel) const {
     const std::int64_t stored = row_bytes(static_cast<std::int64_t>(segments_.segments) * raw_length_);
     kernels_.gemm.expand_int8({.bits = bits_.data() + part.first * stored,
-                               .row_bytes = stored,
+                               .row_bytes = static_cast<std::ptrdiff_t>(stored),
                                .rows = part.outputs,
                                .blocks = part.blocks,
                                .segments = segments_.segments,

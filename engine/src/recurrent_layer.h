@@ -28,12 +28,12 @@ class RecurrentLayer {
     struct Part {
         std::int64_t steps;
         const float* gates;  // of the inputs: (steps, gates * hidden)
-        std::ptrdiff_t gates_stride;
+        std::int64_t gates_stride;
         const float* before;  // the state before the first step; may be the place of the states
         float* states;
-        std::ptrdiff_t states_stride;
+        std::int64_t states_stride;
         float* y;  // (steps, hidden)
-        std::ptrdiff_t y_stride;
+        std::int64_t y_stride;
     };
 
     // Copies the step's tensors. A binary recurrence's weights go to `bits`, which the caller has allocated with `bits_bytes`. `quantize`: the hidden

@@ -19,6 +19,13 @@ constexpr auto ask_every = std::chrono::milliseconds(50);
 // How often a spinning thread looks at the work before it looks at the clock, which costs more.
 constexpr int looks = 64;
 
+// WebAssembly has threads only where a server sends special headers, so the build for it has none: a pool's caller computes alone.
+#if defined(__EMSCRIPTEN__) && !defined(__EMSCRIPTEN_PTHREADS__)
+constexpr bool has_threads = false;
+#else
+constexpr bool has_threads = true;
+#endif
+
 inline void relax() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -58,6 +65,7 @@ ThreadPool::ThreadPool(int threads, bool pin) {
 }
 
 void ThreadPool::start(int threads, bool pin) {
+    if (!has_threads) return;
     if (threads > 1) seats_ = std::make_unique<Seat[]>(static_cast<std::size_t>(threads - 1));
     for (int i = 1; i < threads; ++i) {
         workers_.emplace_back([this, i] { work(i); });

@@ -105,8 +105,8 @@ void TileLayer::run(const float* x, std::int64_t rows, bool again, const Epilogu
     const std::int64_t threads = pool.threads(), units = bits_.units(), lines = rows * digits_;
     const std::int64_t plane_outputs = static_cast<std::int64_t>(planes_.size()) * outputs_, work = lines * plane_outputs * inputs_;
     // Tiles and memcpy write sums into y and read them from there, so strict aliasing is not violated.
-    const Sums sums = in_place_ ? Sums{reinterpret_cast<std::int32_t*>(y), outputs_, outputs_}
-                                : Sums{scratch.sums.data(), bits_.padded_outputs(), bits_.padded_outputs()};
+    const std::int64_t width = in_place_ ? outputs_ : bits_.padded_outputs();
+    const Sums sums{in_place_ ? reinterpret_cast<std::int32_t*>(y) : scratch.sums.data(), static_cast<std::ptrdiff_t>(width), width};
     if (rows >= pair_rows * threads) {
         const std::int64_t shares = threads * divide_up(rows, threads * (block_lines() / digits_));
         const std::int64_t at_once = divide_up(divide_up(rows, shares), pair_rows) * pair_rows;

@@ -248,8 +248,10 @@ void test_forced_ways(const onebit::Kernels& kernels) {
 void add_calibration_tests(Tests& tests) {
     tests.add("choice of ways", test_choice_of_ways);
     tests.add("kept ways", test_kept_ways);
-    tests.add("writers at once", test_writers_at_once);
+    tests.add_threaded("writers at once", test_writers_at_once);
     tests.add("cache folder", test_cache_folder);
     add_for_each_set(tests, "measuring", test_measuring);
+#if !defined(ONEBIT_WASM)  // which keeps to its tables
     add_for_each_set(tests, "forced ways", test_forced_ways);
+#endif
 }

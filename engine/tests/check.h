@@ -57,6 +57,14 @@ inline bool identical(float a, float b) {
 class Tests {
   public:
     void add(std::string name, std::function<void()> body) { tests_.push_back({std::move(name), std::move(body), ""}); }
+    // A test that starts threads. WebAssembly has none.
+    void add_threaded(std::string name, std::function<void()> body) {
+#if defined(__EMSCRIPTEN__)
+        skip(std::move(name), "this build has no threads");
+#else
+        add(std::move(name), std::move(body));
+#endif
+    }
     void skip(std::string name, std::string why) { tests_.push_back({std::move(name), nullptr, std::move(why)}); }
 
     // main: runs those whose names hold one of the arguments, or all, each from the same random numbers, and returns how the program ends.

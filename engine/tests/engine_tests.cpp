@@ -539,8 +539,8 @@ int main(int argc, char** argv) {
     tests.add("output that a later step reads", test_output_is_read);
     tests.add("thread pool", test_thread_pool);
     tests.add("memory cap", test_memory_cap);
-    tests.add("engine in threads", test_engine_in_threads);
-    tests.add("pool of several models", [] {
+    tests.add_threaded("engine in threads", test_engine_in_threads);
+    tests.add_threaded("pool of several models", [] {
         const auto bits = token_bits();
         test_shared_pool({{"e", {bits.data(), onebit::TensorType::uint8, {9, 8}}}, {"w", {bits.data(), onebit::TensorType::uint8, {9, 8}}}});
     });
@@ -548,12 +548,12 @@ int main(int argc, char** argv) {
     tests.add("image convolutions", test_image_convolutions);
     tests.add("sequences", test_sequences);
     tests.add("grouped attention", test_grouped_attention);
-    tests.add("decoder in threads", [] {
+    tests.add_threaded("decoder in threads", [] {
         const auto bits = token_bits();
         test_decoder_in_threads(token_program(),
                                 {{"e", {bits.data(), onebit::TensorType::uint8, {9, 8}}}, {"w", {bits.data(), onebit::TensorType::uint8, {9, 8}}}});
     });
-    tests.add("recurrent decoder in threads", [] {
+    tests.add_threaded("recurrent decoder in threads", [] {
         const RecurrentTensors recurrent;
         test_decoder_in_threads(recurrent_program(), recurrent.views());
     });

@@ -225,8 +225,8 @@ int main(int argc, char** argv) {
     Tests tests;
     tests.add("failed runs leave no pointer", test_failed_runs_leave_no_pointer);
     tests.add("tensors may be freed", test_tensors_may_be_freed);
-    tests.add("exceptions leave the pool", test_exceptions_leave_the_pool);
-    tests.add("interruption", test_interruption);
+    tests.add_threaded("exceptions leave the pool", test_exceptions_leave_the_pool);
+    tests.add_threaded("interruption", test_interruption);
     tests.add("failed prompts append nothing", test_failed_prompts_append_nothing);
     return tests.run(argc, argv);
 }

@@ -182,5 +182,5 @@ void add_text_tests(Tests& tests) {
     tests.add("text: longest pieces", test_longest_pieces);
     tests.add("text: bytes come back", test_bytes_come_back);
     tests.add("text: words and pieces", test_words_and_pieces);
-    tests.add("text: a tokenizer in threads", test_tokenizer_in_threads);
+    tests.add_threaded("text: a tokenizer in threads", test_tokenizer_in_threads);
 }

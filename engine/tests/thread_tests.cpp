@@ -285,8 +285,8 @@ void test_order_of_turns() {
 void add_thread_tests(Tests& tests) {
     tests.add("rounds of threads", test_rounds);
     tests.add("rounds that fail", test_failing_rounds);
-    tests.add("turns", test_turns);
-    tests.add("order of turns", test_order_of_turns);
+    tests.add_threaded("turns", test_turns);
+    tests.add_threaded("order of turns", test_order_of_turns);
     tests.add("numbers that threads share", test_shared_numbers);
     add_for_each_set(tests, "divided layers", test_divided_layers);
     add_for_each_set(tests, "shared epilogues", test_shared_epilogues);

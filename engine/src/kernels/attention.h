@@ -20,6 +20,15 @@ inline std::int64_t hidden_from(const Attended& a, int query) {
     return hidden > 0 ? hidden : 0;
 }
 
+// What one of the queries sees.
+inline Attended one_query(const Attended& a, int query) {
+    Attended one = a;
+    one.rows = 1;
+    one.tokens = seen_by(a, query);
+    one.hidden = hidden_from(a, query);
+    return one;
+}
+
 inline Words load_words(const void* from) {
     Words to;
     std::memcpy(&to, from, sizeof to);
@@ -265,6 +274,24 @@ void by_rows(int rows, const Function& f) {
         case 2: return f.template operator()<2>();
         case 3: return f.template operator()<3>();
         default: return f.template operator()<4>();
+    }
+}
+
+// Queries one after the other, and a register at a time: for sets whose additions take most of the time, in little code.
+template <class Stored>
+void attend_one_by_one(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
+    for (int r = 0; r < a.rows; ++r, q += a.row_stride, y += a.row_stride, scores += a.score_stride) {
+        const Attended one = one_query(a, r);
+        for (std::int64_t t = 0; t < one.tokens; t += register_lanes) {
+            score_tile<Stored, 1, 1>(q, keys + t / token_block * a.block_stride + t % token_block * group<Stored>, one, scores + t);
+        }
+        float share = 0;
+        if constexpr (sizeof(Stored) == 1) apply_scales(scores, keys, one, one.tokens);
+        soft_weights<1>(scores, one, &share);
+        if constexpr (sizeof(Stored) == 1) apply_scales(scores, values, one, one.tokens);
+        for (std::int64_t i = 0; i < a.features; i += register_lanes) {
+            weigh_tile<Stored, 1, 1>(values + i * group<Stored>, one, scores, &share, a.features - i, y + i);
+        }
     }
 }
 

@@ -94,6 +94,8 @@ constexpr Kernels table() {
     k.gemv.product = product_bits;
     k.conv.prepare = prepare_pixels;
     k.conv.product = product_image;
+    k.attention.float32 = attend_one_by_one<float>;
+    k.attention.bf16 = attend_one_by_one<std::uint16_t>;
     k.attention.int8 = attend_whole_plain;
     return k;
 }

@@ -92,12 +92,9 @@ inline void attend_whole_row(const float* q, const std::int8_t* keys, const std:
 }
 
 inline void attend_whole_plain(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
-    if (a.features > most_whole_features) return attend_head(q, keys, values, a, scores, y);
+    if (a.features > most_whole_features) return attend_one_by_one(q, keys, values, a, scores, y);
     for (int r = 0; r < a.rows; ++r) {
-        Attended one = a;
-        one.tokens = seen_by(a, r);
-        one.hidden = hidden_from(a, r);
-        attend_whole_row(q + r * a.row_stride, keys, values, one, scores + r * a.score_stride, y + r * a.row_stride);
+        attend_whole_row(q + r * a.row_stride, keys, values, one_query(a, r), scores + r * a.score_stride, y + r * a.row_stride);
     }
 }
 

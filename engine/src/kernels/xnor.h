@@ -47,6 +47,8 @@ extern const XnorKernels avx512_xnor;     // by look-ups
 extern const XnorKernels vpopcntdq_xnor;  // by a special instruction, which not every CPU with AVX-512 has
 #elif defined(ONEBIT_ARM)
 extern const XnorKernels neon_xnor;
+#elif defined(ONEBIT_WASM)
+extern const XnorKernels wasm_xnor;
 #endif
 
 }  // namespace onebit
