@@ -22,7 +22,7 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers module-test module-folder matrix fuzz differential wheels serve-test tidy clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -70,6 +70,29 @@ engine-test-arm:
 # The same for 32-bit x86, on one that has g++-12-multilib.
 engine-test-32:
 	$(MAKE) engine-test TOOLCHAIN=i686-linux-gnu
+
+# The engine as WebAssembly, and the page, in build/web: a folder for any static server (python -m http.server -d build/web). It needs Debian's
+# emscripten, cmake, ninja and node.
+WASM_CONFIGURE = $(CONFIGURE) -B build/wasm -DCMAKE_TOOLCHAIN_FILE=cmake/emscripten.cmake -DONEBIT_BUILD_PYTHON=OFF
+WEB_FILES     := index.html page.js page.css pictures.js worker.js onebit.js onebit.d.ts package.json models.json icon.svg digits.onebit
+wasm: $(INSTALLED)
+	$(WASM_CONFIGURE)
+	$(BIN)/cmake --build build/wasm --target onebit_web
+	mkdir -p build/web
+	cp $(addprefix web/,$(WEB_FILES)) LICENSE src/onebit/pretrained/books-10m.onebit build/wasm/onebit.wasm build/web
+
+# All tests of both: the engine's own under node, onebit.js, the same answers as the package gives, and the page in Chromium (tests/web). It installs
+# nothing, and skips what it does not find: emscripten or node (everything), tsc (node-typescript), npm, chromium, Python's playwright.
+wasm-test: $(INSTALLED)
+ifeq ($(and $(shell command -v em++),$(shell command -v node)),)
+	@echo "skipped: make wasm-test needs emscripten and node"
+else
+	$(MAKE) wasm
+	$(WASM_CONFIGURE) -DONEBIT_BUILD_TESTS=ON
+	$(BIN)/cmake --build build/wasm
+	$(BIN)/ctest --test-dir build/wasm --output-on-failure --parallel 2
+	$(BIN)/pytest -rs tests/web
+endif
 
 # The Python module by a compiler that is named as for engine-test, for a Python that has the packages of the extra "dev", and the tests of what
 # computes with it:
