@@ -26,6 +26,7 @@ NAMES = (
     "bench",
     "classify",
     "generate",
+    "chat",
     "serve",
     "score",
     "completion",

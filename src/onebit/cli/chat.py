@@ -1,0 +1,80 @@
+"""`onebit chat`: talk with an imported language model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onebit.cli import arguments
+from onebit.printable import printable_text
+
+if TYPE_CHECKING:
+    from onebit.runtime.chat import Chat
+
+EXAMPLES = """examples:
+  onebit chat smol.onebit
+  onebit chat smol.onebit --system "Answer in one sentence." --temperature 0
+In the chat: /reset forgets the messages, /save FILE writes them as JSON, /quit or Ctrl-D ends, Ctrl-C stops an answer.
+"""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = arguments.command(
+        subparsers,
+        "chat",
+        run,
+        EXAMPLES,
+        help="talk with an imported language model",
+        description="Talk with an imported language model.",
+    )
+    arguments.file(parser)
+    parser.add_argument("--system", default="", metavar="TEXT", help="what the model is told first")
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=500, metavar="N", help="of an answer (default %(default)s)"
+    )
+    parser.add_argument("--temperature", type=float, metavar="T", help="randomness; 0 has none")
+    parser.add_argument("--seed", type=int, help="a fixed seed gives the same answers each time")
+    arguments.precision(parser)
+    parser.set_defaults(precision="float32")  # int8 inputs change the answers of models that were not trained with them
+    arguments.cache(parser)
+    arguments.threads(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from onebit.runtime import load_text_session
+    from onebit.runtime.chat import Chat
+
+    session = load_text_session(args.file, precision=args.precision, threads=args.threads, cache=args.cache)
+    chat = Chat(session, args.system)
+    given = {name: getattr(args, name) for name in ("temperature", "seed")}
+    options = {name: value for name, value in given.items() if value is not None}
+    while (line := _line()) and line.strip() != "/quit":
+        word, _, rest = line.strip().partition(" ")
+        if word == "/reset":
+            chat.reset()
+        elif word == "/save":
+            Path(rest or "chat.json").write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
+        elif word:
+            _answer(chat, line.strip(), args.max_new_tokens, options)
+    return 0
+
+
+def _line() -> str:
+    print("> " * sys.stdin.isatty(), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+def _answer(chat: Chat, text: str, most: int, options: dict[str, Any]) -> None:
+    start, pieces = time.perf_counter(), 0
+    try:
+        for piece in chat.answer(text, most, **options):
+            pieces += 1
+            print(printable_text(piece), end="", flush=True)
+    except KeyboardInterrupt:  # it stops the answer, not the program
+        print(" [stopped]", end="")
+    seconds = time.perf_counter() - start
+    print(f"\n[{pieces} tokens, {pieces / seconds:.1f} a second]", file=sys.stderr, flush=True)

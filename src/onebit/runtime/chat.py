@@ -1,0 +1,117 @@
+"""A chat with an imported language model: its messages, and what the engine has read of them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Unpack
+
+from onebit.chat_template import render
+from onebit.errors import DataError
+from onebit.runtime.generation import check_length, sampling_of
+from onebit.runtime.text import TextSession
+from onebit.sampling import Sampling, SamplingOptions
+from onebit.subwords import SubwordTask
+
+
+class Chat:
+    """A chat. What a prompt shares with the one before it is not computed again.
+
+    Args:
+        session: a model with a template for chats.
+        system: what the model is told first; empty for the template's own.
+
+    Raises:
+        DataError: the model has no template.
+
+    messages: all of them, each with a role and a content.
+    """
+
+    def __init__(self, session: TextSession, system: str = "") -> None:
+        task = session.task
+        if not isinstance(task, SubwordTask) or task.chat_template is None:
+            raise DataError("[chat] this model has no template for chats: use onebit generate")
+        self.session, self._template = session, task.chat_template
+        self._tokens = {
+            "bos_token": "".join(session.tokenizer.decode([i]) for i in task.starts),
+            "eos_token": session.tokenizer.decode([task.ends[0]]),
+        }
+        self._system = system
+        self._sequence = session.sequence()
+        self._read: list[int] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all messages but the system's."""
+        self.messages: list[dict[str, str]] = [{"role": "system", "content": self._system}] if self._system else []
+
+    def answer(
+        self,
+        text: str,
+        max_new_tokens: int = 500,
+        sampling: Sampling | float | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Generator[str]:
+        """Answer a message, piece by piece. An answer that is not read to its end stays in `messages` as far as it was read.
+
+        Args:
+            text: the user's message.
+            max_new_tokens: the most tokens of the answer.
+            sampling, options: see `TextSession.generate`.
+
+        Raises:
+            OnebitError: an argument is out of range, or the template or the message does not fit.
+        """
+        chosen = sampling_of(sampling, options)
+        check_length(max_new_tokens, "stop")
+        before = list(self.messages)
+        self.messages.append({"role": "user", "content": text})
+        said: list[str] = []
+        try:
+            tokens = self._prompt(max_new_tokens)
+        except DataError:
+            self.messages = before
+            raise
+        try:
+            for _, piece in self.session.tokenizer.stream(self._written(tokens, max_new_tokens, chosen), tokens[-8:]):
+                said.append(piece)
+                yield piece
+        finally:
+            self.messages.append({"role": "assistant", "content": "".join(said)})
+
+    def _prompt(self, room: int) -> list[int]:
+        """The tokens of all messages. The oldest but the system's are forgotten where they leave too little room."""
+        tokenizer = self.session.tokenizer
+        while True:
+            ids = tokenizer.encode(render(self._template, self.messages, self._tokens))
+            starts = list(tokenizer.starts)
+            ids = ids if ids[: len(starts)] == starts else [*starts, *ids]
+            if len(ids) + min(room, self.session.context // 2) <= self.session.context:
+                return ids
+            first = 1 if self.messages[0]["role"] == "system" else 0
+            if len(self.messages) - first < 3:
+                raise DataError(
+                    f"[chat] the message has {len(ids)} tokens, the context {self.session.context}: shorten it"
+                )
+            del self.messages[first : first + 2]
+
+    def _written(self, tokens: list[int], most: int, sampling: Sampling) -> Generator[int]:
+        """The tokens of an answer."""
+        shared = 0
+        while shared < min(len(self._read), len(tokens) - 1) and self._read[shared] == tokens[shared]:
+            shared += 1
+        self._sequence.cut(shared)
+        new, self._read = tokens[shared:], tokens[:shared]
+        random, past = sampling.chance(), list(tokens)
+        for _ in range(min(most, self.session.context - len(tokens))):
+            logits = self._sequence.feed(new)
+            self._read += new
+            token = sampling.choose(logits, past, random, self.session.never)
+            if token in self.session.tokenizer.ends:
+                return
+            past.append(token)
+            new = [token]
+            yield token
+
+    def close(self) -> None:
+        """Free what the engine keeps of the chat."""
+        self._sequence.close()

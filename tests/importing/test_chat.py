@@ -1,0 +1,113 @@
+"""Chats: templates as transformers renders them, messages, what is computed again, and the command."""
+
+import json
+
+import pytest
+from random_models import write_folder
+
+import onebit
+from onebit.chat_template import render
+from onebit.cli.main import main
+from onebit.errors import DataError
+from onebit.importing import import_model
+from onebit.runtime.chat import Chat
+
+CHATML = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nHelp.<|im_end|>\n' }}"
+    "{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+BITNET = (
+    "{{ bos_token }}{% for m in messages %}{% if loop.index0 > 5 %}{% break %}{% endif %}{{ m['role'] | capitalize + ': ' + "
+    "m['content'] | trim + '<|eot_id|>' }}{% endfor %}\n{{ messages | tojson }}\n{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+)
+MESSAGES = [
+    {"role": "user", "content": "a <b> & 'c' \u20ac"},
+    {"role": "assistant", "content": " x "},
+    {"role": "user", "content": "y"},
+]
+
+
+@pytest.mark.parametrize("template", [CHATML, BITNET])
+@pytest.mark.parametrize("messages", [MESSAGES, [{"role": "system", "content": "s"}, *MESSAGES]])
+def test_a_template_is_rendered_as_transformers_does(template, messages):
+    utilities = pytest.importorskip("transformers.utils.chat_template_utils")
+    known = utilities.render_jinja_template(
+        conversations=[messages], chat_template=template, add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
+    )
+    assert render(template, messages, {"bos_token": "<s>", "eos_token": "</s>"}) == known[0][0]
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "loops more than 100000 times",
+        ),
+        ("{% for i in range(90000) %}{{ 'x' * 100 }}{% endfor %}", "writes more than 1048576 characters"),
+        ("{{ raise_exception('roles must\nalternate') }}", "refuses these messages: roles must alternate"),
+        ("{% if %}", "does not work: "),
+        ("{{ messages[9].content }}", "does not work: "),
+        ("{{ ''.__class__.__mro__ }}", "does not work: "),
+        ("{{ messages.append(1) }}", "does not work: "),
+        ("{{ 1 / 0 }}", "does not work: "),
+    ],
+)
+def test_bad_templates(template, message):
+    with pytest.raises(DataError, match=message) as caught:
+        render(template, MESSAGES)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("chat")
+    write_folder(folder / "m", "qwen3")
+    config = json.loads((folder / "m" / "tokenizer_config.json").read_text())
+    (folder / "m" / "tokenizer_config.json").write_text(
+        json.dumps(config | {"chat_template": "{% for m in messages %}{{ m.content }};{% endfor %}"})
+    )
+    import_model(folder / "m", folder / "m.onebit", wide="float32")
+    return folder / "m.onebit"
+
+
+def test_a_chat_reads_each_token_once_and_answers_as_a_new_one_would(file):
+    session = onebit.load(file, precision="float32", threads=1)
+    chat = Chat(session, "be brief")
+    first = "".join(chat.answer("hello", 6, temperature=0))
+    assert chat.messages[1:] == [{"role": "user", "content": "hello"}, {"role": "assistant", "content": first}]
+    assert first == session.write("be brief;hello;", 6, temperature=0).text
+    second = "".join(chat.answer("and", 6, temperature=0))
+    again = Chat(session, "be brief")
+    again.messages = chat.messages[:3]
+    assert "".join(again.answer("and", 6, temperature=0)) == second
+    chat.reset()
+    assert chat.messages == [{"role": "system", "content": "be brief"}]
+    assert "".join(chat.answer("hello", 6, temperature=0)) == first
+
+
+def test_old_messages_are_forgotten_and_long_ones_refused(file):
+    chat = Chat(onebit.load(file, precision="float32", threads=1))
+    for _ in range(4):
+        "".join(chat.answer("x" * 20, 30, temperature=0))
+    assert 2 <= len(chat.messages) < 8
+    with pytest.raises(DataError, match="the message has .* tokens, the context 128: shorten it"):
+        list(chat.answer("y" * 200, 5))
+    assert chat.messages[-1]["content"] != "y" * 200
+
+
+def test_a_model_without_a_template_is_refused():
+    with pytest.raises(DataError, match="this model has no template for chats: use onebit generate"):
+        Chat(onebit.load("books", threads=1))
+
+
+def test_the_command_talks(file, tmp_path, monkeypatch, capsys):
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"hello\n\n/save {tmp_path / 'a.json'}\n/reset\nhello\n/quit\nlost\n"))
+    assert main(["chat", str(file), "--temperature", "0", "--max-new-tokens", "4", "--threads", "1"]) == 0
+    output = capsys.readouterr()
+    said = json.loads((tmp_path / "a.json").read_text())
+    assert [m["role"] for m in said] == ["user", "assistant"] and output.out.count(said[1]["content"]) == 2
+    assert output.err.count("tokens, ") == 2
