@@ -194,14 +194,15 @@ def draw(name: str, rows: dict[str, list[dict[str, Any]]], file: Path) -> None:
 
     _, factor, unit, _ = JUDGED[name]
     figure, axis = plt.subplots(figsize=(11, 8), layout="constrained")
-    colours = plt.get_cmap("nipy_spectral")
+    few = len(rows) <= 10
+    colours = plt.get_cmap("tab10" if few else "nipy_spectral")
     for index, (row, runs) in enumerate(rows.items()):
         curves = [run["curve"] for run in runs if run["curve"]]
         if curves:
             means = [factor * statistics.mean(values) for values in zip(*curves, strict=True)]
             style = "--" if row.startswith("float") else "-"
             epochs = range(1, len(means) + 1)
-            colour = colours(index / len(rows))
+            colour = colours(index if few else index / len(rows))
             axis.plot(epochs, means, style, color=colour, label=row, linewidth=1.2)
             if name == "overfitting":
                 trained = zip(*(run["training_accuracy"] for run in runs), strict=True)
