@@ -115,16 +115,20 @@ function complain(text) {
 
 // ---- write
 
-/** A token, with its probability under it where that is known. */
+/** A token, with its probability under it. */
 function token(text, score) {
-  if (!score) return document.createTextNode(text);
+  if (!score || text.includes("\n")) return document.createTextNode(text); // lines do not end inside a ruby
   const ruby = document.createElement("ruby"), under = document.createElement("rt");
   const share = Math.exp(score.logprob);
-  ruby.append(text, under);
+  // Lines break at the space before a word, never inside a token.
+  const space = /^ +(?=\S)/.exec(text)?.[0] ?? "";
+  ruby.append(text.slice(space.length), under);
   under.textContent = share < 0.01 ? "<1" : (100 * share).toFixed(0);
   ruby.style.setProperty("--sure", (0.3 * share).toFixed(3));
   ruby.title = score.top.map(([other, logprob]) => `${JSON.stringify(other)} ${(100 * Math.exp(logprob)).toFixed(1)} %`).join("\n");
-  return ruby;
+  const whole = document.createDocumentFragment();
+  whole.append(space, ruby);
+  return whole;
 }
 
 function write(prompt, keep) {
