@@ -4,7 +4,10 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
+import onebit
+from onebit.conversion import to_float
 from onebit.nn import BinaryLinear
 from onebit.quantizers import (
     EDE,
@@ -140,6 +143,17 @@ def test_learned_scales_start_at_the_scale_of_any_scheme():
         first = Elastic(quantizer).first_scale(w, 0)
         assert first.shape == (5,)
         torch.testing.assert_close(first, torch.ones(5) * (1.0 if scale is None else scale))
+
+
+def test_a_converted_layer_starts_at_the_scale_of_its_weights_and_turns_back():
+    model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 6), nn.Linear(6, 3))
+    scale = model[1].weight.detach().abs().mean(1)
+    onebit.convert(model, Scheme(weights=Elastic(ScaledSign()), gain=True, estimator="StochasticBits"))
+    torch.testing.assert_close(model[1].gain.detach(), scale)
+    x = torch.randn(4, 8)
+    y = model.eval()(x)
+    to_float(model, "quantized")
+    torch.testing.assert_close(model(x), y)
 
 
 @pytest.mark.parametrize(
