@@ -283,7 +283,7 @@ void GroupedLayer::multiply_tile(const GroupedScratch::Input& input, std::int64_
                                               .x_scales = input.scales.data() + first_group,
                                               .x_totals = input.totals.data() + first_group,
                                               .scales = scales_ + scale_at(first_output, first_group),
-                                              .scale_stride = (end_group - first_group) * layout.unit_outputs,
+                                              .scale_stride = static_cast<std::ptrdiff_t>((end_group - first_group) * layout.unit_outputs),
                                               .first = first_group == 0,
                                               .out = sums + first_output});
     }
