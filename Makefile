@@ -22,13 +22,16 @@ CONFIGURE     = $(BIN)/cmake -S . -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)
 # Empty where BIN has cmake, ninja and the rest already: make engine-test BIN=/usr/bin INSTALLED=
 INSTALLED    ?= $(VENV)/installed-dev
 
+# How many processes share the tests. A file's tests stay together.
+PYTEST_PROCESSES ?= 2
+
 .PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
 
 test: $(VENV)/installed-dev lint engine-test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses $(PYTEST_PROCESSES) --dist loadfile
 
 # Every notebook runs, and a warning of any kind ends the build with an error. Open build/docs/index.html.
 docs: $(VENV)/installed-docs
@@ -135,7 +138,7 @@ wheels: $(VENV)/installed-dev
 # The server with OpenAI's and LangChain's clients, its page in Debian's chromium, and a load of a minute: make serve-test. Without chromium the tests
 # of the page are skipped, and say so.
 serve-test: $(VENV)/installed-dev $(VENV)/installed-serve-test
-	$(BIN)/pytest tests/serving -rs
+	$(BIN)/pytest tests/serving -rs --numprocesses $(PYTEST_PROCESSES) --dist loadfile
 	$(BIN)/python benchmarks/serving.py --short
 
 $(BIN)/python:
