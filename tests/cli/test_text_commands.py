@@ -11,6 +11,7 @@ import pytest
 import onebit
 from onebit.cli.main import main
 from onebit.fileformat import load_model
+from onebit.nn.binary import binary_layers
 from onebit.training import load_run
 
 pytestmark = pytest.mark.usefixtures("cache")
@@ -171,7 +172,10 @@ def test_info(packed, run_folder, capsys):
     result = json.loads(capsys.readouterr().out)
     trained = load_run(run_folder)
     parameters = sum(p.numel() for p in trained.model.parameters())
-    assert result["bit_parameters"] == (parameters if trained.recipe.model.binary else 0)
+    # Every weight of a decoder of the form best is a bit, and its norms and the biases of its layers are floats.
+    weights = sum(layer.weight.numel() for layer in binary_layers(trained.model).values())
+    assert result["bit_parameters"] == weights
+    assert (weights > 0.95 * parameters) == trained.recipe.model.binary
     assert result["task"]["vocabulary_size"] == len(trained.task.vocabulary)
     assert main(["info", str(packed)]) == 0
     assert "32 tokens" in capsys.readouterr().out
