@@ -110,7 +110,8 @@ std::string part(const Json& document, const std::string& name) {
 }
 
 std::string data_of(const Json& tensor) {
-    double bytes = tensor.at("dtype").text == "F32" ? 4 : 1;
+    const onebit::TensorTypeNames* type = onebit::type_in_file(tensor.at("dtype").text);
+    double bytes = type == nullptr ? 1 : type->bytes;
     for (const Json& axis : tensor.at("shape").list) bytes *= axis.number;
     const Json* fill = tensor.find("fill");
     return std::string(static_cast<std::size_t>(bytes), fill == nullptr ? '\0' : static_cast<char>(fill->number));
