@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from onebit.training.jobs.text import decoder_sizes_of
 from onebit.training.recipe import load_recipe
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -42,8 +43,8 @@ def test_rates_lengths_and_shapes_are_those_of_the_size(size):
     _, made = recipes(size)
     assert made["best rate 2"].optimizer.learning_rate == 2 * made["best"].optimizer.learning_rate
     assert made["best twice as long"].schedule.epochs == 2 * made["best"].schedule.epochs
-    assert made["deep"].model.blocks > made["best"].model.blocks
-    assert made["best"].scheme.name == "BinaryNormalized"  # none is named: the form's
+    assert decoder_sizes_of(made["deep"])["blocks"] > decoder_sizes_of(made["best"])["blocks"]
+    assert made["best"].scheme.name == "BinaryWeightNetwork"  # the form's
     assert made["4 bits same shape"].scheme.made.weights.bits == 4
 
 
