@@ -455,7 +455,7 @@ def parse_estimator(text: str) -> Estimator | None:
 
     Example:
         >>> parse_estimator("ReSTE(last=2)")
-        ReSTE(last=2)
+        ReSTE(last=2, limit=1.5)
     """
     if text == PLAIN:
         return None
