@@ -26,7 +26,7 @@ import numpy as np
 import onebit
 
 TEXTS = "books-10m"
-DIGITS = Path(__file__).parent.parent / "tests" / "serving" / "digits.onebit"
+DIGITS = Path(__file__).parent.parent / "web" / "digits.onebit"
 TOKENS = 200
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 
-# A small classifier of scikit-learn's digits: `onebit train digits --epochs 12`, packed.
-DIGITS = Path(__file__).parent / "digits.onebit"
+# A small classifier of scikit-learn's digits, which the page of the browser has too.
+DIGITS = Path(__file__).parents[2] / "web/digits.onebit"
 TEXTS = "books-10m"
 
 
