@@ -139,8 +139,8 @@ def test_norms_have_parameters_where_the_form_learns_them(form):
         ({"activation": "tanh"}, "activation='tanh': use gelu, silu, relu_squared"),
         ({"kv_heads": 3}, "kv_heads=3 does not divide heads=4: use a divisor"),
         ({"kv_heads": 0}, "kv_heads=0 does not divide heads=4"),
-        ({"hidden_widening": 0}, "hidden_widening=0: use a number above 0"),
-        ({"hidden_widening": 0.01}, "hidden_widening=0.01: use a number above 0"),
+        ({"hidden_widening": 0}, "hidden_widening=0: use a number that gives a feature"),
+        ({"hidden_widening": 0.01}, "hidden_widening=0.01: use a number that gives a feature"),
     ],
 )
 def test_wrong_options_are_named(options, message):

@@ -160,7 +160,9 @@ def language_decoder(
         if value < 1:
             raise ValueError(f"[language_decoder] {name}={value}: use 1 or more")
     if not hidden_widening > 0 or round(hidden_widening * sizes["features"]) < 1:
-        raise ValueError(f"[language_decoder] hidden_widening={hidden_widening}: use a number above 0, such as 2")
+        raise ValueError(
+            f"[language_decoder] hidden_widening={hidden_widening}: use a number that gives a feature or more, such as 2"
+        )
     check_options("language_decoder", norm=norm, positions=positions, mlp=mlp)
     of_tables = made.tables if made.tables is not None and isinstance(chosen, type(made.scheme)) else chosen
     features, vocabulary = sizes["features"], sizes["vocabulary"]

@@ -63,6 +63,8 @@ class Recipe:
         for key, value in of_bits.items():
             usual = value in ("adam", "sgd", "muon", "straight-through", 0)
             require(self.model.binary or usual, key, value, "it with binary=true only")
+        fits = name != "bop" or not self.model.learned_scales
+        require(fits, "learned_scales", True, "optimizer=adam with it: the bits of bop have no scales")
         fits = name != "bop" or not stage
         require(fits, "first_stage_epochs", stage, "optimizer=adam with it: bop has no float weights")
 
@@ -117,6 +119,18 @@ class Recipe:
         return {}
 
     @classmethod
+    def _elsewhere(cls, given: Any, name: str) -> str | None:
+        """What is said of a key that these recipes do not have, but recipes of another kind or the options of schemes do."""
+        from onebit.schemes import SCHEMES
+
+        for other in Recipe.__subclasses__():
+            if name in short_names(other):
+                return f"unknown key {shown(given)}: it is of recipes of {other.kind}, and this is one of {cls.kind}"
+        if any(name == one.name for scheme in SCHEMES.values() for one in fields(scheme)):
+            return f"unknown key {shown(given)}: an option of the scheme is given as scheme.{name}"
+        return None
+
+    @classmethod
     def _placed(cls, values: Mapping[str, Any]) -> Changes:
         """Values by their sections, which take them by the names that they have there."""
         changes: Changes = {}
@@ -126,7 +140,7 @@ class Recipe:
             key = short_names(cls).get(name)
             if section not in sections_of(cls) or (key is not None and not isinstance(value, Mapping | Section)):
                 if key is None:
-                    raise RecipeError(_unknown(given, short_names(cls)))
+                    raise RecipeError(cls._elsewhere(given, name) or _unknown(given, short_names(cls)))
                 found = {key.name: value}
                 section = key.section
             elif isinstance(value, Section):
