@@ -27,7 +27,6 @@ def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
         DataError: jinja2 is not installed, or the template is wrong, refuses the messages, loops or writes without end.
     """
     try:
-        from jinja2 import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError:
         raise DataError("[chat] templates of chats need jinja2: pip install jinja2") from None
@@ -48,15 +47,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
                 raise DataError(f"[chat] the model's template writes more than {MOST_CHARACTERS} characters")
     except DataError:
         raise
-    except (
-        TemplateError,
-        ArithmeticError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except Exception as error:  # a template is code of strangers: it may raise anything, and Python's own compiler too
         raise DataError(f"[chat] the model's template does not work: {one_line(error)[:200]}") from None
     return "".join(parts)
 

@@ -26,6 +26,10 @@ def byte_alphabet() -> list[str]:
     return [chr(byte if byte in itself else next(others)) for byte in range(256)]
 
 
+# The kinds of tasks of language models: our own, and those that were imported.
+TEXT_KINDS = ("text-generation", "language-model")
+
+
 def check_task(task: Any) -> None:
     """Check the values of a task's JSON. Unknown kinds are not checked.
 

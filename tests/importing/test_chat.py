@@ -52,6 +52,7 @@ def test_a_template_is_rendered_as_transformers_does(template, messages):
         ("{{ ''.__class__.__mro__ }}", "does not work: "),
         ("{{ messages.append(1) }}", "does not work: "),
         ("{{ 1 / 0 }}", "does not work: "),
+        ("{% for m in messages %}" * 30 + "{% endfor %}" * 30, "does not work: too many statically nested blocks"),
     ],
 )
 def test_bad_templates(template, message):

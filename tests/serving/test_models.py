@@ -114,15 +114,16 @@ def test_a_chat_template_of_the_file(files, session):
         "{% broken",
         "{{ raise_exception('no\\nsuch role') }}",
         "{{ messages[9].content.nothing }}",
+        "{% for m in messages %}" * 30 + "{% endfor %}" * 30,
     ],
 )
-def test_a_template_reaches_nothing_else(template):
+def test_a_template_reaches_nothing_else(template, session):
     from onebit.serving.chat import prompt_of
     from onebit.serving.refusal import Refusal
 
     with pytest.raises(Refusal) as refused:
-        prompt_of([{"role": "user", "content": "a"}], template)
-    assert refused.value.status in (400, 500)
+        prompt_of([{"role": "user", "content": "a"}], template, session.tokenizer)
+    assert refused.value.status == 400
     assert "\n" not in refused.value.message
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from typing import Unpack
 
 from onebit.chat_template import render
@@ -10,7 +10,7 @@ from onebit.errors import DataError
 from onebit.runtime.generation import check_length, sampling_of
 from onebit.runtime.text import TextSession
 from onebit.sampling import Sampling, SamplingOptions
-from onebit.subwords import SubwordTask
+from onebit.subwords import AnyTokenizer, SubwordTask, SubwordTokenizer
 
 
 class Chat:
@@ -31,10 +31,6 @@ class Chat:
         if not isinstance(task, SubwordTask) or task.chat_template is None:
             raise DataError("[chat] this model has no template for chats: use onebit generate")
         self.session, self._template = session, task.chat_template
-        self._tokens = {
-            "bos_token": "".join(session.tokenizer.decode([i]) for i in task.starts),
-            "eos_token": session.tokenizer.decode([task.ends[0]]),
-        }
         self._system = system
         self._sequence = session.sequence()
         self._read: list[int] = []
@@ -80,11 +76,8 @@ class Chat:
 
     def _prompt(self, room: int) -> list[int]:
         """The tokens of all messages. The oldest but the system's are forgotten where they leave too little room."""
-        tokenizer = self.session.tokenizer
         while True:
-            ids = tokenizer.encode(render(self._template, self.messages, self._tokens))
-            starts = list(tokenizer.starts)
-            ids = ids if ids[: len(starts)] == starts else [*starts, *ids]
+            ids = prompt_tokens(self._template, self.messages, self.session.tokenizer)
             if len(ids) + min(room, self.session.context // 2) <= self.session.context:
                 return ids
             first = 1 if self.messages[0]["role"] == "system" else 0
@@ -115,3 +108,18 @@ class Chat:
     def close(self) -> None:
         """Free what the engine keeps of the chat."""
         self._sequence.close()
+
+
+def prompt_tokens(template: str, messages: Sequence[Mapping[str, str]], tokenizer: AnyTokenizer) -> list[int]:
+    """The tokens of messages in a template. Those that begin every text are there once, whether the template writes them or not.
+
+    Raises:
+        DataError: as for `onebit.chat_template.render`.
+    """
+    starts = list(tokenizer.starts)
+    names = {}
+    if isinstance(tokenizer, SubwordTokenizer):
+        names["bos_token"] = "".join(tokenizer.decode([token]) for token in starts)
+        names["eos_token"] = tokenizer.decode(tokenizer.task.ends[:1])
+    ids = tokenizer.encode(render(template, messages, names))
+    return ids if ids[: len(starts)] == starts else [*starts, *ids]

@@ -16,6 +16,7 @@ from onebit.image_task import ImageTask
 from onebit.pretrained import find
 from onebit.program import Program, Shape
 from onebit.runtime.threads import ThreadPool, thread_count
+from onebit.task import TEXT_KINDS
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -267,7 +268,7 @@ def load(
         '...'
     """
     model = load_model(find(path))
-    if model.task["kind"] in ("text-generation", "language-model"):
+    if model.task["kind"] in TEXT_KINDS:
         # Imported here because images do not need it.
         from onebit.runtime.text import TextSession
 

@@ -33,7 +33,7 @@ async def embeddings(request: Request) -> JSONResponse:
         vector = await asyncio.to_thread(embedder, tokens)
         shown: Any = base64.b64encode(vector.tobytes()).decode() if as_text else vector.tolist()
         data.append({"object": "embedding", "index": index, "embedding": shown})
-    count = sum(len(tokens) - 1 for tokens in texts)
+    count = sum(len(tokens) - embedder.lead for tokens in texts)
     usage = {"prompt_tokens": count, "total_tokens": count}
     return JSONResponse({"object": "list", "data": data, "model": model.name, "usage": usage})
 

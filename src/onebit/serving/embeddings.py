@@ -14,7 +14,7 @@ from onebit.fileformat import load_model
 from onebit.program import Program
 from onebit.runtime.session import engine_options
 from onebit.runtime.threads import ThreadPool
-from onebit.text import TextTask, Tokenizer
+from onebit.subwords import text_task, tokenizer_for
 
 
 class Embedder:
@@ -23,6 +23,8 @@ class Embedder:
     Args:
         path: a packed language model.
         precision, pool, memory_cap: as for `onebit.load`.
+
+    lead: how many tokens begin every text.
 
     Raises:
         OnebitError: the program does not end with a layer whose inputs are one row for each token.
@@ -39,7 +41,8 @@ class Embedder:
             self._engine: Any = Decoder(program.to_json(), tensors, **engine_options(precision, pool, None, memory_cap))
         except ValueError as error:
             raise OnebitError(f"[embeddings] this model gives none: {error}") from None
-        self._tokenizer = Tokenizer(TextTask.from_json(model.task))
+        self._tokenizer = tokenizer_for(text_task(model.task))
+        self.lead = len(self._tokenizer.starts)
 
     @property
     def memory_bytes(self) -> int:
@@ -47,14 +50,14 @@ class Embedder:
         return int(self._engine.memory_bytes)
 
     def tokens(self, text: str | list[int]) -> list[int]:
-        """The tokens of a text, after a separator as in training. Raises DataError if they are out of range or too many."""
+        """The tokens of a text, after those that begin every text. Raises DataError if they are out of range or too many."""
         ids = self._tokenizer.encode(text) if isinstance(text, str) else text
         wrong = next((token for token in ids if not 0 <= token < self._tokenizer.size), None)
         if wrong is not None:
             raise DataError(f"[embeddings] token {wrong} is out of range: use 0 to {self._tokenizer.size - 1}")
-        if len(ids) + 1 > self._engine.context:
-            raise DataError(f"[embeddings] {len(ids)} tokens: give at most {self._engine.context - 1}")
-        return [self._tokenizer.separator, *ids]
+        if len(ids) + self.lead > self._engine.context:
+            raise DataError(f"[embeddings] {len(ids)} tokens: give at most {self._engine.context - self.lead}")
+        return [*self._tokenizer.starts, *ids] or [self._tokenizer.separator]
 
     def __call__(self, tokens: list[int]) -> NDArray[np.float32]:
         """The vector of tokens: the mean over them, of length 1."""

@@ -39,6 +39,7 @@ class Job:
         echo: begin with the prompt.
         held: holds back what may begin a stop text.
         send: takes its events, in the thread of the server's loop.
+        lead: how many of its tokens stand before the client's.
         deadline: when it is ended, on the clock of `time.monotonic`.
     """
 
@@ -50,6 +51,7 @@ class Job:
     held: HeldText
     send: Callable[[Event], None]
     deadline: float
+    lead: int
     prompt_tokens: int = 0
     shared: int = 0  # tokens of the prompt that were computed for another text
     fed: int = 0  # tokens of `text.pending` that the engine has
@@ -90,18 +92,23 @@ class Job:
     @property
     def scores_prompt(self) -> bool:
         """Whether the logits after each token of the prompt are needed."""
-        return self.echo and self.logprobs is not None and not self.text.made and len(self._prompt) > 1
+        return self.echo and self.logprobs is not None and not self.text.made and len(self._prompt) > self.lead
 
     def begin(self) -> Event | None:
         """The echo of a prompt without scores."""
         if self.echo and not self.scores_prompt:
-            return Event(self, self.tokenizer.decode(self._prompt[1:]))
+            return Event(self, self.tokenizer.decode(self._prompt[self.lead :]))
         return None
 
     def prompt_event(self, logits: NDArray[np.float32], first: int) -> Event:
         """The echo of the tokens after prompt tokens `first` and on, with their log-probabilities; `logits` (tokens, vocabulary)."""
         scores = []
+        if first == self.lead == 0:  # nothing stands before the first token, so nothing tells its probability
+            piece = self.tokenizer.decode(self._prompt[:1])
+            scores.append(TokenScore(piece, self.tokenizer.token_bytes(self._prompt[0]), None))
         for row, place in zip(logits, range(first + 1, len(self._prompt)), strict=False):
+            if place < self.lead:
+                continue
             piece = self.tokenizer.decode(self._prompt[place : place + 1])
             scores.append(score_of(self.tokenizer, row, self._prompt[place], self.logprobs or 0, piece))
         return Event(self, "".join(score.text for score in scores), tuple(scores))
@@ -130,16 +137,18 @@ class Job:
 def jobs_of(request: TextRequest, session: TextSession, send: Callable[[Event], None], deadline: float) -> list[Job]:
     """The texts of a request. Raises Refusal if a prompt does not fit."""
     jobs = []
+    starts = session.tokenizer.starts
     for index in range(len(request.prompts) * request.n):
         prompt = request.prompts[index // request.n]
+        lead = len(starts) or int(not prompt)  # an empty text follows a separator
         if not isinstance(prompt, str):
-            prompt = [*session.tokenizer.starts, *prompt]
+            prompt = [*starts, *prompt]
         try:
             text = session.continuation(prompt, request.sampling, index, request.max_tokens, request.overflow)
         except OnebitError as error:
             raise Refusal(400, str(error), "prompt", "context_length_exceeded") from None
         held = HeldText(request.stops)
-        job = Job(index, text, session.tokenizer, request.logprobs, request.echo, held, send, deadline)
+        job = Job(index, text, session.tokenizer, request.logprobs, request.echo, held, send, deadline, lead)
         if job.scores_prompt and len(text.tokens) > session.context:
             message = f"echo with logprobs: the prompt has {len(text.tokens)} tokens, the model's context is {session.context}: shorten it"
             raise Refusal(400, message, "prompt", "context_length_exceeded")

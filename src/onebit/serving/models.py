@@ -23,6 +23,7 @@ from onebit.serving.metrics import Metrics
 from onebit.serving.refusal import Refusal
 from onebit.serving.settings import Settings
 from onebit.serving.text_worker import TextWorker
+from onebit.task import TEXT_KINDS
 
 Worker = TextWorker | ImageWorker
 
@@ -35,7 +36,7 @@ class Model:
         name: by which clients ask for it.
         path: the file.
         kind: its task's kind.
-        task: its task, as the file has it.
+        task: its task, as the file has it, without the vocabulary.
         bytes: the file's size.
         created: when the file was written, in seconds since 1970.
         input_shape: of its program.
@@ -61,7 +62,7 @@ class Model:
     @property
     def writes(self) -> bool:
         """Whether it is a language model."""
-        return self.kind == "text-generation"
+        return self.kind in TEXT_KINDS
 
 
 class Models:
@@ -80,14 +81,7 @@ class Models:
     def __init__(self, files: Iterable[str | Path], settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
         self._pool = ThreadPool(settings.engine_threads)
-        self._all: dict[str, Model] = {}
-        for file in files:
-            model = describe(find(file))
-            if model.name in self._all:
-                raise OnebitError(f"[serve] two files are named {model.name}: rename one")
-            self._all[model.name] = model
-        if not self._all:
-            raise OnebitError("[serve] no file to serve: name one or more")
+        self._all = describe_all(files)
         self._retired: list[Worker] = []
         metrics.gauges |= {
             "onebit_texts_live": lambda: sum(w.live for w in self._workers() if isinstance(w, TextWorker)),
@@ -215,12 +209,25 @@ class Models:
             model.worker = None
 
 
+def describe_all(files: Iterable[str | Path]) -> dict[str, Model]:
+    """Models by their names. Raises OnebitError if a file is damaged, there is none, or two have one name."""
+    found: dict[str, Model] = {}
+    for file in files:
+        model = describe(find(file))
+        if model.name in found:
+            raise OnebitError(f"[serve] two files are named {model.name}: rename one")
+        found[model.name] = model
+    if not found:
+        raise OnebitError("[serve] no file to serve: name one or more")
+    return found
+
+
 def describe(path: Path) -> Model:
     """What a file holds. Raises FormatError if it is damaged."""
     packed: PackedModel = load_model(path)
     status = path.stat()
     kind = str(packed.task["kind"])
-    task = {name: value for name, value in packed.task.items() if name != "vocabulary"}
+    task = {name: value for name, value in packed.task.items() if name not in ("vocabulary", "tokenizer")}
     outputs = packed.shapes[packed.program.output][-1]
     written = int(status.st_mtime)
     return Model(path.stem, path, kind, task, status.st_size, written, packed.program.input_shape, outputs)
@@ -229,7 +236,7 @@ def describe(path: Path) -> Model:
 def _load(path: Path, settings: Settings, pool: ThreadPool) -> TextSession | ImageSession:
     cache: Any = settings.cache or None
     precision: Any = settings.precision
-    is_text = describe(path).kind == "text-generation"
+    is_text = describe(path).kind in TEXT_KINDS
     return load(path, precision, pool, cache=cache if is_text else None, memory_cap=_cap(settings))
 
 

@@ -69,7 +69,7 @@ def read_completion(fields: Fields, settings: Settings) -> TextRequest:
     return _request(fields, settings, prompts, n, logprobs, echo, "max_tokens", least=0 if echo else 1)
 
 
-def read_chat(fields: Fields, settings: Settings, prompt: str) -> TextRequest:
+def read_chat(fields: Fields, settings: Settings, prompt: str | list[int]) -> TextRequest:
     """A request to /v1/chat/completions, whose messages are `prompt`. Raises Refusal if a field is wrong."""
     top = fields.integer("top_logprobs", 0, 0, MOST_LOGPROBS)
     logprobs = top if fields.flag("logprobs") else None
@@ -139,11 +139,16 @@ def _are_tokens(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class TokenScore:
-    """A token with its log-probability, and those of the most probable tokens: `top` holds (text, bytes, log-probability)."""
+    """A token with its log-probability, and those of the most probable tokens.
+
+    Args:
+        logprob: None for the first token of a text that nothing stands before.
+        top: (text, bytes, log-probability) of each.
+    """
 
     text: str
     content: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[tuple[str, bytes, float], ...] = ()
 
 
@@ -263,7 +268,7 @@ def usage(prompt: int, made: int, shared: int) -> dict[str, Any]:
 
 
 def _chat_score(score: TokenScore) -> dict[str, Any]:
-    def entry(text: str, content: bytes, logprob: float) -> dict[str, Any]:
+    def entry(text: str, content: bytes, logprob: float | None) -> dict[str, Any]:
         return {"token": text, "logprob": logprob, "bytes": list(content)}
 
     return {**entry(score.text, score.content, score.logprob), "top_logprobs": [entry(*top) for top in score.top]}

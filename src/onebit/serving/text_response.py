@@ -107,9 +107,9 @@ class TextResponse:
         return events
 
     def _usage(self) -> dict[str, Any]:
-        # Several texts of one prompt count it once, as OpenAI does. The separator before it is not the client's.
+        # Several texts of one prompt count it once, as OpenAI does. The tokens that begin every text are not the client's.
         return usage(
-            sum(job.prompt_tokens - 1 for job in self._jobs if job.index % self._each == 0),
+            sum(job.prompt_tokens - job.lead for job in self._jobs if job.index % self._each == 0),
             sum(job.text.made for job in self._jobs),
             sum(job.shared for job in self._jobs if job.index % self._each == 0),
         )

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from onebit.errors import OnebitError
-from onebit.serving.chat import prompt_of
+from onebit.serving.chat import checked, prompt_of
 from onebit.serving.context import Context, context_of
 from onebit.serving.fields import Fields, read_json
 from onebit.serving.job import jobs_of
@@ -31,7 +31,9 @@ async def chat_completions(request: Request) -> TextResponse:
     """POST /v1/chat/completions."""
     context, fields = context_of(request), read_json(await request.body())
     model = context.models.find(fields.text("model") if "model" in fields else None, writes=True)
-    prompt, note = prompt_of(fields.raw("messages"), model.task.get("chat_template"))
+    messages = checked(fields.raw("messages"))
+    worker = await context.models.text_worker(model)
+    prompt, note = prompt_of(messages, model.task.get("chat_template"), worker.session.tokenizer)
     return await _write(context, model, read_chat(fields, context.settings, prompt), chat=True, note=note)
 
 

@@ -312,7 +312,7 @@ function open(tab) {
 }
 
 function listModels(writing) {
-  const fitting = models.filter((model) => (model.kind === "text-generation") === writing);
+  const fitting = models.filter((model) => (model.kind !== "image-classification") === writing);
   $("model").replaceChildren(...fitting.map((model) => {
     const choice = document.createElement("option");
     choice.value = model.id;
@@ -364,7 +364,7 @@ async function start() {
     complain(error.message);
     return;
   }
-  const writes = models.some((model) => model.kind === "text-generation");
+  const writes = models.some((model) => model.kind !== "image-classification");
   const sees = models.some((model) => model.kind === "image-classification");
   $("tab-write").hidden = $("tab-chat").hidden = !writes;
   $("tab-classify").hidden = !sees;
