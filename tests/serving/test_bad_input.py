@@ -1,7 +1,10 @@
 """What clients send by mistake or on purpose: each is refused in OpenAI's shape, and the server goes on."""
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -180,3 +183,38 @@ def test_slow_clients(tmp_path):
             # It reads nothing: the text pauses, then the connection is cut.
             assert served.settled("onebit_texts_live", 0, 20)
         assert served.metric("onebit_texts_total") >= 1
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[zz]", "null"])
+def test_origins_that_are_none(served, origin):
+    refused(served.client.get("/v1/models", headers={"Origin": origin}), 403, "other sites")
+
+
+def test_numbers_in_texts_that_are_too_long_for_python(served):
+    refused(served.client.post("/v1/classify", params={"top_k": "9" * 5000}, content=b"x"), 400, "top_k=")
+    files = {"image": ("a.png", b"x")}
+    refused(served.client.post("/v1/classify", data={"top_k": "9" * 5000}, files=files), 400, "top_k=")
+
+
+def test_half_a_surrogate_pair_in_an_id(served):
+    rows = {"name": "tokens", "datatype": "INT32", "shape": [1, 2], "data": [1, 2]}
+    body = json.dumps({"id": "a\ud800", "inputs": [rows]})
+    answer = served.client.post(f"/v2/models/{TEXTS}/infer", content=body)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["id"] == "a\ufffd"
+
+
+def test_numbers_beyond_float32(served):
+    rows = {"name": "images", "datatype": "FP32", "shape": [1, 1], "data": [1e300]}
+    refused(served.client.post(f"/v2/models/{DIGITS.stem}/infer", json={"inputs": [rows]}), 400, "FP32 numbers")
+    assert "Warning" not in served.log.read_text("utf-8")
+
+
+def test_several_processes_say_once_that_a_file_is_damaged(tmp_path):
+    path = tmp_path / "cut.onebit"
+    path.write_bytes(DIGITS.read_bytes()[:5000])
+    command = [sys.executable, "-m", "onebit", "serve", str(path), "--workers", "2", "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "is truncated" in ended.stderr

@@ -117,7 +117,7 @@ class Guard:
     def _check_origin(self, headers: Headers) -> None:
         """Scripts of other sites may send requests, although they cannot read the answers."""
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _netloc(origin) != headers.get("host", "").lower():
             raise Refusal(403, "requests from pages of other sites are not answered")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
             raise Refusal(403, "requests from pages of other sites are not answered")
@@ -157,6 +157,13 @@ class Guard:
     def _too_large(self) -> Refusal:
         text = f"the body is too large: at most {self._settings.max_body} MB are allowed"
         return Refusal(413, text, headers={"Connection": "close"})
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # such as http://[
+        return None
 
 
 def _is_address(name: str) -> bool:

@@ -107,7 +107,7 @@ async def _images(request: Request, context: Context) -> tuple[list[bytes], Fiel
         raise Refusal(400, "the body is empty: send an image", "image")
     values: dict[str, Any] = {"model": query.raw("model")}
     if "top_k" in query:
-        values["top_k"] = int(query.text("top_k")) if query.text("top_k").isdecimal() else query.text("top_k")
+        values["top_k"] = _whole(query.text("top_k"))
     return [body], Fields(values), False
 
 
@@ -122,12 +122,17 @@ async def _form(request: Request, most: int) -> tuple[list[bytes], Fields, bool]
                 if isinstance(value, UploadFile):
                     contents.append(await value.read())
                 else:
-                    values[name] = int(value) if name == "top_k" and value.isdecimal() else value
+                    values[name] = _whole(value) if name == "top_k" else value
     except HTTPException as error:
         raise Refusal(400, f"the form cannot be read: {error.detail}") from None
     if not contents:
         raise Refusal(400, "the form has no file: send one or more images", "image")
     return contents, Fields(values), len(contents) > 1
+
+
+def _whole(text: str) -> int | str:
+    """A number that came as a text; what is none is refused where it is read."""
+    return int(text) if text.isdecimal() and len(text) <= 9 else text
 
 
 def _bytes(text: str) -> bytes:

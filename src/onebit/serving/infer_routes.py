@@ -18,6 +18,7 @@ from onebit.serving.context import Context, context_of
 from onebit.serving.fields import Fields, read_json
 from onebit.serving.models import Model
 from onebit.serving.refusal import Refusal
+from onebit.text import valid_text
 
 _TYPES = {"UINT8": np.uint8, "FP32": np.float32, "INT32": np.int32, "INT64": np.int64}
 # What a kind of model takes: the name of its input, and the types of it.
@@ -77,7 +78,9 @@ async def infer(request: Request) -> JSONResponse:
         logits = await (await context.models.image_worker(model)).logits(array)
     output = {"name": "logits", "datatype": "FP32", "shape": list(logits.shape), "data": logits.ravel().tolist()}
     answer = {"model_name": model.name, "model_version": "1", "outputs": [output]}
-    return JSONResponse({**answer, "id": fields.text("id")} if "id" in fields else answer)
+    # Half of a surrogate pair has no UTF-8.
+    given = {"id": valid_text(fields.text("id"))[0]} if "id" in fields else {}
+    return JSONResponse({**answer, **given})
 
 
 def _after_last(session: TextSession, tokens: NDArray[Any]) -> NDArray[np.float32]:
@@ -109,11 +112,11 @@ def _array(fields: Fields, name: str, types: tuple[str, ...]) -> NDArray[Any]:
         raise given.fail("shape", "give a list of integers")
     try:
         array = np.array(data).reshape(shape)
-        converted = array.astype(dtype)
-        # Integers must be within their type's range.
-        if array.dtype.kind not in ("iuf" if dtype is np.float32 else "iu") or (
-            dtype is not np.float32 and not np.array_equal(converted, array)
-        ):
+        with np.errstate(over="ignore"):
+            converted = array.astype(dtype)
+        # Numbers must be within their type's range.
+        fits = np.isfinite(converted).all() if dtype is np.float32 else np.array_equal(converted, array)
+        if array.dtype.kind not in ("iuf" if dtype is np.float32 else "iu") or not fits:
             raise ValueError
         return converted
     except (TypeError, ValueError, OverflowError):

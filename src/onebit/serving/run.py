@@ -21,6 +21,7 @@ from onebit.printable import printable
 from onebit.serving.app import make_app
 from onebit.serving.context import Context
 from onebit.serving.listening import BACKLOG, listen, port_of, url_of
+from onebit.serving.models import describe_all
 from onebit.serving.protocol import make_protocol
 from onebit.serving.settings import Settings
 
@@ -83,6 +84,7 @@ def serve(files: Sequence[str | Path], settings: Settings) -> int:
     if settings.workers == 1:
         return _serve_here(files, settings, listening)
     listening.close()
+    describe_all(files)  # what is wrong with one is said once, and not by each process again and again
     return _Processes(files, settings, port).run()
 
 
