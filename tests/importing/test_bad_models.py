@@ -242,3 +242,14 @@ def test_the_hub_without_a_connection_is_one_line(tmp_path, monkeypatch, capsys)
     assert "[microsoft/bitnet] cannot be fetched (ConnectionError: no route to host): check the connection" in error
     monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file: str(write_gguf(tmp_path / file, "llama")))
     assert main(["import", "owner/name/x.gguf", "--wide", "float32"]) == 0 and (tmp_path / "x.onebit").exists()
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "other.gguf", "model.safetensors", "m"])
+def test_an_import_replaces_no_source(tmp_path, name):
+    source = tmp_path / ("m" if name == "m" else "m.gguf")
+    write_gguf(source, "qwen3")
+    before = source.read_bytes()
+    with pytest.raises(ForeignModelError, match="give one that ends in .onebit"):
+        import_model(source, tmp_path / name)
+    assert source.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [source]

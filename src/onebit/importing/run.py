@@ -79,7 +79,10 @@ def _found(source: str | Path) -> Path:
 
 def _target(path: Path, out: str | Path | None) -> Path:
     if out is not None:
-        return expand(out)
+        target = expand(out)
+        if target.suffix in (".gguf", ".safetensors") or (target.exists() and target.samefile(path)):
+            raise ForeignModelError(f"[{target}] is not a name for a new model: give one that ends in .onebit")
+        return target
     name = path.resolve().name
     return Path(f"{name.removesuffix('.gguf')}.onebit")
 
