@@ -112,3 +112,18 @@ def test_the_command_talks(file, tmp_path, monkeypatch, capsys):
     said = json.loads((tmp_path / "a.json").read_text())
     assert [m["role"] for m in said] == ["user", "assistant"] and output.out.count(said[1]["content"]) == 2
     assert output.err.count("tokens, ") == 2
+
+
+def test_the_command_goes_on_after_a_mistake_at_a_terminal(file, monkeypatch, capsys):
+    import io
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stdin", Terminal("/save /nowhere/a.json\n" + "y" * 200 + "\nhello\n"))
+    assert main(["chat", str(file), "--temperature", "0", "--max-new-tokens", "4", "--threads", "1"]) == 0
+    errors = capsys.readouterr().err
+    assert "there is no folder /nowhere" in errors
+    assert "shorten it" in errors
+    assert errors.count("a second]") == 1

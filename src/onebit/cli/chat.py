@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, streams
+from onebit.errors import OnebitError
 from onebit.printable import printable_text
 
 if TYPE_CHECKING:
@@ -53,14 +54,23 @@ def run(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("temperature", "seed")}
     options = {name: value for name, value in given.items() if value is not None}
     while (line := _line()) and line.strip() != "/quit":
-        word, _, rest = line.strip().partition(" ")
-        if word == "/reset":
-            chat.reset()
-        elif word == "/save":
-            Path(rest or "chat.json").write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
-        elif word:
-            _answer(chat, line.strip(), args.max_new_tokens, options)
+        try:
+            _obey(chat, line.strip(), args.max_new_tokens, options)
+        except (OnebitError, OSError) as error:
+            if not sys.stdin.isatty():
+                raise
+            streams.say_error(error)  # somebody who talks can say it otherwise, and keeps the messages
     return 0
+
+
+def _obey(chat: Chat, line: str, most: int, options: dict[str, Any]) -> None:
+    word, _, rest = line.partition(" ")
+    if word == "/reset":
+        chat.reset()
+    elif word == "/save":
+        Path(rest or "chat.json").write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
+    elif word:
+        _answer(chat, line, most, options)
 
 
 def _line() -> str:
