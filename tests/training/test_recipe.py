@@ -229,6 +229,19 @@ def test_recipes_of_text_from_before_there_were_forms_mean_the_papers(tmp_path):
         load_recipe(tmp_path / "new.yaml")
 
 
+@pytest.mark.parametrize(("form", "scheme"), [("best", BinaryWeightNetwork()), ("all-bits", PureBits())])
+def test_run_folders_of_when_a_form_had_one_scheme_have_that_scheme(tmp_path, form, scheme):
+    held = TextRecipe(form=form).to_dict()
+    for later in ("norm", "positions", "mlp", "kv_heads", "activation", "hidden_widening", "sub_norm"):
+        del held["model"][later]
+    held["scheme"] = {"name": "BinaryNormalized"}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(held))
+    assert load_recipe(tmp_path / "recipe.yaml").scheme.made == scheme
+    # One of today may give the paper's scheme to any form.
+    (tmp_path / "recipe.yaml").write_text(TextRecipe(form=form, scheme="BinaryNormalized").to_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml").scheme.made == BinaryNormalized()
+
+
 def test_a_network_of_another_kind_has_no_form():
     recipe = load_recipe("paper-tiny").override({"model": "lstm"})
     assert (recipe.model.form, recipe.scheme.made) == (None, BinaryNormalized())

@@ -118,11 +118,20 @@ def _with_form(tree: dict[Any, Any]) -> dict[Any, Any]:
     model = tree.get("model")
     keys = {str(key).replace("-", "_") for key in (*tree, *(model if isinstance(model, dict) else ()))}
     flat = not any(isinstance(value, dict) for value in tree.values())
+    if isinstance(model, dict) and {"form", "pre_norm", "hybrid"} <= keys and "positions" not in keys:
+        return _with_the_forms_scheme(tree, model)
     if keys & {"form", "model.form"} or not (flat or {"warm_start", "hidden", "hybrid", "heads"} <= keys):
         return tree
     if isinstance(model, dict):
         return {**tree, "model": {**model, "form": "paper"}}
     return {**tree, "form": "paper"}
+
+
+def _with_the_forms_scheme(tree: dict[Any, Any], model: dict[Any, Any]) -> dict[Any, Any]:
+    """A run folder of when a form had one scheme: it holds the default scheme, which only the paper's form took."""
+    if model["form"] == "paper":
+        return tree
+    return {key: value for key, value in tree.items() if key != "scheme"}
 
 
 class _PlainYaml(yaml.SafeLoader):
