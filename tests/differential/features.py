@@ -81,7 +81,7 @@ def expected_features() -> set[str]:
         all_of |= {f"{feature}={there}" for there in yes_no}
     for op in ("bit_lstm", "bit_gru"):
         all_of |= {f"{op} eps={eps}" for eps in yes_no}
-    for op in ("embedding", "bit_embedding"):
+    for op in ("embedding", "bit_embedding", "int8_embedding"):
         all_of |= {f"{op} of={of}" for of in ("token", "position")}
     all_of |= {f"normalize over={over}" for over in ("channel", "example")} | {
         f"flatten order={order}" for order in ("hwc", "chw")

@@ -21,7 +21,7 @@ LIVES = Path(__file__).parent / "lives.py"
 ROUNDING = 1e-5
 # Sentences: the shares of a batch hold different numbers of real tokens.
 TEXT = TextRecipe(
-    vocabulary=290, examples="sentences", context=8, blocks=2, features=16, heads=2, head=(16,), epochs=4, epoch_steps=4, accumulate=2,
+    form="paper", vocabulary=290, examples="sentences", context=8, blocks=2, features=16, heads=2, head=(16,), epochs=4, epoch_steps=4, accumulate=2,
     batch_size=4, learning_rate=4e-3, decay=16, clip=1.0, threads=1, precision="float32", validation_tokens=400,
 )  # fmt: skip
 # Statistics over the batch. The last batch has two images: of three processes one has none of it.
@@ -160,7 +160,7 @@ else:
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
 
 torch.manual_seed(0)
-model = language_decoder({"vocabulary": 50, "context": 4, "blocks": 1, "features": 8, "heads": 2, "head": (7,)})
+model = language_decoder({"vocabulary": 50, "context": 4, "blocks": 1, "features": 8, "heads": 2, "head": (7,)}, form="paper")
 with torch.no_grad():
     for parameter in model.parameters():
         parameter[: len(parameter) // 2] += 3  # the mean of a part is far from that of the whole
