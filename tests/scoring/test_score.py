@@ -60,7 +60,9 @@ def test_two_workers_write_the_same_files(one_worker, classifier, pictures, tmp_
     summary = json.loads(output.stdout)
     assert (summary["records"], summary["scored"], summary["failed"], summary["workers"]) == (24, 23, 1, 2)
     left = "1 hidden file or folder, the first part1/.hidden.png and 1 other file, the first notes.txt"
-    assert output.stderr == f"note: {pictures}: left out {left}\n"
+    # A machine that is slow enough says how far it is.
+    lines = [line for line in output.stderr.splitlines() if not line.startswith("score: ")]
+    assert lines == [f"note: {pictures}: left out {left}"]
     names = sorted(path.name for path in one_worker.iterdir())
     assert sorted(path.name for path in (tmp_path / "two").iterdir()) == names
     for name in names:
