@@ -15,8 +15,6 @@ import time
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
-
 import onebit
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +87,8 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print("| model | where | ms a token, median | fastest tenth | tokens/s |")
     print("| --- | --- | ---: | ---: | ---: |")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page()
