@@ -21,7 +21,7 @@ class Elastic(WeightQuantizer):
               \frac{\partial L}{\partial w} = \frac{\partial L}{\partial \tilde w} \, [|w| \le \alpha], \qquad
               \frac{\partial L}{\partial \alpha} = \frac 1 {\sqrt N} \sum \frac{\partial L}{\partial \tilde w} \operatorname{sign}(w)
 
-    N is the number of weights of the layer. At the beginning alpha is the other quantizer's scale: for signs the mean of |w|. A layer that is
+    N is the number of weights of the layer. At the beginning alpha is the other quantizer's scale: for signs the mean of abs(w). A layer that is
     normalised for each channel divides alpha out again.
 
     Args:
