@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onebit.cli import arguments, streams
+from onebit.cli.answer import print_answer
 from onebit.errors import OnebitError
-from onebit.printable import printable_text
 
 if TYPE_CHECKING:
     from onebit.runtime.chat import Chat
@@ -70,21 +69,9 @@ def _obey(chat: Chat, line: str, most: int, options: dict[str, Any]) -> None:
     elif word == "/save":
         Path(rest or "chat.json").write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
     elif word:
-        _answer(chat, line, most, options)
+        print_answer(chat.answer(line, most, **options))
 
 
 def _line() -> str:
     print("> " * sys.stdin.isatty(), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline()
-
-
-def _answer(chat: Chat, text: str, most: int, options: dict[str, Any]) -> None:
-    start, pieces = time.perf_counter(), 0
-    try:
-        for piece in chat.answer(text, most, **options):
-            pieces += 1
-            print(printable_text(piece), end="", flush=True)
-    except KeyboardInterrupt:  # it stops the answer, not the program
-        print(" [stopped]", end="")
-    seconds = time.perf_counter() - start
-    print(f"\n[{pieces} tokens, {pieces / seconds:.1f} a second]", file=sys.stderr, flush=True)
