@@ -10,7 +10,7 @@ from typing import Any
 
 from onebit.errors import ForeignModelError, FormatError
 from onebit.importing.blocks import CODINGS, Coding
-from onebit.importing.stored import SourceFile, StoredTensor
+from onebit.importing.stored import Opened, SourceFile, StoredTensor
 from onebit.paths import expand
 from onebit.strict_json import excerpt, parse
 
@@ -31,7 +31,7 @@ _CODINGS = {"F32": CODINGS[0], "F16": CODINGS[1], "BF16": CODINGS[30], "U8": U8}
 
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Opened):
     """The contents of a folder of safetensors.
 
     Args:
@@ -45,15 +45,6 @@ class Folder:
     config: dict[str, Any]
     tensors: dict[str, StoredTensor]
     files: tuple[SourceFile, ...]
-
-    def check_unchanged(self) -> None:
-        """Raise ForeignModelError if a file was written to since it was opened."""
-        for file in self.files:
-            file.check_unchanged()
-
-    def close(self) -> None:
-        for file in self.files:
-            file.close()
 
 
 def read_folder(path: str | Path) -> Folder:

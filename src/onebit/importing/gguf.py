@@ -18,7 +18,7 @@ import numpy as np
 
 from onebit.errors import ForeignModelError
 from onebit.importing.blocks import CODINGS, OTHER_TYPES, Q2_0_G128, Coding
-from onebit.importing.stored import SourceFile, StoredTensor
+from onebit.importing.stored import Opened, SourceFile, StoredTensor
 from onebit.paths import expand
 from onebit.strict_json import excerpt
 
@@ -120,7 +120,7 @@ class _Cursor:
 
 
 @dataclass(frozen=True)
-class GGUF:
+class GGUF(Opened):
     """The contents of a GGUF file, or of all parts of a split one.
 
     Args:
@@ -134,15 +134,6 @@ class GGUF:
     metadata: dict[str, Any]
     tensors: dict[str, StoredTensor]
     files: tuple[SourceFile, ...]
-
-    def check_unchanged(self) -> None:
-        """Raise ForeignModelError if a part was written to since it was opened."""
-        for file in self.files:
-            file.check_unchanged()
-
-    def close(self) -> None:
-        for file in self.files:
-            file.close()
 
 
 def read_gguf(path: str | Path) -> GGUF:

@@ -39,9 +39,9 @@ class Matrix(ABC):
     def pieces(self) -> Iterator[tuple[int, Decoded]]:
         """All rows, in pieces, each with the number of its first row. The scales of "ternary" pieces are the one of the matrix."""
 
+    @abstractmethod
     def one_scale(self) -> float:
-        """The scale of a "ternary" matrix."""
-        raise NotImplementedError
+        """The scale of a "ternary" matrix, its only one."""
 
     def fail(self, message: str) -> ForeignModelError:
         return self.stored.fail(message)

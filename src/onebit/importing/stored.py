@@ -73,6 +73,24 @@ class SourceFile:
         self._file.close()
 
 
+class Opened:
+    """What is read out of files that stay open.
+
+    files: all of them.
+    """
+
+    files: tuple[SourceFile, ...]
+
+    def check_unchanged(self) -> None:
+        """Raise ForeignModelError if a file was written to since it was opened."""
+        for file in self.files:
+            file.check_unchanged()
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor in a foreign file.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from onebit.errors import OnebitError
 from onebit.runtime.session import ImageSession
 from onebit.serving.metrics import Metrics
 from onebit.serving.refusal import Refusal
+from onebit.serving.worker import Worker
 
 MOST_BATCH = 64
 # For so long a batch waits for further requests that are being read.
@@ -30,7 +29,7 @@ class _Request:
     began: float
 
 
-class ImageWorker:
+class ImageWorker(Worker[_Request]):
     """Runs images with one session, in a thread of its own.
 
     Args:
@@ -40,24 +39,14 @@ class ImageWorker:
     """
 
     def __init__(self, session: ImageSession, most_waiting: int, metrics: Metrics) -> None:
+        super().__init__("onebit-images", most_waiting, metrics)
         self.session = session
-        self._most_waiting, self._metrics = most_waiting, metrics
-        self._condition = threading.Condition()
-        self._waiting: deque[_Request] = deque()
         self._running = 0
-        self._closing = False
         self.expected = 0  # requests that are being read or wait; the server's thread counts them
-        self._thread = threading.Thread(target=self._run, name="onebit-images", daemon=True)
         self._thread.start()
 
     @property
-    def waiting(self) -> int:
-        """Requests that wait."""
-        return len(self._waiting)
-
-    @property
     def busy(self) -> bool:
-        """Whether there is anything to compute."""
         return bool(self._waiting or self._running or self.expected)
 
     async def logits(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
@@ -74,23 +63,13 @@ class ImageWorker:
                 future.set_result(result)
 
         with self._condition:
-            if self._closing:
-                raise Refusal(503, "the model is being put away: ask again", headers={"Retry-After": "1"})
+            self._check_open()
             if sum(len(request.pixels) for request in self._waiting) + len(pixels) > self._most_waiting + MOST_BATCH:
-                message = f"{len(self._waiting)} requests wait already: ask again later"
-                raise Refusal(429, message, code="queue_full", headers={"Retry-After": "1"})
+                raise self._full("requests")
             done = _later(loop, finish)
             self._waiting.append(_Request(pixels, done, time.perf_counter()))
             self._condition.notify()
         return await future
-
-    def close(self, wait: bool = True) -> None:
-        """Finish what was taken, and end the thread."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        if wait and self._thread is not threading.current_thread():
-            self._thread.join()
 
     def _run(self) -> None:
         while batch := self._take():

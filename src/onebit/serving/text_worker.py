@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from onebit.serving.job import Event, Job
 from onebit.serving.metrics import Metrics
 from onebit.serving.prefixes import LEAST_SHARED, Prefixes, common
 from onebit.serving.refusal import Refusal
+from onebit.serving.worker import Worker
 
 # Tokens of prompts in a pass: other texts wait for one pass at most.
 CHUNK = 64
@@ -28,7 +28,7 @@ _PAUSE_SECONDS = 0.02
 Post = Callable[[list[Event]], None]
 
 
-class TextWorker:
+class TextWorker(Worker[Job]):
     """Writes texts with one session, in a thread of its own.
 
     Args:
@@ -43,16 +43,12 @@ class TextWorker:
     def __init__(
         self, session: TextSession, most_live: int, most_waiting: int, most_kept: int, metrics: Metrics, post: Post
     ) -> None:
+        super().__init__("onebit-texts", most_waiting, metrics)
         self.session = session
-        self._most_live, self._most_waiting = most_live, most_waiting
-        self._metrics, self._post = metrics, post
+        self._most_live, self._post = most_live, post
         self._engine = session._engine
         self._prefixes = Prefixes(self._engine, most_kept)
-        self._condition = threading.Condition()
-        self._waiting: deque[Job] = deque()
         self._live: list[Job] = []
-        self._closing = False
-        self._thread = threading.Thread(target=self._run, name="onebit-texts", daemon=True)
         self._thread.start()
 
     @property
@@ -61,41 +57,25 @@ class TextWorker:
         return len(self._live)
 
     @property
-    def waiting(self) -> int:
-        """Texts that wait."""
-        return len(self._waiting)
-
-    @property
     def kept(self) -> int:
         """Texts that have ended, and whose sequences are kept for others."""
         return len(self._prefixes)
 
     @property
     def busy(self) -> bool:
-        """Whether there is anything to write."""
         return bool(self._live or self._waiting)
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Take texts, all or none. Raises Refusal if too many wait, or the model is being put away."""
         with self._condition:
-            if self._closing:
-                raise Refusal(503, "the model is being put away: ask again", headers={"Retry-After": "1"})
+            self._check_open()
             free = max(0, self._most_live - len(self._live))
             if len(self._waiting) + len(jobs) > self._most_waiting + free:
                 self._waiting = deque(job for job in self._waiting if not job.cancelled)
                 if len(self._waiting) + len(jobs) > self._most_waiting + free:
-                    message = f"{len(self._waiting)} texts wait already: ask again later"
-                    raise Refusal(429, message, code="queue_full", headers={"Retry-After": "1"})
+                    raise self._full("texts")
             self._waiting.extend(jobs)
             self._condition.notify()
-
-    def close(self, wait: bool = True) -> None:
-        """Finish what was taken, and end the thread."""
-        with self._condition:
-            self._closing = True
-            self._condition.notify()
-        if wait and self._thread is not threading.current_thread():
-            self._thread.join()
 
     def _run(self) -> None:
         while self._take():
