@@ -1,33 +1,16 @@
 """The forms of a decoder: what each is made of, and that each packs to what was trained."""
 
-import numpy as np
 import pytest
 import torch
+from packed_decoder import pack_and_compare, scattered
 
 import onebit
-from onebit.fileformat import load_model
 from onebit.models import language_decoder
 from onebit.models.forms import FORMS
 from onebit.nn import BinaryEmbedding, BinaryLinear, Normalize
-from onebit.runtime import reference
 from onebit.schemes import BinaryConnect, BinaryNormalized, BinaryWeightNetwork, BitNet158, NormFree, PureBits
-from onebit.text import TextTask, train_vocabulary
 
 SMALL = {"vocabulary": 300, "context": 12, "blocks": 2, "features": 16, "heads": 2, "head": (24,)}
-
-
-@pytest.fixture(scope="module")
-def task():
-    trained = train_vocabulary(["it was a dark and stormy night, and one bit was on"] * 20, 300).vocabulary
-    return TextTask((*trained, *(f"unused{i}" for i in range(300 - len(trained)))))
-
-
-def scattered(model):
-    """Parameters of every kind, away from where they start."""
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
-    return model.eval()
 
 
 @pytest.mark.parametrize(
@@ -109,15 +92,7 @@ def test_a_form_trains_and_keeps_the_future_out(form):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_packed_form_computes_what_pytorch_does(form, task, tmp_path):
     model = scattered(language_decoder(SMALL, form=form))
-    report = onebit.pack(model, tmp_path / "a.onebit", task)
-    tokens = np.random.default_rng(0).integers(0, 300, 12)
-    with torch.inference_mode():
-        expected = model(torch.tensor(tokens)[None])[0].numpy()
-    packed = load_model(tmp_path / "a.onebit")
-    found = reference.run(packed.program, packed.tensors, tokens[None], "float32")[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
-    np.testing.assert_allclose(session.logits(tokens.tolist()), expected, rtol=1e-4, atol=1e-4)
+    report, *_ = pack_and_compare(model, tmp_path / "a.onebit", task)
     # Which form keeps floats in its file.
     assert bool(report.kept_float) == (form == "best")
     assert (report.bit_parameters == report.parameters) == (form != "best")

@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from packed_decoder import pack_and_compare, scattered
 
-import onebit
 from onebit._engine import Decoder
 from onebit.errors import RecipeError
-from onebit.fileformat import load_model
 from onebit.models import language_decoder
 from onebit.nn import BinaryAttention, BinaryLinear, Normalize, TransformerBlock
-from onebit.runtime import reference
-from onebit.text import TextTask, train_vocabulary
+from onebit.text import TextTask
 from onebit.training import load_recipe
 from onebit.training.jobs import build_model
 
@@ -35,13 +33,6 @@ OPTIONS = {
         "sub_norm": True,
     },
 }
-
-
-def scattered(model):
-    torch.manual_seed(0)
-    for parameter in model.parameters():
-        parameter.data.add_(0.3 * torch.randn_like(parameter))
-    return model.eval()
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -171,25 +162,11 @@ def test_the_size_of_the_packages_decoder_has_a_name():
     assert sum(p.numel() for p in language_decoder("books", form="best").parameters()) == pytest.approx(31e6, rel=0.01)
 
 
-@pytest.fixture(scope="module")
-def task():
-    trained = train_vocabulary(["it was a dark and stormy night, and one bit was on"] * 20, 300).vocabulary
-    return TextTask((*trained, *(f"unused{i}" for i in range(300 - len(trained)))))
-
-
 @pytest.mark.parametrize("form", ["best", "all-bits", "paper"])
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_packed_option_computes_what_pytorch_does(option, form, task, tmp_path):
     model = scattered(language_decoder({**SMALL, "vocabulary": 300}, form=form, **OPTIONS[option]))
-    onebit.pack(model, tmp_path / "a.onebit", task)
-    tokens = np.random.default_rng(0).integers(0, 300, 12)
-    with torch.inference_mode():
-        expected = model(torch.tensor(tokens)[None])[0].numpy()
-    packed = load_model(tmp_path / "a.onebit")
-    found = reference.run(packed.program, packed.tensors, tokens[None], "float32")[0]
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
-    np.testing.assert_allclose(session.logits(tokens.tolist()), expected, rtol=1e-4, atol=1e-4)
+    _, packed, tokens, expected = pack_and_compare(model, tmp_path / "a.onebit", task)
     # Token by token, by the KV cache.
     decoder = Decoder(packed.program.to_json(), packed.tensors, "float32", 1)
     sequence = decoder.open()
