@@ -25,6 +25,8 @@ class SamplingOptions(TypedDict, total=False):
     top_p: float | None
     repetition_penalty: float
     seed: int | None
+    min_p: float
+    presence_penalty: float
 
 
 def _is_number(value: object) -> bool:
@@ -47,13 +49,16 @@ class Sampling:
         repetition_penalty: for tokens that the text already contains, divides positive logits and multiplies negative ones
             (Keskar et al., arXiv 1909.05858); 1 turns it off.
         seed: the random seed, at least 0; None gives another text each time.
+        min_p: sample from tokens with at least this share of the most probable token's probability, after top_k and top_p
+            (Nguyen et al., arXiv 2407.01082); 0 for all.
+        presence_penalty: is taken from the logits of tokens that were written already, as in OpenAI's API; those of the prompt do not count.
 
     Raises:
         OnebitError: a value is out of range.
 
     Example:
         >>> Sampling(temperature=0.5, seed=1)
-        Sampling(temperature=0.5, top_k=None, top_p=0.9, repetition_penalty=1.0, seed=1)
+        Sampling(temperature=0.5, top_k=None, top_p=0.9, repetition_penalty=1.0, seed=1, min_p=0.0, presence_penalty=0.0)
     """
 
     temperature: float = 0.8
@@ -61,6 +66,8 @@ class Sampling:
     top_p: float | None = 0.9
     repetition_penalty: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         if not _is_number(self.temperature) or not 0 <= self.temperature < float("inf"):
@@ -81,6 +88,10 @@ class Sampling:
             raise OnebitError(
                 f"[generate] seed={self.seed!r}: use an integer from 0 up, or None for another text each time"
             )
+        if not _is_number(self.min_p) or not 0 <= self.min_p <= 1:
+            raise OnebitError(f"[generate] min_p={self.min_p!r}: use a number from 0 (all tokens) to 1")
+        if not _is_number(self.presence_penalty) or not abs(self.presence_penalty) < float("inf"):
+            raise OnebitError(f"[generate] presence_penalty={self.presence_penalty!r}: use a number; 0 turns it off")
 
     def chance(self, index: int = 0) -> np.random.Generator:
         """The random generator of a text. Of several texts written at once, text `index` has the seed `seed` + index."""
@@ -89,7 +100,12 @@ class Sampling:
         return np.random.default_rng(None if self.seed is None else int(self.seed) + index)
 
     def choose(
-        self, logits: NDArray[np.float32], past: Sequence[int], random: np.random.Generator, never: Sequence[int] = ()
+        self,
+        logits: NDArray[np.float32],
+        past: Sequence[int],
+        random: np.random.Generator,
+        never: Sequence[int] = (),
+        made: int = 0,
     ) -> int:
         """Choose the next token.
 
@@ -98,17 +114,21 @@ class Sampling:
             past: the tokens of the text so far.
             random: see `chance`.
             never: tokens that must not be chosen.
+            made: how many of the last tokens of `past` were written; the others are the prompt's.
         """
-        return choose_each(logits[None], [(self, past, random)], never)[0]
+        return choose_each(logits[None], [(self, past, random, made)], never)[0]
 
-    def _penalise(self, scores: NDArray[Any], past: Sequence[int]) -> None:
-        """Apply the repetition penalty to scores (vocabulary,), in place."""
+    def _penalise(self, scores: NDArray[Any], past: Sequence[int], made: int) -> None:
+        """Apply the penalties to scores (vocabulary,), in place."""
         import numpy as np
 
-        seen = np.unique(np.asarray(past))
-        scores[seen] = np.where(
-            scores[seen] > 0, scores[seen] / self.repetition_penalty, scores[seen] * self.repetition_penalty
-        )
+        if self.repetition_penalty != 1 and len(past):
+            seen = np.unique(np.asarray(past))
+            scores[seen] = np.where(
+                scores[seen] > 0, scores[seen] / self.repetition_penalty, scores[seen] * self.repetition_penalty
+            )
+        if self.presence_penalty and made:
+            scores[np.unique(np.asarray(past[-made:]))] -= self.presence_penalty
 
     def _draw(self, powers: NDArray[Any], random: np.random.Generator) -> int:
         """A token by its share of `powers` (vocabulary,), the largest of which is 1."""
@@ -124,6 +144,19 @@ class Sampling:
         return int(np.flatnonzero(powers == value)[place - np.count_nonzero(kept > value)])
 
     def _kept(self, powers: NDArray[Any]) -> NDArray[Any] | None:
+        """The powers that top_k, top_p and min_p keep, the largest first; None if they keep all."""
+        import numpy as np
+
+        kept = self._most_probable(powers)
+        if not self.min_p:
+            return kept
+        if kept is None:
+            kept = powers[powers >= self.min_p]
+            kept[::-1].sort()
+        # The largest is 1.
+        return kept[: len(kept) - int(np.searchsorted(kept[::-1], self.min_p))]
+
+    def _most_probable(self, powers: NDArray[Any]) -> NDArray[Any] | None:
         """The powers that top_k and top_p keep, the largest first; None if they keep all."""
         import numpy as np
 
@@ -148,34 +181,33 @@ class Sampling:
 
 def choose_each(
     logits: NDArray[np.float32],
-    texts: Sequence[tuple[Sampling, Sequence[int], np.random.Generator]],
+    texts: Sequence[tuple[Sampling, Sequence[int], np.random.Generator, int]],
     never: Sequence[int] = (),
 ) -> list[int]:
     """Choose the next token of each of several texts. Each gets the same token as alone.
 
     Args:
         logits: (texts, vocabulary).
-        texts: of each text its sampling, its tokens so far, and its random generator.
+        texts: of each text its sampling, its tokens so far, its random generator, and how many of its tokens were written.
         never: tokens that must not be chosen.
     """
     import numpy as np
 
     scores = logits.astype(np.float64)
-    for row, (sampling, past, _) in zip(scores, texts, strict=True):
-        if sampling.repetition_penalty != 1 and len(past):
-            sampling._penalise(row, past)
+    for row, (sampling, past, _, made) in zip(scores, texts, strict=True):
+        sampling._penalise(row, past, made)
     scores[:, list(never)] = -np.inf
     best = scores.argmax(-1)
-    if not any(sampling.temperature for sampling, _, _ in texts):
+    if not any(sampling.temperature for sampling, *_ in texts):
         return [int(token) for token in best]
-    temperatures = np.array([[sampling.temperature or 1.0] for sampling, _, _ in texts])
+    temperatures = np.array([[sampling.temperature or 1.0] for sampling, *_ in texts])
     with np.errstate(over="ignore"):  # a temperature near 0: all but the most probable tokens get the weight 0
         scores -= scores[np.arange(len(best)), best][:, None]
         scores /= temperatures
         np.exp(scores, out=scores)
     return [
         sampling._draw(powers, random) if sampling.temperature else int(token)
-        for powers, (sampling, _, random), token in zip(scores, texts, best, strict=True)
+        for powers, (sampling, _, random, _), token in zip(scores, texts, best, strict=True)
     ]
 
 

@@ -242,6 +242,11 @@ def test_score_of_a_long_text_looks_back_half_a_context(exact):
         ({"top_p": "0.5"}, "top_p='0.5': use a number above 0"),
         ({"repetition_penalty": float("nan")}, "repetition_penalty=nan"),
         ({"repetition_penalty": "1"}, "repetition_penalty='1'"),
+        ({"min_p": -0.1}, "min_p=-0.1: use a number from 0 .all tokens. to 1"),
+        ({"min_p": 1.1}, "min_p=1.1"),
+        ({"min_p": None}, "min_p=None"),
+        ({"presence_penalty": float("inf")}, "presence_penalty=inf: use a number; 0 turns it off"),
+        ({"presence_penalty": "1"}, "presence_penalty='1'"),
         ({"seed": -1}, "seed=-1: use an integer from 0 up, or None"),
         ({"seed": 1.0}, "seed=1.0: use an integer"),
         ({"seed": "1"}, "seed='1': use an integer"),
@@ -374,6 +379,11 @@ def test_sampling_follows_its_rules():
     # The logit of token 0, log 0.5 < 0, is multiplied: its weight becomes 0.5^3.
     weights = np.array([0.125, 0.3, 0.15, 0.05])
     np.testing.assert_allclose(drawn(temperature=1.0, repetition_penalty=3.0), weights / weights.sum(), atol=0.03)
+    np.testing.assert_allclose(drawn(temperature=1.0, min_p=0.5), [0.625, 0.375, 0, 0], atol=0.03)
+    np.testing.assert_allclose(drawn(temperature=1.0, top_k=3, min_p=0.01), np.array([50, 30, 15, 0]) / 95, atol=0.03)
+    np.testing.assert_allclose(drawn(temperature=1.0, min_p=1.0), [1, 0, 0, 0], atol=0)
+    # After the temperature: the square roots of the shares are 1, 0.77, 0.55 and 0.32.
+    assert np.count_nonzero(drawn(temperature=2.0, min_p=0.6)) == 2
     many = np.random.default_rng(1).normal(size=5000).astype(np.float32)
     powers = np.exp(many.astype(np.float64))
     order = np.argsort(-powers)
@@ -392,6 +402,57 @@ def test_sampling_follows_its_rules():
         assert set(drawn) == {0, 1, 4}
 
 
+def test_the_presence_penalty_counts_what_was_written_and_not_the_prompt():
+    logits = np.array([3.0, 2.5, 2.0, 0.0], np.float32)
+    random = np.random.default_rng(0)
+    greedy = Sampling(0, presence_penalty=0.75)
+    assert greedy.choose(logits, [0, 0, 0], random) == 0
+    assert greedy.choose(logits, [0, 0, 0], random, made=1) == 1  # once, however often
+    assert greedy.choose(logits, [2, 0, 1], random, made=2) == 0  # 2.25, 1.75, 2
+    assert greedy.choose(logits, [0, 1, 2], random, made=1) == 0
+    assert Sampling(0, presence_penalty=-1).choose(logits, [0, 1], random, made=1) == 1
+    # Both penalties: the other one first.
+    assert Sampling(0, repetition_penalty=2.0, presence_penalty=0.75).choose(logits, [0, 1], random, made=1) == 2
+
+
+# The tokens that seeds give over fixed logits. Whatever chooses tokens one day gives the same ones.
+PINNED = [
+    ({}, [269, 117, 85, 67, 272, 85, 187, 51, 187, 110, 189, 100, 17, 50, 48, 18]),
+    ({"temperature": 1.5, "top_p": None}, [238, 248, 166, 85, 14, 110, 114, 19, 10, 299, 189, 84, 119, 295, 268, 263]),
+    (
+        {"temperature": 1.5, "top_p": 1.0, "top_k": 20, "repetition_penalty": 1.4},
+        [117, 10, 187, 67, 272, 238, 0, 51, 119, 102, 294, 226, 230, 148, 228, 227],
+    ),
+    (
+        {"temperature": 1.2, "top_p": 0.95, "min_p": 0.1},
+        [86, 270, 62, 254, 272, 113, 221, 51, 187, 282, 268, 37, 187, 141, 295, 176],
+    ),
+    (
+        {"temperature": 2.0, "top_p": None, "min_p": 0.05, "presence_penalty": 1.5},
+        [91, 195, 66, 88, 17, 247, 165, 170, 119, 263, 13, 7, 256, 272, 180, 86],
+    ),
+    (
+        {"temperature": 1.0, "top_k": 50, "repetition_penalty": 1.2, "presence_penalty": 0.5, "min_p": 0.02},
+        [17, 180, 151, 67, 272, 113, 221, 51, 187, 55, 138, 37, 188, 95, 189, 201],
+    ),
+    (
+        {"temperature": 0, "presence_penalty": 1.0},
+        [170, 68, 272, 85, 17, 119, 136, 51, 187, 51, 204, 187, 289, 102, 136, 221],
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "tokens"), PINNED, ids=str)
+def test_a_seed_gives_these_tokens(options, tokens):
+    logits = (np.random.default_rng(7).integers(-4000, 4001, (16, 300)) / 1000).astype(np.float32)
+    logits[:, ::17] += 2
+    sampling = Sampling(**{"seed": 5, **options})
+    past, random = [0, 17, 3], sampling.chance()
+    for row in logits:
+        past.append(sampling.choose(row, past, random, (34,), len(past) - 3))
+    assert past[3:] == tokens
+
+
 @given(
     settings=st.lists(
         st.builds(
@@ -401,6 +462,8 @@ def test_sampling_follows_its_rules():
             top_p=st.sampled_from([None, 0.05, 0.9, 1]),
             repetition_penalty=st.sampled_from([1.0, 1.3]),
             seed=st.integers(0, 9),
+            min_p=st.sampled_from([0.0, 0.1, 1]),
+            presence_penalty=st.sampled_from([0, 0.5, -2.0]),
         ),
         min_size=1,
         max_size=6,
@@ -410,9 +473,9 @@ def test_sampling_follows_its_rules():
 )
 def test_texts_get_the_same_tokens_together_as_alone(settings, size, seed):
     logits = np.random.default_rng(seed).normal(0, 4, (len(settings), size)).astype(np.float32).round(1)
-    past = [0, size - 1]
-    alone = [s.choose(row, past, s.chance(), (1,)) for s, row in zip(settings, logits, strict=True)]
-    assert choose_each(logits, [(s, past, s.chance()) for s in settings], (1,)) == alone
+    past = [0, 2, size - 1]
+    alone = [s.choose(row, past, s.chance(), (1,), 2) for s, row in zip(settings, logits, strict=True)]
+    assert choose_each(logits, [(s, past, s.chance(), 2) for s in settings], (1,)) == alone
 
 
 @pytest.mark.parametrize(

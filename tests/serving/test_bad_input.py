@@ -74,6 +74,8 @@ def test_bodies_that_are_no_objects(served, path, body, message):
         ({"top_p": 2}, "top_p"),
         ({"top_k": -1}, "top_k"),
         ({"repetition_penalty": 0}, "repetition_penalty"),
+        ({"min_p": 1.5}, "min_p"),
+        ({"presence_penalty": "much"}, "presence_penalty"),
         ({"n": 0}, "n"),
         ({"n": 65}, "n"),
         ({"n": 2, "best_of": 3}, "best_of"),

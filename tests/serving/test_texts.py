@@ -26,7 +26,14 @@ def events(response):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"temperature": 0}, {"temperature": 1.2, "top_p": 1}, {"top_k": 5, "repetition_penalty": 1.3}]
+    "options",
+    [
+        {},
+        {"temperature": 0},
+        {"temperature": 1.2, "top_p": 1},
+        {"top_k": 5, "repetition_penalty": 1.3},
+        {"temperature": 1.5, "min_p": 0.05, "presence_penalty": 1.5},
+    ],
 )
 def test_a_text_is_the_sessions(served, session, options):
     for seed, prompt in enumerate(PROMPTS):

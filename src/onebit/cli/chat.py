@@ -36,8 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, default=500, metavar="N", help="of an answer (default %(default)s)"
     )
-    parser.add_argument("--temperature", type=float, metavar="T", help="randomness; 0 has none")
-    parser.add_argument("--seed", type=int, help="a fixed seed gives the same answers each time")
+    arguments.sampling(parser)
     arguments.precision(parser)
     parser.set_defaults(precision="float32")  # int8 inputs change the answers of models that were not trained with them
     arguments.cache(parser)
@@ -50,11 +49,10 @@ def run(args: argparse.Namespace) -> int:
 
     session = load_text_session(args.file, precision=args.precision, threads=args.threads, cache=args.cache)
     chat = Chat(session, args.system)
-    given = {name: getattr(args, name) for name in ("temperature", "seed")}
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {"max_new_tokens": args.max_new_tokens, "sampling": arguments.sampling_of(args), "stop": args.stop}
     while (line := _line()) and line.strip() != "/quit":
         try:
-            _obey(chat, line.strip(), args.max_new_tokens, options)
+            _obey(chat, line.strip(), options)
         except (OnebitError, OSError) as error:
             if not sys.stdin.isatty():
                 raise
@@ -62,14 +60,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _obey(chat: Chat, line: str, most: int, options: dict[str, Any]) -> None:
+def _obey(chat: Chat, line: str, options: dict[str, Any]) -> None:
     word, _, rest = line.partition(" ")
     if word == "/reset":
         chat.reset()
     elif word == "/save":
         Path(rest or "chat.json").write_text(json.dumps(chat.messages, ensure_ascii=False, indent=1), "utf-8")
     elif word:
-        print_answer(chat.answer(line, most, **options))
+        print_answer(chat.answer(line, **options))
 
 
 def _line() -> str:

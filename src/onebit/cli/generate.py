@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import fields
 from typing import Any
 
 from onebit.cli import arguments
 from onebit.cli.prompts import file_and_prompt, note_length, readable, typed, write
 from onebit.errors import OnebitError
 from onebit.pretrained import DEFAULT
-from onebit.sampling import Sampling
 
 EXAMPLES = """examples:
   onebit generate "It was"                                    use the model that comes with onebit
@@ -40,17 +38,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (default %(default)s)"
     )
-    text = "randomness; 0 always takes the most probable token (default %(default)s)"
-    parser.add_argument("--temperature", type=float, metavar="T", help=text)
-    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
-    text = "sample from the most probable tokens with total probability P (default %(default)s; 1 is all)"
-    parser.add_argument("--top-p", type=float, metavar="P", help=text)
-    parser.add_argument(
-        "--repetition-penalty", type=float, metavar="R", help="a number above 1 makes repetition less likely"
-    )
-    parser.add_argument("--seed", type=int, help="a fixed seed gives the same text each time")
-    parser.set_defaults(**vars(Sampling()))
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="stop at this text; may be given several times")
+    arguments.sampling(parser)
     text = "with a full context: slide forgets the older half, stop ends (default %(default)s)"
     parser.add_argument("--overflow", choices=("slide", "stop"), default="slide", help=text)
     arguments.precision(parser)
@@ -67,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json and prompt is None:
         raise OnebitError("[generate] --json needs a PROMPT")
     options: dict[str, Any] = {name: getattr(args, name) for name in ("max_new_tokens", "stop", "overflow")}
-    sampling = Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
+    sampling = arguments.sampling_of(args)
     for text in typed() if prompt is None else (prompt,):
         text = readable(text)
         note_length(session, text, args.overflow)

@@ -7,7 +7,8 @@ from typing import Unpack
 
 from onebit.chat_template import render
 from onebit.errors import DataError
-from onebit.runtime.generation import check_length, sampling_of
+from onebit.runtime.continuation import STREAM_CONTEXT, HeldText
+from onebit.runtime.generation import check_length, check_stops, sampling_of
 from onebit.runtime.text import TextSession
 from onebit.sampling import Sampling, SamplingOptions
 from onebit.subwords import AnyTokenizer, SubwordTask, SubwordTokenizer
@@ -45,6 +46,8 @@ class Chat:
         text: str,
         max_new_tokens: int = 500,
         sampling: Sampling | float | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Generator[str]:
         """Answer a message, piece by piece. An answer that is not read to its end stays in `messages` as far as it was read.
@@ -52,12 +55,12 @@ class Chat:
         Args:
             text: the user's message.
             max_new_tokens: the most tokens of the answer.
-            sampling, options: see `TextSession.generate`.
+            sampling, stop, options: see `TextSession.generate`.
 
         Raises:
             OnebitError: an argument is out of range, or the template or the message does not fit.
         """
-        chosen = sampling_of(sampling, options)
+        chosen, held = sampling_of(sampling, options), HeldText(check_stops(stop))
         check_length(max_new_tokens, "stop")
         before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
@@ -68,9 +71,15 @@ class Chat:
             self.messages = before
             raise
         try:
-            for _, piece in self.session.tokenizer.stream(self._written(tokens, max_new_tokens, chosen), tokens[-8:]):
-                said.append(piece)
-                yield piece
+            written = self._written(tokens, max_new_tokens, chosen)
+            for _, piece in self.session.tokenizer.stream(written, tokens[-STREAM_CONTEXT:]):
+                said.append(held.add(piece))
+                yield said[-1]
+                if held.stopped:
+                    break
+            if held.text:
+                said.append(held.text)
+                yield held.text
         finally:
             self.messages.append({"role": "assistant", "content": "".join(said)})
 
@@ -98,7 +107,7 @@ class Chat:
         for _ in range(min(most, self.session.context - len(tokens))):
             logits = self._sequence.feed(new)
             self._read += new
-            token = sampling.choose(logits, past, random, self.session.never)
+            token = sampling.choose(logits, past, random, self.session.never, len(past) - len(tokens))
             if token in self.session.tokenizer.ends:
                 return
             past.append(token)

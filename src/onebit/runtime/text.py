@@ -118,7 +118,8 @@ class TextSession(Session):
             stop: one or several texts that end generation. They are not part of the result.
             overflow: what to do with a full context: "slide" forgets the older half and continues, "stop" ends. "slide" cuts the beginning of a
                 prompt that is longer than the context; "stop" refuses it.
-            options: single fields of `sampling`: temperature (0 is greedy), top_k, top_p, repetition_penalty, seed.
+            options: single fields of `sampling`: temperature (0 is greedy), top_k, top_p, min_p, repetition_penalty,
+                presence_penalty, seed.
 
         Yields:
             Pieces of text with whole characters. A token that does not complete a character gives no piece. The model may also end the text.
@@ -312,7 +313,7 @@ class TextSession(Session):
                 logits = self._engine.extend(
                     [text.sequence for _, text in active], [len(text.pending) for _, text in active], tokens
                 )
-                chosen = choose_each(logits, [(t.sampling, t.tokens, t.random) for _, t in active], self.never)
+                chosen = choose_each(logits, [(t.sampling, t.tokens, t.random, t.made) for _, t in active], self.never)
                 for (index, text), token in zip(active, chosen, strict=True):
                     if token in self.tokenizer.ends:
                         text.finish = "stop"

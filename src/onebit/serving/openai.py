@@ -20,7 +20,7 @@ from onebit.serving.settings import Settings
 DEFAULT_TOKENS = 200
 MOST_STOPS, MOST_STOP_CHARACTERS = 16, 256
 MOST_LOGPROBS = 20
-_UNKNOWN = ("tools", "functions", "logit_bias", "frequency_penalty", "presence_penalty", "suffix", "audio")
+_UNKNOWN = ("tools", "functions", "logit_bias", "frequency_penalty", "suffix", "audio")
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,8 @@ def _request(
             top_p=fields.number("top_p", default.top_p, 0, 1) or 1e-9,
             repetition_penalty=fields.number("repetition_penalty", 1.0, 0.01, 100) or 1.0,
             seed=None if seed is None else seed % (1 << 64),
+            min_p=fields.number("min_p", 0.0, 0, 1) or 0.0,
+            presence_penalty=fields.number("presence_penalty", 0.0, -100, 100) or 0.0,
         )
     except OnebitError as error:
         raise Refusal(400, str(error)) from None

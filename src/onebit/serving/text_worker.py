@@ -200,7 +200,7 @@ class TextWorker(Worker[Job]):
             jobs, logits = [jobs[place] for place in ready], logits[ready]
         if not jobs:
             return []
-        texts = [(job.text.sampling, job.text.tokens, job.text.random) for job in jobs]
+        texts = [(job.text.sampling, job.text.tokens, job.text.random, job.text.made) for job in jobs]
         tokens = choose_each(logits, texts, self.session.never)
         events = []
         now = time.perf_counter()
