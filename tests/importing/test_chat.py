@@ -8,7 +8,7 @@ from random_models import write_folder
 import onebit
 from onebit.chat_template import render
 from onebit.cli.main import main
-from onebit.errors import DataError
+from onebit.errors import DataError, OnebitError
 from onebit.importing import import_model
 from onebit.runtime.chat import Chat
 
@@ -88,6 +88,78 @@ def test_a_chat_reads_each_token_once_and_answers_as_a_new_one_would(file):
     assert "".join(chat.answer("hello", 6, temperature=0)) == first
 
 
+@pytest.fixture(scope="module")
+def session(file):
+    return onebit.load(file, precision="float32", threads=1)
+
+
+def test_a_session_answers_messages_and_computes_only_what_is_new(session):
+    session.prompt_cache.clear()
+    messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}]
+    first = session.write_chat(messages, 6, temperature=0)
+    assert first.text == "".join(session.chat(messages, 6, temperature=0))
+    assert first.text == session.write("be brief;hello;", 6, temperature=0).text
+    assert first.shared_tokens == 0
+    messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "and"}]
+    second = session.write_chat(messages, 6, temperature=0.9, seed=3)
+    assert 0 < first.prompt_tokens - 1 <= second.shared_tokens < second.prompt_tokens
+    session.prompt_cache.clear()
+    alone = session.write_chat(messages, 6, temperature=0.9, seed=3)
+    assert alone.shared_tokens == 0
+    assert (alone.text, alone.tokens) == (second.text, second.tokens)
+    # The same again: all but the last token is there.
+    assert session.write_chat(messages, 6, temperature=0.9, seed=3).shared_tokens == alone.prompt_tokens - 1
+    before = session.memory_bytes
+    session.prompt_cache.clear()
+    assert session.memory_bytes < before
+
+
+def test_a_chat_takes_the_options_of_generation(session):
+    messages = [{"role": "user", "content": "hello"}]
+    whole = session.write_chat(messages, 20, temperature=0).text
+    assert len(whole) > 6
+    stop = whole[4:6]
+    assert session.write_chat(messages, 20, temperature=0, stop=stop).text == whole[: whole.index(stop)]
+    assert "".join(session.chat(messages, 20, temperature=0, stop=[stop, "never"])) == whole[: whole.index(stop)]
+    assert "".join(Chat(session).answer("hello", 20, temperature=0, stop=stop)) == whole[: whole.index(stop)]
+    options = {"temperature": 1.5, "top_k": 40, "top_p": 0.95, "min_p": 0.01, "repetition_penalty": 1.1, "seed": 4}
+    said = session.write_chat(messages, 20, presence_penalty=0.5, **options)
+    assert said.tokens == session.write("hello;", 20, presence_penalty=0.5, **options).tokens
+    with pytest.raises(OnebitError, match="min_p=2"):
+        session.chat(messages, min_p=2)
+    with pytest.raises(OnebitError, match="stop is empty"):
+        session.write_chat(messages, stop="")
+
+
+def test_threads_may_chat_in_one_session(session):
+    from concurrent.futures import ThreadPoolExecutor
+
+    chats = [[{"role": "user", "content": f"hello {i % 3}"}] for i in range(9)]
+    expected = [session.write_chat(chat, 8, temperature=0).text for chat in chats]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda chat: session.write_chat(chat, 8, temperature=0).text, chats))
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ("hello", "messages='hello': give a list of messages"),
+        ([], "give a list of messages"),
+        ({"role": "user", "content": "a"}, "give a list of messages"),
+        ([{"role": "user"}], "message 0 is .*: give a dict with the texts role and content"),
+        ([{"role": "user", "content": None}], "message 0 is"),
+        (
+            [{"role": "user", "content": "y" * 300}],
+            "the messages have .* tokens, the context 128: leave out the oldest",
+        ),
+    ],
+)
+def test_messages_that_are_none(session, messages, message):
+    with pytest.raises(DataError, match=message):
+        session.chat(messages)
+
+
 def test_old_messages_are_forgotten_and_long_ones_refused(file):
     chat = Chat(onebit.load(file, precision="float32", threads=1))
     for _ in range(4):
@@ -99,8 +171,10 @@ def test_old_messages_are_forgotten_and_long_ones_refused(file):
 
 
 def test_a_model_without_a_template_is_refused():
-    with pytest.raises(DataError, match="this model has no template for chats: use onebit generate"):
-        Chat(onebit.load("books", threads=1))
+    books = onebit.load("books", threads=1)
+    for call in (lambda: Chat(books), lambda: books.chat(MESSAGES)):
+        with pytest.raises(DataError, match="this model has no template for chats: use onebit generate"):
+            call()
 
 
 def test_the_command_talks(file, tmp_path, monkeypatch, capsys):

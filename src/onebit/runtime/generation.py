@@ -1,13 +1,16 @@
-"""Check the arguments of text generation, and describe its result."""
+"""Check the arguments of text generation, and collect and describe its result."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from onebit.errors import OnebitError
+from onebit.errors import DataError, OnebitError
 from onebit.sampling import Sampling, SamplingOptions, is_integer
+from onebit.text import valid_text
 
 Overflow = Literal["slide", "stop"]
 
@@ -53,6 +56,7 @@ class Written:
         first_token_ms: milliseconds to the first new token, including the pass over the prompt; None without a new token.
         seconds: seconds to the last token.
         precision, cache, threads: the session's.
+        shared_tokens: the tokens of the prompt that were not computed again, because the session's last chat has them.
     """
 
     prompt: str
@@ -64,6 +68,7 @@ class Written:
     precision: str
     cache: str
     threads: int
+    shared_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -80,6 +85,7 @@ class Written:
             "prompt": self.prompt,
             "text": self.text,
             "prompt_tokens": self.prompt_tokens,
+            "shared_tokens": self.shared_tokens,
             "tokens": list(self.tokens),
             "new_tokens": len(self.tokens),
             "first_token_ms": None if first is None else round(first, 3),
@@ -89,3 +95,33 @@ class Written:
             "cache": self.cache,
             "threads": self.threads,
         }
+
+
+def not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
+    """The pieces that are not empty."""
+    # Closed explicitly: an abandoned generator expression keeps its source until it is collected itself (Python 3.12).
+    with closing(pieces):
+        for _, piece in pieces:
+            if piece:
+                yield piece
+
+
+def valid_prompt(text: str, what: str, stacklevel: int = 3) -> str:
+    """A caller's text in a form that can be encoded. Warns if that changes it."""
+    if not isinstance(text, str):
+        raise DataError(f"[{what}] the text is a {type(text).__name__}: give a str")
+    valid, replaced = valid_text(text)
+    if replaced:
+        message = f"[{what}] the text is not valid Unicode: U+FFFD replaces it in {replaced:,} places"
+        warnings.warn(message, stacklevel=stacklevel)
+    return valid
+
+
+def valid_prompts(prompts: Sequence[str]) -> list[str]:
+    """Several texts in a form that can be encoded. Warns if that changes one."""
+    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
+        raise DataError("[generate] give a list of prompts, even for one")
+    valid = []
+    for prompt in prompts:
+        valid.append(valid_prompt(prompt, "generate", stacklevel=4))  # noqa: PERF401 (a comprehension is a level in Python 3.11 only)
+    return valid

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any, Unpack
@@ -14,14 +13,24 @@ from numpy.typing import NDArray
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
+from onebit.runtime.chat import Messages, answer_pieces, chat_tokens
 from onebit.runtime.continuation import STREAM_CONTEXT, Continuation, HeldText
-from onebit.runtime.generation import Overflow, Written, check_length, check_stops, sampling_of
+from onebit.runtime.generation import (
+    Overflow,
+    Written,
+    check_length,
+    check_stops,
+    not_empty,
+    sampling_of,
+    valid_prompt,
+    valid_prompts,
+)
+from onebit.runtime.prompt_cache import PromptCache
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions, choose_each
 from onebit.subwords import text_task, tokenizer_for
-from onebit.text import valid_text
 
 
 class TextSession(Session):
@@ -35,6 +44,8 @@ class TextSession(Session):
         FormatError: the task has another kind.
 
     Several threads may share a session. Each text has its own KV cache.
+
+    prompt_cache: keeps the last chat for the next one; `clear` frees its memory.
     """
 
     def __init__(
@@ -67,6 +78,7 @@ class TextSession(Session):
         self.context = self._engine.context
         # Some models have more outputs than tokens.
         self.vocabulary = model.shapes[model.program.output][-1]
+        self.prompt_cache = PromptCache(self.sequence)
         self.never = (*self.tokenizer.never, *range(self.tokenizer.size, self.vocabulary))
 
     @property
@@ -134,8 +146,8 @@ class TextSession(Session):
             '...'
             >>> text = "".join(pieces)
         """
-        prompt = _valid(prompt, "generate")
-        return _not_empty(
+        prompt = valid_prompt(prompt, "generate")
+        return not_empty(
             self.generate_pieces(prompt, max_new_tokens, sampling, stop=stop, overflow=overflow, **options)
         )
 
@@ -155,27 +167,80 @@ class TextSession(Session):
             >>> onebit.load("books").write("It was", 5).to_dict()["new_tokens"]
             5
         """
-        prompt = _valid(prompt, "generate")
-        start = time.perf_counter()
+        start, prompt = time.perf_counter(), valid_prompt(prompt, "generate")
+        pieces = self.generate_pieces(prompt, max_new_tokens, sampling, stop=stop, overflow=overflow, **options)
+        return self._collected(start, prompt, len(self.tokenizer.encode(prompt)), pieces)
+
+    def _collected(
+        self, start: float, prompt: str, prompt_tokens: int, pieces: Iterable[tuple[list[int], str]], shared: int = 0
+    ) -> Written:
         tokens: list[int] = []
-        pieces, times = [], []
-        for new, piece in self.generate_pieces(
-            prompt, max_new_tokens, sampling, stop=stop, overflow=overflow, **options
-        ):
+        texts, times = [], []
+        for new, piece in pieces:
             tokens += new
-            pieces.append(piece)
+            texts.append(piece)
             times.append(time.perf_counter() - start)
         return Written(
             prompt=prompt,
-            text="".join(pieces),
-            prompt_tokens=len(self.tokenizer.encode(prompt)),
+            text="".join(texts),
+            prompt_tokens=prompt_tokens,
             tokens=tuple(tokens),
             first_token_ms=1e3 * times[0] if times else None,
             seconds=times[-1] if times else 0.0,
             precision=self.precision,
             cache=self.cache,
             threads=self.threads,
+            shared_tokens=shared,
         )
+
+    def chat(
+        self,
+        messages: Messages,
+        max_new_tokens: int = 500,
+        sampling: Sampling | float | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Iterator[str]:
+        """Answer the messages of a chat, piece by piece, by the model's own template.
+
+        The session keeps its last chat in the engine: what the next messages share with it is not computed again.
+
+        Args:
+            messages: dicts with the texts `role` ("system", "user" or "assistant") and `content`, the oldest first.
+            max_new_tokens, sampling, stop, options: as for `generate`.
+
+        Yields:
+            Pieces of the answer, as `generate` does. The answer ends with the model's own end token, a stop text, or a full context.
+
+        Raises:
+            OnebitError: an argument is out of range.
+            DataError: the model has no template for chats, it refuses the messages, or they do not fit in the context.
+
+        Example:
+            >>> session = onebit.load("smol.onebit", precision="float32")  # doctest: +SKIP
+            >>> print(*session.chat([{"role": "user", "content": "Who wrote Hamlet?"}], temperature=0), sep="")  # doctest: +SKIP
+        """
+        chosen, stops = sampling_of(sampling, options), check_stops(stop)
+        check_length(max_new_tokens, "stop")
+        return not_empty(answer_pieces(self, chat_tokens(self, messages), max_new_tokens, chosen, stops))
+
+    def write_chat(
+        self,
+        messages: Messages,
+        max_new_tokens: int = 500,
+        sampling: Sampling | float | None = None,
+        *,
+        stop: str | Sequence[str] | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Written:
+        """Answer the messages of a chat to the end. Returns the text, its tokens and their times. See `chat`."""
+        chosen, stops = sampling_of(sampling, options), check_stops(stop)
+        check_length(max_new_tokens, "stop")
+        start, tokens = time.perf_counter(), chat_tokens(self, messages)
+        shared = self.prompt_cache.shared(tokens)
+        pieces = answer_pieces(self, tokens, max_new_tokens, chosen, stops)
+        return self._collected(start, self.tokenizer.decode(tokens), len(tokens), pieces, shared)
 
     def generate_pieces(
         self,
@@ -190,7 +255,7 @@ class TextSession(Session):
         """As `generate`, but each piece comes with the new tokens since the last piece, and may be empty."""
         chosen, stops = sampling_of(sampling, options), check_stops(stop)
         check_length(max_new_tokens, overflow)
-        text = self.continuation(_valid(prompt, "generate"), chosen, 0, max_new_tokens, overflow)
+        text = self.continuation(valid_prompt(prompt, "generate"), chosen, 0, max_new_tokens, overflow)
         return self._stream(text, stops)
 
     def generate_tokens(
@@ -213,7 +278,7 @@ class TextSession(Session):
         check_length(max_new_tokens, overflow)
         texts = [
             self.continuation(prompt, chosen, index, max_new_tokens, overflow)
-            for index, prompt in enumerate(_valid_list(prompts))
+            for index, prompt in enumerate(valid_prompts(prompts))
         ]
         return self._write(texts)
 
@@ -227,7 +292,7 @@ class TextSession(Session):
         **options: Unpack[SamplingOptions],
     ) -> list[str]:
         """The texts of `generate_tokens`, each without its prompt."""
-        prompts = _valid_list(prompts)
+        prompts = valid_prompts(prompts)
         made: list[list[int]] = [[] for _ in prompts]
         for index, token in self.generate_tokens(prompts, max_new_tokens, sampling, overflow=overflow, **options):
             made[index].append(token)
@@ -248,7 +313,7 @@ class TextSession(Session):
             (piece of the text, natural logarithm of its probability) for each token. A piece is empty if its token ends inside a character. The
             first token follows a separator.
         """
-        ids = self.tokenizer.encode(_valid(text, "score"))
+        ids = self.tokenizer.encode(valid_prompt(text, "score"))
         scores = self.score_tokens(ids)
         return [(piece, float(p)) for (_, piece), p in zip(self.tokenizer.stream(ids), scores, strict=True)]
 
@@ -335,31 +400,3 @@ class TextSession(Session):
                     return
         if held.text:
             yield [], held.text
-
-
-def _not_empty(pieces: Generator[tuple[list[int], str]]) -> Generator[str]:
-    # Closed explicitly: an abandoned generator expression keeps its source until it is collected itself (Python 3.12).
-    with closing(pieces):
-        for _, piece in pieces:
-            if piece:
-                yield piece
-
-
-def _valid(text: str, what: str, stacklevel: int = 3) -> str:
-    """A caller's text in a form that can be encoded. Warns if that changes it."""
-    if not isinstance(text, str):
-        raise DataError(f"[{what}] the text is a {type(text).__name__}: give a str")
-    valid, replaced = valid_text(text)
-    if replaced:
-        message = f"[{what}] the text is not valid Unicode: U+FFFD replaces it in {replaced:,} places"
-        warnings.warn(message, stacklevel=stacklevel)
-    return valid
-
-
-def _valid_list(prompts: Sequence[str]) -> list[str]:
-    if isinstance(prompts, (str, bytes)) or not isinstance(prompts, Iterable):
-        raise DataError("[generate] give a list of prompts, even for one")
-    valid = []
-    for prompt in prompts:
-        valid.append(_valid(prompt, "generate", stacklevel=4))  # noqa: PERF401 (a comprehension is a level in Python 3.11 only)
-    return valid
