@@ -19,6 +19,7 @@ NAMES = (
     "reproduce",
     "pack",
     "import",
+    "convert",
     "summary",
     "info",
     "export",

@@ -155,6 +155,17 @@ def load_validation_text(
     return text, notes + more
 
 
+def load_text_for(
+    source: str, task: AnyTextTask, validation: str | None = None, share: float = 0.05, seed: int = 0
+) -> tuple[TextSet, TextSet, list[str]]:
+    """The texts for training and validation that `load_text` makes, with a given tokenizer, and notes for the user."""
+    train, held_out, notes = _divide(source, validation, share, seed)
+    tokenizer = tokenizer_for(task)
+    first, more = prepare_text(train, tokenizer, "document", source)
+    second, others = prepare_text(held_out, tokenizer, "document", validation or source)
+    return first, second, list(dict.fromkeys([*notes, *more, *others]))
+
+
 def load_evaluation_text(
     source: str, task: AnyTextTask, unit: Unit = "document", part: str = "test"
 ) -> tuple[TextSet, list[str]]:

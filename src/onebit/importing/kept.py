@@ -81,7 +81,7 @@ class _Scaled(Kept):
         self.group = self._group()
 
     def _group(self) -> int:
-        return max(group for group in GROUPS if self.matrix.stored.coding.weights % group == 0)
+        return max(group for group in GROUPS if self.matrix.group % group == 0)
 
     def _scales(self, scales: NDArray[np.float32]) -> NDArray[np.float16]:
         """Scales (rows, groups of the source) as the file has them."""

@@ -43,6 +43,11 @@ class Matrix(ABC):
     def one_scale(self) -> float:
         """The scale of a "ternary" matrix, its only one."""
 
+    @property
+    def group(self) -> int:
+        """The number of inputs that share a scale."""
+        return self.stored.coding.weights
+
     def fail(self, message: str) -> ForeignModelError:
         return self.stored.fail(message)
 

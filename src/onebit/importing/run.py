@@ -58,12 +58,17 @@ def import_model(
     """
     if wide not in ("int8", "float32"):
         raise ForeignModelError(f"[import] wide={shown(wide)}: use 'int8' or 'float32'")
-    path = _found(source)
-    opened = read_folder(path) if path.is_dir() else read_gguf(path)
+    opened = open_source(source)
     try:
-        return _import(opened, _target(path, out) if write_file else None, wide, context, trust)
+        return _import(opened, target(opened.path, out) if write_file else None, wide, context, trust)
     finally:
         opened.close()
+
+
+def open_source(source: str | Path) -> GGUF | Folder:
+    """Open a GGUF file, a folder of safetensors, or a model on the Hub. Raises ForeignModelError like `import_model`."""
+    path = _found(source)
+    return read_folder(path) if path.is_dir() else read_gguf(path)
 
 
 def _found(source: str | Path) -> Path:
@@ -77,20 +82,21 @@ def _found(source: str | Path) -> Path:
     return fetch(str(source))
 
 
-def _target(path: Path, out: str | Path | None) -> Path:
+def target(path: Path, out: str | Path | None) -> Path:
+    """The file to write: as given, or the name of the source in the current folder. Raises ForeignModelError for the source itself."""
     if out is not None:
-        target = expand(out)
-        if target.suffix in (".gguf", ".safetensors") or (target.exists() and target.samefile(path)):
-            raise ForeignModelError(f"[{target}] is not a name for a new model: give one that ends in .onebit")
-        return target
+        given = expand(out)
+        if given.suffix in (".gguf", ".safetensors") or (given.exists() and given.samefile(path)):
+            raise ForeignModelError(f"[{given}] is not a name for a new model: give one that ends in .onebit")
+        return given
     name = path.resolve().name
     return Path(f"{name.removesuffix('.gguf')}.onebit")
 
 
 def _import(opened: GGUF | Folder, out: Path | None, wide: str, context: int | None, trust: bool) -> ImportReport:
-    sizes, parts, task, notes = _described(opened)
-    used = _context(sizes, context, str(opened.path))
-    program, net = build(parts, wide, used, tied=not parts.has("head") or _is_tied(opened))
+    sizes, parts, task, notes = described(opened)
+    used = usable_context(sizes, context, str(opened.path))
+    program, net = build(parts, wide, used, tied=is_tied(opened, parts))
     if out is None:
         size, kinds = 0, look(program, net, task.to_json(), trust)
     else:
@@ -111,7 +117,8 @@ def _import(opened: GGUF | Folder, out: Path | None, wide: str, context: int | N
     )
 
 
-def _described(opened: GGUF | Folder) -> tuple[Architecture, Parts, SubwordTask, tuple[str, ...]]:
+def described(opened: GGUF | Folder) -> tuple[Architecture, Parts, SubwordTask, tuple[str, ...]]:
+    """The sizes of a model, its tensors, its task, and what was assumed."""
     if isinstance(opened, GGUF):
         sizes = gguf_architecture(opened)
         task, notes = gguf_task(opened, sizes.vocabulary)
@@ -120,8 +127,10 @@ def _described(opened: GGUF | Folder) -> tuple[Architecture, Parts, SubwordTask,
     return sizes, folder_parts(opened, sizes), folder_task(opened), ()
 
 
-def _is_tied(opened: GGUF | Folder) -> bool:
-    return isinstance(opened, Folder) and opened.config.get("tie_word_embeddings") is True
+def is_tied(opened: GGUF | Folder, parts: Parts) -> bool:
+    """Whether the head is the embedding's table."""
+    said = isinstance(opened, Folder) and opened.config.get("tie_word_embeddings") is True
+    return said or not parts.has("head")
 
 
 def _name(opened: GGUF | Folder) -> str:
@@ -129,7 +138,7 @@ def _name(opened: GGUF | Folder) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _context(sizes: Architecture, given: int | None, where: str) -> int:
+def usable_context(sizes: Architecture, given: int | None, where: str) -> int:
     """The program's context: a value has at most 2^31 elements, and the widest is the logits."""
     most = min(sizes.context, MAX_VALUE_ELEMENTS // max(sizes.vocabulary, sizes.hidden, sizes.width))
     if given is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -79,12 +79,14 @@ class CausalAttention(nn.Module):
 
     Args:
         features: the features of a token.
-        heads: the number of heads, which must divide `features`. d is features / heads.
+        heads: the number of heads. d is features / heads, which must be whole, unless `head_size` is given.
         linear: a function that makes a dense layer of (in, out) features.
         kv_heads: the number of heads of the keys and values, which must divide `heads`: each serves heads / kv_heads heads of the queries. None
             for `heads`.
-        rotary: whether queries and keys are turned by their positions; see `RotaryPositions`.
+        rotary: whether queries and keys are turned by their positions, or the options of `RotaryPositions`.
         norm: a function that makes a normalisation of a number of features, for the input of the last projection (SubLN); None for none.
+        head_size: d; None for features / heads.
+        head_norm: a function that makes a normalisation of a number of features, for each head of the queries and of the keys; None for none.
 
     Shape:
         (batch, time, features) to the same.
@@ -103,32 +105,38 @@ class CausalAttention(nn.Module):
         linear: Callable[[int, int], nn.Module],
         *,
         kv_heads: int | None = None,
-        rotary: bool = False,
+        rotary: bool | Mapping[str, Any] = False,
         norm: Callable[[int], nn.Module] | None = None,
+        head_size: int | None = None,
+        head_norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if heads < 1 or features % heads:
+        if heads < 1 or (head_size is None and features % heads):
             raise ValueError(f"[{name}] heads={heads} does not divide features={features}")
         kv_heads = heads if kv_heads is None else kv_heads
         if kv_heads < 1 or heads % kv_heads:
             raise ValueError(f"[{name}] kv_heads={kv_heads} does not divide heads={heads}: use a divisor")
-        if rotary:
-            check_turned(name, features // heads, features // heads)
+        d = features // heads if head_size is None else head_size
+        turning = rotary if isinstance(rotary, Mapping) else {}
+        if rotary is not False:
+            check_turned(name, d if turning.get("rotated") is None else turning["rotated"], d)
         self.heads = heads
         self.kv_heads = kv_heads
-        shared = kv_heads * (features // heads)
-        self.query = linear(features, features)
-        self.key = linear(features, shared)
-        self.value = linear(features, shared)
-        self.turn_query = RotaryPositions(heads) if rotary else None
-        self.turn_key = RotaryPositions(kv_heads) if rotary else None
-        self.out_norm = None if norm is None else norm(features)
-        self.out = linear(features, features)
+        self.query = linear(features, heads * d)
+        self.key = linear(features, kv_heads * d)
+        self.value = linear(features, kv_heads * d)
+        self.query_norm = None if head_norm is None else head_norm(d)
+        self.key_norm = None if head_norm is None else head_norm(d)
+        self.turn_query = None if rotary is False else RotaryPositions(heads, **turning)
+        self.turn_key = None if rotary is False else RotaryPositions(kv_heads, **turning)
+        self.out_norm = None if norm is None else norm(heads * d)
+        self.out = linear(heads * d, features)
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """With a cache, `x` contains only new tokens, which follow the tokens in the cache."""
         q, k, v = self.query(x), self.key(x), self.value(x)
+        q, k = self._normed(q, self.query_norm, self.heads), self._normed(k, self.key_norm, self.kv_heads)
         past = 0 if cache is None else cache.length
         if self.turn_query is not None and self.turn_key is not None:
             q, k = self.turn_query(q, past), self.turn_key(k, past)
@@ -143,6 +151,11 @@ class CausalAttention(nn.Module):
         y = y.transpose(1, 2).flatten(2)
         result: Tensor = self.out(y if self.out_norm is None else self.out_norm(y))
         return result
+
+    @staticmethod
+    def _normed(x: Tensor, norm: nn.Module | None, heads: int) -> Tensor:
+        """Each head of queries or keys (batch, time, heads * d) normalised by itself, if there is a norm."""
+        return x if norm is None else norm(x.view(*x.shape[:-1], heads, -1)).flatten(-2)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}" + ("" if self.kv_heads == self.heads else f", kv_heads={self.kv_heads}")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+
+from onebit.ops.rotary import frequencies
 
 # Of the RoFormer paper, and of most networks since.
 USUAL_BASE = 10000.0
@@ -21,6 +26,7 @@ class RotaryPositions(nn.Module):
         heads: the number of heads, which divides the features.
         base: sets the slowest angle.
         rotated: r, the number of features of each head that turn; None for all.
+        scaling: how the angles were stretched for longer texts, as the op `rotary` takes it; None for not at all.
 
     Shape:
         (batch, time, heads * d) to the same.
@@ -35,7 +41,13 @@ class RotaryPositions(nn.Module):
     Source: Su et al., RoFormer, arXiv 2104.09864, with the pairs of features as in Llama.
     """
 
-    def __init__(self, heads: int, base: float = USUAL_BASE, rotated: int | None = None) -> None:
+    def __init__(
+        self,
+        heads: int,
+        base: float = USUAL_BASE,
+        rotated: int | None = None,
+        scaling: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         if heads < 1:
             raise ValueError(f"[RotaryPositions] heads={heads}: use 1 or more")
@@ -46,6 +58,7 @@ class RotaryPositions(nn.Module):
         self.heads = heads
         self.base = base
         self.rotated = rotated
+        self.scaling = None if scaling is None else dict(scaling)
 
     def forward(self, x: Tensor, start: int = 0) -> Tensor:
         """`start` is the position of the first token of `x`."""
@@ -53,12 +66,19 @@ class RotaryPositions(nn.Module):
         turned = x_h.shape[-1] if self.rotated is None else self.rotated
         check_turned("RotaryPositions", turned, x_h.shape[-1])
         half = turned // 2
-        speeds = self.base ** (torch.arange(half, device=x.device, dtype=torch.float32) / -half)
+        speeds, factor = self._speeds(half, x.device)
         places = torch.arange(start, start + x.shape[-2], device=x.device, dtype=torch.float32)
         angles = torch.outer(places, speeds)[:, None]  # (time, 1, half)
-        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        cos, sin = (factor * angles.cos()).to(x.dtype), (factor * angles.sin()).to(x.dtype)
         a, b, rest = torch.split(x_h, [half, half, x_h.shape[-1] - turned], -1)
         return torch.cat((a * cos - b * sin, b * cos + a * sin, rest), -1).flatten(-2)
+
+    def _speeds(self, half: int, device: torch.device) -> tuple[Tensor, float]:
+        """The angle of each pair from token to token, and the factor of cosines and sines."""
+        if self.scaling is None:
+            return self.base ** (torch.arange(half, device=device, dtype=torch.float32) / -half), 1.0
+        speeds, factor = frequencies({"base": self.base, "scaling": self.scaling}, 2 * half)
+        return torch.from_numpy(speeds).to(device), float(factor)
 
     def extra_repr(self) -> str:
         return f"heads={self.heads}, base={self.base:g}" + ("" if self.rotated is None else f", rotated={self.rotated}")

@@ -42,6 +42,7 @@ class TransformerBlock(nn.Module):
         mlp: ``"plain"``, or ``"gated"``: the hidden layer is act(gate(y)) * expand(y), with a third dense layer `gate`.
         activation: ``"gelu"``, ``"silu"`` or ``"relu_squared"``. None for "gelu", and for "silu" in a gate.
         sub_norm: whether to normalise before the last projection of each branch too (SubLN).
+        of_attention: other options of `CausalAttention`, such as `head_size`.
 
     Shape:
         (batch, time, features) to the same. A token depends only on itself and the tokens before it.
@@ -67,6 +68,7 @@ class TransformerBlock(nn.Module):
         mlp: Mlp = "plain",
         activation: str | None = None,
         sub_norm: bool = False,
+        **of_attention: Any,
     ) -> None:
         super().__init__()
         activation = ("silu" if mlp == "gated" else "gelu") if activation is None else activation
@@ -78,8 +80,8 @@ class TransformerBlock(nn.Module):
             heads,
             linear,
             kv_heads=kv_heads,
-            rotary=positions == "rotary",
             norm=norm if sub_norm else None,
+            **{"rotary": positions == "rotary"} | of_attention,
         )
         self.attention_norm = norm(features)
         self.expand = linear(features, hidden)

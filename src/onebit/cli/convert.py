@@ -1,0 +1,102 @@
+"""`onebit convert`: make bits of the weights of a language model, by distillation from itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from onebit.cli import arguments
+
+EXAMPLES = """examples:
+  onebit convert my_model/ --data books.txt --out small.onebit     ternary weights, a scale for each 64 or 128 inputs
+  onebit convert model.gguf --data books.txt --scheme bits         one bit for each weight
+  onebit convert masters/ --data notes.txt --scheme bitnet         go on with the training of a ternary model
+  onebit convert my_model/ --data books.txt --steps 0              round and train block by block only
+"""
+# The options of training, their types and what they say; the defaults are those of `Training`.
+_TRAINING: tuple[tuple[str, type, str], ...] = (
+    ("window", int, "tokens of an example"),
+    ("calibration", int, "examples that blocks are rounded and trained on; 0 leaves that out"),
+    ("block-steps", int, "steps for each block; 0 leaves them as rounding made them"),
+    ("block-batch", int, "examples of a step of a block"),
+    ("block-rate", float, "highest learning rate of a block"),
+    ("steps", int, "steps of the whole network"),
+    ("batch", int, "examples of a step of the whole network"),
+    ("rate", float, "highest learning rate of the whole network"),
+    ("weight", float, "weight of the teacher's logits; the text has the rest (default 1; 0 for float masters)"),
+    ("temperature", float, "of both networks' logits"),
+    ("minutes", float, "end the whole network's training after so long, with its schedule"),
+    ("seed", int, "of the order of the text"),
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = arguments.command(
+        subparsers,
+        "convert",
+        run,
+        EXAMPLES,
+        help="make bits of the weights of a language model, by distillation from itself",
+        description=(
+            "Turn a language model of floats into one of few bits. Blocks are rounded and trained one after another; then the whole network learns "
+            "from the logits of the float one. Writes a .onebit file and prints the perplexity after each stage. Ctrl-C ends it; --resume goes on."
+        ),
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", help="a GGUF file, a folder of safetensors, or OWNER/NAME on the Hub"
+    )
+    parser.add_argument("--data", required=True, metavar="TEXT", help="a text file, a folder of them, or wikitext-2")
+    parser.add_argument("--validation-data", metavar="TEXT", help="the text to measure on (default a part of --data)")
+    parser.add_argument(
+        "--validation-tokens", type=int, metavar="N", help="how many tokens are measured (default 8192)"
+    )
+    parser.add_argument(
+        "--out", type=arguments.path, metavar="FILE", help="the file to write (default SOURCE.onebit here)"
+    )
+    parser.add_argument(
+        "--scheme",
+        choices=("ternary", "bits", "bitnet"),
+        help="ternary and bits have a scale for each group of inputs; bitnet has one for a matrix, and inputs of 8 bits (default ternary; bitnet "
+        "for float masters)",
+    )
+    parser.add_argument(
+        "--group", type=int, choices=(32, 64, 128), help="inputs that share a scale (default the largest that fits)"
+    )
+    parser.add_argument("--context", type=int, metavar="N", help="the most tokens of a text (default the model's)")
+    training = parser.add_argument_group("training")
+    for name, kind, says in _TRAINING:
+        training.add_argument(f"--{name}", type=kind, metavar="N", help=says)
+    training.add_argument(
+        "--features", nargs="+", metavar="LAYER", help="layers whose outputs learn from the teacher's too"
+    )
+    arguments.threads(parser, "threads of PyTorch (default one per core)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted conversion to the same file")
+    arguments.as_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from onebit.cli.progress import shown
+    from onebit.distilling import Training, distill
+
+    names = [name.replace("-", "_") for name, _, _ in _TRAINING]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.features:
+        given["features"] = tuple(args.features)
+    more = {} if args.validation_tokens is None else {"validation_tokens": args.validation_tokens}
+    with shown():
+        report = distill(
+            args.source,
+            args.out,
+            data=args.data,
+            scheme=args.scheme,
+            group=args.group,
+            validation_data=args.validation_data,
+            training=Training(**given),
+            context=args.context,
+            threads=args.threads,
+            resume=args.resume,
+            **more,
+        )
+    print(json.dumps(report.to_dict()) if args.json else report)
+    return 0
