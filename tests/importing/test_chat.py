@@ -1,12 +1,14 @@
 """Chats: templates as transformers renders them, messages, what is computed again, and the command."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from random_models import write_folder
 
 import onebit
-from onebit.chat_template import render
+from onebit.chat_template import _renderer, render
 from onebit.cli.main import main
 from onebit.errors import DataError, OnebitError
 from onebit.importing import import_model
@@ -41,10 +43,6 @@ def test_a_template_is_rendered_as_transformers_does(template, messages):
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        (
-            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
-            "loops more than 100000 times",
-        ),
         ("{% for i in range(90000) %}{{ 'x' * 100 }}{% endfor %}", "writes more than 1048576 characters"),
         ("{{ raise_exception('roles must\nalternate') }}", "refuses these messages: roles must alternate"),
         ("{% if %}", "does not work: "),
@@ -59,6 +57,56 @@ def test_bad_templates(template, message):
     with pytest.raises(DataError, match=message) as caught:
         render(template, MESSAGES)
     assert "\n" not in str(caught.value)
+
+
+TWICE = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+            "takes more than .* seconds",
+        ),
+        (TWICE, "takes more than .* seconds"),
+        ("{{ 9 ** (9 ** 9) % 7 }}", "takes more than .* seconds"),
+        ("{{ 'x' * 9999999999 }}", "takes too much memory"),
+        ("{{ 'x'.center(9999999999) }}", "takes too much memory"),
+        (
+            "{% set n = namespace(x='ab') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}",
+            "takes (too much memory|more than .* seconds)",
+        ),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "does not work: "),
+        ("{{ range(10 ** 9) }}", "does not work: "),
+    ],
+)
+def test_templates_without_end(template, message, monkeypatch):
+    monkeypatch.setattr("onebit.chat_template.MOST_SECONDS", 0.3)
+    _renderer.close()  # the next one starts with this limit
+    with pytest.raises(DataError, match=message):
+        render(template, MESSAGES)
+    assert render("{{ messages[0].content }}", MESSAGES) == MESSAGES[0]["content"]
+    _renderer.close()
+
+
+def test_a_template_sees_nothing_of_the_environment(monkeypatch):
+    monkeypatch.setenv("ONEBIT_API_KEY", "secret")
+    _renderer.close()
+    render("", MESSAGES)
+    environment = Path(f"/proc/{_renderer._process.pid}/environ")
+    if not environment.exists():
+        pytest.skip("no /proc here")
+    assert b"secret" not in environment.read_bytes()
+
+
+def test_a_fork_renders_in_a_process_of_its_own():
+    render("", MESSAGES)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if _renderer._process is None and render("{{ 6 * 7 }}", MESSAGES) == "42" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert render("{{ 7 * 7 }}", MESSAGES) == "49"
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
@@ -33,7 +34,9 @@ async def chat_completions(request: Request) -> TextResponse:
     model = context.models.find(fields.text("model") if "model" in fields else None, writes=True)
     messages = checked(fields.raw("messages"))
     worker = await context.models.text_worker(model)
-    prompt, note = prompt_of(messages, model.task.get("chat_template"), worker.session.tokenizer)
+    template = model.task.get("chat_template")
+    # A template computes in a process of its own: meanwhile others are served.
+    prompt, note = await asyncio.to_thread(prompt_of, messages, template, worker.session.tokenizer)
     return await _write(context, model, read_chat(fields, context.settings, prompt), chat=True, note=note)
 
 
