@@ -4,16 +4,25 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <cstdint>
+#include <limits>
 #include <optional>
+#include <span>
 #include <stdexcept>
+#include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "array_model.h"
 #include "calibration.h"
 #include "cpu.h"
+#include "sampling.h"
 #include "text.h"
 #include "token_model.h"
 
@@ -180,6 +189,37 @@ Output run(onebit::ArrayModel& engine, const Array& batch) {
     return out;
 }
 
+// How the token after each row of scores is chosen: temperature, top_k, top_p, min_p, and a random number.
+using Draws = std::vector<std::tuple<double, std::int32_t, double, double, double>>;
+
+std::vector<std::int32_t> choose(const nb::ndarray<nb::ro, nb::numpy, nb::ndim<2>, nb::device::cpu, nb::c_contig>& scores, const Draws& draws,
+                                 const std::vector<std::int32_t>& never) {
+    const std::size_t count = scores.shape(0), vocabulary = scores.shape(1);
+    const bool single = scores.dtype() == nb::dtype<float>();
+    if (!single && scores.dtype() != nb::dtype<double>()) throw std::invalid_argument("[engine] the scores are neither float32 nor float64");
+    if (draws.size() != count) throw std::invalid_argument("[engine] a draw for each row of scores is needed");
+    for (const std::int32_t token : never) {
+        if (token < 0 || static_cast<std::size_t>(token) >= vocabulary) {
+            throw std::invalid_argument("[engine] token " + std::to_string(token) + " has no score");
+        }
+    }
+    const nb::gil_scoped_release release;
+    const onebit::Kernels& kernels = onebit::choose_kernels("");
+    std::vector<double> row(vocabulary);
+    std::vector<std::int32_t> chosen;
+    for (std::size_t i = 0; i < count; ++i) {
+        if (single) {
+            std::copy_n(static_cast<const float*>(scores.data()) + i * vocabulary, vocabulary, row.begin());
+        } else {
+            std::copy_n(static_cast<const double*>(scores.data()) + i * vocabulary, vocabulary, row.begin());
+        }
+        for (const std::int32_t token : never) row[static_cast<std::size_t>(token)] = -std::numeric_limits<double>::infinity();
+        const auto& [temperature, top_k, top_p, min_p, random] = draws[i];
+        chosen.push_back(onebit::choose_token(kernels, row, {temperature, top_k, top_p, min_p}, random));
+    }
+    return chosen;
+}
+
 nb::list isas() {
     int count = 0;
     const onebit::Kernels* const* all = onebit::all_kernels(&count);
@@ -214,6 +254,7 @@ NB_MODULE(_engine, m) {
     // A program may keep a session or a tokenizer until its end.
     nb::set_leak_warnings(false);
     m.def("isas", &isas, "The instruction sets of this build, the best last.");
+    m.def("choose", &choose, "scores"_a, "draws"_a, "never"_a, "The next token after each row of scores.");
     m.def("calibration", &calibration, "isa"_a, "Which ways a set takes on this machine, and where that is known from.");
     nb::class_<onebit::ThreadPool>(m, "ThreadPool")
         .def(nb::new_(&make_pool), "threads"_a, "pin"_a = false)

@@ -604,7 +604,10 @@ onebit_status onebit_generate_next(onebit_sequence* sequence, double temperature
         if (!sequence->ready) invalid("[onebit] nothing to go on from: feed at least one token first");
         extend(*sequence, nullptr, 0);
         const double random = onebit::chance(seed, sequence->generated);
-        const std::int32_t chosen = onebit::choose_token(sequence->logits, sequence->model->vocabulary.never(), temperature, top_k, random);
+        std::vector<double> scores(sequence->logits.begin(), sequence->logits.end());
+        for (const std::int32_t never : sequence->model->vocabulary.never())
+            scores[static_cast<std::size_t>(never)] = -std::numeric_limits<double>::infinity();
+        const std::int32_t chosen = onebit::choose_token(sequence->model->decoder->kernels(), scores, {temperature, top_k}, random);
         if (chosen < 0) fail(ONEBIT_INVALID_FILE, "[onebit] the model gives no logits that are numbers: its parameters are damaged");
         sequence->pending = chosen;
         ++sequence->generated;

@@ -64,6 +64,32 @@ void test_rows(const onebit::Kernels& fast) {
     }
 }
 
+// Scores of tokens: the same bits in all sets, and powers within two units in the last place of the library's.
+void test_powers(const onebit::Kernels& fast) {
+    const onebit::Kernels& plain = onebit::scalar_kernels;
+    constexpr double nothing = -std::numeric_limits<double>::infinity();
+    for (int n = 1; n <= 100; ++n) {
+        std::vector<double> x(static_cast<std::size_t>(n));
+        for (auto& v : x) v = 20 * static_cast<double>(pick_float());
+        if (n % 5 == 0) x[x.size() / 2] = std::nan("");
+        if (n % 7 == 0) x[0] = nothing;
+        if (n % 3 == 0) x[x.size() - 1] = -1000;
+        double largest = nothing;
+        for (const double v : x) largest = v > largest ? v : largest;
+        CHECK(fast.rows.largest(x.data(), n) == largest && plain.rows.largest(x.data(), n) == largest);
+        if (largest == nothing) continue;
+        for (const double temperature : {0.7, 3.0, 1e-300}) {
+            std::vector<double> a = x, b = x;
+            const double sum = fast.rows.powers(a.data(), n, largest, temperature);
+            CHECK(sum == plain.rows.powers(b.data(), n, largest, temperature) && a == b);
+            for (std::size_t i = 0; i < x.size(); ++i) {
+                const double argument = (x[i] - largest) / temperature, expected = argument > -708 ? std::exp(argument) : 0;
+                CHECK(std::fabs(a[i] - expected) <= 4.5e-16 * expected);
+            }
+        }
+    }
+}
+
 // Rows of positions finished together equal those finished one by one, and so do their maxima.
 void test_positions(const onebit::Kernels& fast) {
     const onebit::Kernels& plain = onebit::scalar_kernels;
@@ -274,6 +300,7 @@ void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
 void add_row_tests(Tests& tests) {
     add_for_each_set(tests, "rows", test_rows);
     add_for_each_set(tests, "positions", test_positions);
+    add_for_each_set(tests, "powers", test_powers);
     add_for_each_set(tests, "transformer rows", test_transformer_rows);
     add_for_each_set(tests, "rms_normalize and rotate", test_rms_normalize_and_rotate);
     add_for_each_set(tests, "ends of the exponential", test_ends_of_the_exponential);

@@ -10,6 +10,16 @@ def isas() -> list[dict[str, Any]]:
 def calibration(isa: str) -> dict[str, Any]:
     """Which ways a set takes on this machine: most_rows and least_image_gain (None: no limit, never), least_divided, source, file."""
 
+def choose(
+    scores: NDArray[Any], draws: Sequence[tuple[float, int, float, float, float]], never: Sequence[int]
+) -> list[int]:
+    """The next token after each row of scores, float32 or float64 (texts, vocabulary); -1 where no score is a number.
+
+    Args:
+        draws: of each row temperature, top_k (0 for all), top_p, min_p, and a random number from 0 up to below 1.
+        never: tokens that are not chosen.
+    """
+
 class ThreadPool:
     """Threads that runners share; with a pool, `threads` and `pin` of a runner are not looked at."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_FEW_TOKENS = 512
+# More than any vocabulary has.
+_MOST_TOKENS = 1 << 24
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -130,53 +132,11 @@ class Sampling:
         if self.presence_penalty and made:
             scores[np.unique(np.asarray(past[-made:]))] -= self.presence_penalty
 
-    def _draw(self, powers: NDArray[Any], random: np.random.Generator) -> int:
-        """A token by its share of `powers` (vocabulary,), the largest of which is 1."""
-        import numpy as np
-
-        kept = self._kept(powers)
-        sums = (powers if kept is None else kept).cumsum()
-        place = min(int(np.searchsorted(sums, random.random() * sums[-1], side="right")), len(sums) - 1)
-        if kept is None:
-            return place
-        # Of equally probable tokens the first comes first.
-        value = kept[place]
-        return int(np.flatnonzero(powers == value)[place - np.count_nonzero(kept > value)])
-
-    def _kept(self, powers: NDArray[Any]) -> NDArray[Any] | None:
-        """The powers that top_k, top_p and min_p keep, the largest first; None if they keep all."""
-        import numpy as np
-
-        kept = self._most_probable(powers)
-        if not self.min_p:
-            return kept
-        if kept is None:
-            kept = powers[powers >= self.min_p]
-            kept[::-1].sort()
-        # The largest is 1.
-        return kept[: len(kept) - int(np.searchsorted(kept[::-1], self.min_p))]
-
-    def _most_probable(self, powers: NDArray[Any]) -> NDArray[Any] | None:
-        """The powers that top_k and top_p keep, the largest first; None if they keep all."""
-        import numpy as np
-
-        count = len(powers)
-        if self.top_p in (None, 1):
-            return None if self.top_k is None or self.top_k >= count else _largest(powers, self.top_k)
-        if self.top_k is not None and self.top_k < count:
-            powers = _largest(powers, self.top_k)
-        # top_p is a share of the probability that top_k keeps.
-        total = powers.sum()
-        share = self.top_p * total
-        # Sorting a whole vocabulary takes longer than computing its logits, and top_p often needs few tokens. The last limit is small enough: all
-        # powers below it have together less than the share that is cut.
-        for tokens in (_FEW_TOKENS, 2 * count):
-            kept = powers[powers >= (total - share) / tokens]
-            kept[::-1].sort()
-            sums = kept.cumsum()
-            if len(sums) and sums[-1] >= share:
-                break
-        return kept[: int(np.searchsorted(sums, share)) + 1]
+    @cached_property
+    def _cuts(self) -> tuple[float, int, float, float]:
+        """As the engine takes them: temperature, top_k, top_p, min_p."""
+        most = 0 if self.top_k is None else min(int(self.top_k), _MOST_TOKENS)
+        return float(self.temperature), most, 1.0 if self.top_p is None else float(self.top_p), float(self.min_p)
 
 
 def choose_each(
@@ -191,30 +151,16 @@ def choose_each(
         texts: of each text its sampling, its tokens so far, its random generator, and how many of its tokens were written.
         never: tokens that must not be chosen.
     """
-    import numpy as np
+    from onebit._engine import choose
 
-    scores = logits.astype(np.float64)
-    for row, (sampling, past, _, made) in zip(scores, texts, strict=True):
-        sampling._penalise(row, past, made)
-    scores[:, list(never)] = -np.inf
-    best = scores.argmax(-1)
-    if not any(sampling.temperature for sampling, *_ in texts):
-        return [int(token) for token in best]
-    temperatures = np.array([[sampling.temperature or 1.0] for sampling, *_ in texts])
-    with np.errstate(over="ignore"):  # a temperature near 0: all but the most probable tokens get the weight 0
-        scores -= scores[np.arange(len(best)), best][:, None]
-        scores /= temperatures
-        np.exp(scores, out=scores)
-    return [
-        sampling._draw(powers, random) if sampling.temperature else int(token)
-        for powers, (sampling, _, random, _), token in zip(scores, texts, best, strict=True)
-    ]
-
-
-def _largest(powers: NDArray[Any], count: int) -> NDArray[Any]:
-    """The largest numbers, the largest first."""
-    import numpy as np
-
-    kept = np.partition(powers, len(powers) - count)[len(powers) - count :]
-    kept[::-1].sort()
-    return kept
+    scores: NDArray[Any] = logits
+    for place, (sampling, past, _, made) in enumerate(texts):
+        if (sampling.repetition_penalty != 1 and len(past)) or (sampling.presence_penalty and made):
+            if scores is logits:
+                scores = logits.astype(float)
+            sampling._penalise(scores[place], past, made)
+    draws = [(*sampling._cuts, random.random() if sampling.temperature else 0.0) for sampling, _, random, _ in texts]
+    chosen = choose(scores, draws, never)
+    if -1 in chosen:
+        raise OnebitError("[generate] the model gives no logits that are numbers: its parameters are damaged")
+    return chosen

@@ -234,6 +234,9 @@ struct Rows {
     void (*multiply)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
+    // Of scores of tokens: the largest, where NaN counts for nothing; and x = e^((x - largest) / temperature), 0 for NaN, with the sum.
+    double (*largest)(const double* x, std::ptrdiff_t n);
+    double (*powers)(double* x, std::ptrdiff_t n, double largest, double temperature);
 };
 
 // y = softmax(scale * q K^T) V for one head, per number type of keys and values. `scores` has space for the tokens of each query, rounded up to whole

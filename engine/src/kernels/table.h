@@ -6,6 +6,7 @@
 #include "bits.h"
 #include "grouped.h"
 #include "kernels.h"
+#include "powers.h"
 #include "rows.h"
 
 namespace onebit {
@@ -48,6 +49,8 @@ constexpr Kernels shared_kernels() {
     k.rows.multiply = row_multiply;
     k.rows.add = row_add;
     k.rows.maximum = row_maximum;
+    k.rows.largest = row_largest;
+    k.rows.powers = row_powers;
     k.grouped.accumulate = accumulate_group;
     k.grouped.product_bytes = product_bytes;
     k.attention.float32 = attend_head<float>;
