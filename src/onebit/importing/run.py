@@ -67,11 +67,12 @@ def import_model(
 
 def open_source(source: str | Path) -> GGUF | Folder:
     """Open a GGUF file, a folder of safetensors, or a model on the Hub. Raises ForeignModelError like `import_model`."""
-    path = _found(source)
+    path = locate(source)
     return read_folder(path) if path.is_dir() else read_gguf(path)
 
 
-def _found(source: str | Path) -> Path:
+def locate(source: str | Path) -> Path:
+    """The file or folder of a source; one on the Hub is fetched. Raises ForeignModelError if there is none."""
     path = expand(source)
     if path.exists():
         return path
