@@ -84,19 +84,9 @@ void product_float(const float* const* rows, int count, const Segments& s, const
     }
 }
 
-// Tables of 4 KB.
-constexpr std::int64_t chunk_steps = 32;
-
 constexpr Kernels table() {
     Kernels k = shared_kernels<Layout>();
-    k.gemv.layout = {.name = "8 inputs of each output side by side, tables of sums",
-                     .unit_outputs = Layout::unit_outputs,
-                     .step_inputs = Layout::step_inputs,
-                     .tile_units = 4,
-                     .chunk_steps = chunk_steps,
-                     .prepared_bytes = tables_of_step,
-                     .most_inputs = std::int64_t{1} << 24,
-                     .most_rows = any_rows};
+    k.gemv.layout = look_ups_layout<Layout>(4, tables_of_step);
     k.gemm.product_int8 = product_int8;
     k.gemm.product_float = product_float;
     k.gemv.prepare = prepare_bits;

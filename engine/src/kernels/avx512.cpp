@@ -283,13 +283,30 @@ void product_bits_float(const std::uint8_t* units, std::ptrdiff_t step_stride, i
     for (; count > 0; --count, units += unit_step_bytes, out += 32) one(units, step_stride, x, inputs, add, out);
 }
 
-// Look-ups of 6, 5 and 5 bits give the sums of 16 products: eight instructions for 512 products, compared with sixteen for multiplying. A sum of
-// 16 steps fits in 16 bits (16 * 16 * 128 = 2^15).
+// The distance of prefetches into the second-level cache, in bytes. With less, memory answers too late. With more, or into the first level,
+// the prefetched data evict needed data.
+constexpr std::ptrdiff_t ahead = 12288;
+
+// One step of some units. Look-ups of 6, 5 and 5 bits give the sums of 16 products: eight instructions for 512 products, compared with sixteen for
+// multiplying. A sum of 16 steps fits in 16 bits (16 * 16 * 128 = 2^15).
+template <int units>
+[[gnu::always_inline]] inline void look_up_step(const std::uint8_t* w, const std::uint8_t* tables, __m512i (&sums)[units]) {
+    const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+    const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+#pragma GCC unroll 8
+    for (int u = 0; u < units; ++u) {
+        const __m512i bits = _mm512_loadu_si512(w + u * unit_step_bytes);
+        _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T1);
+        // The look-ups use the lowest bits of each index and ignore the others.
+        const __m512i a = _mm512_permutex2var_epi16(six_low, bits, six_high);
+        const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 6), five);
+        const __m512i c = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 11), last);
+        sums[u] = _mm512_add_epi16(sums[u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+    }
+}
+
 template <int units>
 void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8_t* tables, std::int64_t steps, bool add, std::int32_t* out) {
-    // The distance of prefetches into the second-level cache, in bytes. With less, memory answers too late. With more, or into the first level,
-    // the prefetched data evict needed data.
-    constexpr std::ptrdiff_t ahead = 12288;
     __m512i totals[units][2];
     for (int u = 0; u < units; ++u) {
         totals[u][0] = add ? _mm512_loadu_si512(out + u * 32) : _mm512_setzero_si512();
@@ -300,18 +317,7 @@ void look_up(const std::uint8_t* w, std::ptrdiff_t step_stride, const std::uint8
         __m512i sums[units];
         for (int u = 0; u < units; ++u) sums[u] = _mm512_setzero_si512();
         for (std::int64_t s = first; s < end; ++s, w += step_stride, tables += tables_of_step * 2) {
-            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
-            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
-#pragma GCC unroll 8
-            for (int u = 0; u < units; ++u) {
-                const __m512i bits = _mm512_loadu_si512(w + u * unit_step_bytes);
-                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T1);
-                // The look-ups use the lowest bits of each index and ignore the others.
-                const __m512i a = _mm512_permutex2var_epi16(six_low, bits, six_high);
-                const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 6), five);
-                const __m512i c = _mm512_permutexvar_epi16(_mm512_srli_epi16(bits, 11), last);
-                sums[u] = _mm512_add_epi16(sums[u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
-            }
+            look_up_step<units>(w, tables, sums);
         }
 #pragma GCC unroll 8
         for (int u = 0; u < units; ++u) {
@@ -342,7 +348,6 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
 // The same for groups of steps, each with scales of its own: their sums, which fit in 16 bits, become floats and stay in registers.
 template <int units>
 void look_up_groups(const GroupedBits& bits) {
-    constexpr std::ptrdiff_t ahead = 12288;
     const std::uint8_t *w = bits.units, *tables = bits.prepared;
     const __m128i doubled = _mm_cvtsi32_si128(bits.plus_minus ? 1 : 0);
     __m512 totals[units][2];
@@ -354,17 +359,7 @@ void look_up_groups(const GroupedBits& bits) {
 #pragma GCC unroll 8
         for (int u = 0; u < units; ++u) sums[u] = _mm512_setzero_si512();
         for (int s = 0; s < bits.group_steps; ++s, w += bits.step_stride, tables += tables_of_step * 2) {
-            const __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
-            const __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
-#pragma GCC unroll 8
-            for (int u = 0; u < units; ++u) {
-                const __m512i word = _mm512_loadu_si512(w + u * unit_step_bytes);
-                _mm_prefetch(reinterpret_cast<const char*>(w + u * unit_step_bytes + ahead), _MM_HINT_T1);
-                const __m512i a = _mm512_permutex2var_epi16(six_low, word, six_high);
-                const __m512i b = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 6), five);
-                const __m512i c = _mm512_permutexvar_epi16(_mm512_srli_epi16(word, 11), last);
-                sums[u] = _mm512_add_epi16(sums[u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
-            }
+            look_up_step<units>(w, tables, sums);
         }
         const __m512i taken_off = _mm512_set1_epi32(bits.x_totals[g] * bits.taken_off);
         const __m512 scale = _mm512_set1_ps(bits.x_scales[g]);

@@ -104,28 +104,18 @@ void expand_int8(const ExpandArgs& args, std::int8_t* panel) {
     }
 }
 
-// Tables of 4 KB.
-constexpr std::int64_t chunk_steps = 32;
-
 // Without name, text, needs and the 8-bit products, which are each set's own.
 constexpr Kernels neon_table() {
     Kernels k = shared_kernels<Layout>();
-    k.gemv.layout = {.name = "8 inputs of each output side by side, tables of sums",
-                     .unit_outputs = Layout::unit_outputs,
-                     .step_inputs = Layout::step_inputs,
-                     .tile_units = look_up_units,
-                     .chunk_steps = chunk_steps,
-                     .prepared_bytes = tables_of_step,
-                     .most_inputs = std::int64_t{1} << 24,
-                     .most_rows = any_rows};
+    k.gemv.layout = look_ups_layout<Layout>(look_up_units, tables_of_step);
     k.gemm.expand_int8 = expand_int8;
     k.gemm.expand_bits_int8 = expand_bits_panel;
     k.gemm.product_float = product_float;
     k.gemv.prepare = prepare_bits;
-    k.gemv.product = product_bits;
+    k.gemv.product = product_bits<Neon>;
     k.conv.most_positions = 4 * image_positions;
     k.conv.prepare = prepare_pixels;
-    k.conv.product = product_image;
+    k.conv.product = product_image<Neon>;
     k.rows.epilogue_rows_int8 = finish_rows_int8;
     k.rows.range = range;
     k.rows.quantize = quantize;

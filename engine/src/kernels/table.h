@@ -12,6 +12,19 @@
 namespace onebit {
 namespace {
 
+// Of the sets that look up sums of four inputs. The tables of a chunk take 4 KB.
+template <class Layout>
+constexpr BitLayout look_ups_layout(int tile_units, int prepared_bytes) {
+    return {.name = "8 inputs of each output side by side, tables of sums",
+            .unit_outputs = Layout::unit_outputs,
+            .step_inputs = Layout::step_inputs,
+            .tile_units = tile_units,
+            .chunk_steps = 32,
+            .prepared_bytes = prepared_bytes,
+            .most_inputs = std::int64_t{1} << 24,
+            .most_rows = any_rows};
+}
+
 // Without name, text, needs, layout and products.
 template <class Layout>
 constexpr Kernels shared_kernels() {

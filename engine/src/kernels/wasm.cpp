@@ -53,27 +53,17 @@ void product_int8(const std::uint8_t* const* rows, int count, const Segments& s,
     }
 }
 
-// Tables of 4 KB.
-constexpr std::int64_t chunk_steps = 32;
-
 constexpr Kernels table() {
     Kernels k = shared_kernels<Layout>();
-    k.gemv.layout = {.name = "8 inputs of each output side by side, tables of sums",
-                     .unit_outputs = Layout::unit_outputs,
-                     .step_inputs = Layout::step_inputs,
-                     .tile_units = look_up_units,
-                     .chunk_steps = chunk_steps,
-                     .prepared_bytes = tables_of_step,
-                     .most_inputs = std::int64_t{1} << 24,
-                     .most_rows = any_rows};
+    k.gemv.layout = look_ups_layout<Layout>(look_up_units, tables_of_step);
     k.gemm.product_int8 = product_int8;
     k.gemm.product_float = product_float;
     k.gemv.prepare = prepare_bits;
-    k.gemv.product = product_bits;
+    k.gemv.product = product_bits<Wasm>;
     k.conv.least_gain = k.conv.least_run_gain = 2;
     k.conv.most_positions = 4 * image_positions;
     k.conv.prepare = prepare_pixels;
-    k.conv.product = product_image;
+    k.conv.product = product_image<Wasm>;
     k.rows.range = range;
     k.rows.quantize = quantize;
     k.attention.float32 = attend_floats<float>;
