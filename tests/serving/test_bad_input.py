@@ -192,6 +192,15 @@ def test_origins_that_are_none(served, origin):
     refused(served.client.get("/v1/models", headers={"Origin": origin}), 403, "other sites")
 
 
+@pytest.mark.parametrize("token", [4096, -1, 10**40])
+def test_tokens_out_of_range_have_a_code_of_their_own(served, token):
+    answer = served.client.post("/v1/completions", json={"prompt": [1, token]})
+    refused(answer, 400, "token")
+    assert answer.json()["error"]["code"] == "invalid_token"
+    long = served.client.post("/v1/completions", json={"prompt": "a " * 600, "overflow": "stop"})
+    assert long.json()["error"]["code"] == "context_length_exceeded"
+
+
 def test_numbers_in_texts_that_are_too_long_for_python(served):
     refused(served.client.post("/v1/classify", params={"top_k": "9" * 5000}, content=b"x"), 400, "top_k=")
     files = {"image": ("a.png", b"x")}

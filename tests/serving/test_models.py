@@ -146,6 +146,18 @@ def test_sigterm_finishes_what_runs_and_exits_with_0(files):
             httpx.get(served.url + "/health")
 
 
+def test_what_goes_on_after_the_drain_ends_with_an_event(files):
+    with started(files, TEXTS, "--drain", "0.2") as served:
+        body = {**BODY, "max_tokens": 4096, "stop": "\x00", "stream": True}
+        with httpx.stream("POST", served.url + "/v1/completions", json=body, timeout=30) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            served.process.send_signal(signal.SIGTERM)
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["code"] == "server_ends"
+        assert served.process.wait(10) == 0
+
+
 def test_several_processes_answer_on_one_port(files, session):
     with started(files, TEXTS, "--workers", "2", "--threads", "1") as served:
         expected = "".join(session.generate("It was", 10, seed=1))

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from onebit.errors import OnebitError
+from onebit.serving.aside import aside
 from onebit.serving.context import context_of
 from onebit.serving.fields import Fields, read_json
 from onebit.serving.refusal import Refusal
@@ -25,7 +26,7 @@ async def embeddings(request: Request) -> JSONResponse:
     model = context.models.find(fields.text("model") if "model" in fields else None, writes=True)
     try:
         embedder = await context.models.embedder(model)
-        texts = [embedder.tokens(text) for text in inputs]
+        texts = [await aside(len(text), embedder.tokens, text) for text in inputs]
     except OnebitError as error:
         raise Refusal(400, str(error), "input") from None
     data = []

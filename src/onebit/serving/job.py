@@ -137,14 +137,14 @@ class Job:
 def jobs_of(request: TextRequest, session: TextSession, send: Callable[[Event], None], deadline: float) -> list[Job]:
     """The texts of a request. Raises Refusal if a prompt does not fit."""
     jobs = []
-    starts = session.tokenizer.starts
-    for index in range(len(request.prompts) * request.n):
-        prompt = request.prompts[index // request.n]
-        lead = len(starts) or int(not prompt)  # an empty text follows a separator
-        if not isinstance(prompt, str):
-            prompt = [*starts, *prompt]
+    prompts = [_tokens_of(prompt, session) for prompt in request.prompts]
+    for index in range(len(prompts) * request.n):
+        tokens = prompts[index // request.n]
+        lead = len(session.tokenizer.starts) or int(
+            not request.prompts[index // request.n]
+        )  # an empty text follows a separator
         try:
-            text = session.continuation(prompt, request.sampling, index, request.max_tokens, request.overflow)
+            text = session.continuation(tokens, request.sampling, index, request.max_tokens, request.overflow)
         except OnebitError as error:
             raise Refusal(400, str(error), "prompt", "context_length_exceeded") from None
         held = HeldText(request.stops)
@@ -154,6 +154,17 @@ def jobs_of(request: TextRequest, session: TextSession, send: Callable[[Event], 
             raise Refusal(400, message, "prompt", "context_length_exceeded")
         jobs.append(job)
     return jobs
+
+
+def _tokens_of(prompt: str | list[int], session: TextSession) -> list[int]:
+    """The tokens of a prompt. Raises Refusal if one is out of range."""
+    tokenizer = session.tokenizer
+    if isinstance(prompt, str):
+        return [*tokenizer.starts, *tokenizer.encode(prompt)] or [tokenizer.separator]
+    try:
+        return [*tokenizer.starts, *session._ids(prompt).tolist()]
+    except OnebitError as error:
+        raise Refusal(400, str(error), "prompt", "invalid_token") from None
 
 
 def score_of(tokenizer: AnyTokenizer, logits: NDArray[np.float32], token: int, top: int, piece: str) -> TokenScore:

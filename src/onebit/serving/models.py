@@ -201,6 +201,12 @@ class Models:
                 lines.append(f"{model.name}: read again, {fresh.bytes} bytes")
         return lines
 
+    def end_by(self, moment: float) -> None:
+        """End texts that still go on at a moment on the clock of `time.monotonic`, because the server ends."""
+        for worker in self._workers():
+            if isinstance(worker, TextWorker):
+                worker.end_by(moment)
+
     def close(self) -> None:
         """Finish what was taken, and end all threads."""
         for worker in self._workers():

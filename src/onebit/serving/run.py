@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -28,6 +29,8 @@ from onebit.serving.settings import Settings
 _KEEP_ALIVE_SECONDS = 75
 # A worker that ends sooner than this after its start is not started again and again without a pause.
 _RESTART_SECONDS = 1.0
+# After --drain texts end with an event that says why: so long the events may take to their clients.
+_LAST_SECONDS = 2
 
 
 class _Server(uvicorn.Server):
@@ -48,6 +51,7 @@ class _Server(uvicorn.Server):
 
     def _stop(self) -> None:
         self._context.ready = False
+        self._context.models.end_by(time.monotonic() + self._context.settings.drain)
         self.force_exit = self.should_exit  # asked a second time
         self.should_exit = True
 
@@ -106,7 +110,7 @@ def _serve_here(files: Sequence[str | Path], settings: Settings, listening: sock
         server_header=False,
         backlog=BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=int(settings.drain) or 1,
+        timeout_graceful_shutdown=math.ceil(settings.drain) + _LAST_SECONDS,
         proxy_headers=False,
     )
     if not quiet:

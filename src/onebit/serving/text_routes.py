@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from onebit.errors import OnebitError
+from onebit.serving.aside import aside
 from onebit.serving.chat import checked, prompt_of
 from onebit.serving.context import Context, context_of
 from onebit.serving.fields import Fields, read_json
@@ -44,7 +45,8 @@ async def _write(context: Context, model: Model, asked: TextRequest, chat: bool,
     worker = await context.models.text_worker(model)
     mailbox = Mailbox()
     deadline = time.monotonic() + context.settings.timeout
-    jobs = jobs_of(asked, worker.session, mailbox.put, deadline)
+    length = sum(map(len, asked.prompts))
+    jobs = await aside(length, jobs_of, asked, worker.session, mailbox.put, deadline)
     answer = TextAnswer(model.name, chat, asked.logprobs is not None, note)
     return TextResponse(answer, mailbox, worker.submit, jobs, asked, context.slow)
 
@@ -53,7 +55,8 @@ async def tokenize(request: Request) -> JSONResponse:
     """POST /tokenize: `content` to `tokens`."""
     context, fields = context_of(request), read_json(await request.body())
     worker = await context.models.text_worker(_model(context, fields))
-    tokens = worker.session.tokenizer.encode(fields.text("content"))
+    content = fields.text("content")
+    tokens = await aside(len(content), worker.session.tokenizer.encode, content)
     return JSONResponse({"tokens": tokens, "count": len(tokens)})
 
 
@@ -65,9 +68,10 @@ async def detokenize(request: Request) -> JSONResponse:
     if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
         raise fields.fail("tokens", "give a list of integers")
     try:
-        return JSONResponse({"content": worker.session.tokenizer.decode(tokens)})
+        content = await aside(len(tokens), worker.session.tokenizer.decode, tokens)
     except (OnebitError, OverflowError) as error:
         raise Refusal(400, str(error), "tokens") from None
+    return JSONResponse({"content": content})
 
 
 def _model(context: Context, fields: Fields) -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import deque
@@ -49,6 +50,7 @@ class TextWorker(Worker[Job]):
         self._engine = session._engine
         self._prefixes = Prefixes(self._engine, most_kept)
         self._live: list[Job] = []
+        self._last_moment = math.inf
         self._thread.start()
 
     @property
@@ -76,6 +78,10 @@ class TextWorker(Worker[Job]):
                     raise self._full("texts")
             self._waiting.extend(jobs)
             self._condition.notify()
+
+    def end_by(self, moment: float) -> None:
+        """End texts that still go on at a moment on the clock of `time.monotonic`, because the server ends."""
+        self._last_moment = moment
 
     def _run(self) -> None:
         while self._take():
@@ -113,12 +119,15 @@ class TextWorker(Worker[Job]):
         """End texts whose clients are gone or whose time is over."""
         events = []
         now = time.monotonic()
-        for job in [job for job in self._live if job.cancelled or now > job.deadline]:
-            reason = "cancelled" if job.cancelled else "timeout"
+        stopped = now > self._last_moment
+        for job in [job for job in self._live if job.cancelled or stopped or now > job.deadline]:
+            reason = "cancelled" if job.cancelled else "stopped" if stopped else "timeout"
+            if stopped:
+                failure = Refusal(503, "the server ends: ask again later", code="server_ends")
+            else:
+                failure = Refusal(504, "the time of this request is over: ask for fewer tokens", code="timeout")
             if not job.cancelled:
-                events.append(
-                    Event(job, failure=Refusal(504, "the time of this request is over: ask for fewer tokens"))
-                )
+                events.append(Event(job, failure=failure))
             self._end(job, reason)
         return events
 
