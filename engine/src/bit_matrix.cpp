@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "parallel.h"
 #include "program.h"
 
 namespace onebit {
@@ -21,7 +22,8 @@ std::uint64_t BitMatrix::bytes(std::int64_t inputs, std::int64_t outputs, const 
                                       unit_step_bytes);
 }
 
-BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts)
+BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts,
+                     ThreadPool* pool)
     : kernels_(&kernels),
       inputs_(inputs),
       steps_(divide_up(inputs, kernels.gemv.layout.step_inputs)),
@@ -34,18 +36,34 @@ BitMatrix::BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int6
     const std::int64_t shares = std::clamp<std::int64_t>(parts, 1, panels);
     for (std::int64_t part = 1; part <= shares; ++part) parts_.push_back(std::min(units_, panels * part / shares * panel));
     if (rows == nullptr) return;
-    const std::int64_t stored = row_bytes(inputs), chunk_inputs = layout.chunk_steps * layout.step_inputs;
+    if (pool != nullptr) {
+        parallel(*pool, outputs * inputs, units_, [&](std::int64_t unit, int) { lay_out(rows, outputs, unit); });
+    } else {
+        for (std::int64_t unit = 0; unit < units_; ++unit) lay_out(rows, outputs, unit);
+    }
+}
+
+void BitMatrix::lay_out(const std::uint8_t* rows, std::int64_t outputs, std::int64_t unit) {
+    const BitLayout& layout = kernels_->gemv.layout;
+    const std::int64_t stored = row_bytes(inputs_), chunk_inputs = layout.chunk_steps * layout.step_inputs, first = unit * layout.unit_outputs;
+    const auto count = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
     for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
-        const std::int64_t here = std::min(chunk_inputs, inputs - chunk * chunk_inputs);
-        for (std::int64_t unit = 0; unit < units_; ++unit) {
-            const Place to = place(chunk, unit);
-            const std::int64_t first = unit * layout.unit_outputs;
-            const auto count = static_cast<int>(std::min<std::int64_t>(layout.unit_outputs, outputs - first));
-            if (count < layout.unit_outputs) {
-                for (std::int64_t s = 0; s < to.steps; ++s) std::fill_n(to.bits + s * to.step_stride, unit_step_bytes, std::uint8_t{0});
-            }
-            kernels.gemv.lay_out(rows + first * stored + chunk * chunk_inputs / 8, stored, count, here, to.bits, to.step_stride);
+        const std::int64_t here = std::min(chunk_inputs, inputs_ - chunk * chunk_inputs);
+        const Place to = place(chunk, unit);
+        if (count < layout.unit_outputs) {
+            for (std::int64_t s = 0; s < to.steps; ++s) std::fill_n(to.bits + s * to.step_stride, unit_step_bytes, std::uint8_t{0});
         }
+        kernels_->gemv.lay_out(rows + first * stored + chunk * chunk_inputs / 8, stored, count, here, to.bits, to.step_stride);
+    }
+}
+
+void BitMatrix::read_row(std::int64_t output, std::uint8_t* bits) const {
+    const BitLayout& layout = kernels_->gemv.layout;
+    const std::int64_t unit = output / layout.unit_outputs;
+    for (std::int64_t chunk = 0; chunk < chunks_; ++chunk) {
+        const Place from = place(chunk, unit);
+        kernels_->gemv.read_row(from.bits, from.step_stride, from.steps, static_cast<int>(output % layout.unit_outputs), bits);
+        bits += from.steps * layout.step_inputs / 8;
     }
 }
 

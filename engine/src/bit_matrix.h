@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "thread_pool.h"
 
 namespace onebit {
 
@@ -16,9 +17,10 @@ class BitMatrix {
     static std::uint64_t bytes(std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     BitMatrix() = default;
-    // Lays out rows of bits (outputs, row_bytes(inputs)) in `memory`, which the caller keeps, in at most `parts` parts. With null rows the memory
-    // stays as it is, for measurements.
-    BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts = 1);
+    // Lays out rows of bits (outputs, row_bytes(inputs)) in `memory`, which the caller keeps, in at most `parts` parts, with the
+    // threads of a pool if there is one. With null rows the memory stays as it is, for measurements.
+    BitMatrix(const Kernels& kernels, const std::uint8_t* rows, std::int64_t inputs, std::int64_t outputs, std::uint8_t* memory, int parts = 1,
+              ThreadPool* pool = nullptr);
 
     bool empty() const { return memory_ == nullptr; }
     std::int64_t steps() const { return steps_; }
@@ -34,6 +36,8 @@ class BitMatrix {
     std::int64_t prepared_bytes() const { return steps_ * kernels_->gemv.layout.prepared_bytes; }
     std::size_t bytes() const { return static_cast<std::size_t>(steps_ * units_ * unit_step_bytes); }
 
+    // The bits of one output again: bytes of whole steps.
+    void read_row(std::int64_t output, std::uint8_t* bits) const;
     // Some units of outputs times some rows of prepared inputs: sums[r * sums_stride + o] for each output o of the units.
     void multiply(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                   std::int64_t sums_stride) const;
@@ -62,6 +66,7 @@ class BitMatrix {
         std::int64_t steps;     // of the chunk
     };
     Place place(std::int64_t chunk, std::int64_t unit) const;
+    void lay_out(const std::uint8_t* rows, std::int64_t outputs, std::int64_t unit);
     // Several rows share the loaded bits.
     void multiply_together(std::int64_t first_unit, std::int64_t end_unit, const std::uint8_t* prepared, std::int64_t rows, std::int32_t* sums,
                            std::int64_t sums_stride) const;

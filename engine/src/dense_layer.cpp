@@ -53,7 +53,7 @@ std::uint64_t DenseLayer::weight_bytes(const ops::Layer& layer, std::int64_t inp
 }
 
 DenseLayer::DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
-                       int threads)
+                       int threads, ThreadPool* pool)
     : kernels_(kernels),
       quantize_(quantize),
       plus_minus_(layer.bits.plus_minus),
@@ -63,7 +63,8 @@ DenseLayer::DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_
       inputs_(inputs),
       outputs_(outputs),
       plane_outputs_(layer.bits.plane_count() * outputs),
-      bits_(!layer.binary() ? BitMatrix() : BitMatrix(kernels, layer.bits.rows, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1)),
+      bits_(!layer.binary() ? BitMatrix()
+                            : BitMatrix(kernels, layer.bits.rows, inputs, plane_outputs_, bits, worth_dividing(digits_) ? threads : 1, pool)),
       epilogue_(layer, outputs, kernels) {
     if (!layer.binary()) {
         const std::int64_t panels = (outputs + panel_outputs - 1) / panel_outputs;

@@ -48,9 +48,10 @@ struct DenseScratch {
 class DenseLayer {
   public:
     // Copies the tensors of the step and of the fused steps. A binary layer's bits go to `bits`, which the caller has made large enough for all
-    // planes. `quantize`: inputs become integers (binary layers only). `threads`: the number that will run it, for which its bits are laid out.
+    // planes. `quantize`: inputs become integers (binary layers only). `threads`: the number that will run it, for which its bits are laid out,
+    // by the threads of `pool` if there is one.
     DenseLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* bits,
-               int threads = 1);
+               int threads = 1, ThreadPool* pool = nullptr);
 
     // Bytes of its copy of the step's tensors, including `bits`.
     static std::uint64_t weight_bytes(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);

@@ -15,6 +15,8 @@ namespace {
 
 // Expanded weights that are kept rather than expanded anew in each run: small networks become faster, large ones stay small.
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
+// Threads share the laying out of so many bytes, which takes a millisecond, and more than starting them.
+constexpr std::uint64_t least_loaded_together = std::uint64_t{8} << 20;
 // Layers that run as one.
 constexpr std::size_t most_layers = 16;
 
@@ -45,7 +47,9 @@ void Executor::make_nodes(CacheNumbers cache, std::uint64_t memory_cap) {
     // Some layouts take many times the bytes of the file.
     check_memory(sum.all, memory_cap);
     weights_ = Block(static_cast<std::size_t>(sum.bits), true);
-    Loading loading{weights_.data(), kept_panels_bytes, pool_->threads()};
+    // Threads of its own: those of the pool may be at work for another session.
+    ThreadPool loaders(sum.bits >= least_loaded_together ? pool_->threads() : 1);
+    Loading loading{weights_.data(), kept_panels_bytes, pool_->threads(), loaders, nodes_};
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         nodes_[i]->load(loading);
         if (nodes_[i]->new_memory() == nullptr) continue;

@@ -22,24 +22,6 @@ constexpr std::int64_t least_rows_of_a_thread = 8;
 // The levels of a group.
 constexpr InputLevels levels_of_group{InputLevels::Quantizer::absmax, 8};
 
-std::int64_t round_up(std::int64_t n, std::int64_t to) {
-    return (n + to - 1) / to * to;
-}
-
-std::int64_t padded_outputs_of(const ops::Layer& layer, std::int64_t outputs, const Kernels& kernels) {
-    return round_up(outputs, layer.bytes != nullptr ? byte_panel_outputs : kernels.gemv.layout.unit_outputs);
-}
-
-std::int64_t padded_group_of(const ops::Layer& layer) {
-    return layer.bytes != nullptr ? round_up(layer.groups.group, int8_group) : layer.groups.group;
-}
-
-// Bytes of weights; scales follow them.
-std::int64_t bytes_of_weights(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    if (layer.bytes == nullptr) return layer.bits.plane_count() * static_cast<std::int64_t>(BitMatrix::bytes(inputs, outputs, kernels));
-    return inputs / layer.groups.group * padded_group_of(layer) * padded_outputs_of(layer, outputs, kernels);
-}
-
 }  // namespace
 
 WorkingBytes GroupedScratch::working_bytes() const {
@@ -59,83 +41,6 @@ WorkingBytes GroupedScratch::working_bytes() const {
         sum += thread.outputs.working_bytes();
     }
     return sum;
-}
-
-std::uint64_t GroupedLayer::weight_bytes(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
-    const std::int64_t scales = inputs / layer.groups.group * padded_outputs_of(layer, outputs, kernels) * std::int64_t{sizeof(std::uint16_t)};
-    return static_cast<std::uint64_t>(bytes_of_weights(layer, inputs, outputs, kernels) + round_up(scales, unit_step_bytes));
-}
-
-GroupedLayer::GroupedLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels,
-                           std::uint8_t* memory, int threads)
-    : kernels_(kernels),
-      quantize_(quantize),
-      plus_minus_(layer.bits.plus_minus),
-      counts_(layer.bits.planes),
-      zero_(layer.groups.zero),
-      inputs_(inputs),
-      outputs_(outputs),
-      padded_outputs_(padded_outputs_of(layer, outputs, kernels)),
-      group_(layer.groups.group),
-      padded_group_(padded_group_of(layer)),
-      groups_(inputs / layer.groups.group),
-      bytes_(weight_bytes(layer, inputs, outputs, kernels)),
-      epilogue_(layer, outputs, kernels) {
-    scales_ = reinterpret_cast<std::uint16_t*>(memory + bytes_of_weights(layer, inputs, outputs, kernels));
-    if (layer.bytes != nullptr) {
-        weights_ = memory;
-        lay_out_bytes(layer.bytes);
-        lay_out_scales(layer.groups.scales);
-        return;
-    }
-    const BitLayout& layout = kernels.gemv.layout;
-    if (group_ % layout.step_inputs != 0 || layout.chunk_steps % (group_ / layout.step_inputs) != 0) {
-        throw std::logic_error("GroupedLayer: groups do not fill the steps of this instruction set");
-    }
-    const int parts = outputs * inputs >= kernels.gemv.least_divided ? threads : 1;
-    for (std::int64_t p = 0; p < layer.bits.plane_count(); ++p) {
-        planes_.emplace_back(kernels, layer.bits.rows + p * outputs * row_bytes(inputs), inputs, outputs, memory, parts);
-        memory += planes_.back().bytes();
-    }
-    lay_out_scales(layer.groups.scales);
-}
-
-std::int64_t GroupedLayer::unit_outputs() const {
-    return of_bytes() ? byte_panel_outputs : kernels_.gemv.layout.unit_outputs;
-}
-
-std::int64_t GroupedLayer::chunk_groups() const {
-    if (of_bytes()) return groups_;
-    const BitLayout& layout = kernels_.gemv.layout;
-    return std::min(groups_, layout.chunk_steps / (group_ / layout.step_inputs));
-}
-
-std::size_t GroupedLayer::scale_at(std::int64_t output, std::int64_t group) const {
-    const std::int64_t passed = group / chunk_groups() * chunk_groups(), here = std::min(chunk_groups(), groups_ - passed);
-    const std::int64_t unit = output / unit_outputs();
-    return at(passed * padded_outputs_ + (unit * here + group - passed) * unit_outputs() + output % unit_outputs());
-}
-
-void GroupedLayer::lay_out_scales(const std::uint16_t* scales) {
-    std::fill_n(scales_, at(groups_ * padded_outputs_), std::uint16_t{0});
-    for (std::int64_t o = 0; o < outputs_; ++o) {
-        for (std::int64_t g = 0; g < groups_; ++g) scales_[scale_at(o, g)] = scales[o * groups_ + g];
-    }
-}
-
-void GroupedLayer::lay_out_bytes(const std::int8_t* weight) {
-    constexpr int shift = 128;
-    for (std::int64_t panel = 0; panel < units(); ++panel) {
-        std::uint8_t* to = weights_ + panel * padded_inputs() * byte_panel_outputs;
-        std::fill_n(to, at(padded_inputs() * byte_panel_outputs), std::uint8_t{shift});
-        for (std::int64_t o = 0; o < std::min<std::int64_t>(byte_panel_outputs, outputs_ - panel * byte_panel_outputs); ++o) {
-            const std::int8_t* row = weight + (panel * byte_panel_outputs + o) * inputs_;
-            for (std::int64_t i = 0; i < inputs_; ++i) {
-                const std::int64_t place = i / group_ * padded_group_ + i % group_;
-                to[(place / 4 * byte_panel_outputs + o) * 4 + place % 4] = static_cast<std::uint8_t>(row[i] + shift);
-            }
-        }
-    }
 }
 
 std::string GroupedLayer::kernel() const {
@@ -218,7 +123,8 @@ void GroupedLayer::run(const float* x, std::int64_t rows, float* y, ThreadPool& 
 void GroupedLayer::run_rows(const float* x, std::int64_t rows, std::int64_t at_once, float* y, ThreadPool& pool, GroupedScratch& scratch) const {
     float* sums = scratch.sums.data();
     // Equally many pieces for each thread.
-    const std::int64_t pieces = round_up((rows + at_once - 1) / at_once, static_cast<std::int64_t>(scratch.threads.size()));
+    const auto threads = static_cast<std::int64_t>(scratch.threads.size());
+    const std::int64_t pieces = ((rows + at_once - 1) / at_once + threads - 1) / threads * threads;
     parallel(pool, rows * outputs_ * inputs_, pieces, [&](std::int64_t piece, int thread) {
         GroupedScratch::Thread& own = scratch.threads[at(thread)];
         const std::int64_t first = rows * piece / pieces, end = rows * (piece + 1) / pieces;

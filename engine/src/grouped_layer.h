@@ -35,16 +35,21 @@ struct GroupedScratch {
     WorkingBytes working_bytes() const;
 };
 
+// grouped_layout.cpp has the way of the weights into memory and out of it, grouped_layer.cpp the products.
 class GroupedLayer {
   public:
-    // Copies the step's tensors to `memory`, which the caller has made large enough (`weight_bytes`) and keeps. `quantize`: inputs become integers.
+    // Copies the step's tensors to `memory`, which the caller has made large enough (`weight_bytes`) and keeps, by the threads of `pool`.
+    // `threads`: the number that will run it. `quantize`: inputs become integers.
     GroupedLayer(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, bool quantize, const Kernels& kernels, std::uint8_t* memory,
-                 int threads);
+                 int threads, ThreadPool& pool);
     static std::uint64_t weight_bytes(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels);
 
     void expect(std::int64_t rows, GroupedScratch& scratch) const;
     // x (rows, inputs) to y (rows, outputs).
     void run(const float* x, std::int64_t rows, float* y, ThreadPool& pool, GroupedScratch& scratch) const;
+    // The weights of one output as numbers, exact. `bits`: working memory of `row_bits_bytes`.
+    void write_row(std::int64_t output, std::uint8_t* bits, float* y) const;
+    std::int64_t row_bits_bytes() const { return of_bytes() ? 0 : planes_[0].padded_inputs() / 8; }
     std::string kernel() const;
     std::uint64_t bytes() const { return bytes_ + epilogue_.bytes(); }
 
@@ -60,8 +65,9 @@ class GroupedLayer {
     // Rows that a thread takes from floats to sums at a time; 0: threads divide the outputs instead.
     std::int64_t rows_at_once(std::int64_t rows, std::size_t threads) const;
 
-    void lay_out_bytes(const std::int8_t* weight);
-    void lay_out_scales(const std::uint16_t* scales);
+    // Of one unit of outputs.
+    void lay_out_bytes(const std::int8_t* weight, std::int64_t panel);
+    void lay_out_scales(const std::uint16_t* scales, std::int64_t unit);
     template <class Function>
     void each_buffer(std::int64_t rows, GroupedScratch& scratch, const Function& f) const;
     template <class Function>

@@ -20,8 +20,8 @@ struct Options {
     std::string isa;                                    // empty: ONEBIT_ISA's, or else the best of this processor
     std::uint64_t memory_cap = std::uint64_t{4} << 30;  // bytes of weights, activations and working memory
     bool pin = false;                                   // each worker stays on its own processor
-    std::optional<CacheNumbers> cache;  // for programs over tokens; by default bf16 if activations are quantised, and float32 otherwise
-    std::shared_ptr<ThreadPool> pool;   // shared with other models, instead of own threads; `threads` and `pin` are then the pool's
+    std::optional<CacheNumbers> cache;                  // for programs over tokens; by default as docs/engine.md says
+    std::shared_ptr<ThreadPool> pool;                   // shared with other models, instead of own threads; `threads` and `pin` are then the pool's
 };
 
 }  // namespace onebit

@@ -12,6 +12,8 @@ namespace {
 
 // Sums of products of bytes over so many tokens fit in 32 bits: 2^16 * 255 * 127 < 2^31.
 constexpr std::int64_t most_int8_tokens = std::int64_t{1} << 16;
+// The context from which on the cache is int8 unless something else is asked for: it takes more memory than the activations.
+constexpr std::int64_t least_int8_context = 2048;
 constexpr std::int64_t most_vocabulary = std::int64_t{1} << 24;
 
 Program over_tokens(const std::string& text, const Tensors& tensors) {
@@ -23,7 +25,8 @@ Program over_tokens(const std::string& text, const Tensors& tensors) {
 
 CacheNumbers cache_of(const Options& options, std::int64_t context) {
     const bool whole = options.precision == Precision::float32;
-    const CacheNumbers numbers = options.cache.value_or(whole ? CacheNumbers::float32 : CacheNumbers::bf16);
+    const bool is_long = context >= least_int8_context && context <= most_int8_tokens;
+    const CacheNumbers numbers = options.cache.value_or(whole ? CacheNumbers::float32 : is_long ? CacheNumbers::int8 : CacheNumbers::bf16);
     if (whole && numbers != CacheNumbers::float32) {
         throw std::invalid_argument("[engine] precision='float32' keeps its cache in float32: leave cache out, or use precision='int8'");
     }

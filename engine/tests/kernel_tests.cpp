@@ -286,6 +286,11 @@ void test_bit_matrix(const onebit::Kernels& fast) {
         }
         std::vector<std::uint8_t> memory(onebit::BitMatrix::bytes(inputs, outputs, fast), 99);
         const onebit::BitMatrix matrix(fast, stored.data(), inputs, outputs, memory.data());
+        std::vector<std::uint8_t> row_of_bits(static_cast<std::size_t>(std::max(matrix.padded_inputs() / 8, row_bytes)), 0);
+        for (int o = 0; o < outputs; ++o) {
+            matrix.read_row(o, row_of_bits.data());
+            CHECK(std::equal(row_of_bits.begin(), row_of_bits.begin() + row_bytes, stored.begin() + o * row_bytes));
+        }
         const auto padded = static_cast<std::size_t>(matrix.padded_inputs()), all = static_cast<std::size_t>(matrix.padded_outputs());
         std::vector<std::int8_t> x(padded * static_cast<std::size_t>(rows), 0);
         std::vector<std::uint8_t> prepared(static_cast<std::size_t>(matrix.prepared_bytes() * rows));

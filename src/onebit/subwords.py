@@ -72,8 +72,8 @@ class SubwordTask:
 
     @cached_property
     def tree(self) -> dict[str, Any]:
-        """The JSON of the tokenizer. Raises FormatError if it is not one."""
-        return unpack_tokenizer(self.tokenizer)
+        """The JSON of the tokenizer, with what `pack_tokenizer` packed as it is. Raises FormatError if it is not one."""
+        return _read_tokenizer(self.tokenizer)
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
@@ -108,32 +108,48 @@ def pack_tokenizer(tree: Mapping[str, Any]) -> str:
 
 def unpack_tokenizer(text: str) -> dict[str, Any]:
     """The JSON that `pack_tokenizer` packed. Raises FormatError if it is something else."""
+    tree = _read_tokenizer(text)
+    model = tree["model"]
+    if isinstance(model["vocab"], str):
+        model["vocab"] = {token: i for i, token in enumerate(model["vocab"].split("\n"))}
+    if isinstance(model["merges"], str):
+        model["merges"] = [line.split(" ") for line in model["merges"].split("\n")] if model["merges"] else []
+    return tree
+
+
+def _read_tokenizer(text: str) -> dict[str, Any]:
+    """The checked JSON of a tokenizer. Its vocabulary and merges stay texts: dictionaries of large vocabularies take tens of megabytes."""
     try:
-        tree = json.loads(text)
+        tree: dict[str, Any] = json.loads(text)
         model = tree["model"]
         if model["type"] != "BPE":
             raise FormatError(f"[task] a tokenizer of the type {excerpt(model['type'])}: only BPE is known")
-        if isinstance(model["vocab"], str):
-            model["vocab"] = {token: i for i, token in enumerate(model["vocab"].split("\n"))}
-        if isinstance(model["merges"], str):
-            model["merges"] = [line.split(" ") for line in model["merges"].split("\n")] if model["merges"] else []
-        if not all(
-            isinstance(token, str) and type(i) is int and 0 <= i < 1 << 24 for token, i in model["vocab"].items()
+        vocabulary = model["vocab"]
+        if not isinstance(vocabulary, str) and not all(
+            isinstance(token, str) and type(i) is int and 0 <= i < 1 << 24 for token, i in vocabulary.items()
         ):
             raise FormatError("[task] the tokenizer's vocabulary is not of texts and numbers; the file is damaged")
         added = [(token["id"], token["content"]) for token in tree.get("added_tokens") or ()]
         if not all(type(i) is int and 0 <= i < 1 << 24 and isinstance(token, str) for i, token in added):
             raise FormatError("[task] the tokenizer's added tokens are not of texts and numbers; the file is damaged")
+        model["merges"]  # there must be some, or an empty list
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, FormatError):
             raise
         raise FormatError("[task] the tokenizer is not JSON of Hugging Face tokenizers; the file is damaged") from None
-    return tree if isinstance(tree, dict) else {}
+    return tree
 
 
 def tokens_of(tree: Mapping[str, Any]) -> list[str]:
     """The tokens by their numbers; numbers without one have the empty text."""
-    ids = dict(tree["model"]["vocab"]) | {token["content"]: token["id"] for token in tree.get("added_tokens") or ()}
+    vocabulary = tree["model"]["vocab"]
+    added = {token["content"]: token["id"] for token in tree.get("added_tokens") or ()}
+    if isinstance(vocabulary, str):
+        tokens = vocabulary.split("\n")
+        if all(i < len(tokens) and tokens[i] == token for token, i in added.items()):
+            return tokens
+        vocabulary = {token: i for i, token in enumerate(tokens)}
+    ids = vocabulary | added
     tokens = [""] * (max(ids.values(), default=-1) + 1)
     for token, index in ids.items():
         tokens[index] = token
@@ -181,7 +197,7 @@ class SubwordTokenizer:
                 '[tokenizer] this model\'s texts are cut by Hugging Face tokenizers: pip install "onebit[train]"'
             ) from None
         try:
-            return Tokenizer.from_str(json.dumps(self.task.tree))
+            return Tokenizer.from_str(json.dumps(unpack_tokenizer(self.task.tokenizer)))
         except Exception as error:  # tokenizers raises nothing more special
             raise FormatError(f"[task] Hugging Face tokenizers refuses the tokenizer: {excerpt(str(error))}") from None
 

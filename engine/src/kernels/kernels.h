@@ -120,6 +120,8 @@ struct Gemv {
     // Writes the rows of bits of `rows` outputs into a zeroed unit with steps `step_stride` bytes apart.
     void (*lay_out)(const std::uint8_t* bits, std::ptrdiff_t row_bytes, int rows, std::int64_t inputs, std::uint8_t* unit,
                     std::ptrdiff_t step_stride);
+    // Reads the bits of one output of a unit again: of `steps` whole steps.
+    void (*read_row)(const std::uint8_t* unit, std::ptrdiff_t step_stride, std::int64_t steps, int output, std::uint8_t* bits);
     // Prepares one row of inputs, padded to whole steps, for the product: tables of sums, or the inputs themselves.
     void (*prepare)(const std::int8_t* x, std::int64_t steps, std::uint8_t* prepared);
     // Some units of a tile times one row: out[o] = sum over i of bit(o, i) * x[i], added to the old value if `add`. Exact.

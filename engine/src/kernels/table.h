@@ -32,6 +32,7 @@ constexpr Kernels shared_kernels() {
     k.gemm.rows_at_once = 24;
     k.gemm.expand_int8 = expand_rows;
     k.gemv.lay_out = Layout::lay_out;
+    k.gemv.read_row = Layout::read_row;
     k.gemm.expand_bits_int8 = expand_bits_int8<Layout>;
     k.gemm.expand_bits_float = expand_bits_float<Layout>;
     k.conv.least_gain = k.conv.least_run_gain = never;

@@ -1,23 +1,13 @@
 #include <algorithm>
 #include <vector>
 
+#include "bit_expansion.h"
 #include "half.h"
 #include "index.h"
 #include "ops/families.h"
 
 namespace onebit {
 namespace {
-
-// The eight numbers of each byte of bits.
-struct Expansion {
-    float of[256][8];
-
-    explicit Expansion(float clear) {
-        for (int byte = 0; byte < 256; ++byte) {
-            for (int bit = 0; bit < 8; ++bit) of[byte][bit] = (byte >> bit & 1) != 0 ? 1.0f : clear;
-        }
-    }
-};
 
 // A row of a table for each token, or for each position.
 class EmbeddingNode : public Node {
@@ -132,7 +122,7 @@ class BitEmbedding : public EmbeddingNode {
             std::fill(y, y + width_, static_cast<float>(-zero_));
             const std::uint8_t* bits = bits_.data() + row_of(row) * row_bytes(width_);
             for (std::size_t p = 0; p < planes_.size(); ++p) {
-                add_row(bits + static_cast<std::ptrdiff_t>(p) * plane_bytes(), static_cast<float>(planes_[p]), y);
+                add_bits(bits + static_cast<std::ptrdiff_t>(p) * plane_bytes(), width_, plus_minus_, static_cast<float>(planes_[p]), y);
             }
             factors_.apply(row_of(row), y);
             for (std::int64_t c = 0; c < width_; ++c) y[c] += bias_[at(c)];
@@ -143,17 +133,6 @@ class BitEmbedding : public EmbeddingNode {
   private:
     std::int64_t plane_bytes() const { return rows_ * row_bytes(width_); }
 
-    // A row of a plane: whole numbers, whose sums are exact.
-    void add_row(const std::uint8_t* bits, float count, float* y) const {
-        static const Expansion zero_one(0.0f), plus_minus(-1.0f);
-        const Expansion& expansion = plus_minus_ ? plus_minus : zero_one;
-        std::int64_t c = 0;
-        for (; c + 8 <= width_; c += 8) {
-            for (int i = 0; i < 8; ++i) y[c + i] += count * expansion.of[bits[c / 8]][i];
-        }
-        for (; c < width_; ++c) y[c] += count * expansion.of[bits[c / 8]][c % 8];
-    }
-
     bool plus_minus_;
     std::int64_t rows_;
     std::vector<int> planes_;
@@ -163,9 +142,54 @@ class BitEmbedding : public EmbeddingNode {
     std::vector<float> bias_;
 };
 
+// The table of a layer with scales for groups, which lies in memory as that layer's product reads it.
+class TiedEmbedding : public EmbeddingNode {
+  public:
+    TiedEmbedding(const NodeSource& source, std::size_t tied) : EmbeddingNode(source), tied_(tied) {}
+
+    void load(Loading& loading) override {
+        layer_ = loading.nodes[tied_].get();
+        source_ = {};
+    }
+    std::string kernel() const override { return "rows of the tied layer's weights"; }
+
+    void run(std::span<const In>, Out& out, const RunContext& context) override {
+        const GroupedLayer& layer = *layer_->grouped();
+        bits_.resize(at(layer.row_bits_bytes()));
+        float* y = out.data;
+        for (const Row& row : context.tokens) {
+            layer.write_row(row_of(row), bits_.data(), y);
+            y += width_;
+        }
+    }
+
+  private:
+    std::size_t tied_;
+    const Node* layer_ = nullptr;
+    std::vector<std::uint8_t> bits_;  // of a row
+};
+
+// The number of the step whose weights are an embedding's table, in every respect; or the number of steps.
+std::size_t tied_step(const NodeSource& source) {
+    const auto& table = source.step.as<ops::Embedding>();
+    const auto& steps = source.program.steps;
+    const auto tied = std::find_if(steps.begin(), steps.end(), [&](const Step& step) {
+        const auto* layer = step.find<ops::Layer>();
+        if (layer == nullptr || layer->groups.scales == nullptr || layer->groups.scales != table.groups.scales) return false;
+        const NodeSource of_layer{step, source.program, source.kernels, source.precision, source.cache};
+        const bool same_shape = of_layer.input().back() == source.output().back() && of_layer.own_output().back() == table.rows;
+        const bool same_numbers = layer->groups.group == table.groups.group && layer->groups.zero == table.groups.zero && table.bias == nullptr;
+        if (!same_shape || !same_numbers) return false;
+        if (table.bytes != nullptr) return layer->bytes == table.bytes;
+        return layer->bits.rows == table.bits && layer->bits.plus_minus == table.plus_minus && layer->bits.planes == table.planes;
+    });
+    return static_cast<std::size_t>(tied - steps.begin());
+}
+
 }  // namespace
 
 std::unique_ptr<Node> make_embedding(const NodeSource& source) {
+    if (const std::size_t tied = tied_step(source); tied < source.program.steps.size()) return std::make_unique<TiedEmbedding>(source, tied);
     if (source.step.op == Op::embedding) return std::make_unique<FloatEmbedding>(source);
     if (source.step.op == Op::int8_embedding) return std::make_unique<Int8Embedding>(source);
     return std::make_unique<BitEmbedding>(source);

@@ -32,7 +32,7 @@ class DenseNode : public LayerNode {
 
     TensorBytes tensor_bytes() const override { return {DenseLayer::weight_bytes(source_, input_.back(), output_.back(), kernels_), bits_bytes()}; }
     void load(Loading& loading) override {
-        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
+        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads, &loading.pool);
         loading.bits += bits_bytes();
         source_ = {};
     }
@@ -108,10 +108,11 @@ class GroupedNode : public LayerNode {
         return {bytes, bytes};
     }
     void load(Loading& loading) override {
-        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads);
+        layer_.emplace(source_, input_.back(), output_.back(), quantizes_, kernels_, loading.bits, loading.threads, loading.pool);
         loading.bits += tensor_bytes().bits;
         source_ = {};
     }
+    const GroupedLayer* grouped() const override { return &*layer_; }
     void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace.grouped); }
     std::string kernel() const override { return layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->bytes(); }

@@ -82,11 +82,15 @@ struct TensorBytes {
     std::uint64_t bits = 0;  // of these, in the block of bits that all nodes share
 };
 
+class Node;
+
 // Where nodes copy their tensors to, one after the other.
 struct Loading {
-    std::uint8_t* bits;  // in the block that they share: the rest of it
-    std::size_t panels;  // bytes that may still be spent on keeping expanded weights
-    int threads;         // that will run the nodes
+    std::uint8_t* bits;                            // in the block that they share: the rest of it
+    std::size_t panels;                            // bytes that may still be spent on keeping expanded weights
+    int threads;                                   // that will run the nodes
+    ThreadPool& pool;                              // that lays weights out
+    std::span<const std::unique_ptr<Node>> nodes;  // of the program's steps
 };
 
 class Node {
@@ -110,6 +114,8 @@ class Node {
     virtual std::unique_ptr<Memory> new_memory() const { return nullptr; }
     virtual std::uint64_t memory_bytes() const { return 0; }
 
+    // The weights of a layer with scales for groups, which an embedding of the same tensors reads; else null.
+    virtual const GroupedLayer* grouped() const { return nullptr; }
     // The layer that leaves its first input quantised in the working memory, or null. Another one of the same input may reuse it, unless a node
     // between them writes there too.
     virtual const DenseLayer* prepares() const { return nullptr; }

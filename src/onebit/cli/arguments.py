@@ -49,7 +49,7 @@ def precision(parser: Any) -> None:
 
 def cache(parser: Any) -> None:
     """--cache: the type of the engine's KV cache."""
-    text = "number type of the KV cache (default bf16, or float32 with --precision float32)"
+    text = "number type of the KV cache (default bf16, from 2,048 tokens of context on int8, with --precision float32 float32)"
     parser.add_argument("--cache", choices=("bf16", "int8"), help=text)
 
 

@@ -17,7 +17,6 @@ from onebit.importing.parts import Parts, folder_parts, gguf_parts
 from onebit.importing.report import ImportReport
 from onebit.importing.tokenizers import folder_task, gguf_task
 from onebit.importing.writing import look, write
-from onebit.ops.windows import MAX_VALUE_ELEMENTS
 from onebit.paths import expand
 from onebit.subwords import SubwordTask
 
@@ -140,8 +139,8 @@ def _name(opened: GGUF | Folder) -> str:
 
 
 def usable_context(sizes: Architecture, given: int | None, where: str) -> int:
-    """The program's context: a value has at most 2^31 elements, and the widest is the logits."""
-    most = min(sizes.context, MAX_VALUE_ELEMENTS // max(sizes.vocabulary, sizes.hidden, sizes.width))
+    """The program's context: the model's, unless fewer tokens are asked for."""
+    most = sizes.context
     if given is None:
         return most
     if type(given) is not int or not 1 <= given <= most:

@@ -89,7 +89,7 @@ class StepReader(Mapping[str, Any]):
             raise self.fail(f"tensor {excerpt(name)} is {found.dtype}: needs {np.dtype(tensor.dtype)}")
         if found.shape != shape:
             raise self.fail(f"tensor {excerpt(name)} has shape {found.shape}: needs {shape}")
-        if isinstance(tensor, Halves) and not np.isfinite(found).all():
+        if isinstance(tensor, Halves) and not _are_finite(found):
             raise self.fail(f"tensor {excerpt(name)} holds NaN or infinity; the file is damaged")
         if isinstance(tensor, Bits):
             n = tensor.lengths(sizes)[1]
@@ -191,3 +191,9 @@ def need_image(step: StepReader, x: Shape) -> None:
     """Refuse an input that is not an image."""
     if len(x) != 3:
         raise step.fail(f"its input has shape {x}: needs (height, width, channels)")
+
+
+def _are_finite(halves: NDArray[np.float16]) -> bool:
+    """As `np.isfinite(halves).all()`, in a fifth of the time: imported models have many millions of scales."""
+    exponent = 0x7C00
+    return not bool(((halves.view(np.uint16) & exponent) == exponent).any())

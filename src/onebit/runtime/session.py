@@ -247,8 +247,9 @@ def load(
         precision: ``"int8"`` (activations quantised to 8 bits, exact integer sums, fast) or ``"float32"`` (as in PyTorch).
         threads: the number of threads (default one per core), or a `ThreadPool` to share with other sessions.
         isa: the instruction set. The default is the environment variable ONEBIT_ISA, or else the best that this CPU supports.
-        cache: the number type of a language model's KV cache: ``"bf16"`` (default with ``precision="int8"``) or ``"int8"`` (about half the
-            memory, with one scale per token and head). ``precision="float32"`` uses float32 and does not take `cache`.
+        cache: the number type of a language model's KV cache: ``"bf16"`` or ``"int8"`` (about half the memory, with one scale per token and
+            head). The default is int8 for contexts of 2,048 to 65,536 tokens and bf16 for others. ``precision="float32"`` uses float32 and
+            does not take `cache`.
         memory_cap: the most bytes for weights, activations and working memory. A program that needs more is refused before they are
             allocated. The KV cache beyond a text's first token is not counted, because it grows with the text.
         pin_threads: keep each thread that the engine starts on its own core, if the system supports that.
