@@ -1,9 +1,9 @@
 """Compare the logits of GGUF files in llama.cpp and in onebit, on the same tokens.
 
-    python tests/importing/compare_llama_cpp.py FILE.gguf ...
+    python tests/importing/compare_llama_cpp.py FILE.gguf FILE.onebit ...
 
-needs `llama-cpp-python`. Without files it compares the small random models of `random_models.py`. llama.cpp keeps keys and values in float16, and
-rounds the inputs of matrices of few bits to int8; onebit computes in float32 here.
+needs `llama-cpp-python`. A packed file is exported to GGUF first. Without files it compares the small random models of `random_models.py`.
+llama.cpp keeps keys and values in float16, and rounds the inputs of matrices of few bits to int8; onebit computes in float32 here.
 """
 
 import sys
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import random_models as made
 
 import onebit
+from onebit.exports import export
 from onebit.importing import import_model
 
 CODED = {"F32": None, "Q1_0": made.as_q1_0, "Q2_0": made.as_q2_0, "TQ2_0": made.as_tq2_0, "Q8_0": made.as_q8_0}
@@ -38,12 +39,18 @@ def random_files(folder):
 def compare(path, folder):
     import llama_cpp
 
+    packed = path
+    if path.suffix == ".onebit":
+        path = folder / f"{path.stem}.gguf"
+        export(packed, "gguf", path)
+    else:
+        packed = folder / "m.onebit"
+        import_model(path, packed, wide="float32")
     tokens = np.random.default_rng(20).integers(0, 256, 40).tolist()
     theirs = llama_cpp.Llama(str(path), n_ctx=128, n_threads=1, logits_all=True, verbose=False)
     theirs.eval(tokens)
     wanted = np.array(theirs.scores[: len(tokens)])
-    import_model(path, folder / "m.onebit", wide="float32")
-    found = onebit.load(folder / "m.onebit", precision="float32", threads=1).logits(tokens)
+    found = onebit.load(packed, precision="float32", threads=1).logits(tokens)
     rms = np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean())
     same = (found.argmax(1) == wanted.argmax(1)).mean()
     print(

@@ -11,6 +11,8 @@ from onebit.cli import arguments
 EXAMPLES = """examples:
   onebit export safetensors pets.onebit --out pets.safetensors           every weight as a float32
   onebit export safetensors books --out books.safetensors --dtype int8   bits as -1, 0 and 1, with their scales
+  onebit export gguf chat.onebit --out chat.gguf                         a language model for llama.cpp
+  onebit export transformers bitnet.onebit --out bitnet/                 ternary weights with one scale for a matrix
   onebit export safetensors pets.onebit --out pets.safetensors --check   and compute the model from the new file
 """
 
@@ -24,7 +26,12 @@ def add_parser(subparsers: Any) -> None:
         help="write a packed file in another format",
         description="Write a packed file in another format, with all its weights. Exits with 1 if --check finds a difference.",
     )
-    parser.add_argument("to", metavar="FORMAT", help="safetensors: plain numbers, for NumPy, PyTorch and others")
+    parser.add_argument(
+        "to",
+        metavar="FORMAT",
+        help="safetensors: plain numbers, for NumPy, PyTorch and others; gguf: language models for llama.cpp; transformers: ternary "
+        "language models as a folder",
+    )
     arguments.file(parser)
     parser.add_argument(
         "--out", type=arguments.path, metavar="PATH", required=True, help="the file to write; it may not exist"

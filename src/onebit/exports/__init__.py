@@ -6,7 +6,7 @@ import importlib
 import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onebit.errors import OnebitError
 from onebit.fileformat import load_model
@@ -19,6 +19,8 @@ __all__ = ["FORMATS", "Check", "Export", "Written", "export"]
 # For the name of each format: its module, which is imported on demand, and a description.
 FORMATS: dict[str, tuple[str, str]] = {
     "safetensors": ("onebit.exports.safetensors", "weights as plain numbers, for NumPy, PyTorch and others"),
+    "gguf": ("onebit.exports.gguf", "a language model for llama.cpp"),
+    "transformers": ("onebit.exports.transformers", "a ternary language model as a folder for transformers"),
 }
 
 
@@ -27,14 +29,16 @@ class Check:
     """The comparison of the exported file, read back and computed, with the packed file.
 
     Args:
-        examples: the number of inputs, with random pixels or tokens.
-        values: the number of compared outputs, in both precisions.
-        different: the number of outputs that differ.
+        examples: the number of inputs, with random pixels or tokens; or of matrices.
+        values: the number of compared outputs, in both precisions; or of weights.
+        different: the number of these that differ.
+        what: what is compared.
     """
 
     examples: int
     values: int
     different: int
+    what: Literal["outputs", "weights"] = "outputs"
 
     @property
     def passed(self) -> bool:
@@ -43,6 +47,8 @@ class Check:
 
     def __str__(self) -> str:
         found = "all equal" if self.passed else f"{self.different:,} DIFFERENT"
+        if self.what == "weights":
+            return f"check: {self.values:,} weights of {self.examples} matrices, read from the exported file: {found}"
         many = "s" if self.examples > 1 else ""
         return (
             f"check: {self.values:,} outputs of {self.examples} input{many}, computed from the exported file: {found}"
@@ -107,10 +113,10 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        to: the format: ``"safetensors"``.
-        out: the file to write. It must not exist yet.
+        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models.
+        out: the file to write, or the folder for transformers. It must not exist yet.
         options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
-            the file back and compute it); see `onebit.exports.safetensors.write`.
+            the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none.
 
     Returns:
         The report.
@@ -130,7 +136,7 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
     known = [name for name, taken in inspect.signature(write).parameters.items() if taken.kind is taken.KEYWORD_ONLY]
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
-        raise OnebitError(f"[export] {to} has no option {unknown!r}: use {', '.join(known)}")
+        raise OnebitError(f"[export] {to} has no option {unknown!r}: use {', '.join(known) or 'none'}")
     path, target = find(file), expand(out)
     if target.is_dir():
         raise OnebitError(f"[export] {target} is a folder: give the name of a file in it")

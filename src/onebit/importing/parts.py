@@ -38,6 +38,9 @@ _OF_ALL = (
     ("norm", "output_norm", "model.norm"),
     ("head", "output", "lm_head"),
 )
+# From our names of the parts of a block to those of GGUF, and of Hugging Face.
+GGUF_NAMES = {ours: theirs for ours, theirs, _ in _OF_BLOCK}
+FOLDER_NAMES = {ours: theirs for ours, _, theirs in _OF_BLOCK}
 # Tensors without which the network is the same.
 _IGNORED = ("rope_freqs.weight", ".rotary_emb.inv_freq")
 
