@@ -220,6 +220,21 @@ std::vector<std::int32_t> choose(const nb::ndarray<nb::ro, nb::numpy, nb::ndim<2
     return chosen;
 }
 
+nb::bytes save(onebit::TokenModel& decoder, int sequence) {
+    std::vector<std::byte> saved;
+    {
+        const nb::gil_scoped_release release;
+        saved = decoder.save(sequence);
+    }
+    return nb::bytes(saved.data(), saved.size());
+}
+
+int restore(onebit::TokenModel& decoder, std::int64_t length,
+            const nb::ndarray<const std::uint8_t, nb::ndim<1>, nb::device::cpu, nb::c_contig>& saved) {
+    const nb::gil_scoped_release release;
+    return decoder.restore(length, std::as_bytes(std::span(saved.data(), saved.shape(0))));
+}
+
 nb::list isas() {
     int count = 0;
     const onebit::Kernels* const* all = onebit::all_kernels(&count);
@@ -266,6 +281,8 @@ NB_MODULE(_engine, m) {
     describe(decoder);
     decoder.def("open", &onebit::TokenModel::open, waits())
         .def("fork", &onebit::TokenModel::fork, "sequence"_a, "length"_a, waits())
+        .def("save", &save, "sequence"_a)
+        .def("restore", &restore, "length"_a, "saved"_a)
         .def("close", &onebit::TokenModel::close, "sequence"_a, waits())
         .def("length", &onebit::TokenModel::length, "sequence"_a, waits())
         .def("cut", &onebit::TokenModel::cut, "sequence"_a, "length"_a, waits())

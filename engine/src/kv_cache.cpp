@@ -55,7 +55,6 @@ KvCache::KvCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features
     : numbers_(numbers), heads_(heads), features_(features), most_tokens_(most_tokens), head_lines_(lines_of_head(numbers, features)) {}
 
 void KvCache::reserve(std::int64_t tokens) {
-    const auto lines_of = [this](std::int64_t n) { return static_cast<std::size_t>((n + token_block - 1) / token_block * heads_ * head_lines_); };
     const std::size_t lines = lines_of(tokens), most = lines_of(most_tokens_);
     for (std::vector<Line>* numbers : {&keys_, &values_}) {
         // Grow by half, so that a long text is not copied for each block.
@@ -63,6 +62,12 @@ void KvCache::reserve(std::int64_t tokens) {
         if (room < lines) numbers->reserve(std::max(lines, std::min(most, room + room / 2)));
         if (numbers->size() < lines) numbers->resize(lines);
     }
+}
+
+std::vector<std::span<std::byte>> KvCache::contents(std::int64_t tokens) {
+    reserve(tokens);
+    const std::size_t lines = lines_of(tokens);
+    return {std::as_writable_bytes(std::span(keys_.data(), lines)), std::as_writable_bytes(std::span(values_.data(), lines))};
 }
 
 template <class Stored>

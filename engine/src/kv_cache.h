@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -25,9 +26,14 @@ class KvCache {
     void attend(const Kernels& kernels, std::int64_t head, Attended a, const float* q, float* scores, float* y) const;
     // The bytes of a block of tokens, which the first token allocates.
     std::size_t block_bytes() const { return 2 * sizeof(Line) * static_cast<std::size_t>(heads_ * head_lines_); }
+    // The keys and the values of the blocks that hold so many tokens. Makes space for them.
+    std::vector<std::span<std::byte>> contents(std::int64_t tokens);
     std::size_t bytes() const { return sizeof(Line) * (keys_.capacity() + values_.capacity()); }
 
   private:
+    std::size_t lines_of(std::int64_t tokens) const {
+        return static_cast<std::size_t>((tokens + token_block - 1) / token_block * heads_ * head_lines_);
+    }
     // The line of a cache: loads of registers then never cross two lines.
     struct alignas(64) Line {
         std::byte bytes[64];

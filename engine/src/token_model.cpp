@@ -87,13 +87,44 @@ std::size_t TokenModel::memory_bytes() const {
     return sum;
 }
 
+Sequence TokenModel::fresh() const {
+    Sequence made;
+    for (std::size_t i = 0; i < executor_.remembering(); ++i) {
+        if (auto memory = executor_.node(i).new_memory()) made.memories.push_back(std::move(memory));
+    }
+    return made;
+}
+
 int TokenModel::open() {
     const std::lock_guard turn(turn_);
-    Sequence fresh;
-    for (std::size_t i = 0; i < executor_.remembering(); ++i) {
-        if (auto memory = executor_.node(i).new_memory()) fresh.memories.push_back(std::move(memory));
+    return add(fresh());
+}
+
+std::vector<std::byte> TokenModel::save(int number) {
+    const std::lock_guard turn(turn_);
+    check(number);
+    std::vector<std::byte> saved;
+    for (const auto& memory : sequence(number).memories) {
+        for (const std::span<std::byte> part : memory->contents(sequence(number).length)) saved.insert(saved.end(), part.begin(), part.end());
     }
-    return add(std::move(fresh));
+    return saved;
+}
+
+int TokenModel::restore(std::int64_t length, std::span<const std::byte> saved) {
+    const std::lock_guard turn(turn_);
+    if (length < 0 || length > context_)
+        throw std::invalid_argument("[engine] a state of " + std::to_string(length) + " tokens: the context is " + std::to_string(context_));
+    Sequence made = fresh();
+    for (const auto& memory : made.memories) {
+        for (const std::span<std::byte> part : memory->contents(length)) {
+            if (part.size() > saved.size()) throw std::invalid_argument("[engine] a state lacks bytes for its " + std::to_string(length) + " tokens");
+            std::copy_n(saved.begin(), part.size(), part.begin());
+            saved = saved.subspan(part.size());
+        }
+    }
+    if (!saved.empty()) throw std::invalid_argument("[engine] a state has more bytes than its " + std::to_string(length) + " tokens need");
+    made.length = length;
+    return add(std::move(made));
 }
 
 int TokenModel::fork(int number, std::int64_t length) {

@@ -2,7 +2,9 @@
 // sequence kept.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -40,6 +42,10 @@ class TokenModel {
     std::int64_t length(int sequence) const;
     // A new sequence that begins with the first `length` tokens of one, which stays as it is. Texts with the same beginning compute it once.
     int fork(int sequence, std::int64_t length);
+    // What the engine keeps of a sequence's tokens, as bytes. They fit engines of the same program, precision and numbers of the cache.
+    std::vector<std::byte> save(int sequence);
+    // A new sequence of `length` tokens, of such bytes. Throws std::invalid_argument if they are not as many as such a sequence has.
+    int restore(std::int64_t length, std::span<const std::byte> saved);
     // Forget the tokens from `length` on.
     void cut(int sequence, std::int64_t length);
 
@@ -57,6 +63,7 @@ class TokenModel {
     };
 
     TokenModel(Program program, const Options& options);
+    Sequence fresh() const;
     int add(Sequence fresh);
     void find_kept();
     void check(int sequence) const;

@@ -84,6 +84,12 @@ class Decoder(_Runner):
     def fork(self, sequence: int, length: int) -> int:
         """A new sequence with a copy of the first `length` tokens of one."""
 
+    def save(self, sequence: int) -> bytes:
+        """What the engine keeps of a sequence's tokens."""
+
+    def restore(self, length: int, saved: NDArray[np.uint8]) -> int:
+        """A new sequence of `length` tokens, of what `save` gave."""
+
     def close(self, sequence: int) -> None:
         """Forget a sequence; its number may be given again."""
 

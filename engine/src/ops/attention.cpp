@@ -20,6 +20,7 @@ class CachedTokens : public Memory {
     explicit CachedTokens(const KvCache& empty) : cache(empty) {}
     std::size_t bytes() const override { return cache.bytes(); }
     std::unique_ptr<Memory> copy() const override { return std::make_unique<CachedTokens>(*this); }
+    std::vector<std::span<std::byte>> contents(std::int64_t tokens) override { return cache.contents(tokens); }
 
     KvCache cache;
 };

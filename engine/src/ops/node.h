@@ -41,6 +41,8 @@ class Memory {
     virtual ~Memory() = default;
     virtual std::size_t bytes() const = 0;
     virtual std::unique_ptr<Memory> copy() const = 0;
+    // What it keeps of the first `tokens` tokens, for which it makes room: to copy out, or in from another one of the same node.
+    virtual std::vector<std::span<std::byte>> contents(std::int64_t tokens) = 0;
 };
 
 struct Sequence {

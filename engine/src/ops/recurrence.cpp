@@ -1,4 +1,5 @@
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "index.h"
@@ -21,6 +22,10 @@ class States : public Memory {
     float* after(std::int64_t position) { return numbers_.data() + (position + 1) * size_; }
     std::size_t bytes() const override { return numbers_.capacity() * sizeof(float); }
     std::unique_ptr<Memory> copy() const override { return std::make_unique<States>(*this); }
+    std::vector<std::span<std::byte>> contents(std::int64_t tokens) override {
+        reserve(tokens);
+        return {std::as_writable_bytes(std::span(numbers_.data(), at((tokens + 1) * size_)))};
+    }
 
   private:
     std::int64_t size_;

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   onebit chat smol.onebit
   onebit chat smol.onebit --system "Answer in one sentence." --temperature 0
+  onebit chat smol.onebit --session tuesday.chat                     go on tomorrow, without reading it all again
 In the chat: /reset forgets the messages, /save FILE writes them as JSON, /quit or Ctrl-D ends, Ctrl-C stops an answer.
 """
 
@@ -37,6 +38,8 @@ def add_parser(subparsers: Any) -> None:
         "--max-new-tokens", type=int, default=500, metavar="N", help="of an answer (default %(default)s)"
     )
     arguments.sampling(parser)
+    text = "take up the chat of this file, if it exists, and save it there at the end"
+    parser.add_argument("--session", type=arguments.path, metavar="FILE", help=text)
     arguments.precision(parser)
     parser.set_defaults(precision="float32")  # int8 inputs change the answers of models that were not trained with them
     arguments.cache(parser)
@@ -49,7 +52,18 @@ def run(args: argparse.Namespace) -> int:
 
     session = load_text_session(args.file, precision=args.precision, threads=args.threads, cache=args.cache)
     chat = Chat(session, args.system)
+    if args.session is not None and args.session.exists():
+        chat.messages = session.load_state(args.session)
     options = {"max_new_tokens": args.max_new_tokens, "sampling": arguments.sampling_of(args), "stop": args.stop}
+    try:
+        _talk(chat, args, options)
+    finally:
+        if args.session is not None and any(message["role"] == "assistant" for message in chat.messages):
+            session.save_state(args.session, chat.messages)
+    return 0
+
+
+def _talk(chat: Chat, args: argparse.Namespace, options: dict[str, Any]) -> None:
     while (line := _line()) and line.strip() != "/quit":
         try:
             _obey(chat, line.strip(), options)
@@ -57,7 +71,6 @@ def run(args: argparse.Namespace) -> int:
             if not sys.stdin.isatty():
                 raise
             streams.say_error(error)  # somebody who talks can say it otherwise, and keeps the messages
-    return 0
 
 
 def _obey(chat: Chat, line: str, options: dict[str, Any]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from threading import Lock
 
+import numpy as np
+from numpy.typing import NDArray
+
 from onebit.runtime.token_sequence import TokenSequence
 
 
@@ -41,6 +44,11 @@ class PromptCache:
             old, self._kept = self._kept, (sequence, list(tokens))
         if old is not None:
             old[0].close()
+
+    def saved(self) -> tuple[list[int], NDArray[np.uint8]] | None:
+        """The tokens that are kept, and what the engine keeps of them; None if nothing is kept."""
+        with self._lock:
+            return None if self._kept is None else (self._kept[1], self._kept[0].save())
 
     def clear(self) -> None:
         """Free what is kept."""

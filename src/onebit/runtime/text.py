@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.errors import DataError, OnebitError
+from onebit.errors import DataError, FormatError, OnebitError
 from onebit.fileformat import PackedModel
 from onebit.metrics import nats_of
 from onebit.runtime.chat import Messages, answer_pieces, chat_tokens
@@ -26,6 +27,7 @@ from onebit.runtime.generation import (
     valid_prompts,
 )
 from onebit.runtime.prompt_cache import PromptCache
+from onebit.runtime.saved_state import SavedState, fingerprint, read_state, write_state
 from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
@@ -79,6 +81,7 @@ class TextSession(Session):
         # Some models have more outputs than tokens.
         self.vocabulary = model.shapes[model.program.output][-1]
         self.prompt_cache = PromptCache(self.sequence)
+        self._fits = {"model": fingerprint(model), "precision": self.precision, "cache": self.cache}
         self.never = (*self.tokenizer.never, *range(self.tokenizer.size, self.vocabulary))
 
     @property
@@ -106,6 +109,49 @@ class TextSession(Session):
             if one_by_one:
                 return np.stack([sequence.feed(ids[i : i + 1]) for i in range(len(ids))])
             return sequence.feed(ids, all=True)
+
+    def save_state(self, path: str | Path, messages: Messages = ()) -> int:
+        """Save the last chat with the KV cache of its tokens, so that another process can go on without computing them again.
+
+        Args:
+            path: the file.
+            messages: of the chat, for `load_state` to return.
+
+        Returns:
+            The file's size in bytes.
+
+        Raises:
+            DataError: there was no chat yet.
+            OSError: the file cannot be written.
+        """
+        kept = self.prompt_cache.saved()
+        if kept is None:
+            raise DataError("[state] there is no chat to save: answer messages with session.chat first")
+        tokens, memory = kept
+        state = SavedState(
+            np.asarray(tokens, np.int32),
+            memory,
+            [{key: message[key] for key in ("role", "content")} for message in messages],
+        )
+        return write_state(path, state, self._fits)
+
+    def load_state(self, path: str | Path) -> list[dict[str, str]]:
+        """Take up a chat that `save_state` wrote: the next messages compute only what they do not share with it.
+
+        Returns:
+            The messages that were given to `save_state`.
+
+        Raises:
+            FormatError: the file is missing or damaged, or is one of another model, precision or cache.
+        """
+        state = read_state(path, self._fits)
+        try:
+            tokens = self._ids(state.tokens)
+            sequence = TokenSequence(self._engine, self._ids, (len(tokens), state.memory))
+        except ValueError as error:
+            raise FormatError(f"[{path}] damaged: {error}; start a new session") from None
+        self.prompt_cache.keep(sequence, tokens.tolist())
+        return state.messages
 
     def sequence(self) -> TokenSequence:
         """An empty text, to be fed with tokens."""

@@ -27,9 +27,15 @@ class TokenSequence:
         True
     """
 
-    def __init__(self, engine: Any, check: Callable[[Sequence[int] | NDArray[Any]], NDArray[np.int32]]) -> None:
+    def __init__(
+        self,
+        engine: Any,
+        check: Callable[[Sequence[int] | NDArray[Any]], NDArray[np.int32]],
+        saved: tuple[int, NDArray[np.uint8]] | None = None,
+    ) -> None:
         self._engine, self._check = engine, check
-        self._number: int = engine.open()
+        # A saved one: how many tokens it has, and what the engine kept of them.
+        self._number: int = engine.open() if saved is None else engine.restore(*saved)
         self._open = True
 
     def feed(self, tokens: Sequence[int] | NDArray[Any], all: bool = False) -> NDArray[np.float32]:
@@ -65,6 +71,11 @@ class TokenSequence:
             self._engine.cut(self._number, length)
         except ValueError as error:
             raise DataError(str(error)) from None
+
+    def save(self) -> NDArray[np.uint8]:
+        """What the engine keeps of the tokens, as bytes."""
+        self._need_open()
+        return np.frombuffer(self._engine.save(self._number), np.uint8)
 
     def __len__(self) -> int:
         self._need_open()
