@@ -1,6 +1,7 @@
 """Tokenizers of foreign files: llama.cpp's reference strings, special tokens, templates, and what is refused."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ from random_models import gguf_metadata, tokenizer, write_folder
 from onebit.errors import DataError, ForeignModelError, FormatError
 from onebit.importing.folder import read_folder
 from onebit.importing.gguf import read_gguf
+from onebit.importing.sentencepiece import read_sentencepiece
 from onebit.importing.tokenizers import folder_task, gguf_task
 from onebit.subwords import SubwordTask, SubwordTokenizer, pack_tokenizer, text_task, tokenizer_for, unpack_tokenizer
 
 KNOWN = json.loads(Path(__file__).with_name("known_tokens.json").read_text())
+SENTENCEPIECE = Path(__file__).with_name("sentencepiece.model")
 FAMILIES = [name for name in KNOWN if name != "texts"]
 
 
@@ -119,6 +122,88 @@ def test_folders_without_a_whole_tokenizer_are_refused(tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(ForeignModelError, match="tokenizer.json. is missing: save the tokenizer with"):
         folder_task(read_folder(folder))
+
+
+def slow_folder(folder, content=None, **config):
+    """A folder whose tokenizer is sentencepiece's own file, as Llama 2's first ones."""
+    write_folder(folder, "llama")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer.model").write_bytes(SENTENCEPIECE.read_bytes() if content is None else content)
+    names = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", **config}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return read_folder(folder)
+
+
+def test_a_folder_with_sentencepieces_own_file_has_its_tokens(tmp_path):
+    task = folder_task(slow_folder(tmp_path / "m"))
+    made = SubwordTokenizer(task)
+    known = json.loads(Path(__file__).with_name("known_sentencepiece.json").read_text())
+    assert len(known) == len(KNOWN["texts"]) and sum(map(len, known)) > 700
+    assert [made.encode(text) for text in KNOWN["texts"]] == known
+    assert [made.decode(ids) for ids in known] == KNOWN["texts"]
+    assert (task.starts, task.ends, task.separator) == ((1,), (2, 256), 1)  # config.json says 256
+    assert made.encode("a</s>b")[1:2] == [2]
+    added = {"500": {"content": "<|im_end|>", "special": True}, "2": {"content": "</s>", "special": True}}
+    task = folder_task(slow_folder(tmp_path / "n", add_bos_token=False, added_tokens_decoder=added))
+    assert task.starts == () and 500 in task.ends
+    assert SubwordTokenizer(task).encode("<|im_end|>") == [500]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "tokenizer.model. has 0 bytes"),
+        (b"\xff", "it ends within a number at byte 0"),
+        (b"\xff" * 40, "a number of more than 10 bytes at byte 0"),
+        (b"\x0b", "a field of the unknown kind 3 at byte 1"),
+        (b"\x0a\x7f", "a field of 127 bytes at byte 2 of 2"),
+        (b"\x08\x05", "a number where a text or a message belongs"),
+        (b"\x0a\x02\x08\x05", "a number where a text or a message belongs"),
+        (b"\x0a\x05\x0a\x01a\x1a\x00", "a text where a number belongs"),
+        (b"\x0a\x06\x0a\x01a\x15\x00\x00", "a field of 4 bytes at byte"),
+        (b"\x0a\x08\x0a\x01a\x15\x00\x00\xc0\x7f", "the score of 'a' is nan"),
+        (b"\x0a\x03\x0a\x01\xff", "can't decode byte"),
+        (b"\x12\x02\x18\x02", "pieces are missing, empty or stand twice"),
+        (2 * b"\x0a\x03\x0a\x01a" + b"\x12\x02\x18\x02", "pieces are missing, empty or stand twice"),
+        (b"\x0a\x03\x0a\x01a", "is of the kind unigram: onebit reads BPE"),
+        (b"\x0a\x03\x0a\x01a\x12\x02\x18\x02", "changes characters or spaces before it cuts texts"),
+        (SENTENCEPIECE.read_bytes()[:-3], "a field of"),
+    ],
+)
+def test_damaged_files_of_sentencepiece(tmp_path, content, message):
+    with pytest.raises(ForeignModelError, match=message) as caught:
+        folder_task(slow_folder(tmp_path / "m", content))
+    assert "\n" not in str(caught.value) and "tokenizer.model]" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ({"x": {"content": "a"}}, "names .* as 'x': needs numbers of tokens with texts"),
+        ({"5": {}}, "needs numbers of tokens with texts"),
+        ({"900000000": {"content": "a"}}, "adds the token 900000000, and not those before it"),
+    ],
+)
+def test_added_tokens_that_are_none(tmp_path, added, message):
+    with pytest.raises(ForeignModelError, match=message):
+        folder_task(slow_folder(tmp_path / "m", added_tokens_decoder=added))
+
+
+def test_damaged_bytes_of_sentencepieces_file_raise_nothing_else(tmp_path):
+    from onebit.errors import OnebitError
+
+    chance, content, read = random.Random(0), SENTENCEPIECE.read_bytes(), 0
+    for _ in range(300):
+        data = bytearray(content)
+        for _ in range(chance.randint(1, 3)):
+            data[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / "tokenizer.model").write_bytes(bytes(data[: chance.choice((None, chance.randrange(len(data))))]))
+        try:
+            read_sentencepiece(tmp_path / "tokenizer.model")
+            read += 1
+        except OnebitError as error:
+            assert "\n" not in str(error)
+    assert 0 < read < 300
 
 
 def test_an_end_that_the_tokenizer_lacks_is_refused(tmp_path):

@@ -17,6 +17,7 @@ _FILES = (
     "config.json",
     "generation_config.json",
     "tokenizer*.json",
+    "tokenizer.model",
     "*.jinja",
 )
 

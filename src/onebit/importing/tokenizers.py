@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from onebit.errors import DataError, ForeignModelError, FormatError
 from onebit.importing.folder import MAX_JSON_BYTES, Folder, read_json
 from onebit.importing.gguf import GGUF
 from onebit.importing.pre_splits import BEGINNING, COMPOSED, PRE_SPLITS, WHOLE_WORDS
+from onebit.importing.sentencepiece import (
+    CONTROL,
+    UNKNOWN,
+    USER_DEFINED,
+    Vocabulary,
+    read_sentencepiece,
+    sentencepiece_parts,
+)
 from onebit.strict_json import excerpt
 from onebit.subwords import SubwordTask, is_byte_level, pack_tokenizer, tokens_of, unpack_tokenizer
 from onebit.task import MAX_VOCABULARY
@@ -20,8 +29,6 @@ _ENDS = {
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
     *("<end_of_turn>", "<end_of_utterance>", "<|eot|>", "<EOT>", "<|end_of_sentence|>"),
 }
-_UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6  # types of tokens in GGUF
-_SPACE = "\u2581"
 
 
 def gguf_task(file: GGUF, vocabulary: int) -> tuple[SubwordTask, tuple[str, ...]]:
@@ -138,45 +145,20 @@ def _byte_level(found: _Metadata, tokens: list[str]) -> tuple[dict[str, Any], tu
     words = {"type": "Sequence", "pretokenizers": PRE_SPLITS[pre]}
     decoder = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
     normalizer = {"type": "NFC"} if pre in COMPOSED else None
-    return _tree(model, _added(found, tokens), normalizer, words, decoder), notes
+    types = found.numbers("token_type", len(tokens), 1)
+    return _tree(model, _added(types, tokens), normalizer, words, decoder), notes
 
 
 def _sentencepiece(found: _Metadata, tokens: list[str]) -> dict[str, Any]:
-    scores = found.numbers("scores", len(tokens), 0.0)
     types = found.numbers("token_type", len(tokens), 1)
-    unknown = next((i for i, kind in enumerate(types) if kind == _UNKNOWN), found.token("unknown_token_id"))
-    ids = {token: i for i, token in enumerate(tokens)}
-    model = {
-        "type": "BPE",
-        "unk_token": None if unknown is None else tokens[unknown],
-        "fuse_unk": True,
-        "byte_fallback": _BYTE in types,
-        "vocab": ids,
-        "merges": _merges(ids, scores),
-    }
-    spaces: dict[str, Any] = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
-    prepend = [{"type": "Prepend", "prepend": _SPACE}] if found.flag("add_space_prefix", True) else []
-    back = {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "}
-    decoders: list[dict[str, Any]] = [back, {"type": "ByteFallback"}, {"type": "Fuse"}]
-    normalizer = {"type": "Sequence", "normalizers": [*prepend, spaces]}
-    return _tree(model, _added(found, tokens), normalizer, None, {"type": "Sequence", "decoders": decoders})
+    unknown = next((i for i, kind in enumerate(types) if kind == UNKNOWN), found.token("unknown_token_id"))
+    scores, prefix = found.numbers("scores", len(tokens), 0.0), found.flag("add_space_prefix", True)
+    model, normalizer, decoder = sentencepiece_parts(Vocabulary(tokens, scores, types, prefix, unknown))
+    return _tree(model, _added(types, tokens), normalizer, None, decoder)
 
 
-def _merges(ids: Mapping[str, int], scores: list[float]) -> list[list[str]]:
-    """The merges of a sentencepiece vocabulary: every way of making a token of two, the best scores first."""
-    found: list[tuple[float, int, int, str, str]] = []
-    for token, index in ids.items():
-        for cut in range(1, len(token)):
-            left, right = token[:cut], token[cut:]
-            if left in ids and right in ids:
-                found.append((-scores[index], len(left), len(right), left, right))
-    found.sort(key=lambda merge: merge[:3])  # stable: in the order of tokens
-    return [[left, right] for *_, left, right in found]
-
-
-def _added(found: _Metadata, tokens: list[str]) -> list[dict[str, Any]]:
-    types = found.numbers("token_type", len(tokens), 1)
-    kinds = {_UNKNOWN: True, _CONTROL: True, _USER_DEFINED: False}
+def _added(types: list[float], tokens: list[str]) -> list[dict[str, Any]]:
+    kinds = {UNKNOWN: True, CONTROL: True, USER_DEFINED: False}
     return [_added_token(i, tokens[i], kinds[int(kind)]) for i, kind in enumerate(types) if kind in kinds and tokens[i]]
 
 
@@ -203,20 +185,14 @@ def folder_task(folder: Folder) -> SubwordTask:
     """The task of a folder's model.
 
     Raises:
-        ForeignModelError: tokenizer.json is missing, or not a BPE that onebit knows.
+        ForeignModelError: tokenizer.json and tokenizer.model are missing, or not a BPE that onebit knows.
     """
-    path = folder.path / "tokenizer.json"
-    if not path.exists():
-        raise ForeignModelError(
-            f"[{path}] is missing: save the tokenizer with Hugging Face's fast tokenizers, which write it"
-        )
-    tree = read_json(path, "it is the file of Hugging Face tokenizers")
-    try:
-        tree = unpack_tokenizer(json.dumps(tree))
-    except FormatError as error:
-        raise ForeignModelError(f"[{path}] {error}") from None
     config_path = folder.path / "tokenizer_config.json"
     config = read_json(config_path, "it names special tokens") if config_path.exists() else {}
+    if (folder.path / "tokenizer.json").exists() or not (folder.path / "tokenizer.model").exists():
+        tree, begins = _fast_tree(folder.path / "tokenizer.json"), False
+    else:
+        tree, begins = _slow_tree(folder.path, config), config.get("add_bos_token", True) is True
     ids = {token: i for i, token in enumerate(tokens_of(tree))}
     special = {t["content"]: t["id"] for t in tree.get("added_tokens") or () if t.get("special")}
     begin = ids.get(_content(config.get("bos_token")) or "")
@@ -225,10 +201,41 @@ def folder_task(folder: Folder) -> SubwordTask:
     )
     if begin is None and folder.config.get("bos_token_id") in ids.values():
         begin = folder.config["bos_token_id"]
-    starts = (begin,) if begin is not None and _begins_with(tree, begin) else ()
+    starts = (begin,) if begin is not None and (begins or _begins_with(tree, begin)) else ()
     return _task(
         str(folder.path), tree | {"post_processor": None}, special, starts, ends, begin, _template(folder, config)
     )
+
+
+def _fast_tree(path: Path) -> dict[str, Any]:
+    """tokenizer.json, of Hugging Face's fast tokenizers."""
+    if not path.exists():
+        raise ForeignModelError(
+            f"[{path}] is missing: save the tokenizer with Hugging Face's fast tokenizers, which write it"
+        )
+    tree = read_json(path, "it is the file of Hugging Face tokenizers")
+    try:
+        return unpack_tokenizer(json.dumps(tree))
+    except FormatError as error:
+        raise ForeignModelError(f"[{path}] {error}") from None
+
+
+def _slow_tree(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """tokenizer.model, of sentencepiece, with the tokens that tokenizer_config.json adds."""
+    vocabulary = read_sentencepiece(path / "tokenizer.model")
+    model, normalizer, decoder = sentencepiece_parts(vocabulary)
+    added = {token["id"]: token for token in _added(vocabulary.types, vocabulary.tokens)}
+    more = config.get("added_tokens_decoder")
+    for key, token in more.items() if isinstance(more, dict) else ():
+        content = _content(token)
+        if not key.isdecimal() or len(key) > 9 or not content:
+            where, seen = path / "tokenizer_config.json", f"{excerpt(token)} as {excerpt(key)}"
+            raise ForeignModelError(f"[{where}] added_tokens_decoder names {seen}: needs numbers of tokens with texts")
+        added[int(key)] = _added_token(int(key), content, token.get("special") is True)
+    missing = next((i for i in sorted(added) if i > len(vocabulary.tokens) + len(added)), None)
+    if missing is not None:
+        raise ForeignModelError(f"[{path / 'tokenizer_config.json'}] adds the token {missing}, and not those before it")
+    return _tree(model, [added[i] for i in sorted(added)], normalizer, None, decoder)
 
 
 def _content(token: Any) -> str | None:
