@@ -162,6 +162,34 @@ def test_distillation_draws_the_students_answers_to_the_teachers(tmp_path, text)
     assert len(list(session.generate("the ", max_new_tokens=4, temperature=0))) > 0
 
 
+@pytest.mark.parametrize("scheme", ["ternary", "bitnet"])
+def test_sub_norms_start_at_the_magnitude_of_what_they_normalise(tmp_path, text, scheme):
+    folder = write_folder(tmp_path / "m", "llama")
+    how = Training(window=16, calibration=8, block_steps=0, steps=0)
+    options = {"data": str(text), "scheme": scheme, "training": how, "threads": 1}
+    plain = distill(folder, tmp_path / "p.onebit", **options)
+    report = distill(folder, tmp_path / "m.onebit", **options, sub_norm=True)
+    assert "sub norms" in report.scheme and "sub norms" not in plain.scheme
+    rounded = report.perplexity["blocks rounded"] / plain.perplexity["blocks rounded"]
+    assert 0.7 < rounded < 1.4
+    model = load_model(tmp_path / "m.onebit")
+    gain = model.tensors["blocks.1.attention.sub_norm.gain"]
+    assert gain.shape == (64,) and (gain == gain[0]).all() and 0.01 < gain[0] < 10
+    if scheme == "ternary":
+        assert onebit.export(tmp_path / "m.onebit", "gguf", tmp_path / "m.gguf", check=True).passed
+
+
+def test_sub_norms_need_calibration_and_a_llama(tmp_path, text):
+    how = Training(window=16, calibration=0)
+    folder = write_folder(tmp_path / "m", "llama")
+    with pytest.raises(OnebitError, match="needs calibration"):
+        distill(folder, tmp_path / "m.onebit", data=str(text), training=how, sub_norm=True)
+    for name in ("qwen3", "bitnet"):
+        folder = write_folder(tmp_path / name, name)
+        with pytest.raises(ForeignModelError, match="belongs to Llama"):
+            distill(folder, tmp_path / "m.onebit", data=str(text), training=QUICK, sub_norm=True)
+
+
 def test_masters_go_on_with_their_training(tmp_path, text):
     folder = write_folder(tmp_path / "m", "bitnet, online")
     how = Training(window=16, steps=30, batch=4, rate=3e-3)

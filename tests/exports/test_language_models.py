@@ -27,7 +27,7 @@ from onebit.fileformat import PackedModel, load_model, save_model
 from onebit.importing import import_model
 from onebit.importing.blocks import CODINGS, Levels, Signs
 from onebit.importing.gguf import read_gguf
-from onebit.subwords import SubwordTask, SubwordTokenizer
+from onebit.subwords import SubwordTask, SubwordTokenizer, unpack_tokenizer
 
 TEXT = "hello, hel lo! 12 it's\n\tthe end"
 
@@ -54,6 +54,9 @@ def test_gguf_is_read_back_as_it_was(tmp_path, name):
     assert codes and all(np.array_equal(ours.tensors[part], found.tensors[part]) for part in codes)
     cut, again = (SubwordTokenizer(SubwordTask.from_json(m.task)) for m in (ours, found))
     assert cut.encode(TEXT) == again.encode(TEXT) and set(cut.ends) == set(again.ends)
+    file = read_gguf(tmp_path / "m.gguf")
+    assert file.metadata["tokenizer.ggml.merges"] == tokenizer()["model"]["merges"]
+    file.close()
 
 
 @pytest.mark.parametrize("name", ["wide qwen3", "wide llama"])
@@ -184,7 +187,8 @@ def test_sentencepiece_keeps_its_merges(tmp_path):
     import_model(tmp_path / "again.gguf", tmp_path / "b.onebit")
     first, second = (SubwordTask.from_json(load_model(tmp_path / f"{n}.onebit").task) for n in "ab")
     assert first.starts == second.starts == (1,)
-    assert first.tree["model"]["merges"] == second.tree["model"]["merges"]
+    merges, again = (unpack_tokenizer(task.tokenizer)["model"]["merges"] for task in (first, second))
+    assert merges == again and len(merges) == 4
     assert SubwordTokenizer(first).encode("ab a\nb") == SubwordTokenizer(second).encode("ab a\nb")
 
 

@@ -63,6 +63,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--group", type=int, choices=(32, 64, 128), help="inputs that share a scale (default the largest that fits)"
     )
+    parser.add_argument(
+        "--sub-norm", action="store_true", help="add a norm before the last layer of each branch; of Llamas"
+    )
     parser.add_argument("--context", type=int, metavar="N", help="the most tokens of a text (default the model's)")
     training = parser.add_argument_group("training")
     for name, kind, says in _TRAINING:
@@ -91,6 +94,7 @@ def run(args: argparse.Namespace) -> int:
             data=args.data,
             scheme=args.scheme,
             group=args.group,
+            sub_norm=args.sub_norm,
             validation_data=args.validation_data,
             training=Training(**given),
             context=args.context,

@@ -35,6 +35,11 @@ NORMS = {
     "norm": "mlp.norm",
     "hidden_norm": "mlp.sub_norm",
 }
+# The last layer of each branch, where its sub norm is, and a norm that has the network's eps.
+SUB_NORMS = {
+    "attention.out": ("attention.out_norm", "attention_norm"),
+    "contract": ("hidden_norm", "norm"),
+}
 # One scale for a matrix, and inputs of 8 bits for each token. Such networks have norms of their own.
 BITNET = BitNet158(input_normalize=False)
 GROUPS = (128, 64, 32)
@@ -148,13 +153,16 @@ def group_for(sizes: Architecture, group: int | None, where: str) -> int:
     raise ForeignModelError(f"[{where}] group={group}: its rows have {', '.join(map(str, rows))} inputs; use {allowed}")
 
 
-def rounded_network(network: LanguageDecoder, levels: Levelled | None, group: int) -> LanguageDecoder:
+def rounded_network(
+    network: LanguageDecoder, levels: Levelled | None, group: int, sub_norm: bool = False
+) -> LanguageDecoder:
     """A network to train, which starts from the weights of a float one and shares its embedding and head, which stay as they are.
 
     Args:
         network: of floats; it stays as it is.
         levels: of the weights in blocks; None for ternary weights with one scale for a matrix and inputs of 8 bits.
         group: the number of inputs that share a scale.
+        sub_norm: whether to add a norm before the last layer of each branch, where there is none.
     """
     shared: list[nn.Module] = [network.embedding, network.head]
     made = copy.deepcopy(network, {id(module): module for module in shared})
@@ -163,6 +171,10 @@ def rounded_network(network: LanguageDecoder, levels: Levelled | None, group: in
             owner, _, own = name.rpartition(".")
             layer = block.get_submodule(name)
             setattr(block.get_submodule(owner), own, _rounded(layer.weight, levels, group))  # type: ignore[arg-type]
+        for name, (norm, eps) in SUB_NORMS.items() if sub_norm else ():
+            owner, _, own = norm.rpartition(".")
+            features = block.get_submodule(name).weight.shape[1]  # type: ignore[union-attr, index]
+            setattr(block.get_submodule(owner), own, nn.RMSNorm(features, block.get_submodule(eps).eps))  # type: ignore[arg-type]
     for parameter in (*made.blocks.parameters(), *made.get_submodule("head_norm").parameters()):
         parameter.requires_grad_(True)
     return made

@@ -84,6 +84,7 @@ def distill(
     data: str,
     scheme: Few | None = None,
     group: int | None = None,
+    sub_norm: bool = False,
     validation_data: str | None = None,
     validation_tokens: int = 8192,
     training: Training | None = None,
@@ -106,6 +107,8 @@ def distill(
         scheme: ``"ternary"`` (-1, 0, 1) or ``"bits"`` (-1, 1), with a scale for each group and float inputs; or ``"bitnet"``, ternary weights
             with one scale for a matrix, and inputs of 8 bits for each token. None for "ternary", and "bitnet" for float masters.
         group: the inputs that share a scale, 32, 64 or 128; by default the largest that divides all rows. Not of "bitnet".
+        sub_norm: add a norm before the last layer of each branch (SubLN), which makes a Llama one of BitNet's family. It needs
+            `training.calibration`. Qwen3 and BitNet cannot have it: the first has norms of heads, the second has sub norms.
         validation_data: a text to measure on; by default a twentieth of `data`.
         validation_tokens: how many of its tokens are measured.
         training: the stages' settings; by default `Training()`.
@@ -140,12 +143,13 @@ def distill(
         how = training or Training()
         masters = _are_masters(parts, scheme)
         made: Few = scheme or ("bitnet" if masters else "ternary")
+        _check_sub_norm(parts, sub_norm, how)
         size = 0 if made == "bitnet" else group_for(sizes, group, str(opened.path))
         train, validation, more = load_text_for(data, task, validation_data, seed=how.seed)
         began = time.monotonic()
-        state = State(path, {"scheme": made, "group": size, "architecture": str(sizes)}, resume)
+        state = State(path, {"scheme": made, "group": size, "sub_norm": sub_norm, "architecture": str(sizes)}, resume)
         floats = float_network(parts, max(used, how.window), tied)
-        student = rounded_network(floats, None if made == "bitnet" else made, size)
+        student = rounded_network(floats, None if made == "bitnet" else made, size, sub_norm)
         teacher = floats if not masters else copy.deepcopy(student).requires_grad_(False) if how.weight else None
         stages = Stages(student, teacher, masters, how, state)
         with warnings.catch_warnings():
@@ -158,7 +162,8 @@ def distill(
     finally:
         opened.close()
     state.remove()
-    grouped = f"a scale for each {size} inputs" if size else "one scale for a matrix, inputs of 8 bits"
+    grouped = "sub norms, " if sub_norm else ""
+    grouped += f"a scale for each {size} inputs" if size else "one scale for a matrix, inputs of 8 bits"
     return DistillReport(
         source=opened.path,
         out=path,
@@ -174,6 +179,15 @@ def distill(
         bytes=bytes_,
         notes=(*notes, *more),
     )
+
+
+def _check_sub_norm(parts: Parts, wanted: bool, how: Training) -> None:
+    if wanted and (parts.sizes.has_sub_norms or parts.sizes.has_head_norms):
+        raise ForeignModelError(
+            f"[{parts.where}] sub_norm belongs to Llama's family: this model is {parts.sizes.family}"
+        )
+    if wanted and not how.calibration:
+        raise OnebitError("[distill] sub_norm needs calibration, which gives the norms their magnitude: use 1 or more")
 
 
 def _are_masters(parts: Parts, scheme: Few | None) -> bool:

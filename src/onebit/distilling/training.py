@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.distilling.layers import GroupScaledLinear
-from onebit.distilling.network import MATRICES
+from onebit.distilling.network import MATRICES, SUB_NORMS
 from onebit.distilling.start import compensate_block, products_of_inputs
 from onebit.errors import OnebitError, shown
 from onebit.models.decoder import LanguageDecoder
@@ -96,11 +96,23 @@ def round_and_train_blocks(student: LanguageDecoder, teacher: LanguageDecoder, t
         ours = theirs = teacher.embedding(tokens)
     count = len(student.blocks)
     for number, (block, float_block) in enumerate(zip(student.blocks, teacher.blocks, strict=True)):
-        compensate_block(block, products_of_inputs(float_block, MATRICES, partial(_outputs, float_block, ours)))
+        products = products_of_inputs(float_block, MATRICES, partial(_outputs, float_block, ours))
+        _start_norms(block, float_block, products, ours[..., 0].numel())
+        compensate_block(block, products)
         wanted = _outputs(float_block, theirs)
         _train_block(block, ours, wanted, how)
         ours, theirs = _outputs(block, ours), wanted
         report("blocks", number + 1, count, "blocks")
+
+
+def _start_norms(block: nn.Module, float_block: nn.Module, products: Mapping[str, Tensor], tokens: int) -> None:
+    """Give sub norms that were added the magnitude of what they normalise, so that a layer's inputs stay about what they were."""
+    there, before = dict(block.named_modules()), dict(float_block.named_modules())
+    for layer, (name, _) in SUB_NORMS.items():
+        norm = there.get(name)
+        if isinstance(norm, nn.RMSNorm) and name not in before:
+            with torch.no_grad():
+                norm.weight.fill_(float((products[layer].diagonal().mean() / tokens).sqrt()))
 
 
 def _outputs(block: nn.Module, x: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -62,10 +63,19 @@ class Trained(Matrix):
 
 
 class TrainedParts(Parts):
-    """The tensors of a model, those of its blocks and its norms out of a trained network."""
+    """The tensors of a model, those of its blocks and its norms out of a trained network.
+
+    Args:
+        source: the model that the network began with.
+        network: the trained network. If it has sub norms that the source has not, it is one of BitNet's family.
+    """
 
     def __init__(self, source: Parts, network: LanguageDecoder) -> None:
-        super().__init__(source.sizes, source.tensors, source.names, source.packed, source.where)
+        sizes = source.sizes
+        if not sizes.has_sub_norms and "hidden_norm" in dict(network.blocks[0].named_modules()):
+            sizes = replace(sizes, family="bitnet", interleaved=False)
+        super().__init__(sizes, source.tensors, source.names, source.packed, source.where)
+        # Every tensor has found its place in the network.
         self.used |= source.used
         self._layers: dict[str, nn.Module] = {}
         self._norms: dict[str, nn.Module] = {"norm": network.get_submodule("head_norm")}
@@ -83,7 +93,6 @@ class TrainedParts(Parts):
     def vector(self, name: str, length: int, kind: str = "weight") -> NDArray[np.float32]:
         if name not in self._norms:
             return super().vector(name, length, kind)
-        self._stored(f"{self.names[name]}.{kind}")
         norm = self._norms[name]
         assert isinstance(norm, nn.RMSNorm) and norm.weight is not None
         values: NDArray[np.float32] = norm.weight.detach().numpy()

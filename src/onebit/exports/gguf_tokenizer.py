@@ -7,7 +7,7 @@ from typing import Any
 
 from onebit.errors import OnebitError
 from onebit.importing.pre_splits import COMPOSED, PRE_SPLITS, WHOLE_WORDS
-from onebit.subwords import SubwordTask, is_byte_level, tokens_of
+from onebit.subwords import SubwordTask, is_byte_level, tokens_of, unpack_tokenizer
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 
@@ -22,7 +22,7 @@ def tokenizer_metadata(task: SubwordTask, vocabulary: int) -> dict[str, Any]:
     Raises:
         OnebitError: the tokenizer's way of cutting texts has no name in GGUF.
     """
-    tree = task.tree
+    tree = unpack_tokenizer(task.tokenizer)
     tokens = tokens_of(tree)
     types = [_NORMAL if token else _UNUSED for token in tokens]
     for token in tree.get("added_tokens") or ():

@@ -18,7 +18,7 @@ from onebit.fileformat import PackedModel, safetensors_header, write_safetensors
 from onebit.importing.architecture import Architecture
 from onebit.importing.blocks import Levels
 from onebit.importing.parts import FOLDER_NAMES
-from onebit.subwords import SubwordTask, tokens_of
+from onebit.subwords import SubwordTask, tokens_of, unpack_tokenizer
 
 _OTHERS = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 _PACKED_ROWS = 4  # of a byte
@@ -88,14 +88,15 @@ def _folder_name(name: str) -> str:
 
 def _files(parts: PackedParts, task: SubwordTask) -> dict[str, dict[str, Any]]:
     """The JSON files by their names."""
-    tokens = tokens_of(task.tree)
+    tree = unpack_tokenizer(task.tokenizer)
+    tokens = tokens_of(tree)
     end = next((i for i in task.ends if tokens[i] in (task.chat_template or "")), task.ends[0])
     begin = task.starts[0] if task.starts else None
     config = _config(parts.sizes, parts.tied) | {"bos_token_id": task.separator, "eos_token_id": end}
     tokenizer = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": tokens[end]}
     tokenizer |= {} if begin is None else {"bos_token": tokens[begin]}
     tokenizer |= {} if task.chat_template is None else {"chat_template": task.chat_template}
-    tree = task.tree if begin is None else task.tree | {"post_processor": _beginning(tokens[begin], begin)}
+    tree |= {} if begin is None else {"post_processor": _beginning(tokens[begin], begin)}
     return {
         "config.json": config,
         "generation_config.json": {"eos_token_id": list(task.ends)},
