@@ -22,16 +22,17 @@ bool comes_before(const Candidate& a, const Candidate& b) {
 // Those with at least such a power, in the order of the tokens.
 std::vector<Candidate> at_least(std::span<const double> powers, double least) {
     std::vector<Candidate> found;
+    found.reserve(256);
     for (std::size_t i = 0; i < powers.size(); ++i) {
         if (powers[i] >= least) found.push_back({powers[i], static_cast<std::int32_t>(i)});
     }
     return found;
 }
 
-// Powers from 1 down by their upper bits: 16 buckets for each halving, and a last one for all that is below 2^-64.
-constexpr std::uint64_t bucket_count = 1025;
+// Powers from 1 down by their upper bits: 8 buckets for each halving, and a last one for all that is below 2^-64.
+constexpr std::uint64_t bucket_count = 513;
 std::uint64_t bucket_of(double power) {
-    constexpr int bits = 48;
+    constexpr int bits = 49;
     constexpr std::uint64_t one = std::bit_cast<std::uint64_t>(1.0) >> bits;
     return std::min(one - (std::bit_cast<std::uint64_t>(power) >> bits), bucket_count - 1);
 }
@@ -49,7 +50,7 @@ Reached take_until(std::span<const Candidate> candidates, const Enough& enough) 
         double sum = 0;
         std::size_t count = 0;
     };
-    std::vector<Bucket> buckets(bucket_count);
+    Bucket buckets[bucket_count];
     std::uint64_t last = 0;
     for (const Candidate& each : candidates) {
         const std::uint64_t place = bucket_of(each.power);

@@ -89,6 +89,12 @@ def test_several_texts_of_several_prompts(served, session):
     assert streamed == expected
 
 
+def test_more_texts_than_take_a_turn_are_echoed_without_a_token(served):
+    prompts = [f"text {i}" for i in range(20)]
+    answer = ask(served, prompt=prompts, max_tokens=0, echo=True)
+    assert [choice["text"] for choice in answer["choices"]] == prompts
+
+
 def test_tokens_as_a_prompt(served, session):
     tokens = session.tokenizer.encode("It was")
     for prompt in (tokens, [tokens]):

@@ -245,11 +245,20 @@ void weigh_features(const Stored* values, const Attended& a, const float* weight
     }
 }
 
+// Asks for the numbers of some tokens of a block, which come meanwhile: of many texts they do not stay in the cache.
+template <class Stored>
+inline void ask_for(const Stored* block, std::int64_t tokens, const Attended& a) {
+    const auto* bytes = reinterpret_cast<const char*>(block);
+    const std::int64_t count = tokens * stored_features(a.features) * static_cast<std::int64_t>(sizeof(Stored));
+    for (std::int64_t i = 0; i < count; i += 64) __builtin_prefetch(bytes + i, 0, 2);
+}
+
 template <class Stored, int rows>
 void attend_rows(const float* q, const Stored* keys, const Stored* values, const Attended& a, float* scores, float* y) {
     const std::int64_t most = seen_by(a, rows - 1);
     for (std::int64_t first = 0; first < most; first += token_block) {
         const std::int64_t left = most - first < token_block ? most - first : token_block;
+        ask_for(values + first / token_block * a.block_stride, left, a);
         // One row with int8 widens more than it adds, and needs registers for that.
         score_block<Stored, rows, tile_parts(rows, sizeof(Stored) == 1 && rows == 1 ? 2 : 1)>(q, keys + first / token_block * a.block_stride, a, left,
                                                                                               scores + first);

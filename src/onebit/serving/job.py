@@ -56,6 +56,7 @@ class Job:
     shared: int = 0  # tokens of the prompt that were computed for another text
     fed: int = 0  # tokens of `text.pending` that the engine has
     cancelled: bool = False  # set by the server's thread
+    over: bool = False  # the worker has ended it
     sent: int = 0  # tokens that the worker has made events of
     read: int = 0  # those of them that the server's thread has sent on
     began: float = field(default_factory=time.perf_counter)

@@ -20,8 +20,13 @@ from onebit.serving.prefixes import LEAST_SHARED, Prefixes, common
 from onebit.serving.refusal import Refusal
 from onebit.serving.worker import Worker
 
-# Tokens of prompts in a pass: other texts wait for one pass at most.
+# Tokens of prompts in a turn: other texts wait for one at most.
 CHUNK = 64
+# Texts in a pass for each thread of the engine. So many rows keep a thread busy for longer than weights of few bits take to arrive. With more
+# texts nothing is won, and their keys and values leave the cache from one token to the next.
+TEXTS_AT_ONCE = 8
+# Where texts take turns, tokens of each in its turn: keys and values arrive once for them, and a client still gets its tokens evenly.
+TOKENS_IN_TURN = 2
 # Events that a client may leave unread. Its text then waits until it reads on.
 MOST_UNREAD = 256
 _PAUSE_SECONDS = 0.02
@@ -87,7 +92,7 @@ class TextWorker(Worker[Job]):
         while self._take():
             events = self._drop()
             try:
-                events += self._pass()
+                self._turn(events)
             except Exception as error:  # the thread must go on for the texts to come
                 events += self._fail(error)
             if events:
@@ -133,6 +138,7 @@ class TextWorker(Worker[Job]):
 
     def _end(self, job: Job, reason: str) -> None:
         self._live.remove(job)
+        job.over = True
         if job.text.sequence >= 0:
             self._prefixes.keep(job.text.sequence, job.in_engine)
         self._metrics.count("onebit_texts_total", reason=reason)
@@ -147,13 +153,26 @@ class TextWorker(Worker[Job]):
             self._end(job, "failed")
         return [Event(job, failure=refusal) for job in jobs]
 
-    def _pass(self) -> list[Event]:
-        """One token of each text, and a chunk of the prompts."""
+    def _turn(self, events: list[Event]) -> None:
+        """Some tokens of the texts whose turn it is, and a chunk of their prompts. Adds the events."""
+        most = TEXTS_AT_ONCE * self._engine.threads
+        jobs = [job for job in self._live if job.unread < MOST_UNREAD][:most]
+        tokens = 1
+        if len(self._live) > len(jobs):
+            chosen = set(jobs)
+            self._live = [job for job in self._live if job not in chosen] + jobs
+            tokens = TOKENS_IN_TURN
+        events += self._pass(jobs, CHUNK)
+        for _ in range(1, tokens):
+            jobs = [job for job in jobs if not job.over]
+            events += self._pass(jobs, 0)
+
+    def _pass(self, jobs: Sequence[Job], chunk: int) -> list[Event]:
+        """One token of each of some texts, and so many tokens of their prompts."""
         parts: list[tuple[Job, int]] = []
         events: list[Event] = []
-        chunk = CHUNK
-        for job in self._live:
-            if job.unread >= MOST_UNREAD or (job.reading and chunk == 0) or not self._open(job):
+        for job in jobs:
+            if (job.reading and chunk == 0) or not self._open(job):
                 continue
             count = len(job.text.pending) - job.fed
             if job.reading:
