@@ -246,16 +246,16 @@ void GroupedLayer::multiply_group(const BitMatrix::Stream& bits, int units, cons
 void GroupedLayer::multiply_bytes(const GroupedScratch::Input& input, std::int64_t rows, std::int64_t first_unit, std::int64_t end_unit,
                                   float* sums) const {
     for (std::int64_t panel = first_unit; panel < end_unit; ++panel) {
-        for (std::int64_t r = 0; r < rows; ++r) {
-            kernels_.grouped.product_bytes({.weights = weights_ + panel * padded_inputs() * byte_panel_outputs,
-                                            .scales = scales_ + scale_at(panel * byte_panel_outputs, 0),
-                                            .x = reinterpret_cast<const std::int8_t*>(input.levels.data()) + r * padded_inputs(),
-                                            .x_scales = input.scales.data() + r * groups_,
-                                            .x_totals = input.totals.data() + r * groups_,
-                                            .groups = groups_,
-                                            .group = padded_group_,
-                                            .out = sums + r * padded_outputs_ + panel * byte_panel_outputs});
-        }
+        kernels_.grouped.product_bytes({.weights = weights_ + panel * padded_inputs() * byte_panel_outputs,
+                                        .scales = scales_ + scale_at(panel * byte_panel_outputs, 0),
+                                        .x = reinterpret_cast<const std::int8_t*>(input.levels.data()),
+                                        .x_scales = input.scales.data(),
+                                        .x_totals = input.totals.data(),
+                                        .groups = groups_,
+                                        .group = padded_group_,
+                                        .out = sums + panel * byte_panel_outputs,
+                                        .rows = rows,
+                                        .out_stride = static_cast<std::ptrdiff_t>(padded_outputs_)});
     }
 }
 

@@ -446,11 +446,13 @@ void test_grouped(const onebit::Kernels& fast) {
     for (int round = 0; round < 60; ++round) {
         const int groups = pick(1, 5), group = round % 3 == 0 ? 32 : 4 * pick(1, 40);
         constexpr int outputs = onebit::byte_panel_outputs;
-        std::vector<std::uint8_t> weights(static_cast<std::size_t>(groups * group * outputs + 16384));
+        const auto rows = static_cast<std::size_t>(pick(1, 9)), inputs = static_cast<std::size_t>(groups * group);
+        const std::size_t stride = static_cast<std::size_t>(outputs + pick(0, 5));
+        std::vector<std::uint8_t> weights(inputs * outputs + 16384);
         std::vector<std::uint16_t> scales(static_cast<std::size_t>(groups * outputs));
-        std::vector<std::int8_t> x(static_cast<std::size_t>(groups * group));
-        std::vector<float> x_scales(static_cast<std::size_t>(groups)), y(outputs), expected(outputs);
-        std::vector<std::int32_t> totals(static_cast<std::size_t>(groups));
+        std::vector<std::int8_t> x(inputs * rows);
+        std::vector<float> x_scales(static_cast<std::size_t>(groups) * rows), y(stride * rows, 7.0f), expected(y);
+        std::vector<std::int32_t> totals(x_scales.size());
         for (auto& w : weights) w = static_cast<std::uint8_t>(round == 1 ? 255 : pick(0, 255));
         for (auto& s : scales) s = half();
         for (auto& s : x_scales) s = std::fabs(pick_float());
@@ -459,21 +461,24 @@ void test_grouped(const onebit::Kernels& fast) {
             totals[i / static_cast<std::size_t>(group)] += x[i];
         }
         onebit::ByteProduct product{weights.data(), scales.data(), x.data(), x_scales.data(), totals.data(), groups, group, expected.data()};
+        product.rows = static_cast<std::int64_t>(rows), product.out_stride = static_cast<std::ptrdiff_t>(stride);
         plain.grouped.product_bytes(product);
         product.out = y.data();
         fast.grouped.product_bytes(product);
-        for (std::size_t o = 0; o < y.size(); ++o) {
-            CHECK(identical(y[o], expected[o]));
-            float exact = 0;
-            for (std::size_t g = 0; g < x_scales.size(); ++g) {
+        for (std::size_t i = 0; i < y.size(); ++i) {
+            const std::size_t r = i / stride, o = i % stride;
+            CHECK(identical(y[i], expected[i]));
+            float exact = 7.0f;  // what lies between rows stays
+            for (std::size_t g = 0; o < outputs && g < static_cast<std::size_t>(groups); ++g) {
                 std::int32_t sum = 0;
-                for (std::size_t i = 0; i < static_cast<std::size_t>(group); ++i) {
-                    const std::size_t place = g * static_cast<std::size_t>(group) + i;
-                    sum += (weights[(place / 4 * outputs + o) * 4 + place % 4] - 128) * x[place];
+                for (std::size_t k = 0; k < static_cast<std::size_t>(group); ++k) {
+                    const std::size_t place = g * static_cast<std::size_t>(group) + k;
+                    sum += (weights[(place / 4 * outputs + o) * 4 + place % 4] - 128) * x[r * inputs + place];
                 }
-                exact = std::fma(onebit::from_half(scales[g * outputs + o]), static_cast<float>(sum) * x_scales[g], exact);
+                const float number = static_cast<float>(sum) * x_scales[r * static_cast<std::size_t>(groups) + g];
+                exact = std::fma(onebit::from_half(scales[g * outputs + o]), number, g == 0 ? 0.0f : exact);
             }
-            CHECK(identical(y[o], exact));
+            CHECK(identical(y[i], exact));
         }
         const int planes[] = {1, 2}, count = pick(1, 2), units = pick(1, 8), unit = fast.gemv.layout.unit_outputs, width = units * unit;
         std::vector<std::int32_t> sums(static_cast<std::size_t>(2 * width));

@@ -57,7 +57,18 @@ void accumulate_group(const GroupSums& group) {
     });
 }
 
-void product_bytes(const ByteProduct& product) {
+// One of the rows of a product.
+[[gnu::always_inline]] inline ByteProduct one_row(const ByteProduct& product, std::int64_t row) {
+    ByteProduct one = product;
+    one.x += row * product.groups * product.group;
+    one.x_scales += row * product.groups;
+    one.x_totals += row * product.groups;
+    one.out += row * product.out_stride;
+    one.rows = 1;
+    return one;
+}
+
+void product_bytes_of_row(const ByteProduct& product) {
     float sums[byte_panel_outputs] = {};
     const std::uint8_t* w = product.weights;
     const std::int8_t* x = product.x;
@@ -79,6 +90,10 @@ void product_bytes(const ByteProduct& product) {
         accumulate_sums(group, [&](std::ptrdiff_t i) { return load_integers(of_group + i); });
     }
     std::memcpy(product.out, sums, sizeof sums);
+}
+
+void product_bytes(const ByteProduct& product) {
+    for (std::int64_t r = 0; r < product.rows; ++r) product_bytes_of_row(one_row(product, r));
 }
 
 }  // namespace

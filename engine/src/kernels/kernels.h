@@ -265,7 +265,7 @@ struct GroupSums {
     float* out;
 };
 
-// The outputs of a panel of signed bytes with scales for groups of inputs.
+// The outputs of a panel of signed bytes with scales for groups of inputs, for some rows of inputs. Rows share the weights that are loaded.
 constexpr int byte_panel_outputs = 64;
 struct ByteProduct {
     const std::uint8_t* weights;   // [group][input / 4][output][4], each plus 128
@@ -276,6 +276,9 @@ struct ByteProduct {
     std::int64_t groups;
     std::int64_t group;  // inputs, a multiple of 4
     float* out;
+    // Levels lie groups * group apart, scales and totals `groups`, outputs `out_stride`.
+    std::int64_t rows = 1;
+    std::ptrdiff_t out_stride = 0;
 };
 
 // Some units of a tile times one row, for the groups of a chunk: as Gemv's product and `accumulate` after each group.
