@@ -93,9 +93,9 @@ def test_a_model_that_cannot_be_packed_says_why_and_counts_its_layers_one_by_one
 
 
 def test_constants_between_layers_are_bytes_of_no_layer():
-    result = onebit.summary(nn.Sequential(BinaryLinear(70, 6), nn.Hardswish(), nn.Linear(6, 2, bias=False)), (70,))
-    assert result.other_packed_bytes == 2 * 4 * 6  # the slope and the shift of its sigmoid
-    assert result.total.packed_bytes == 48 + 6 * 16 + 8 + 4 * 12
+    result = onebit.summary(nn.Sequential(BinaryLinear(70, 6), nn.LeakyReLU(), nn.Linear(6, 2, bias=False)), (70,))
+    assert result.other_packed_bytes == 4 * 6  # its slope for each channel
+    assert result.total.packed_bytes == 24 + 6 * 16 + 8 + 4 * 12
     assert "(constants between layers)" in str(result)
 
 

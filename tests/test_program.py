@@ -116,8 +116,8 @@ pool = {"kernel_size": [2, 2], "stride": [2, 2], "padding": [0, 0, 0, 0]}
         ((5,), [Step("multiply", ("x",), "y")], "has 1 inputs: needs 2"),
         (
             IMAGE,
-            [Step("mean_pool", ("x",), "m"), Step("multiply", ("x", "m"), "y")],
-            "needs equal ones, or 1 as the second's last axis",
+            [Step("mean_pool", ("x",), "m"), Step("multiply", ("m", "x"), "y")],
+            "needs equal ones, 1 as the second's last axis",
         ),
         (
             (5,),

@@ -24,13 +24,14 @@ const char* const shape_keeping[] = {
 #include "kernels/unary.def"
 #undef UNARY
     "softmax", "add", "multiply", "normalize", "group_normalize", "rms_normalize", "rotary", "scale", "clip", "prelu", "scale_shift"};
-const char* const words[] = {"01",  "pm1",  "channel", "example", "token",  "position", "hwc",
-                             "chw", "sign", "unit",    "absmax",  "tokens", "bytes",    "words"};
+const char* const words[] = {"01",      "pm1",      "channel", "example", "token",  "position", "hwc",   "chw",
+                             "nearest", "bilinear", "sign",    "unit",    "absmax", "tokens",   "bytes", "words"};
 const char* const attributes[] = {
-    "in_features", "out_features", "values", "planes",   "input",   "in_channels", "out_channels", "kernel_size", "stride", "padding",
-    "dilation",    "groups",       "rows",   "features", "of",      "heads",       "kv_heads",     "window",      "base",   "rotated",
-    "scaling",     "group",        "zero",   "hidden",   "reverse", "eps",         "over",         "low",         "high",   "count_include_pad",
-    "factor",      "order"};
+    "in_features",   "out_features", "values", "planes",   "input",   "in_channels", "out_channels", "kernel_size", "stride", "padding",
+    "dilation",      "groups",       "rows",   "features", "of",      "heads",       "kv_heads",     "window",      "base",   "rotated",
+    "scaling",       "group",        "zero",   "hidden",   "reverse", "eps",         "over",         "low",         "high",   "count_include_pad",
+    "factor",        "order",        "shape",  "axes",     "axis",    "start",       "stop",         "size",        "mode",   "align_corners",
+    "output_padding"};
 const double sizes[] = {0,   -1,  1,   2,    3,    4,     5,     7,       8,       15,           16,
                         17,  31,  32,  33,   48,   63,    64,    65,      96,      127,          128,
                         129, 255, 256, 1000, 4096, 65535, 65536, 1 << 22, 1 << 24, 2147483648.0, 9007199254740992.0,

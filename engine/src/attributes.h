@@ -105,6 +105,12 @@ struct Layer {
     bool binary() const { return bits.rows != nullptr; }
 };
 
+// conv_transpose2d, bit_conv_transpose2d.
+struct TransposedConvolution {
+    Layer layer;  // `padding` of its window is what is cut off the output
+    std::int64_t output_padding[2] = {0, 0};
+};
+
 // bit_gru, bit_lstm, gru, lstm.
 struct Recurrence {
     std::int64_t gates = 0;   // 4 of an LSTM, 3 of a GRU
@@ -123,6 +129,10 @@ struct Attention {
     std::int64_t heads = 0;
     std::int64_t kv_heads = 0;  // of keys and values; neighbouring heads of queries share one
     std::int64_t window = 0;    // tokens that one sees, itself among them; 0: all before it
+};
+
+struct FullAttention {
+    std::int64_t heads = 0, kv_heads = 0;
 };
 
 // What slows the angles of rotary positions.
@@ -170,6 +180,28 @@ struct Flatten {
     bool channels_first = false;  // order "chw"
 };
 
+struct Transpose {
+    std::vector<std::int64_t> axes;  // of the input, in the output's order
+};
+
+struct Concatenate {
+    std::int64_t axis = 0;
+};
+
+struct Slice {
+    std::int64_t axis = 0, start = 0, stop = 0;
+};
+
+struct Resize {
+    bool bilinear = false, align_corners = false;
+};
+
+// add_constant, prepend.
+struct Constant {
+    const float* values = nullptr;
+    std::int64_t rows = 0;
+};
+
 struct Scale {
     float factor = 0;
 };
@@ -187,6 +219,7 @@ struct Prelu {
 // Of ops that are given nothing else: monostate.
 using Attributes =
     std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Rotary, ops::Embedding, ops::Normalize, ops::GroupNormalize,
-                 ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu>;
+                 ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu,
+                 ops::TransposedConvolution, ops::FullAttention, ops::Transpose, ops::Concatenate, ops::Slice, ops::Resize, ops::Constant>;
 
 }  // namespace onebit

@@ -24,11 +24,18 @@ Shape add(StepReader& reader, Step&, const Inputs& in) {
     return in.x;
 }
 
+Shape add_constant(StepReader& reader, Step& step, const Inputs& in) {
+    const std::int64_t rows = elements(in.x) / in.x.back();
+    step.attributes = ops::Constant{reader.floats("constant", {rows, in.x.back()}, false), rows};
+    return in.x;
+}
+
 Shape multiply(StepReader& reader, Step&, const Inputs& in) {
     Shape one = in.x;
     one.back() = 1;
-    if (*in.y != in.x && *in.y != one) {
-        reader.fail("its inputs have shapes " + spelled(in.x) + " and " + spelled(*in.y) + ": needs equal ones, or 1 as the second's last axis");
+    if (*in.y != in.x && *in.y != one && *in.y != Shape{in.x.back()}) {
+        reader.fail("its inputs have shapes " + spelled(in.x) + " and " + spelled(*in.y) +
+                    ": needs equal ones, 1 as the second's last axis, or that axis alone");
     }
     return in.x;
 }
@@ -114,6 +121,88 @@ Shape rows(StepReader& reader, Step&, const Inputs& in) {
 Shape last(StepReader& reader, Step&, const Inputs& in) {
     if (in.x.size() != 2) reader.wrong_input(in.x, "(time, channels)");
     return {in.x[1]};
+}
+
+Shape reshape(StepReader& reader, Step&, const Inputs& in) {
+    const Shape shape = reader.per_axis("shape", 1, max_axis);
+    double wanted = 1;
+    for (const std::int64_t axis : shape) wanted *= static_cast<double>(axis);
+    // Exact: an input has at most 2^31 elements.
+    if (wanted != static_cast<double>(elements(in.x))) {
+        reader.fail("its input has shape " + spelled(in.x) + ": needs as many elements as " + spelled(shape));
+    }
+    return shape;
+}
+
+Shape transpose(StepReader& reader, Step& step, const Inputs& in) {
+    ops::Transpose made{reader.per_axis("axes", 0, max_axes - 1)};
+    Shape sorted = made.axes, shape;
+    std::sort(sorted.begin(), sorted.end());
+    bool fits = sorted.size() == in.x.size();
+    for (std::size_t i = 0; fits && i < sorted.size(); ++i) fits = sorted[i] == static_cast<std::int64_t>(i);
+    if (!fits) reader.fail("axes do not fit its input of shape " + spelled(in.x) + ": needs each of its axes once, counted from 0");
+    for (const std::int64_t axis : made.axes) shape.push_back(in.x[static_cast<std::size_t>(axis)]);
+    step.attributes = std::move(made);
+    return shape;
+}
+
+std::int64_t axis_of(StepReader& reader, const Inputs& in) {
+    const std::int64_t axis = reader.index("axis", max_axes - 1);
+    if (in.tokens && axis == 0) reader.fail("axis=0 would mix tokens: use 1");
+    if (axis >= static_cast<std::int64_t>(in.x.size())) {
+        reader.fail("axis=" + std::to_string(axis) + " but its input has shape " + spelled(in.x) + ": needs one of its axes, counted from 0");
+    }
+    return axis;
+}
+
+Shape concatenate(StepReader& reader, Step& step, const Inputs& in) {
+    const std::int64_t axis = axis_of(reader, in);
+    const auto along = static_cast<std::size_t>(axis);
+    Shape joined = in.x;
+    bool fits = in.y->size() == joined.size();
+    if (fits) {
+        joined[along] = (*in.y)[along];
+        fits = joined == *in.y;
+    }
+    if (!fits) {
+        reader.fail("its inputs have shapes " + spelled(in.x) + " and " + spelled(*in.y) + ": needs equal ones but for axis " + std::to_string(axis));
+    }
+    joined[along] += in.x[along];
+    step.attributes = ops::Concatenate{axis};
+    return joined;
+}
+
+Shape slice(StepReader& reader, Step& step, const Inputs& in) {
+    const std::int64_t axis = axis_of(reader, in), start = reader.index("start"), stop = reader.size("stop");
+    Shape shape = in.x;
+    std::int64_t& side = shape[static_cast<std::size_t>(axis)];
+    if (start >= stop || stop > side) {
+        reader.fail("start=" + std::to_string(start) + " and stop=" + std::to_string(stop) + " do not fit an axis of " + std::to_string(side));
+    }
+    side = stop - start;
+    step.attributes = ops::Slice{axis, start, stop};
+    return shape;
+}
+
+Shape prepend(StepReader& reader, Step& step, const Inputs& in) {
+    if (in.x.size() != 2) reader.wrong_input(in.x, "(time, channels)");
+    const std::int64_t rows = reader.size("rows");
+    step.attributes = ops::Constant{reader.floats("constant", {rows, in.x[1]}, false), rows};
+    return {in.x[0] + rows, in.x[1]};
+}
+
+Shape resize(StepReader& reader, Step& step, const Inputs& in) {
+    reader.image(in.x);
+    std::int64_t size[2];
+    reader.sizes("size", size, 2, 1);
+    ops::Resize made;
+    made.bilinear = reader.choice("mode", "nearest", "bilinear") == "bilinear";
+    if (reader.has("align_corners")) {
+        made.align_corners = reader.boolean("align_corners");
+        if (!made.bilinear) reader.fail("takes align_corners with mode='bilinear' only");
+    }
+    step.attributes = made;
+    return {size[0], size[1], in.x[2]};
 }
 
 // Pooling.
@@ -224,6 +313,50 @@ Shape convolution(StepReader& reader, Step& step, const Inputs& inputs) {
     return y;
 }
 
+Shape transposed_convolution(StepReader& reader, Step& step, const Inputs& inputs) {
+    const Shape& x = inputs.x;
+    const std::int64_t in = reader.size("in_channels"), out = reader.size("out_channels"), groups = reader.size("groups");
+    if (x.size() != 3 || x[2] != in) {
+        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
+                    ")");
+    }
+    if (in % groups != 0 || out % groups != 0) {
+        reader.fail("groups=" + std::to_string(groups) + " does not divide in_channels=" + std::to_string(in) +
+                    " and out_channels=" + std::to_string(out));
+    }
+    ops::TransposedConvolution made;
+    made.layer.convolution = true;
+    Window& w = made.layer.window;
+    w.groups = groups;
+    reader.sizes("kernel_size", w.kernel, 2, 1);
+    reader.sizes("stride", w.stride, 2, 1);
+    reader.sizes("padding", w.padding, 4, 0);
+    reader.sizes("output_padding", made.output_padding, 2, 0);
+    if (std::max(w.stride[0], w.stride[1]) > max_transposed_stride) {
+        reader.fail("stride is too large for a transposed convolution: needs at most " + std::to_string(max_transposed_stride));
+    }
+    Shape y = {0, 0, out};
+    double padded = static_cast<double>(x[2]);
+    for (std::size_t axis = 0; axis < 2; ++axis) {
+        if (made.output_padding[axis] >= w.stride[axis]) reader.fail("output_padding must be smaller than stride");
+        padded *= static_cast<double>(x[axis] + 2 * (w.kernel[axis] - 1));
+        y[axis] = (x[axis] - 1) * w.stride[axis] + w.kernel[axis] + made.output_padding[axis] - w.padding[2 * axis] - w.padding[2 * axis + 1];
+    }
+    if (padded > static_cast<double>(max_elements)) reader.fail("its padded input has more than " + std::to_string(max_elements) + " elements");
+    if (y[0] < 1 || y[1] < 1) reader.fail("padding leaves nothing of its output: use less");
+    const std::int64_t taps = w.kernel[0] * w.kernel[1];
+    if (step.op == Op::bit_conv_transpose2d) {
+        // As of convolutions: the product of all three factors might not fit 64 bits.
+        made.layer.bits = reader.weights(out, taps > max_binary_row ? taps : taps * (in / groups));
+        made.layer.bias_bits = reader.bits("bias", 1, out, true);
+    } else {
+        made.layer.weight = reader.floats("weight", {out, w.kernel[0], w.kernel[1], in / groups}, false);
+        made.layer.bias = reader.floats("bias", {out}, true);
+    }
+    step.attributes = std::move(made);
+    return y;
+}
+
 Shape recurrence(StepReader& reader, Step& step, const Inputs& inputs) {
     const Shape& x = inputs.x;
     ops::Recurrence made;
@@ -260,13 +393,30 @@ std::int64_t heads_of(StepReader& reader, const Shape& x) {
     return heads;
 }
 
+std::int64_t kv_heads_of(StepReader& reader, std::int64_t heads) {
+    const std::int64_t kv_heads = reader.has("kv_heads") ? reader.size("kv_heads") : heads;
+    if (heads % kv_heads != 0) reader.fail("kv_heads=" + std::to_string(kv_heads) + " does not divide heads=" + std::to_string(heads));
+    return kv_heads;
+}
+
+Shape full_attention(StepReader& reader, Step& step, const Inputs& in) {
+    if (in.x.size() != 2) reader.wrong_input(in.x, "(time, features)");
+    ops::FullAttention made;
+    made.heads = heads_of(reader, in.x);
+    made.kv_heads = kv_heads_of(reader, made.heads);
+    const std::int64_t width = in.x[1] / made.heads * made.kv_heads;
+    if (*in.y != *in.z || in.y->size() != 2 || (*in.y)[1] != width) {
+        reader.fail("its inputs have shapes " + spelled(in.x) + ", " + spelled(*in.y) + " and " + spelled(*in.z) + ": needs (source, " +
+                    std::to_string(width) + ") of the last two");
+    }
+    step.attributes = made;
+    return in.x;
+}
+
 Shape attention(StepReader& reader, Step& step, const Inputs& in) {
     ops::Attention made;
     made.heads = heads_of(reader, in.x);
-    made.kv_heads = reader.has("kv_heads") ? reader.size("kv_heads") : made.heads;
-    if (made.heads % made.kv_heads != 0) {
-        reader.fail("kv_heads=" + std::to_string(made.kv_heads) + " does not divide heads=" + std::to_string(made.heads));
-    }
+    made.kv_heads = kv_heads_of(reader, made.heads);
     Shape kept = in.x;
     kept.back() = in.x.back() / made.heads * made.kv_heads;
     if (kept != *in.y || kept != *in.z) {

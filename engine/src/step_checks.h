@@ -10,9 +10,13 @@
 namespace onebit {
 
 constexpr std::int64_t max_axis = std::int64_t{1} << 24;
+constexpr std::size_t max_axes = 4;  // of a value
 constexpr std::int64_t max_elements = std::int64_t{1} << 31;
 // An int32 can hold the sum of 2^23 products of 8 bits. 2^22 leaves room for the shift of signed activations.
 constexpr std::int64_t max_binary_row = std::int64_t{1} << 22;
+
+// A transposed convolution is as many convolutions as the square of this, at most.
+constexpr std::int64_t max_transposed_stride = 64;
 
 // With rows of bytes of this length a sum of products of bytes fits an int32: 2^17 * 127 * 128 < 2^31.
 constexpr std::int64_t max_int8_row = std::int64_t{1} << 17;

@@ -61,6 +61,27 @@ std::int64_t StepReader::size(const char* name, std::int64_t most) {
     return static_cast<std::int64_t>(value.number);
 }
 
+std::int64_t StepReader::index(const char* name, std::int64_t most) {
+    const Json& value = attribute(name);
+    if (!is_integer(value, 0, most)) fail(std::string(name) + ": needs an integer from 0 to " + std::to_string(most));
+    return static_cast<std::int64_t>(value.number);
+}
+
+std::vector<std::int64_t> StepReader::per_axis(const char* name, std::int64_t least, std::int64_t most) {
+    const Json& value = attribute(name);
+    std::vector<std::int64_t> numbers;
+    bool fits = value.kind == Json::Kind::list && !value.list.empty() && value.list.size() <= max_axes;
+    for (std::size_t i = 0; fits && i < value.list.size(); ++i) {
+        fits = is_integer(value.list[i], least, most);
+        if (fits) numbers.push_back(static_cast<std::int64_t>(value.list[i].number));
+    }
+    if (!fits) {
+        fail(std::string(name) + ": needs a list of 1 to " + std::to_string(max_axes) + " integers from " + std::to_string(least) + " to " +
+             std::to_string(most));
+    }
+    return numbers;
+}
+
 std::int64_t StepReader::group(std::int64_t inputs) {
     if (!has("group")) return inputs;
     const Json& value = attribute("group");

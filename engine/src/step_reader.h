@@ -31,6 +31,10 @@ class StepReader {
     bool has_tensor(const char* role) const { return roles_.find(role) != nullptr; }
     // From 1 up.
     std::int64_t size(const char* name, std::int64_t most = max_axis);
+    // From 0 up.
+    std::int64_t index(const char* name, std::int64_t most = max_axis);
+    // Integers from `least` to `most`, one for each axis of a value.
+    std::vector<std::int64_t> per_axis(const char* name, std::int64_t least, std::int64_t most);
     // The inputs that share a scale, of a row of `inputs`; all of them if the step does not say.
     std::int64_t group(std::int64_t inputs);
     float above_zero(const char* name);
@@ -54,10 +58,11 @@ class StepReader {
     // The weights of a layer with these numbers of inputs and outputs.
     BitWeights weights(std::int64_t out, std::int64_t in);
 
+    void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least);
+
   private:
     const Json& attribute(const std::string& name);
     float positive_field(const Json& object, const std::string& attribute, const char* name, float least) const;
-    void sizes(const char* name, std::int64_t* out, std::size_t count, std::int64_t least);
     const TensorView* tensor(const char* role, TensorType type, const Shape& shape, bool optional);
     std::vector<int> plane_counts(const Json& json) const;
     InputLevels input_levels(const Json& json) const;

@@ -3,11 +3,21 @@
 import copy
 
 AXIS = 1 << 24
-NO_TOKENS = ("avg_pool2d", "bit_conv2d", "conv2d", "flatten", "last", "max_pool2d", "mean_pool", "rows")
+NO_TOKENS = ("add_constant", "avg_pool2d", "bit_conv2d", "bit_conv_transpose2d", "conv2d", "conv_transpose2d", "flatten", "full_attention",
+             "last", "max_pool2d", "mean_pool", "prepend", "reshape", "resize", "rows", "transpose")  # fmt: skip
 
 
 def integer():
     return [None, True, "1", 1.5, [1], 0, -1, AXIS + 1], [f"needs an integer from 1 to {AXIS}"]
+
+
+def index(most):
+    return [None, True, "1", 1.5, [1], -1, most + 1], [f"needs an integer from 0 to {most}"]
+
+
+def per_axis(least, most):
+    wrong = [None, 1, "1", {}, [], [1] * 5, [least - 1], [1, most + 1], [True], [1.5], ["1"], [None]]
+    return wrong, [f"needs a list of 1 to 4 integers from {least} to {most}"]
 
 
 def integers(count, least):
@@ -78,6 +88,18 @@ CHANNELS = {name: [integer()] for name in ("in_channels", "out_channels", "group
 FEATURES = {name: [integer()] for name in ("in_features", "out_features")}
 
 pool = {"kernel_size": [2, 2], "stride": [1, 1], "padding": [0, 0, 0, 0]}
+transposed = {"in_channels": 2, "out_channels": 3, **pool, "stride": [2, 2], "output_padding": [0, 1], "groups": 1}
+TRANSPOSED_FAULTS = [
+    ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
+    ({"in_channels": 3}, "in_channels=3 but its input has shape (4, 4, 2): needs (height, width, 3)"),
+    ({"output_padding": [2, 0]}, ["output_padding", "must be smaller than stride"]),
+    ({"output_padding": [0, 2]}, ["output_padding", "must be smaller than stride"]),
+    ({"stride": [65, 2]}, ["stride", "is too large for a transposed convolution: needs at most 64"]),
+    ({"padding": [4, 4, 0, 0]}, ["padding", "leaves nothing of its output: use less"]),
+    ({"padding": [0, 0, AXIS, AXIS]}, ["padding", "leaves nothing of its output: use less"]),
+    ({"kernel_size": [AXIS, AXIS]}, "its padded input has more than 2147483648 elements"),
+    ({"dilation": [1, 1]}, "does not take: 'dilation'"),
+]
 conv = {"in_channels": 2, "out_channels": 3, **pool, "dilation": [1, 1], "groups": 1}
 table = {"rows": 5, "features": 6, "of": "token"}
 
@@ -107,6 +129,7 @@ def op(
 # For each op: the input's shape, its attributes and tensors, what each attribute needs, and single changes of the step with what is said of them.
 OPS = {
     "add": op([4], inputs=2),
+    "add_constant": op([4, 3], {}, {"constant": f32(4, 3)}),
     "attention": op([4], {"heads": 2}, needs={"heads": [integer()]}, optional={"kv_heads": [integer()], "window": [integer()]},
                     tokens=True, inputs=3, more=[
         ({"heads": 4}, "heads=4 does not divide its 6 features"),
@@ -126,6 +149,12 @@ OPS = {
         ({"dilation": [4, 1]}, "does not fit its padded input"),
         ({"padding": [AXIS, AXIS, AXIS, AXIS]}, "its padded input has more than 2147483648 elements"),
         ({"kernel_size": [2050, 2050], "padding": [2050, 2050, 2050, 2050]}, "weights: needs at most 4194304"),
+        ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
+    ]),
+    "bit_conv_transpose2d": op([4, 4, 2], {**transposed, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
+                     {**CHANNELS, **WINDOW, "output_padding": [integers(2, 0)], **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
+        *TRANSPOSED_FAULTS,
+        ({"kernel_size": [2050, 2050]}, "weights: needs at most 4194304"),
         ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
     ]),
     "bit_embedding": op([4], {**table, "values": "01"}, {"weight": u8(5, 8), "bias": u8(1, 8)},
@@ -156,6 +185,11 @@ OPS = {
         ({"low": 0.5}, "is not below high="), ({"low": 1}, "is not below high="),
         ({"low": 0.5, "high": 0.50000000001}, "is not below high="),
     ]),
+    "concatenate": op([4, 3], {"axis": 1}, needs={"axis": [index(3)]}, inputs=2, more=[
+        ({"axis": 2}, "axis=2 but its input has shape (4, 3): needs one of its axes, counted from 0"),
+    ]),
+    "conv_transpose2d": op([4, 4, 2], transposed, {"weight": f32(3, 2, 2, 2), "bias": f32(3)},
+                           {**CHANNELS, **WINDOW, "output_padding": [integers(2, 0)]}, optional_roles=("bias",), more=TRANSPOSED_FAULTS),
     "conv2d": op([4, 4, 2], conv, {"weight": f32(3, 2, 2, 2), "bias": f32(3)}, {**CHANNELS, **WINDOW, **DILATION},
                  optional_roles=("bias",), more=[
         ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
@@ -171,6 +205,12 @@ OPS = {
     "flatten": op([4, 3], {"order": "hwc"}, needs={"order": [choice("hwc", "chw")]}, more=[
         ({"order": "chw"}, "order='chw' but its input has shape (4, 3): needs (height, width, channels)"),
     ]),
+    "full_attention": op([4, 6], {"heads": 2}, needs={"heads": [integer()]}, optional={"kv_heads": [integer()]}, inputs=3, more=[
+        ({"heads": 4}, "heads=4 does not divide its 6 features"),
+        ({"heads": 3, "kv_heads": 2}, "kv_heads=2 does not divide heads=3"),
+        ({"kv_heads": 1}, "its inputs have shapes (4, 6), (4, 6) and (4, 6): needs (source, 3) of the last two"),
+        ({"window": 1}, "does not take: 'window'"),
+    ]),
     "gelu": op([4]),
     "group_normalize": op([4, 6], {"groups": 2, "eps": 0.1}, needs={"groups": [integer()], "eps": [positive()]}, more=[
         ({"groups": 4}, "groups=4 does not divide its 6 channels"),
@@ -181,6 +221,8 @@ OPS = {
         ({"hidden": 7}, "hidden=7 but its input has shape (4, 18): needs (time, 21)"),
         ({"eps": 0.1}, "does not take: 'eps'"),
     ]),
+    "hard_sigmoid": op([4]),
+    "hard_swish": op([4]),
     "int8_embedding": op([4], table, {"weight": i8(5, 6), "scale": f16(5, 1)},
                          {"rows": [integer()], "features": [integer()], "of": [choice("token", "position")]}, {"group": [GROUP]},
                          tokens=True, more=[
@@ -216,8 +258,17 @@ OPS = {
     "multiply": op([4], inputs=2),
     "normalize": op([4, 3], {"over": "channel", "eps": 0.1}, needs={"over": [choice("channel", "example")], "eps": [positive()]}),
     "prelu": op([4], {}, {"slope": f32(4)}),
+    "prepend": op([4, 3], {"rows": 2}, {"constant": f32(2, 3)}, needs={"rows": [integer()]}),
     "relu": op([4]),
     "relu_squared": op([4]),
+    "reshape": op([4, 3], {"shape": [2, 1, 6]}, needs={"shape": [per_axis(1, AXIS)]}, more=[
+        ({"shape": [13]}, "its input has shape (4, 3): needs as many elements as (13,)"),
+        ({"shape": [AXIS] * 4}, "needs as many elements as"),
+    ]),
+    "resize": op([4, 3, 2], {"size": [7, 2], "mode": "bilinear"}, needs={"size": [integers(2, 1)], "mode": [choice("nearest", "bilinear")]},
+                 optional={"align_corners": [boolean()]}, more=[
+        ({"mode": "nearest", "align_corners": False}, "takes align_corners with mode='bilinear' only"),
+    ]),
     "rms_normalize": op([4, 6], {"eps": 0.1}, needs={"eps": [positive()]}, optional={"groups": [integer()]}, more=[
         ({"groups": 4}, "groups=4 does not divide its 6 channels"),
         ({"over": "channel"}, "does not take: 'over'"),
@@ -237,8 +288,17 @@ OPS = {
     "scale_shift": op([4], {}, {"scale": f32(4), "shift": f32(4)}, optional_roles=("shift",)),
     "sigmoid": op([4]),
     "silu": op([4]),
+    "slice": op([4, 3], {"axis": 0, "start": 1, "stop": 3}, needs={"axis": [index(3)], "start": [index(AXIS)], "stop": [integer()]}, more=[
+        ({"axis": 2}, "axis=2 but its input has shape (4, 3): needs one of its axes, counted from 0"),
+        ({"start": 3}, "start=3 and stop=3 do not fit an axis of 4"),
+        ({"stop": 5}, "start=1 and stop=5 do not fit an axis of 4"),
+    ]),
     "softmax": op([4]),
     "tanh": op([4]),
+    "transpose": op([4, 3], {"axes": [1, 0]}, needs={"axes": [per_axis(0, 3)]}, more=[
+        ({"axes": axes}, "its input of shape (4, 3): needs each of its axes once, counted from 0")
+        for axes in ([0], [0, 0], [0, 2], [0, 1, 2])
+    ]),
 }  # fmt: skip
 # Inputs that an op cannot take, with what it needs.
 WRONG_INPUTS = {
@@ -246,6 +306,15 @@ WRONG_INPUTS = {
     "bit_conv2d": ([4, 2], "needs (height, width, 2)"),
     "bit_gru": ([18], "needs (time, 18)"),
     "bit_lstm": ([2, 4, 24], "needs (time, 24)"),
+    "add_constant": ([3, 4], "has shape (4, 3): needs (3, 4)"),
+    "bit_conv_transpose2d": ([4, 2], "needs (height, width, 2)"),
+    "concatenate": ([4], "axis=1 but its input has shape (4,): needs one of its axes, counted from 0"),
+    "conv_transpose2d": ([2, 4, 4, 2], "needs (height, width, 2)"),
+    "full_attention": ([6], "needs (time, features)"),
+    "prepend": ([3], "needs (time, channels)"),
+    "reshape": ([4], "needs as many elements as (2, 1, 6)"),
+    "resize": ([4, 3], "needs (height, width, channels)"),
+    "transpose": ([4, 3, 2], "its input of shape (4, 3, 2): needs each of its axes once, counted from 0"),
     "conv2d": ([2, 4, 4, 2], "needs (height, width, 2)"),
     "group_normalize": ([1, 1, 1, 6], "needs (height, width, channels), (rows, features) or (features)"),
     "gru": ([18], "needs (time, 18)"),
@@ -292,6 +361,11 @@ def base(name, spec):
     kind = {"kind": "tokens"} if spec["tokens"] else {}
     program = {"input": {"name": "x", "shape": spec["shape"], **kind}, "steps": [*steps, step], "output": "y"}
     return {"program": program, "tensors": tensors}
+
+
+def step_of(document):
+    """A copy of the first step of a document."""
+    return copy.deepcopy(document["program"]["steps"][0])
 
 
 def op_file(name, spec):
@@ -358,6 +432,13 @@ def op_file(name, spec):
         shape = [4] if name == "attention" else [2, 2]
         cases.append(case("inputs of different shapes", ["its inputs have shapes", "needs equal ones"],
                           {"program/steps": steps, "program/input/shape": shape}))  # fmt: skip
+        if name == "multiply":
+            pooled = pooled | {"op": "mean_pool", "attributes": {}}
+            steps = [pooled, document["program"]["steps"][0] | {"inputs": ["x", "s"]}]
+            change = {"program/steps": steps, "program/input/shape": [2, 5, 3]}
+            cases.append(case("a number for each channel", change=change))
+            steps = [pooled, document["program"]["steps"][0] | {"inputs": ["s", "x"]}]
+            cases.append(case("the channels first", "needs equal ones", {**change, "program/steps": steps}))
     more_of_op(name, cases, document, step, where)
     if name in ("bit_linear", "bit_embedding", "int8_linear", "int8_embedding"):
         of_groups(cases, step, where, name)
@@ -399,7 +480,7 @@ def more_of_op(name, cases, document, step, where):
         return
     alone = copy.deepcopy(document["program"]["steps"][0])
     if name in NO_TOKENS:
-        alone["inputs"] = ["e"]
+        alone["inputs"] = ["e"] * OPS[name]["inputs"]
         change = {"program/input": tokens, "program/steps": [embed(), alone], "tensors/table": f32(5, 6)}
         cases.append(case("over tokens", [f"[step 1 ({name})]", "has no meaning for tokens"], change))
     else:
@@ -408,6 +489,29 @@ def more_of_op(name, cases, document, step, where):
                 "of the tokens themselves", [where, "its input is tokens: embed them first"], {"program/input": tokens}
             )
         )
+    if name in ("concatenate", "slice"):
+        alone["inputs"], alone["attributes"]["axis"] = ["e"] * OPS[name]["inputs"], 0
+        change = {"program/input": tokens, "program/steps": [embed(), alone], "tensors/table": f32(5, 6)}
+        cases.append(case("of tokens", "axis=0 would mix tokens: use 1", change))
+        cases.append(case("over tokens", change=change | {"program/steps/1/attributes/axis": 1}))
+    if name == "concatenate":
+        words = "its inputs have shapes (4, 3) and (2, 3): needs equal ones but for axis 1"
+        part = {"op": "slice", "inputs": ["x"], "output": "s", "attributes": {"axis": 0, "start": 1, "stop": 3}}
+        for second, axis in (("x", 1), ("s", 0), ("s", 1)):
+            joined = {**step_of(document), "inputs": ["x", second], "attributes": {"axis": axis}}
+            wrong = words if (second, axis) == ("s", 1) else None
+            cases.append(case("other shapes", wrong, {"program/steps": [part, joined]}))
+    if name == "full_attention":
+        part = {"op": "slice", "inputs": ["x"], "output": "s", "attributes": {"axis": 0, "start": 0, "stop": 3}}
+        crossed = {**step_of(document), "inputs": ["x", "s", "s"]}
+        cases.append(case("other rows", change={"program/steps": [part, crossed]}))
+        crossed = {**crossed, "inputs": ["x", "s", "x"]}
+        cases.append(
+            case("keys without values", "needs (source, 6) of the last two", {"program/steps": [part, crossed]})
+        )
+    if name == "resize":
+        cases += [case("aligned", change={f"{step}/attributes/align_corners": aligned}) for aligned in (True, False)]
+        cases.append(case("nearest", change={f"{step}/attributes/mode": "nearest"}))
     if name == "normalize":
         alone["inputs"], alone["attributes"]["over"] = ["e"], "example"
         change = {"program/input": tokens, "program/steps": [embed(), alone], "tensors/table": f32(5, 6)}

@@ -19,10 +19,12 @@ from onebit.ops import OPS
 from onebit.ops.attention import round_to_bfloat16, sees
 from onebit.ops.bit_rows import read_rows
 from onebit.ops.conv import convolve
+from onebit.ops.conv_transpose import spread
 from onebit.ops.grouped import LEVELS
 from onebit.ops.op import Precision
 from onebit.ops.quantize import quantize, quantize_input
 from onebit.ops.recurrence import Recurrence
+from onebit.ops.resize import between
 from onebit.ops.rotary import tables
 from onebit.ops.windows import windows
 from onebit.program import Program, Step
@@ -84,6 +86,8 @@ def add(a: Value, b: Value) -> Value:
 
 
 def multiply(a: Value, b: Value) -> Value:
+    if b.x.ndim == 2 and b.x.ndim < a.x.ndim:  # a number for each channel
+        b = Value(*(z.reshape(len(z), *[1] * (a.x.ndim - 2), -1) for z in (b.x, b.error)))
     error = np.abs(a.x) * b.error + np.abs(b.x) * a.error + a.error * b.error
     return _promised(a.x * b.x, np.where((a.error == 0) & (b.error == 0), 0, error))
 
@@ -105,6 +109,11 @@ def _silu(v: Value) -> Value:
     x, e = _finite(v)
     y = x / (1 + np.exp(-x))
     return _closed(y, 1.1 * e + POWER * np.abs(y) + SMALLEST_POWER * (1 + np.abs(x)))
+
+
+def _hard_sigmoid(v: Value) -> Value:
+    y = np.clip(v.x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
+    return _promised(y, np.where(v.error > 0, v.error / 6 + 4 * U, 0))
 
 
 def _gelu(v: Value) -> Value:
@@ -270,13 +279,15 @@ def _weights(step: Step, tensors: Mapping[str, Any], shape: tuple[int, ...]) -> 
 
 def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -> Value:
     a = step.attributes
-    convolution = step.op.endswith("conv2d")
+    convolution = step.op.endswith("2d")
     if convolution:
         shape: tuple[int, ...] = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
     else:
         shape = (a["out_features"], a["in_features"])
 
     def apply(x: Any, w: Any) -> Any:
+        if step.op.endswith("transpose2d"):
+            return spread(x, w, a)
         return convolve(x, w, a) if convolution else x @ w.T
 
     bits = step.op.startswith("bit_")
@@ -361,6 +372,26 @@ def _scale_shift(v: Value, scale: Any, shift: Any) -> Value:
     return _closed(y, error)
 
 
+def _resized(step: Step, v: Value) -> Value:
+    """Every bit is promised where the inputs' are."""
+    a, y = step.attributes, _computed(step, v.x)
+    known = np.where(np.isinf(v.error), 0, v.error)
+    error = np.zeros(y.shape)
+    unknown = np.zeros(y.shape, bool)
+    sides = [between(n, m, a.get("align_corners", False)) for n, m in zip(v.x.shape[1:3], a["size"], strict=True)]
+    for line in sides[0][:2]:
+        for column in sides[1][:2]:
+            size = np.abs(np.where(np.isfinite(v.x), v.x, 0)).astype(np.float64)
+            corner = (slice(None), line[:, None], column)
+            error = error + np.where(known.any(), known[corner] + 4 * U * size[corner] + TINY, 0)
+            unknown |= np.isinf(v.error[corner])
+    touched = np.zeros(y.shape, bool)
+    for line in sides[0][:2]:
+        for column in sides[1][:2]:
+            touched |= v.error[:, line[:, None], column] > 0
+    return _closed(y, np.where(unknown, np.inf, np.where(touched, error, 0)))
+
+
 def _pooled(step: Step, v: Value) -> Value:
     a = step.attributes
     if step.op == "max_pool2d":
@@ -430,15 +461,18 @@ def _kept(v: Value, heads: int, precision: str, cache: str | None) -> Value:
     return _closed(y, np.where(v.error > 0, np.maximum(high - y, y - low), 0))
 
 
-def _attention(a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: str, cache: str | None) -> Value:
+def _attention(
+    a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: str, cache: str | None, causal: bool = True
+) -> Value:
     n, time, features = q.x.shape
+    source = k.x.shape[1]
     heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
     d = features // heads
 
     def split(value: Value) -> tuple[Any, Any]:
         x, e = _finite(value)
         own = x.shape[-1] // d
-        x, e = (y.reshape(n, time, own, d).transpose(0, 2, 1, 3).repeat(heads // own, 1) for y in (x, e))
+        x, e = (y.reshape(n, y.shape[1], own, d).transpose(0, 2, 1, 3).repeat(heads // own, 1) for y in (x, e))
         return x, e
 
     (qx, qe), (kx, ke), (vx, ve) = (
@@ -455,14 +489,15 @@ def _attention(a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: st
     scores, size = dot(qx, kx) / math.sqrt(d), dot(np.abs(qx), np.abs(kx)) / math.sqrt(d)
     error = (dot(np.abs(qx), ke) + dot(qe, np.abs(kx) + ke)) / math.sqrt(d) + (d + 6) * U * size + TINY
     # Engines compute whole blocks of tokens, also where a window hides some.
-    before, seen = sees(time), sees(time, a.get("window"))
+    everything = np.ones((time, source), bool)
+    before, seen = (sees(time), sees(time, a.get("window"))) if causal else (everything, everything)
     # One row that may be anything makes all rows after it so.
     unknown = np.where(before, ~(error < 1e30) | ~(size < LARGEST), False).any(-1, keepdims=True)
     p, p_error = _softmax_bounds(scores, np.where(unknown, 0, error), seen)
     y, sizes = p @ vx, p @ np.abs(vx)
     endless = np.where(before[..., None], np.isinf(ve)[:, :, None], False).any(-2)  # (n, heads, time, d)
     ve = np.where(np.isinf(ve), 0, ve)
-    off = p_error @ (np.abs(vx) + ve) + p @ ve + (time + 6) * U * sizes + _rounding(y)
+    off = p_error @ (np.abs(vx) + ve) + p @ ve + (source + 6) * U * sizes + _rounding(y)
     if cache == "int8":
         off = off + (p * np.abs(vx).max(-1)[:, :, None]).max(-1, keepdims=True) * time * 2.0**-15
     off = np.where(unknown | endless, np.inf, off)
@@ -485,7 +520,7 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
     match step.op:
         case "bit_linear" | "int8_linear" if "scale" in tensors:
             return _grouped(step, tensors, v, precision)
-        case "bit_linear" | "bit_conv2d" | "linear" | "conv2d":
+        case "bit_linear" | "bit_conv2d" | "bit_conv_transpose2d" | "linear" | "conv2d" | "conv_transpose2d":
             return _product(step, tensors, v, precision)
         case "add":
             return add(*inputs)
@@ -493,6 +528,22 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return multiply(*inputs)
         case "attention":
             return _attention(a, inputs[0], inputs[1], inputs[2], precision, cache)
+        case "full_attention":
+            return _attention(a, inputs[0], inputs[1], inputs[2], "float32", None, causal=False)
+        case "add_constant":
+            return add(v, exactly(tensors["constant"].reshape(1, *v.x.shape[1:])))
+        case "prepend":
+            rows = np.zeros((len(v.x), *tensors["constant"].shape))
+            return Value(_computed(step, v.x, tensors), np.concatenate((rows, v.error), axis=1))
+        case "concatenate":
+            return Value(
+                *(
+                    np.concatenate(pair, axis=a["axis"] + 1)
+                    for pair in ([z.x for z in inputs], [z.error for z in inputs])
+                )
+            )
+        case "resize" if a["mode"] == "bilinear":
+            return _resized(step, v)
         case "scale_shift":
             return _scale_shift(v, tensors["scale"], tensors.get("shift", np.float32(-0.0)))
         case "relu" | "clip":
@@ -521,6 +572,10 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return tanh(v)
         case "silu":
             return _silu(v)
+        case "hard_sigmoid":
+            return _hard_sigmoid(v)
+        case "hard_swish":
+            return multiply(v, _hard_sigmoid(v))
         case "gelu":
             return _gelu(v)
         case "softmax":

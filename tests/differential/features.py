@@ -7,7 +7,15 @@ from random_programs import INPUTS, Case
 from onebit.program import OPS
 
 _GROUPED = ("bit_embedding", "bit_linear", "int8_embedding", "int8_linear")
-_WITH_BIAS = ("bit_conv2d", "bit_embedding", "bit_linear", "conv2d", "linear")
+_WITH_BIAS = (
+    "bit_conv2d",
+    "bit_conv_transpose2d",
+    "bit_embedding",
+    "bit_linear",
+    "conv2d",
+    "conv_transpose2d",
+    "linear",
+)
 
 
 def features_of(case: Case) -> set[str]:
@@ -21,7 +29,7 @@ def features_of(case: Case) -> set[str]:
     for step in case.program.steps:
         found.add(step.op)
         a = step.attributes
-        for name in ("values", "over", "of", "order", "reverse", "count_include_pad"):
+        for name in ("values", "over", "of", "order", "reverse", "count_include_pad", "mode", "align_corners"):
             if name in a:
                 found.add(f"{step.op} {name}={a[name]}")
         if step.op in _GROUPED:
@@ -67,9 +75,9 @@ def expected_features() -> set[str]:
     }
     all_of |= {f"axes={n}" for n in (1, 2, 3, 4)} | {f"input of {kind}" for kind in ("uint8", "float32", "int32")}
     all_of |= {f"{op} bias={with_bias}" for op in _WITH_BIAS for with_bias in yes_no}
-    for op in ("bit_linear", "bit_conv2d", "bit_lstm", "bit_gru", "bit_embedding"):
+    for op in ("bit_linear", "bit_conv2d", "bit_conv_transpose2d", "bit_lstm", "bit_gru", "bit_embedding"):
         all_of |= {f"{op} values={values}" for values in ("01", "pm1")}
-    for op in ("bit_linear", "bit_conv2d", "bit_lstm", "bit_gru"):
+    for op in ("bit_linear", "bit_conv2d", "bit_conv_transpose2d", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} input={kind}" for kind in INPUTS} | {f"{op} planes={n}" for n in (None, 1, 2, 3, 4, 8)}
     for op in ("lstm", "gru", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} reverse={reverse}" for reverse in yes_no}
@@ -86,14 +94,25 @@ def expected_features() -> set[str]:
     all_of |= {f"normalize over={over}" for over in ("channel", "example")} | {
         f"flatten order={order}" for order in ("hwc", "chw")
     }
+    all_of |= {f"resize mode={mode}" for mode in ("nearest", "bilinear")} | {
+        f"resize align_corners={a}" for a in yes_no
+    }
     all_of |= {f"avg_pool2d count_include_pad={counts}" for counts in yes_no}
     for op, names in (
         ("max_pool2d", ("padding", "stride")), ("avg_pool2d", ("padding", "stride")), ("mean_magnitude", ("padding", "stride", "dilation")),
+        ("conv_transpose2d", ("padding", "stride")), ("bit_conv_transpose2d", ("padding", "stride")),
         ("conv2d", ("padding", "stride", "dilation")), ("bit_conv2d", ("padding", "stride", "dilation")),
     ):  # fmt: skip
         all_of |= {f"{op} {name}={size}" for name in names for size in ("some", "none")}
     return all_of | {
         f"{op} groups={n}"
-        for op in ("conv2d", "bit_conv2d", "group_normalize", "rms_normalize")
+        for op in (
+            "conv2d",
+            "bit_conv2d",
+            "conv_transpose2d",
+            "bit_conv_transpose2d",
+            "group_normalize",
+            "rms_normalize",
+        )
         for n in (1, "several")
     }

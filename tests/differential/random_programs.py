@@ -37,8 +37,9 @@ SCALINGS = (
     {"kind": "llama3", "factor": 8, "original_context": 32, "high_freq_factor": 4, "low_freq_factor": 1},
 )
 # What elementwise ops may be put anywhere.
-ELEMENTWISE = ("clip", "gelu", "prelu", "relu", "relu_squared", "scale", "scale_shift", "sigmoid", "silu", "softmax", "tanh", "normalize",
-               "group_normalize", "rms_normalize", "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
+ELEMENTWISE = ("clip", "gelu", "hard_sigmoid", "hard_swish", "prelu", "relu", "relu_squared", "scale", "scale_shift", "sigmoid", "silu",
+               "softmax", "tanh", "normalize", "group_normalize", "rms_normalize",
+               "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,73 @@ class Maker:
             "conv2d", (x,), attributes, weight=self.floats(shape, spread=taps**-0.5), **self.bias(outputs, False)
         )
 
+    def transposed(self, x: str, bits: bool) -> str:
+        height, width, inputs = self.shapes[x]
+        stride = [self.any((1, 2, 2, 3)) for _ in range(2)]
+        kernel = [self.any((1, 2, 3, 4, 5)) for _ in range(2)]
+        more = [self.between(0, s - 1) for s in stride]
+        sides = [(side - 1) * s + k + m for side, s, k, m in zip((height, width), stride, kernel, more, strict=True)]
+        padding = [0] * 4
+        if self.one_in(2):
+            padding = [self.between(0, (sides[axis] - 1) // 2) for axis in (0, 0, 1, 1)]
+        groups = self.any([g for g in (1, 1, 1, 2, 3, inputs) if inputs % g == 0])
+        taps = math.prod(kernel) * inputs // groups
+        most = min(self.most_work / taps / height / width, self.most_elements / math.prod(sides))
+        outputs = groups * self.size(most / groups)
+        attributes: dict[str, Any] = {
+            "in_channels": inputs,
+            "out_channels": outputs,
+            "kernel_size": kernel,
+            "stride": stride,
+        }
+        attributes |= {"padding": padding, "output_padding": more, "groups": groups}
+        if bits:
+            weight = self.binary(attributes, outputs, taps)
+            return self.step("bit_conv_transpose2d", (x,), attributes, weight=weight, **self.bias(outputs, True))
+        weight = self.floats((outputs, *kernel, inputs // groups), spread=taps**-0.5)
+        return self.step("conv_transpose2d", (x,), attributes, weight=weight, **self.bias(outputs, False))
+
+    def slice(self, x: str, axis: int | None = None) -> str:
+        shape = self.shapes[x]
+        if axis is None:
+            axis = self.between(1 if self.program.tokens else 0, len(shape) - 1)
+        start = self.between(0, shape[axis] - 1)
+        return self.step("slice", (x,), {"axis": axis, "start": start, "stop": self.between(start + 1, shape[axis])})
+
+    def concatenate(self, x: str) -> str:
+        axis = self.between(1 if self.program.tokens else 0, len(self.shapes[x]) - 1)
+        other = self.slice(x, axis) if self.one_in(2) else self.same_shape(x)
+        return self.step("concatenate", (x, other) if self.one_in(2) else (other, x), {"axis": axis})
+
+    def reshape(self, x: str) -> str:
+        left, shape = math.prod(self.shapes[x]), []
+        for _ in range(self.between(0, 3)):
+            shape.append(self.any([n for n in range(1, 9) if left % n == 0]))
+            left //= shape[-1]
+        shape.insert(self.between(0, len(shape)), left)
+        return self.step("reshape", (x,), {"shape": shape})
+
+    def resize(self, x: str) -> str:
+        most = max(1, int((self.most_elements / self.shapes[x][2]) ** 0.5))
+        attributes: dict[str, Any] = {"size": [self.between(1, min(most, 14)) for _ in range(2)]}
+        attributes["mode"] = self.any(("nearest", "bilinear"))
+        if attributes["mode"] == "bilinear" and self.one_in(2):
+            attributes["align_corners"] = self.one_in(2)
+        return self.step("resize", (x,), attributes)
+
+    def full_attention(self, x: str) -> str:
+        features = self.size(100)
+        heads = self.any([h for h in range(1, 11) if features % h == 0])
+        attributes = {"heads": heads}
+        kept = features
+        if self.one_in(2):
+            attributes["kv_heads"] = self.any([h for h in range(1, heads + 1) if heads % h == 0])
+            kept = features // heads * attributes["kv_heads"]
+        source = self.slice(x, 0) if self.one_in(2) else x
+        q = self.dense(x, self.one_in(2), features)
+        k, v = (self.dense(source, self.one_in(2), kept) for _ in range(2))
+        return self.step("full_attention", (q, k, v), attributes)
+
     def recurrence(self, x: str, op: str) -> str:
         time, _ = self.shapes[x]
         gates = 4 if op.endswith("lstm") else 3
@@ -283,6 +351,8 @@ class Maker:
     def multiply(self, x: str) -> str:
         if self.shapes[x][-1] > 1 and self.one_in(2):
             return self.step("multiply", (x, self.step("mean_magnitude", (x,), {})), {})
+        if len(self.shapes[x]) in (2, 3) and not self.program.tokens and self.one_in(2):
+            return self.step("multiply", (x, self.step("mean_pool", (x,), {})), {})
         return self.step("multiply", (x, self.same_shape(x)), {})
 
     def eps(self) -> float:
@@ -291,8 +361,18 @@ class Maker:
     def apply(self, op: str, x: str) -> str:
         """A step of this op, and what it needs before it, whose input is x."""
         shape = self.shapes[x]
-        channels = shape[-1]
+        channels, rows = shape[-1], self.any((1, 1, 2, 5))
         take: dict[str, Callable[[], str]] = {
+            "add_constant": lambda: self.step(op, (x,), {}, constant=self.floats((math.prod(shape[:-1]), channels))),
+            "bit_conv_transpose2d": lambda: self.transposed(x, True),
+            "concatenate": lambda: self.concatenate(x),
+            "conv_transpose2d": lambda: self.transposed(x, False),
+            "full_attention": lambda: self.full_attention(x),
+            "prepend": lambda: self.step(op, (x,), {"rows": rows}, constant=self.floats((rows, channels))),
+            "reshape": lambda: self.reshape(x),
+            "resize": lambda: self.resize(x),
+            "slice": lambda: self.slice(x),
+            "transpose": lambda: self.step(op, (x,), {"axes": [int(axis) for axis in self.rng.permutation(len(shape))]}),
             "add": lambda: self.step("add", (x, self.same_shape(x)), {}),
             "attention": lambda: self.attention(x),
             "avg_pool2d": lambda: self.step(op, (x,), {**self.window(x, False, True), "count_include_pad": self.one_in(2)}),
@@ -334,15 +414,18 @@ class Maker:
             ops.remove("group_normalize")
         if len(shape) == 2:
             ops += ["lstm", "gru"] + ["bit_lstm", "bit_gru"] * 3
+        if len(shape) > 1:
+            ops += ["concatenate", "slice"]
         if self.program.tokens:
             return [*ops, "attention", "attention", *(["rotary"] if shape[-1] % 2 == 0 else [])]
         if len(shape) == 2:
-            ops += ["last"]
+            ops += ["last", "prepend", "full_attention", "full_attention"]
         if len(shape) in (2, 3):
             ops += ["mean_pool"]
         if len(shape) == 3:
             ops += ["bit_conv2d"] * 5 + ["conv2d"] * 2 + ["max_pool2d"] * 2 + ["avg_pool2d", "mean_magnitude", "rows"]
-        return [*ops, "flatten"]
+            ops += ["bit_conv_transpose2d"] * 2 + ["conv_transpose2d", "resize"]
+        return [*ops, "flatten", "reshape", "transpose", "add_constant"]
 
     def embed(self) -> str:
         rows, features, tables = self.between(2, 60), self.size(130), []

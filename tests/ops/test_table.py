@@ -18,6 +18,7 @@ from onebit.ops.declared import (
     Integer,
     Integers,
     Number,
+    PerAxis,
     Planes,
     Quantizer,
     RotaryScaling,
@@ -43,7 +44,7 @@ def attribute_text(attribute):
             return f"{name}: " + " or ".join(f'`"{word}"`' for word in attribute.allowed)
         case GroupSize():
             return f"{name}: 32, 64 or 128"
-        case Planes():
+        case Planes() | PerAxis():
             return f"{name}: list"
         case Quantizer() | RotaryScaling():
             return f"{name}: object"

@@ -16,6 +16,7 @@ CONFORMANCE = Path(__file__).parents[1] / "conformance"
 BITS = {
     "bit_linear": 3 * 6 + 3,
     "bit_conv2d": 3 * 8 + 3,
+    "bit_conv_transpose2d": 3 * 8 + 3,
     "bit_embedding": 5 * 6 + 6,
     "bit_lstm": 24 * 6,
     "bit_gru": 18 * 6,

@@ -267,6 +267,12 @@ inline float sigmoid_of(float x) {
     return (x < 0 ? power : 1.0f) / (1.0f + power);
 }
 
+// min(max(x + 3, 0), 6) / 6; NaN stays NaN.
+inline float hard_sigmoid_of(float x) {
+    const float above = x + 3.0f < 0 ? 0.0f : x + 3.0f;
+    return (above > 6.0f ? 6.0f : above) / 6.0f;
+}
+
 // Near 0, where 1 - 2 / (e^2x + 1) would lose its digits, an odd polynomial (Cephes).
 inline float tanh_of(float x) {
     const float size = std::fabs(x), z = x * x;

@@ -131,25 +131,57 @@ class Add : public Node {
     std::int64_t width_;
 };
 
-// By a value of the same shape, or by one number for each row.
+class AddConstant : public Node {
+  public:
+    explicit AddConstant(const NodeSource& source)
+        : Node(source.step), kernels_(source.kernels), count_(elements(source.input())), source_(source.step.as<ops::Constant>().values) {}
+
+    TensorBytes tensor_bytes() const override { return {static_cast<std::uint64_t>(count_) * sizeof(float), 0}; }
+    void load(Loading&) override { constant_.assign(source_, source_ + count_), source_ = nullptr; }
+    std::uint64_t weight_bytes() const override { return sizeof(float) * constant_.size(); }
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, count_, 1, [&](std::int64_t first, std::int64_t count) {
+            kernels_.rows.add(in[0].data + first, constant_.data() + first, count, out.data + first);
+        });
+    }
+
+  private:
+    const Kernels& kernels_;
+    std::int64_t count_;
+    const float* source_;
+    std::vector<float> constant_;
+};
+
+// By a value of the same shape, by one number for each row, or by one for each channel.
 class Multiply : public Node {
   public:
     explicit Multiply(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), width_(source.input().back()), same_shape_(source.input(1) == source.input()) {}
+        : Node(source.step),
+          kernels_(source.kernels),
+          width_(source.input().back()),
+          same_shape_(source.input(1) == source.input()),
+          by_channel_(source.input(1) == Shape{width_}) {}
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const float *x = in[0].data, *factors = in[1].data;
         parallel_rows(context.pool, in[0].rows, width_, [&](std::int64_t first, std::int64_t count) {
             const std::int64_t offset = first * width_;
             if (same_shape_) return kernels_.rows.multiply(x + offset, factors + offset, count * width_, out.data + offset);
-            for (std::int64_t r = first; r < first + count; ++r) kernels_.rows.scale(x + r * width_, width_, factors[r], out.data + r * width_);
+            for (std::int64_t r = first; r < first + count; ++r) {
+                if (by_channel_) {
+                    kernels_.rows.multiply(x + r * width_, factors, width_, out.data + r * width_);
+                } else {
+                    kernels_.rows.scale(x + r * width_, width_, factors[r], out.data + r * width_);
+                }
+            }
         });
     }
 
   private:
     const Kernels& kernels_;
     std::int64_t width_;
-    bool same_shape_;
+    bool same_shape_, by_channel_;
 };
 
 }  // namespace
@@ -171,6 +203,9 @@ std::unique_ptr<Node> make_scale_shift(const NodeSource& source) {
 }
 std::unique_ptr<Node> make_add(const NodeSource& source) {
     return std::make_unique<Add>(source);
+}
+std::unique_ptr<Node> make_add_constant(const NodeSource& source) {
+    return std::make_unique<AddConstant>(source);
 }
 std::unique_ptr<Node> make_multiply(const NodeSource& source) {
     return std::make_unique<Multiply>(source);

@@ -9,8 +9,14 @@ namespace onebit {
 std::unique_ptr<Node> make_layer(const NodeSource& source);
 // recurrence.cpp: LSTM and GRU, float and binary.
 std::unique_ptr<Node> make_recurrence(const NodeSource& source);
+// transposed.cpp: transposed convolutions, as one convolution for each phase of the stride.
+std::unique_ptr<Node> make_transposed_convolution(const NodeSource& source);
 // attention.cpp
 std::unique_ptr<Node> make_attention(const NodeSource& source);
+// full_attention.cpp
+std::unique_ptr<Node> make_full_attention(const NodeSource& source);
+// resize.cpp
+std::unique_ptr<Node> make_resize(const NodeSource& source);
 // rotary.cpp
 std::unique_ptr<Node> make_rotary(const NodeSource& source);
 // embedding.cpp: of tokens or of their positions, by floats or by bits.
@@ -23,6 +29,7 @@ std::unique_ptr<Node> make_clip(const NodeSource& source);
 std::unique_ptr<Node> make_prelu(const NodeSource& source);
 std::unique_ptr<Node> make_scale_shift(const NodeSource& source);
 std::unique_ptr<Node> make_add(const NodeSource& source);
+std::unique_ptr<Node> make_add_constant(const NodeSource& source);
 std::unique_ptr<Node> make_multiply(const NodeSource& source);
 
 // normalize.cpp: over rows, groups of channels, or a whole example.
@@ -41,5 +48,11 @@ std::unique_ptr<Node> make_mean_magnitude(const NodeSource& source);
 std::unique_ptr<Node> make_flatten(const NodeSource& source);
 std::unique_ptr<Node> make_rows(const NodeSource& source);
 std::unique_ptr<Node> make_last(const NodeSource& source);
+std::unique_ptr<Node> make_reshape(const NodeSource& source);
+std::unique_ptr<Node> make_transpose(const NodeSource& source);
+// joining.cpp: parts of values, and values put together.
+std::unique_ptr<Node> make_concatenate(const NodeSource& source);
+std::unique_ptr<Node> make_slice(const NodeSource& source);
+std::unique_ptr<Node> make_prepend(const NodeSource& source);
 
 }  // namespace onebit

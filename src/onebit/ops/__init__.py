@@ -3,11 +3,37 @@
 docs/program.md describes the same ops in words and formulas. `tests/ops` compares its table with the declarations here.
 """
 
-from onebit.ops import attention, conv, elementwise, embedding, layout, linear, normalize, pooling, recurrence, rotary
+from onebit.ops import (
+    attention,
+    conv,
+    conv_transpose,
+    elementwise,
+    embedding,
+    layout,
+    linear,
+    normalize,
+    pooling,
+    recurrence,
+    resize,
+    rotary,
+)
 from onebit.ops.op import Op as Op
 
 OPS: dict[str, Op] = {
     op.name: op
-    for module in (attention, conv, elementwise, embedding, layout, linear, normalize, pooling, recurrence, rotary)
+    for module in (
+        attention,
+        conv,
+        conv_transpose,
+        elementwise,
+        embedding,
+        layout,
+        linear,
+        normalize,
+        pooling,
+        recurrence,
+        resize,
+        rotary,
+    )
     for op in module.OPS
 }

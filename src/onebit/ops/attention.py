@@ -1,4 +1,4 @@
-"""Causal attention: each token sees itself and the tokens before it."""
+"""Attention: causal, in which each token sees itself and the tokens before it, and to all rows of a sequence."""
 
 from __future__ import annotations
 
@@ -25,6 +25,32 @@ def sees(time: int, window: int | None = None) -> NDArray[np.bool_]:
     return seen if window is None else np.triu(seen, 1 - window)
 
 
+def heads_of(step: StepReader, q: Shape) -> tuple[int, int]:
+    """The heads of the queries, and those of keys and values."""
+    heads = step["heads"]
+    kv_heads = step.get("kv_heads", heads)
+    if q[-1] % heads:
+        raise step.fail(f"heads={heads} does not divide its {q[-1]} features")
+    if heads % kv_heads:
+        raise step.fail(f"kv_heads={kv_heads} does not divide heads={heads}")
+    return heads, kv_heads
+
+
+def attend(a: Attributes, q: Array, k: Array, v: Array, seen: NDArray[np.bool_] | bool) -> Array:
+    """What the queries (n, time, features) take from the values that they see."""
+    n, time, features = q.shape
+    heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
+
+    def split(x: Array, heads: int) -> Array:
+        return x.reshape(n, x.shape[1], heads, -1).transpose(0, 2, 1, 3)  # (n, heads, time, features / heads)
+
+    q, k, v = split(q, heads), split(k, kv_heads), split(v, kv_heads)
+    k, v = (x.repeat(heads // kv_heads, 1) for x in (k, v))
+    scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads))
+    scores = np.where(seen, scores, np.float32(-np.inf))
+    return (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
+
+
 class Attention(Op):
     """Attention of queries (n, time, features) to keys and values (n, time, kv_heads * features / heads).
 
@@ -37,12 +63,7 @@ class Attention(Op):
     attributes = (Integer("heads"), Integer("kv_heads", optional=True), Integer("window", optional=True))
 
     def shape(self, step: StepReader, q: Shape, k: Shape, v: Shape) -> Shape:
-        heads = step["heads"]
-        kv_heads = step.get("kv_heads", heads)
-        if q[-1] % heads:
-            raise step.fail(f"heads={heads} does not divide its {q[-1]} features")
-        if heads % kv_heads:
-            raise step.fail(f"kv_heads={kv_heads} does not divide heads={heads}")
+        heads, kv_heads = heads_of(step, q)
         needed = (*q[:-1], q[-1] // heads * kv_heads)
         if not k == v == needed:
             wanted = "equal ones" if kv_heads == heads else f"{needed} of the last two"
@@ -52,17 +73,28 @@ class Attention(Op):
     def run(self, a: Attributes, t: Tensors, precision: Precision, q: Array, k: Array, v: Array) -> Array:
         if precision == "int8":
             k, v = round_to_bfloat16(k), round_to_bfloat16(v)
-        n, time, features = q.shape
-        heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
-
-        def split(x: Array, heads: int) -> Array:
-            return x.reshape(n, time, heads, -1).transpose(0, 2, 1, 3)  # (n, heads, time, features / heads)
-
-        q, k, v = split(q, heads), split(k, kv_heads), split(v, kv_heads)
-        k, v = (x.repeat(heads // kv_heads, 1) for x in (k, v))
-        scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads))
-        scores = np.where(sees(time, a.get("window")), scores, np.float32(-np.inf))
-        return (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
+        return attend(a, q, k, v, sees(q.shape[1], a.get("window")))
 
 
-OPS: tuple[Op, ...] = (Attention(),)
+class FullAttention(Op):
+    """Attention of queries (n, time, features) to all keys and values (n, source, kv_heads * features / heads), in float32."""
+
+    name = "full_attention"
+    inputs = 3
+    programs = Programs.ARRAYS
+    attributes = (Integer("heads"), Integer("kv_heads", optional=True))
+
+    def shape(self, step: StepReader, q: Shape, k: Shape, v: Shape) -> Shape:
+        if len(q) != 2:
+            raise step.fail(f"its input has shape {q}: needs (time, features)")
+        heads, kv_heads = heads_of(step, q)
+        width = q[-1] // heads * kv_heads
+        if k != v or len(k) != 2 or k[1] != width:
+            raise step.fail(f"its inputs have shapes {q}, {k} and {v}: needs (source, {width}) of the last two")
+        return q
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, q: Array, k: Array, v: Array) -> Array:
+        return attend(a, q, k, v, True)
+
+
+OPS: tuple[Op, ...] = (Attention(), FullAttention())

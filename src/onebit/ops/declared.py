@@ -19,6 +19,7 @@ Sizes = Mapping[str, int]
 
 # No axis, attribute or value of a useful model is larger. The limit keeps every product of two far from 64 bits.
 MAX_AXIS = 1 << 24
+MAX_AXES = 4
 MAX_PLANES = 8
 MAX_PLANES_SUM = 255
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -43,12 +44,14 @@ class Attribute(ABC):
 
 @dataclass(frozen=True)
 class Integer(Attribute):
-    """An integer from 1 to `most`."""
+    """An integer from `least` to `most`."""
 
+    least: int = field(default=1, kw_only=True)
     most: int = field(default=MAX_AXIS, kw_only=True)
 
     def fault(self, value: Any) -> str:
-        return "" if _is_size(value, 1) and value <= self.most else f"needs an integer from 1 to {self.most}"
+        right = _is_size(value, self.least) and value <= self.most
+        return "" if right else f"needs an integer from {self.least} to {self.most}"
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,20 @@ class Integers(Attribute):
         if whole and len(value) == len(self.places):
             return ""
         return f"needs a list of {len(self.places)} integers from {self.least} to {MAX_AXIS}"
+
+
+@dataclass(frozen=True)
+class PerAxis(Attribute):
+    """A list of an integer from `least` to `most` for each axis of a value, of which there are 1 to 4."""
+
+    least: int
+    most: int
+
+    def fault(self, value: Any) -> str:
+        whole = isinstance(value, list) and all(_is_size(v, self.least) and v <= self.most for v in value)
+        if whole and 1 <= len(value) <= MAX_AXES:
+            return ""
+        return f"needs a list of 1 to {MAX_AXES} integers from {self.least} to {self.most}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from onebit.ops.declared import Floats, Number, Shape, Sizes
-from onebit.ops.op import Array, Attributes, Op, Precision, StepReader, Tensors, channels_of
+from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors, channels_of
 
 
 def sigmoid(x: Array) -> Array:
@@ -25,6 +25,11 @@ def softmax(x: Array) -> Array:
 def _gelu(x: Array) -> Array:
     erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(np.float32)
     return (x * np.float32(0.5) * (1 + erf)).astype(np.float32)
+
+
+def hard_sigmoid(x: Array) -> Array:
+    """`min(max(x + 3, 0), 6) / 6`."""
+    return np.clip(x + np.float32(3), np.float32(0), np.float32(6)) / np.float32(6)
 
 
 class Function(Op):
@@ -112,23 +117,42 @@ class Add(Op):
         return x + y
 
 
+class AddConstant(Op):
+    """y = x + constant, of equal shapes; the tensor has a row for each of x's."""
+
+    name = "add_constant"
+    programs = Programs.ARRAYS
+    tensors = (Floats("constant", ("rows", "C")),)
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        return {"rows": math.prod(x[:-1]), "C": x[-1]}
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
+        return (x + t["constant"].reshape(x.shape[1:])).astype(np.float32)
+
+
 class Multiply(Op):
-    """y = x0 * x1, of equal shapes, or with one number of x1 per row of x0."""
+    """y = x0 * x1, of equal shapes, or with one number of x1 per row or per channel of x0."""
 
     name = "multiply"
     inputs = 2
 
     def shape(self, step: StepReader, x: Shape, y: Shape) -> Shape:
-        if y not in (x, (*x[:-1], 1)):
-            raise step.fail(f"its inputs have shapes {x} and {y}: needs equal ones, or 1 as the second's last axis")
+        if y not in (x, (*x[:-1], 1), x[-1:]):
+            raise step.fail(
+                f"its inputs have shapes {x} and {y}: needs equal ones, 1 as the second's last axis, or that axis alone"
+            )
         return x
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array, y: Array) -> Array:
-        return x * y
+        by_channel = y.ndim == 2 and y.shape[1] == x.shape[-1]
+        return x * (y.reshape(len(y), *[1] * (x.ndim - 2), -1) if by_channel else y)
 
 
 OPS: tuple[Op, ...] = (
     Function("gelu", _gelu),
+    Function("hard_sigmoid", hard_sigmoid),
+    Function("hard_swish", lambda x: x * hard_sigmoid(x)),
     Function("relu", lambda x: np.maximum(x, np.float32(0))),
     Function("relu_squared", lambda x: np.square(np.maximum(x, np.float32(0)))),
     Function("sigmoid", sigmoid),
@@ -140,5 +164,6 @@ OPS: tuple[Op, ...] = (
     ScaleShift(),
     PRelu(),
     Add(),
+    AddConstant(),
     Multiply(),
 )

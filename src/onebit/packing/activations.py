@@ -32,6 +32,8 @@ class Activation:
 ACTIVATIONS = (
     Activation("relu", (nn.ReLU,), (torch.relu, F.relu, "relu", "relu_")),
     Activation("relu_squared", (ReluSquared,), foreign=("ReLUSquaredActivation",)),
+    Activation("hard_sigmoid", (nn.Hardsigmoid,), (F.hardsigmoid,)),
+    Activation("hard_swish", (nn.Hardswish,), (F.hardswish,)),
     Activation("sigmoid", (nn.Sigmoid,), (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_")),
     Activation("silu", (nn.SiLU,), (F.silu,)),
     Activation("tanh", (nn.Tanh,), (torch.tanh, F.tanh, "tanh", "tanh_")),

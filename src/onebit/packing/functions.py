@@ -85,12 +85,9 @@ def _subtract(r: Recorder, input: Any, other: Any) -> Value:
 @packs_function("mul", operator.mul, operator.imul, torch.mul, "mul", "mul_")
 def _multiply(r: Recorder, input: Any, other: Any) -> Value:
     if isinstance(input, Value) and isinstance(other, Value):
-        shapes = r.shape(input.name), r.shape(other.name)
-        if sorted(map(len, shapes)) == [1, 3]:
-            raise r.fail(
-                "a product of an image with a number for each channel (squeeze and excitation) cannot be packed: use a network without it"
-            )
-        return Value(r.step("multiply", [input.name, other.name]))
+        # A number for each channel, as squeeze and excitation gives it, comes second.
+        first, second = sorted((input.name, other.name), key=lambda name: -len(r.shape(name)))
+        return Value(r.step("multiply", [first, second]))
     x, constant = (input, other) if isinstance(input, Value) else (other, input)
     if isinstance(constant, (int, float)) and 0 < constant < float("inf"):
         return Value(r.step("scale", [x.name], {"factor": float(constant)}))
@@ -288,13 +285,3 @@ def _layer_norm(
 @packs_function("relu6", F.relu6)
 def _relu6(r: Recorder, input: Value, inplace: bool = False) -> Value:
     return _layer(r, nn.ReLU6(), input)
-
-
-@packs_function("hardsigmoid", F.hardsigmoid)
-def _hardsigmoid(r: Recorder, input: Value, inplace: bool = False) -> Value:
-    return _layer(r, nn.Hardsigmoid(), input)
-
-
-@packs_function("hardswish", F.hardswish)
-def _hardswish(r: Recorder, input: Value, inplace: bool = False) -> Value:
-    return _layer(r, nn.Hardswish(), input)

@@ -50,19 +50,6 @@ def _clip(r: Recorder, name: str, layer: nn.Hardtanh, x: str) -> str:
     return r.step("clip", [x], {"low": float(layer.min_val), "high": float(layer.max_val)})
 
 
-@packs(nn.Hardsigmoid)
-def _hard_sigmoid(r: Recorder, name: str, layer: nn.Module, x: str) -> str:
-    channels = r.shape(x)[-1]
-    y = r.step("clip", [x], {"low": -3.0, "high": 3.0})
-    scale, shift = np.full(channels, 1 / 6, np.float32), np.full(channels, 0.5, np.float32)
-    return r.scale_shift(y, scale, shift, r.unique(), "the slope and shift of a hard sigmoid")
-
-
-@packs(nn.Hardswish)
-def _hard_swish(r: Recorder, name: str, layer: nn.Module, x: str) -> str:
-    return r.step("multiply", [x, _hard_sigmoid(r, name, layer, x)])
-
-
 @packs(nn.LeakyReLU)
 def _leaky_relu(r: Recorder, name: str, layer: nn.LeakyReLU, x: str) -> str:
     slope = np.full(r.shape(x)[-1], layer.negative_slope, np.float32)

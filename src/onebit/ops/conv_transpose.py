@@ -1,0 +1,114 @@
+"""Transposed convolutions of images, float and binary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.ops import binary
+from onebit.ops.declared import Attribute, Bits, Floats, Integer, Integers, Shape, Sizes, Tensor
+from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
+from onebit.ops.windows import MAX_VALUE_ELEMENTS, WINDOW
+
+# An engine computes a convolution for each remainder by the stride, in both axes.
+MAX_STRIDE = 64
+
+
+def spread(x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[Any]:
+    """x (n, height, width, in), weight (out, kh, kw, in / groups) to (n, height', width', out): each pixel adds its products to a window."""
+    (kh, kw), (sh, sw), groups = a["kernel_size"], a["stride"], a["groups"]
+    top, bottom, left, right = a["padding"]
+    more_down, more_across = a["output_padding"]
+    n, height, width, inputs = x.shape
+    outputs = weight.shape[0]
+    sides = ((height - 1) * sh + kh + more_down, (width - 1) * sw + kw + more_across)
+    y = np.zeros((n, *sides, groups, outputs // groups), np.result_type(x, weight))
+    parts = x.reshape(n, height, width, groups, inputs // groups)
+    kernels = weight.reshape(groups, outputs // groups, kh, kw, inputs // groups)
+    for r in range(kh):
+        for c in range(kw):
+            products = np.einsum("nhwgi,goi->nhwgo", parts, kernels[:, :, r, c])
+            y[:, r : r + (height - 1) * sh + 1 : sh, c : c + (width - 1) * sw + 1 : sw] += products
+    return y[:, top : sides[0] - bottom, left : sides[1] - right].reshape(
+        n, sides[0] - top - bottom, sides[1] - left - right, outputs
+    )
+
+
+class ConvTranspose2d(Op):
+    """A transposed convolution as in PyTorch. `padding` is what is cut off the output, `output_padding` what is added at its end."""
+
+    name = "conv_transpose2d"
+    programs = Programs.ARRAYS
+    attributes: tuple[Attribute, ...] = (
+        Integer("in_channels"),
+        Integer("out_channels"),
+        *WINDOW,
+        Integers("output_padding", ("oh", "ow"), 0),
+        Integer("groups"),
+    )
+    tensors: tuple[Tensor, ...] = (
+        Floats("weight", ("out", "kh", "kw", "in/groups")),
+        Floats("bias", ("out",), optional=True),
+    )
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        inputs, outputs, groups = step["in_channels"], step["out_channels"], step["groups"]
+        if len(x) != 3 or x[2] != inputs:
+            raise step.fail(f"in_channels={inputs} but its input has shape {x}: needs (height, width, {inputs})")
+        if inputs % groups or outputs % groups:
+            raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+        kernel, stride = step["kernel_size"], step["stride"]
+        (top, bottom, left, right), more = step["padding"], step["output_padding"]
+        if max(stride) > MAX_STRIDE:
+            raise step.fail(f"stride={stride} is too large for a transposed convolution: needs at most {MAX_STRIDE}")
+        if more[0] >= stride[0] or more[1] >= stride[1]:
+            raise step.fail(f"output_padding={more} must be smaller than stride={stride}")
+        if (x[0] + 2 * (kernel[0] - 1)) * (x[1] + 2 * (kernel[1] - 1)) * x[2] > MAX_VALUE_ELEMENTS:
+            raise step.fail(f"its padded input has more than {MAX_VALUE_ELEMENTS} elements")
+        sides = [
+            (side - 1) * s + k + o - cut
+            for side, s, k, o, cut in zip(x, stride, kernel, more, (top + bottom, left + right), strict=False)
+        ]
+        if min(sides) < 1:
+            raise step.fail(f"padding={step['padding']} leaves nothing of its output: use less")
+        return (*sides, outputs)
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        kh, kw = attributes["kernel_size"]
+        of_group = attributes["in_channels"] // attributes["groups"]
+        return {"out": attributes["out_channels"], "kh": kh, "kw": kw, "in/groups": of_group}
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
+        return (spread(x, t["weight"], a) + t.get("bias", 0)).astype("float32")
+
+
+class BitConvTranspose2d(ConvTranspose2d):
+    """A transposed convolution with bits as weights and bias."""
+
+    name = "bit_conv_transpose2d"
+    attributes = (*ConvTranspose2d.attributes, *binary.PRODUCT)
+    tensors = (Bits("weight", ("out", "kh*kw*in/groups"), planes=True), Bits("bias", ("1", "out"), optional=True))
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        shape = super().shape(step, x)
+        binary.check_sums(step, self._row(step, x))
+        return shape
+
+    def _row(self, attributes: Attributes, x: Shape) -> int:
+        """The number of weights of one output."""
+        sizes = super().sizes(attributes, x)
+        return sizes["kh"] * sizes["kw"] * sizes["in/groups"]
+
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        planes = len(binary.planes_of(attributes))
+        return {**super().sizes(attributes, x), "kh*kw*in/groups": self._row(attributes, x), "planes": planes}
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
+        shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
+        axes = tuple(range(1, x.ndim))
+        return binary.product(a, t, precision, x, shape, axes, lambda x, w: spread(x, w, a))
+
+
+OPS: tuple[Op, ...] = (ConvTranspose2d(), BitConvTranspose2d())
