@@ -47,7 +47,9 @@ def test_the_package_depends_on_three_others():
         pytest.skip("needs the repository")
     project = tomllib.loads(path.read_text())["project"]
     assert required(project["dependencies"]) == {"numpy", "safetensors", "pillow"}
-    assert "tokenizers" in required(project["optional-dependencies"]["train"])
+    extras = project["optional-dependencies"]
+    assert "tokenizers" in required(extras["train"])
+    assert required(extras["chat"]) == {"tokenizers", "jinja2", "huggingface_hub"}
 
 
 @pytest.fixture(scope="module")

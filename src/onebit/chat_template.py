@@ -40,7 +40,7 @@ def render(template: str, messages: Sequence[Mapping[str, str]], tokens: Mapping
         DataError: jinja2 is not installed, or the template is wrong, refuses the messages, or takes too much time, text or memory.
     """
     if importlib.util.find_spec("jinja2") is None:
-        raise DataError("[chat] templates of chats need jinja2: pip install jinja2")
+        raise DataError('[chat] templates of chats need jinja2: pip install "onebit[chat]"')
     given = {
         "bos_token": "",
         "eos_token": "",

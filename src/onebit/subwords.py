@@ -194,7 +194,7 @@ class SubwordTokenizer:
             from tokenizers import Tokenizer
         except ImportError:
             raise DataError(
-                '[tokenizer] this model\'s texts are cut by Hugging Face tokenizers: pip install "onebit[train]"'
+                '[tokenizer] this model\'s texts are cut by Hugging Face tokenizers: pip install "onebit[chat]"'
             ) from None
         try:
             return Tokenizer.from_str(json.dumps(unpack_tokenizer(self.task.tokenizer)))

@@ -4,14 +4,16 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
 from gguf_files import floats
 from random_models import config, gguf_tensors, stored, write_folder, write_gguf
 
+from onebit.chat_template import render
 from onebit.cli.main import main
-from onebit.errors import ForeignModelError
+from onebit.errors import DataError, ForeignModelError
 from onebit.importing import import_model
 
 MATRIX = "blk.1.ffn_up.weight"
@@ -242,6 +244,23 @@ def test_the_hub_without_a_connection_is_one_line(tmp_path, monkeypatch, capsys)
     assert "[microsoft/bitnet] cannot be fetched (ConnectionError: no route to host): check the connection" in error
     monkeypatch.setattr(hub, "hf_hub_download", lambda repo, file: str(write_gguf(tmp_path / file, "llama")))
     assert main(["import", "owner/name/x.gguf", "--wide", "float32"]) == 0 and (tmp_path / "x.onebit").exists()
+
+
+def test_what_a_bare_install_lacks_names_the_extra(tmp_path, monkeypatch, capsys):
+    """Importing a file needs nothing; its texts, its chats and the Hub need the extra `chat`."""
+    write_folder(tmp_path / "m", "llama")
+    monkeypatch.chdir(tmp_path)
+    for name in ("huggingface_hub", "tokenizers"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert main(["import", "m", "--wide", "float32"]) == 0
+    assert main(["import", "owner/name"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith('onebit: error: [owner/name] is on the Hugging Face Hub: pip install "onebit[chat]"')
+    assert main(["generate", "m.onebit", "a"]) == 1
+    assert capsys.readouterr().err.endswith('cut by Hugging Face tokenizers: pip install "onebit[chat]"\n')
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(DataError, match=r'templates of chats need jinja2: pip install "onebit\[chat\]"'):
+        render("", [])
 
 
 @pytest.mark.parametrize("name", ["m.gguf", "other.gguf", "model.safetensors", "m"])

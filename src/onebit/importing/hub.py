@@ -40,7 +40,7 @@ def fetch(name: str) -> Path:
         import huggingface_hub as hub
     except ImportError:
         raise ForeignModelError(
-            f"[{name}] is on the Hugging Face Hub: pip install huggingface_hub, or download it and give its folder"
+            f'[{name}] is on the Hugging Face Hub: pip install "onebit[chat]", or download it and give its folder'
         ) from None
     owner, model, *file = name.split("/", 2)
     try:
