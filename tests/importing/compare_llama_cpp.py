@@ -1,9 +1,10 @@
-"""Compare the logits of GGUF files in llama.cpp and in onebit, on the same tokens.
+"""Compare the logits of GGUF files in llama.cpp and in onebit, on the same tokens, with what llama.cpp's own rounding changes.
 
-    python tests/importing/compare_llama_cpp.py FILE.gguf FILE.onebit ...
+    python tests/importing/compare_llama_cpp.py
 
-needs `llama-cpp-python`. A packed file is exported to GGUF first. Without files it compares the small random models of `random_models.py`.
-llama.cpp keeps keys and values in float16, and rounds the inputs of matrices of few bits to int8; onebit computes in float32 here.
+needs `llama-cpp-python`. llama.cpp rounds the inputs of quantised matrices to int8; onebit computes in float32 here. So each random model is
+written twice: with blocks of a type, and with the same weights as float32, which llama.cpp multiplies by inputs that are not rounded (its cache in
+float32 too). Each column is the root mean square of the difference of all logits over that of the logits.
 """
 
 import sys
@@ -14,54 +15,64 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 import random_models as made
+from gguf_files import floats
 
 import onebit
-from onebit.exports import export
 from onebit.importing import import_model
+from onebit.importing.source_logits import LlamaCpp
+from onebit.tables import lay_out
 
-CODED = {"F32": None, "Q1_0": made.as_q1_0, "Q2_0": made.as_q2_0, "TQ2_0": made.as_tq2_0, "Q8_0": made.as_q8_0}
+CODED = {
+    "Q1_0": made.as_q1_0,
+    "Q2_0": made.as_q2_0,
+    "TQ1_0": made.as_tq1_0,
+    "TQ2_0": made.as_tq2_0,
+    "Q8_0": made.as_q8_0,
+}
+ROOM = 128
 
 
-def random_files(folder):
-    """Random models in each type; llama.cpp needs as many tokens as rows of the embedding."""
+def metadata():
+    """llama.cpp needs as many tokens as rows of the embedding."""
     tokens = list(made.tokenizer()["model"]["vocab"])
     tokens += [f"<|unused {i}|>" for i in range(len(tokens), made.VOCABULARY)]
     types = [(5, 3 if token == "<|end|>" else 1) for token in tokens]
-    metadata = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+    return {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.token_type": types}
+
+
+def random_files(folder):
+    """The name of each model, its file, and the file of the same weights in float32."""
     for name in ("wide qwen3", "wide llama"):
         for kind, encode in CODED.items():
-            coded = encode and (lambda weight, encode=encode: encode(weight)[0])
-            yield made.write_gguf(folder / f"{name} {kind}.gguf", name, coded, metadata)
+            coded = made.write_gguf(folder / f"{kind}.gguf", name, lambda w, encode=encode: encode(w)[0], metadata())
+            wide = made.write_gguf(
+                folder / f"{kind}-float32.gguf",
+                name,
+                lambda w, encode=encode: floats(encode(w)[1].reshape(w.shape)),
+                metadata(),
+            )
+            yield f"{name.removeprefix('wide ')}, {kind}", coded, wide
     for name in ("qwen2", "qwen3, yarn", "llama, llama3 scaling, tied"):
-        yield made.write_gguf(folder / f"{name}.gguf", name, metadata=metadata)
+        file = made.write_gguf(folder / "float32.gguf", name, metadata=metadata())
+        yield f"{name}, F32", file, file
 
 
-def compare(path, folder):
-    import llama_cpp
-
-    packed = path
-    if path.suffix == ".onebit":
-        path = folder / f"{path.stem}.gguf"
-        export(packed, "gguf", path)
-    else:
-        packed = folder / "m.onebit"
-        import_model(path, packed, wide="float32")
+def rows(folder):
     tokens = np.random.default_rng(20).integers(0, 256, 40).tolist()
-    theirs = llama_cpp.Llama(str(path), n_ctx=128, n_threads=1, logits_all=True, verbose=False)
-    theirs.eval(tokens)
-    wanted = np.array(theirs.scores[: len(tokens)])
-    found = onebit.load(packed, precision="float32", threads=1).logits(tokens)
-    rms = np.sqrt(np.square(found - wanted).mean() / np.square(wanted).mean())
-    same = (found.argmax(1) == wanted.argmax(1)).mean()
-    print(
-        f"{path.name}: relative difference {rms:.1e} (root mean square), {same:.0%} of the most probable tokens equal"
-    )
+    for name, coded, wide in random_files(folder):
+        theirs = LlamaCpp(coded, ROOM).logits(tokens)
+        exact = LlamaCpp(wide, ROOM, type_k=0, type_v=0).logits(tokens)
+        import_model(coded, folder / "m.onebit", wide="float32")
+        ours = onebit.load(folder / "m.onebit", precision="float32", threads=1).logits(tokens)
+        size = np.sqrt(np.square(exact).mean())
+        pairs = ((ours, exact), (ours, theirs), (theirs, exact))
+        yield [name, *(f"{np.sqrt(np.square(a - b).mean()) / size:.1e}" for a, b in pairs)]
 
 
 def main():
-    with tempfile.TemporaryDirectory() as name:
-        for path in map(Path, sys.argv[1:]) if sys.argv[1:] else random_files(Path(name)):
-            compare(path, Path(name))
+    heading = ["model", "onebit and llama.cpp, float32", "onebit and llama.cpp", "llama.cpp's rounding"]
+    with tempfile.TemporaryDirectory() as folder:
+        print(lay_out([heading, *rows(Path(folder))], right=(1, 2, 3)))
 
 
 if __name__ == "__main__":

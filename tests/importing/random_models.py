@@ -315,6 +315,23 @@ def as_tq2_0(weight):
     return (weight.shape, 35, content.tobytes()), codes * scale.astype(np.float32)
 
 
+def as_tq1_0(weight):
+    """Type 34: five digits of base 3 a byte, as a fraction of 256: 32 and 16 bytes of five, 4 bytes of four, and a float16 scale."""
+    blocks = weight.reshape(len(weight), -1, 256)
+    scale = np.abs(blocks).mean(-1, keepdims=True).astype(np.float16)
+    codes = np.clip(np.rint(blocks / scale.astype(np.float32)), -1, 1)
+    digits = (codes + 1).astype(np.int64)
+
+    def packed(part, size):
+        places = part.reshape(*part.shape[:2], -1, size)
+        powers = 3 ** np.arange(4, 4 - places.shape[2], -1)
+        return ((places * powers[:, None]).sum(2) * 256 + 242) // 243
+
+    parts = [packed(digits[..., :160], 32), packed(digits[..., 160:240], 16), packed(digits[..., 240:], 4)]
+    content = np.concatenate([*(part.astype(np.uint8) for part in parts), scale.view(np.uint8)], -1)
+    return (weight.shape, 34, content.tobytes()), codes * scale.astype(np.float32)
+
+
 def as_q8_0(weight):
     """Type 8: a float16 scale and 32 bytes."""
     blocks = weight.reshape(len(weight), -1, 32)

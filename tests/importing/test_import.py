@@ -13,6 +13,7 @@ from random_models import (
     as_q1_0,
     as_q2_0,
     as_q8_0,
+    as_tq1_0,
     as_tq2_0,
     config,
     gguf_tensors,
@@ -67,7 +68,7 @@ def relative(found, wanted):
 
 
 @pytest.mark.parametrize("name", ["wide qwen3", "wide llama"])
-@pytest.mark.parametrize("encode", [as_q1_0, as_q2_0, as_tq2_0, as_q8_0])
+@pytest.mark.parametrize("encode", [as_q1_0, as_q2_0, as_tq1_0, as_tq2_0, as_q8_0])
 def test_coded_matrices_compute_what_their_values_do(tmp_path, name, encode):
     def plain(weight):
         return floats(encode(weight)[1].reshape(weight.shape))
@@ -76,17 +77,18 @@ def test_coded_matrices_compute_what_their_values_do(tmp_path, name, encode):
         return encode(weight)[0]
 
     tensors, values = gguf_tensors(name, coded), gguf_tensors(name, plain)
-    # The table and the head too, which may be one. TQ2_0's stay floats, which become bytes.
-    for part in () if encode is as_tq2_0 else ({"token_embd.weight", "output.weight"} & tensors.keys()):
+    # The table and the head too, which may be one. Those of ternary types stay floats, which become bytes.
+    ternary = encode in (as_tq1_0, as_tq2_0)
+    for part in () if ternary else ({"token_embd.weight", "output.weight"} & tensors.keys()):
         table = np.frombuffer(tensors[part][2], np.float32).reshape(-1, 256)
         tensors[part], values[part] = coded(table), plain(table)
     report = import_model(write_gguf(tmp_path / "a.gguf", name, tensors=tensors), tmp_path / "a.onebit", wide="int8")
     import_model(write_gguf(tmp_path / "b.gguf", name, tensors=values), tmp_path / "b.onebit", wide="float32")
-    kept = {"as_q1_0": "bits", "as_q2_0": "two bits", "as_tq2_0": "two bits", "as_q8_0": "int8"}[encode.__name__]
+    kept = {as_q1_0: "bits", as_q8_0: "int8"}.get(encode, "two bits")
     assert {figures.kind[2] for figures in report.kinds if figures.kind[0] not in ("embedding", "head")} == {kept}
     session = onebit.load(tmp_path / "a.onebit", precision="float32", threads=1)
     wanted = reference_logits(tmp_path / "a.onebit")
-    assert relative(wanted, reference_logits(tmp_path / "b.onebit")) < (0.05 if encode is as_tq2_0 else 1e-5)
+    assert relative(wanted, reference_logits(tmp_path / "b.onebit")) < (0.05 if ternary else 1e-5)
     assert relative(session.logits(TOKENS.tolist()), wanted) < 1e-5
     assert relative(session.logits(TOKENS.tolist(), one_by_one=True), wanted) < 1e-5
     assert relative(onebit.load(tmp_path / "a.onebit", threads=1).logits(TOKENS.tolist()), wanted) < 0.1
