@@ -234,6 +234,7 @@ def test_the_command_talks(file, tmp_path, monkeypatch, capsys):
     said = json.loads((tmp_path / "a.json").read_text())
     assert [m["role"] for m in said] == ["user", "assistant"] and output.out.count(said[1]["content"]) == 2
     assert output.err.count("tokens, ") == 2
+    assert output.out == f"{said[1]['content']}\n" * 2
 
 
 def test_the_command_goes_on_after_a_mistake_at_a_terminal(file, monkeypatch, capsys):

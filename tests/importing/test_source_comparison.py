@@ -28,6 +28,7 @@ class Llama:
 
     def __init__(self, path, n_ctx, logits_all, **options):
         assert logits_all
+        Llama.path = path
         self.session = onebit.load(path.removesuffix(".gguf") + ".onebit", precision="float32", threads=1)
         self.n_ctx = n_ctx
 
@@ -64,6 +65,13 @@ def test_an_imported_model_is_compared_with_its_gguf_file(gguf, llama_cpp, capsy
     assert found["equal"] < 20
     llama_cpp.setattr(Llama, "change", staticmethod(lambda logits: logits * np.float32("nan")))
     assert main([*words, "--tolerance", "9"]) == 1
+
+
+def test_llama_cpp_gets_the_first_part_of_a_split_file(tmp_path, gguf, llama_cpp):
+    for name in ("m-00001-of-00002.onebit", "m-00002-of-00002.gguf"):
+        (tmp_path / name).write_bytes(gguf.with_suffix(".onebit").read_bytes())
+    found = compare_with_source(gguf.with_suffix(".onebit"), tmp_path / "m-00002-of-00002.gguf", limit=3, threads=1)
+    assert found.same and Llama.path == str(tmp_path / "m-00001-of-00002.gguf")
 
 
 def test_one_position_that_is_wrong_is_enough(gguf, llama_cpp):

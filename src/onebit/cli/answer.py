@@ -18,5 +18,6 @@ def print_answer(pieces: Iterable[str]) -> None:
             print(printable_text(piece), end="", flush=True)
     except KeyboardInterrupt:
         print(" [stopped]", end="")
+    print(flush=True)
     seconds = time.perf_counter() - start
-    print(f"\n[{count} tokens, {count / seconds:.1f} a second]", file=sys.stderr, flush=True)
+    print(f"[{count} tokens, {count / seconds:.1f} a second]", file=sys.stderr, flush=True)

@@ -161,6 +161,12 @@ def read_gguf(path: str | Path) -> GGUF:
     return _joined(parts)
 
 
+def first_part(path: Path) -> Path:
+    """The first part of a split file, of which `path` is any part; another file as it is."""
+    found = _PART.fullmatch(path.name)
+    return path if found is None else path.with_name(f"{found[1]}-00001-of-{found[3]}.gguf")
+
+
 def _five(count: Any) -> str:
     return f"{count:05d}" if type(count) is int else "0000N"
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import ForeignModelError
+from onebit.importing.gguf import first_part
 from onebit.printable import one_line
 
 
@@ -29,7 +30,7 @@ def load_source(path: Path, most_tokens: int, threads: int = 1) -> Source:
     """Load a GGUF file or a folder of safetensors into its own program.
 
     Args:
-        path: the file, of a split one the first part, or the folder.
+        path: the file, of a split one any part, or the folder.
         most_tokens: of a text.
         threads: of the program.
 
@@ -50,7 +51,7 @@ class LlamaCpp:
         self.program = f"llama.cpp (llama-cpp-python {llama_cpp.__version__})"
         try:
             self.model: Any = llama_cpp.Llama(
-                str(path),
+                str(first_part(path)),
                 n_ctx=most_tokens,
                 n_threads=threads,
                 n_threads_batch=threads,
