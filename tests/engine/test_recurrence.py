@@ -320,6 +320,28 @@ def test_cut_forgets():
     np.testing.assert_array_equal(decoder.extend([sequence], [20], other)[0], whole(decoder, other)[-1])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache", [None, "int8"])
+@pytest.mark.parametrize(("kinds", "attention"), MIXTURES)
+def test_a_saved_text_goes_on_in_another_engine(kinds, attention, cache, isa):
+    program, tensors = language(kinds, attention)
+    ids, length = tokens(24), 19
+    first = Decoder(program.to_json(), tensors, "int8", 1, isa, cache=cache)
+    sequence = first.open()
+    first.extend([sequence], [len(ids)], ids)
+    first.cut(sequence, length)
+    saved = np.frombuffer(first.save(sequence), np.uint8)
+    second = Decoder(program.to_json(), tensors, "int8", 1, isa, cache=cache)
+    again = second.restore(length, saved)
+    assert second.length(again) == length
+    assert second.save(again) == saved.tobytes()
+    made = second.extend([again], [len(ids) - length], ids[length:])
+    np.testing.assert_array_equal(made[0], whole(first, ids)[-1])
+    for count, part in ((length, saved[:-1]), (length, saved[:0]), (len(ids), saved), (-1, saved), (1 << 40, saved)):
+        with pytest.raises(ValueError, match="a state"):
+            second.restore(count, part)
+
+
 def test_a_fork_goes_its_own_way():
     program, tensors = language()
     decoder = Decoder(program.to_json(), tensors, "int8", 1)
