@@ -71,6 +71,7 @@ void score_whole(const WholeQuery* q, const std::int8_t* keys, const float* scal
 #pragma GCC unroll 8
         for (int p = 0; p < parts; ++p) {
             __m256i even, odd;
+            if (begins_line(p)) fetch_next(keys + p * 32, a);
             widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(keys + p * 32)), even, odd);
 #pragma GCC unroll 4
             for (int r = 0; r < rows; ++r) {
@@ -131,6 +132,7 @@ void weigh_pairs(const std::int8_t* values, const Attended& a, const float* weig
 #pragma GCC unroll 4
             for (int p = 0; p < parts; ++p) {
                 __m256i even, odd;
+                if (begins_line(p)) fetch_next(from + p * 32, a);
                 widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from + p * 32)), even, odd);
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; ++r) {

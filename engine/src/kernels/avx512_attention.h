@@ -62,7 +62,10 @@ void score_digits(const QueryDigits* q, const std::int8_t* keys, const float* sc
     for (std::int64_t g = 0; g < groups; ++g, keys += 4 * token_block) {
         __m512i key[parts];
 #pragma GCC unroll 4
-        for (int p = 0; p < parts; ++p) key[p] = _mm512_xor_si512(_mm512_loadu_si512(keys + p * 64), sign);
+        for (int p = 0; p < parts; ++p) {
+            fetch_next(keys + p * 64, a);
+            key[p] = _mm512_xor_si512(_mm512_loadu_si512(keys + p * 64), sign);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
@@ -111,34 +114,42 @@ float weight_digits(float* x, const std::int8_t* values, const Attended& a, std:
     return largest < INFINITY ? scale : NAN;
 }
 
-// As weigh_tile in attention.h.
+// The sums of both digits of some rows, for each feature.
+struct WeighedDigits {
+    std::int32_t of[most_queries][2][most_whole_features];
+};
+
+// Adds the weighed values of a block's tokens, of some features from `i` on, in the order of attention.h's weigh_tile.
 template <int rows, int parts>
-void weigh_digits(const std::int8_t* values, const Attended& a, const float* weights, const float* shares, std::int64_t features, float* y) {
-    const std::int64_t width = stored_features(a.features), seen = seen_by(a, rows - 1);
+void weigh_digits(const std::int8_t* block, const Attended& a, std::int64_t first, std::int64_t end, const float* weights, std::int64_t i,
+                  WeighedDigits& digits) {
+    const std::int64_t width = stored_features(a.features);
     __m512i sums[rows][parts][2];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
-        for (int p = 0; p < parts; ++p) sums[r][p][0] = sums[r][p][1] = _mm512_setzero_si512();
+        for (int p = 0; p < parts; ++p) {
+            for (int d = 0; d < 2; ++d) sums[r][p][d] = first == 0 ? _mm512_setzero_si512() : _mm512_loadu_si512(digits.of[r][d] + i + p * 16);
+        }
     }
-    for (std::int64_t first = 0; first < seen; first += token_block, values += a.block_stride) {
-        const std::int64_t end = first + token_block < seen ? first + token_block : seen;
-        const std::int8_t* from = values;
-        for (std::int64_t t = first; t < end; t += 4, from += 4 * width) {
-            const auto* row = reinterpret_cast<const std::uint8_t*>(weights) + t / 16 * 32 + t % 16;
-            __m512i value[parts];
+    const std::int8_t* from = block + 4 * i;
+    for (std::int64_t t = first; t < end; t += 4, from += 4 * width) {
+        const auto* row = reinterpret_cast<const std::uint8_t*>(weights) + t / 16 * 32 + t % 16;
+        __m512i value[parts];
 #pragma GCC unroll 4
-            for (int p = 0; p < parts; ++p) value[p] = _mm512_loadu_si512(from + p * 64);
+        for (int p = 0; p < parts; ++p) {
+            fetch_next(from + p * 64, a);
+            value[p] = _mm512_loadu_si512(from + p * 64);
+        }
 #pragma GCC unroll 4
-            for (int r = 0; r < rows; ++r) {
+        for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 2
-                for (int d = 0; d < 2; ++d) {
-                    std::int32_t four;
-                    std::memcpy(&four, row + r * a.score_stride * 4 + d * 16, 4);
-                    const __m512i digits = _mm512_set1_epi32(four);
+            for (int d = 0; d < 2; ++d) {
+                std::int32_t four;
+                std::memcpy(&four, row + r * a.score_stride * 4 + d * 16, 4);
+                const __m512i both = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
-                    for (int p = 0; p < parts; ++p) sums[r][p][d] = _mm512_dpbusd_epi32(sums[r][p][d], digits, value[p]);
-                }
+                for (int p = 0; p < parts; ++p) sums[r][p][d] = _mm512_dpbusd_epi32(sums[r][p][d], both, value[p]);
             }
         }
     }
@@ -146,10 +157,30 @@ void weigh_digits(const std::int8_t* values, const Attended& a, const float* wei
     for (int r = 0; r < rows; ++r) {
 #pragma GCC unroll 4
         for (int p = 0; p < parts; ++p) {
-            const __m512 both = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sums[r][p][0]), _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[r][p][1]));
-            const std::int64_t left = features - p * 16;
-            const auto used = static_cast<__mmask16>(left >= 16 ? 0xFFFFu : left > 0 ? (1u << left) - 1u : 0u);
-            _mm512_mask_storeu_ps(y + r * a.row_stride + p * 16, used, _mm512_mul_ps(both, _mm512_set1_ps(shares[r])));
+            for (int d = 0; d < 2; ++d) _mm512_storeu_si512(digits.of[r][d] + i + p * 16, sums[r][p][d]);
+        }
+    }
+}
+
+// The values of all tokens, block after block, so that each is one stream.
+template <int rows, int parts>
+void weigh_blocks(const std::int8_t* values, const Attended& a, const float* weights, const float* shares, float* y) {
+    const std::int64_t seen = seen_by(a, rows - 1), width = stored_features(a.features);
+    WeighedDigits digits;
+    for (std::int64_t first = 0; first < seen; first += token_block, values += a.block_stride) {
+        const std::int64_t end = first + token_block < seen ? first + token_block : seen;
+        std::int64_t i = 0;
+        for (; i + 16 * parts <= width; i += 16 * parts) weigh_digits<rows, parts>(values, a, first, end, weights, i, digits);
+        for (; i < a.features; i += 16) weigh_digits<rows, 1>(values, a, first, end, weights, i, digits);
+    }
+    for (int r = 0; r < rows; ++r) {
+        for (std::int64_t i = 0; i < a.features; i += 16) {
+            const __m512 upper = _mm512_cvtepi32_ps(_mm512_loadu_si512(digits.of[r][0] + i));
+            const __m512 lower = _mm512_cvtepi32_ps(_mm512_loadu_si512(digits.of[r][1] + i));
+            const std::int64_t left = a.features - i;
+            const auto used = static_cast<__mmask16>(left >= 16 ? 0xFFFFu : (1u << left) - 1u);
+            const __m512 both = _mm512_mul_ps(_mm512_fmadd_ps(upper, _mm512_set1_ps(256), lower), _mm512_set1_ps(shares[r]));
+            _mm512_mask_storeu_ps(y + r * a.row_stride + i, used, both);
         }
     }
 }
@@ -164,6 +195,7 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
     for (std::int64_t first = 0; first < seen; first += token_block) {
         const std::int8_t* block = keys + first / token_block * a.block_stride;
         const float* scales = block_scales(block, a);
+        for (std::int64_t t = 0; t < token_block; t += 16) fetch_next(block + token_block * stored_features(a.features) + 4 * t, a);
         for (std::int64_t t = 0; t < token_block && first + t < seen; t += 16 * parts) {
             score_digits<rows, parts>(digits, block + t * 4, scales + t, a, scores + first + t);
         }
@@ -171,11 +203,7 @@ void attend_digits(const float* q, const std::int8_t* keys, const std::int8_t* v
     float shares[rows];
     soft_weights<rows>(scores, a, shares);
     for (int r = 0; r < rows; ++r) shares[r] *= weight_digits(scores + r * a.score_stride, values, a, seen_by(a, r));
-    std::int64_t i = 0;
-    for (; i + 16 * parts <= stored_features(a.features); i += 16 * parts) {
-        weigh_digits<rows, parts>(values + i * 4, a, scores, shares, a.features - i, y + i);
-    }
-    for (; i < a.features; i += 16) weigh_digits<rows, 1>(values + i * 4, a, scores, shares, a.features - i, y + i);
+    weigh_blocks<rows, parts>(values, a, scores, shares, y);
 }
 
 void attend_int8(const float* q, const std::int8_t* keys, const std::int8_t* values, const Attended& a, float* scores, float* y) {
