@@ -8,7 +8,7 @@ add_library(onebit_c_objects OBJECT
 target_link_libraries(onebit_c_objects PRIVATE onebit_engine)
 target_include_directories(onebit_c_objects PRIVATE engine/include)
 target_compile_definitions(onebit_c_objects PRIVATE ONEBIT_VERSION="${PROJECT_VERSION}")
-target_compile_options(onebit_c_objects PRIVATE -O2 -Wall -Wextra -Wpedantic -Wshadow)
+target_compile_options(onebit_c_objects PRIVATE $<IF:$<BOOL:${EMSCRIPTEN}>,-Oz,-O2> -Wall -Wextra -Wpedantic -Wshadow)
 
 set(objects $<TARGET_OBJECTS:onebit_c_objects> $<TARGET_OBJECTS:onebit_engine>)
 add_library(onebit_static STATIC ${objects})

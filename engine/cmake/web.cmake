@@ -11,4 +11,4 @@ target_compile_definitions(onebit_page_cpu PRIVATE ONEBIT_PAGE)
 add_executable(onebit_web $<TARGET_OBJECTS:onebit_c_objects> $<TARGET_OBJECTS:onebit_page_cpu>
   "$<FILTER:$<TARGET_OBJECTS:onebit_engine>,EXCLUDE,/cpu\\.cpp>")
 set_target_properties(onebit_web PROPERTIES OUTPUT_NAME onebit SUFFIX .wasm)
-target_link_options(onebit_web PRIVATE -Os --no-entry -sSTANDALONE_WASM -sEXPORTED_FUNCTIONS=${web_functions})
+target_link_options(onebit_web PRIVATE -Oz --no-entry -sMALLOC=emmalloc -sSTANDALONE_WASM -sEXPORTED_FUNCTIONS=${web_functions})

@@ -18,6 +18,7 @@
 #include "array_model.h"
 #include "calibration.h"
 #include "cpu.h"
+#include "decimal.h"
 #include "model_file.h"
 #include "onebit/onebit.h"
 #include "sampling.h"
@@ -599,7 +600,7 @@ onebit_status onebit_generate_next(onebit_sequence* sequence, double temperature
         need(sequence, "sequence");
         need(token, "token");
         if (!(temperature >= 0) || std::isinf(temperature))
-            invalid("[onebit] temperature=" + std::to_string(temperature) + ": use 0 (the most probable token always) or more");
+            invalid("[onebit] temperature=" + onebit::to_decimal(temperature) + ": use 0 (the most probable token always) or more");
         if (top_k < 0) invalid("[onebit] top_k=" + std::to_string(top_k) + ": use 1 or more, or 0 for all tokens");
         if (!sequence->ready) invalid("[onebit] nothing to go on from: feed at least one token first");
         extend(*sequence, nullptr, 0);

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <charconv>
-#include <cstdlib>
-#include <string>
+#include <string_view>
+#include <system_error>
 #include <version>
+
+#include "decimal.h"
 
 namespace std {
 
@@ -16,12 +18,10 @@ constexpr To bit_cast(const From& from) noexcept {
 #endif
 
 #if defined(_LIBCPP_VERSION) && _LIBCPP_VERSION < 20000
-// For JSON's numbers, which are checked before: strtod would also take others. A program that never calls setlocale has the locale "C".
+// For JSON's numbers, whose form is checked before. strtod would bring soft floats of 128 bits along.
 inline from_chars_result from_chars(const char* first, const char* last, double& value) {
-    const string text(first, last);
-    char* end = nullptr;
-    value = strtod(text.c_str(), &end);
-    return {first + (end - text.c_str()), end == text.c_str() ? errc::invalid_argument : errc()};
+    value = onebit::nearest_double(string_view(first, static_cast<size_t>(last - first)));
+    return {last, errc()};
 }
 #endif
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "decimal.h"
 #include "step_reader.h"
 
 namespace onebit {
@@ -42,7 +43,7 @@ Shape multiply(StepReader& reader, Step&, const Inputs& in) {
 
 Shape clip(StepReader& reader, Step& step, const Inputs& in) {
     const float low = reader.finite("low"), high = reader.finite("high");
-    if (!(low < high)) reader.fail("low=" + std::to_string(low) + " is not below high=" + std::to_string(high));
+    if (!(low < high)) reader.fail("low=" + to_decimal(low) + " is not below high=" + to_decimal(high));
     step.attributes = ops::Clip{low, high};
     return in.x;
 }
@@ -432,7 +433,7 @@ Shape rotary(StepReader& reader, Step& step, const Inputs& in) {
     ops::Rotary made;
     made.heads = heads_of(reader, in.x);
     made.base = reader.above_zero("base");
-    if (!(made.base > 1)) reader.fail("base=" + std::to_string(made.base) + ": needs a number above 1");
+    if (!(made.base > 1)) reader.fail("base=" + to_decimal(made.base) + ": needs a number above 1");
     const std::int64_t features = in.x.back() / made.heads;
     made.rotated = reader.has("rotated") ? reader.size("rotated") : features;
     if (made.rotated % 2 != 0 || made.rotated > features) {

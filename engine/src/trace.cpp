@@ -60,7 +60,9 @@ class Log {
 
 }  // namespace
 
+#if !defined(ONEBIT_WASM)
 const bool enabled = file() != nullptr;
+#endif
 
 std::int64_t now() {
     return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();

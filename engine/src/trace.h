@@ -7,7 +7,11 @@
 namespace onebit::trace {
 
 // Whether ONEBIT_TRACE named a file when the process began: it is written when the process ends, as events that chrome://tracing and Perfetto show.
+#if defined(ONEBIT_WASM)
+constexpr bool enabled = false;  // a page has neither an environment nor files
+#else
 extern const bool enabled;
+#endif
 
 std::int64_t now();
 // A copy of a name that stays valid until the process ends.

@@ -1,13 +1,20 @@
 // Encoding and decoding of fixed examples. tests/test_tokenizer.py compares thousands of texts with Hugging Face tokenizers.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <initializer_list>
+#include <random>
 #include <string>
 #include <string_view>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "check.h"
+#include "decimal.h"
 #include "kernel_tests.h"
 #include "piece_matcher.h"
 #include "tokenizer.h"
@@ -35,6 +42,87 @@ void test_utf8() {
         std::size_t at = 0;
         CHECK(onebit::next_character(text, at) == c && at == text.size());
     }
+}
+
+// What the C library reads is taken as right.
+bool read_rightly(const std::string& number) {
+    const double found = onebit::nearest_double(number), expected = std::strtod(number.c_str(), nullptr);
+    if (found == expected && std::signbit(found) == std::signbit(expected)) return true;
+    std::fprintf(stderr, "%s was read as %a rather than %a\n", number.c_str(), found, expected);
+    return false;
+}
+
+void test_decimal_numbers() {
+    for (const char* number : {"0",
+                               "-0",
+                               "-0.0",
+                               "1",
+                               "1e22",
+                               "1e23",
+                               "123456789012345e22",
+                               "9007199254740993",
+                               "9007199254740992.9",
+                               "9007199254740993.0000000001",
+                               "1.7976931348623157e308",
+                               "1.7976931348623158e308",
+                               "1.7976931348623159e308",
+                               "1e309",
+                               "-1e400",
+                               "1e99999999999999999999",
+                               "1e-99999999999999999999",
+                               "0e99999999999999999999",
+                               "2.2250738585072014e-308",
+                               "2.2250738585072011e-308",
+                               "2.225073858507201e-308",
+                               "4.9406564584124654e-324",
+                               "5e-324",
+                               "2.4703282292062327e-324",
+                               "2.4703282292062328e-324",
+                               "7.4109846876186981e-324",
+                               "2e-324",
+                               "1e-326",
+                               "0.1",
+                               "0.000001",
+                               "-12.5E+3",
+                               "6.02214076e+23",
+                               "1.00000005960464477539062500001",
+                               "0.500000000000000166533453693773481063544750213623046875"})
+        CHECK(read_rightly(number));
+    // Far more digits than a double has: exactly between two of them, and the same with a digit more.
+    const std::string zeros(1000, '0'), half = "9007199254740993";
+    CHECK(read_rightly(half + "." + zeros) && read_rightly(half + "." + zeros + "1") && read_rightly("0." + zeros + half));
+    CHECK(read_rightly(half + zeros + "e-1000") && read_rightly(half + zeros + "1e-1001") && read_rightly(half + zeros));
+    std::uniform_int_distribution<std::uint64_t> bits;
+    std::uniform_int_distribution<int> exponent(-345, 312), digits(1, 40);
+    for (int i = 0; i < 3000; ++i) {
+        const double value = std::bit_cast<double>(bits(generator));
+        if (!std::isfinite(value)) continue;
+        char text[64];
+        std::snprintf(text, sizeof text, "%.*e", pick(0, 20), value);
+        CHECK(read_rightly(text));
+        std::snprintf(text, sizeof text, "%.*g", pick(6, 9), static_cast<double>(pick_float()));
+        CHECK(read_rightly(text));
+        std::string number;
+        for (int left = digits(generator); left > 0; --left) number += static_cast<char>('0' + pick(number.empty(), 9));
+        number.insert(static_cast<std::size_t>(pick(1, static_cast<int>(number.size()))), number.size() > 1 ? "." : "");
+        if (number.back() == '.') number += '0';
+        CHECK(read_rightly(number + "e" + std::to_string(exponent(generator))));
+    }
+}
+
+void test_numbers_in_messages() {
+    for (const auto& [value, text] : std::initializer_list<std::pair<double, const char*>>{{0, "0.0"},
+                                                                                           {-1, "-1.0"},
+                                                                                           {0.5, "0.5"},
+                                                                                           {-0.000001, "-0.000001"},
+                                                                                           {1e-9, "0.0"},
+                                                                                           {0.9999999, "1.0"},
+                                                                                           {123456.789, "123456.789"},
+                                                                                           {1e300, "100000000000e289"},
+                                                                                           {HUGE_VAL, "inf"},
+                                                                                           {-HUGE_VAL, "-inf"},
+                                                                                           {std::nan(""), "nan"}})
+        CHECK(onebit::to_decimal(value) == text);
 }
 
 void test_words_of_bytes() {
@@ -177,6 +265,8 @@ void test_tokenizer_in_threads() {
 
 void add_text_tests(Tests& tests) {
     tests.add("text: UTF-8", test_utf8);
+    tests.add("text: decimal numbers", test_decimal_numbers);
+    tests.add("text: numbers in messages", test_numbers_in_messages);
     tests.add("text: words of bytes", test_words_of_bytes);
     tests.add("text: words of BERT", test_words_of_bert);
     tests.add("text: longest pieces", test_longest_pieces);
