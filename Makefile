@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc')
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find src engine -type f -not -name '*.so' -not -name '*.pyc' -not -path 'src/onebit/web/*')
 
 # The compiler, where one is named, and what the folders of its builds are called after.
 ifneq ($(TOOLCHAIN),)
@@ -74,15 +74,18 @@ engine-test-arm:
 engine-test-32:
 	$(MAKE) engine-test TOOLCHAIN=i686-linux-gnu
 
-# The engine as WebAssembly, and the page, in build/web: a folder for any static server (python -m http.server -d build/web). It needs Debian's
-# emscripten, cmake, ninja and node.
+# The engine as WebAssembly, and the page, in build/web: a folder for any static server (python -m http.server -d build/web). What "onebit export web"
+# needs of it goes into the package's folder too, and into wheels that are built afterwards. It needs Debian's emscripten, cmake, ninja and node.
 WASM_CONFIGURE = $(CONFIGURE) -B build/wasm -DCMAKE_TOOLCHAIN_FILE=cmake/emscripten.cmake -DONEBIT_BUILD_PYTHON=OFF
 WEB_FILES     := index.html page.js page.css pictures.js worker.js onebit.js onebit.d.ts package.json models.json icon.svg digits.onebit
+EXPORTED      := index.html page.js page.css pictures.js worker.js onebit.js icon.svg LICENSE onebit.wasm
 wasm: $(INSTALLED)
 	$(WASM_CONFIGURE)
 	$(BIN)/cmake --build build/wasm --target onebit_web
 	mkdir -p build/web
 	cp $(addprefix web/,$(WEB_FILES)) LICENSE src/onebit/pretrained/books-10m.onebit build/wasm/onebit.wasm build/web
+	mkdir -p src/onebit/web
+	cp $(addprefix build/web/,$(EXPORTED)) src/onebit/web
 
 # All tests of both: the engine's own under node, onebit.js, the same answers as the package gives, and the page in Chromium (tests/web). It installs
 # nothing, and skips what it does not find: emscripten or node (everything), tsc (node-typescript), npm, chromium, Python's playwright.

@@ -3,8 +3,16 @@ import { draw, fit, pixelsOf } from "./pictures.js";
 
 const $ = (id) => document.getElementById(id);
 
+// What `onebit export web` puts into data.js: {name, worker, wasm, model}, a page of one model. It also opens from a file: address, where browsers
+// load neither modules nor data.
+const site = globalThis.onebitSite ?? null;
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+
 // What the worker is asked, by number; onText hears pieces of a text.
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+const worker =
+  site === null
+    ? new Worker(new URL("worker.js", import.meta.url), { type: "module" })
+    : new Worker(URL.createObjectURL(new Blob([site.worker], { type: "text/javascript" })));
 const asked = new Map();
 let last = 0;
 
@@ -35,7 +43,7 @@ let writing = null; // the number of the text that is being written
 async function take(file, name) {
   tell("");
   try {
-    model = await ask("load", { file, options: {} }).answer;
+    model = await ask("load", { file, options: site === null ? {} : { wasm: bytesOf(site.wasm) } }).answer;
   } catch (error) {
     return tell(`${name}: ${error.message}`);
   }
@@ -194,5 +202,10 @@ async function examples() {
   }
   $("examples").hidden = list.length === 0;
 }
-examples().catch(() => {}); // a page without models to choose from still takes dropped ones
 clear();
+if (site === null) {
+  examples().catch(() => {}); // a page without models to choose from still takes dropped ones
+} else {
+  $("drop").hidden = true;
+  take(bytesOf(site.model), site.name);
+}

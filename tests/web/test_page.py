@@ -1,7 +1,6 @@
 """The page in a real Chromium: `SCREENSHOTS=folder pytest tests/web/test_page.py` keeps pictures of it."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,19 +8,6 @@ from typing import Any
 import pytest
 
 import onebit
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright here: pip install playwright")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("no chromium here")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["wide", "phone"])

@@ -14,13 +14,14 @@ from onebit.paths import expand
 from onebit.pretrained import find
 from onebit.printable import printable
 
-__all__ = ["FORMATS", "Check", "Export", "Written", "export"]
+__all__ = ["FORMATS", "Check", "Export", "Site", "Written", "export"]
 
 # For the name of each format: its module, which is imported on demand, and a description.
 FORMATS: dict[str, tuple[str, str]] = {
     "safetensors": ("onebit.exports.safetensors", "weights as plain numbers, for NumPy, PyTorch and others"),
     "gguf": ("onebit.exports.gguf", "a language model for llama.cpp"),
     "transformers": ("onebit.exports.transformers", "a ternary language model as a folder for transformers"),
+    "web": ("onebit.exports.web", "a folder with a page that runs the model in the browser"),
 }
 
 
@@ -70,6 +71,25 @@ class Written:
     bytes: int
     check: Check | None
 
+    def __str__(self) -> str:
+        return f"{self.tensors} tensors of {self.values:,} numbers, {self.bytes:,} bytes"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The result of writing a page.
+
+    Args:
+        files, bytes: of its folder.
+    """
+
+    files: int
+    bytes: int
+    check: None = None
+
+    def __str__(self) -> str:
+        return f"{self.files} files, {self.bytes:,} bytes; open index.html, or put the folder on any static server"
+
 
 @dataclass(frozen=True)
 class Export:
@@ -78,7 +98,7 @@ class Export:
     Args:
         format: the name of the format.
         file, file_bytes: the packed file and its size.
-        out: the new file.
+        out: the new file or folder.
         written: its contents.
     """
 
@@ -86,7 +106,7 @@ class Export:
     file: str
     file_bytes: int
     out: str
-    written: Written
+    written: Written | Site
 
     @property
     def passed(self) -> bool:
@@ -100,7 +120,7 @@ class Export:
     def __str__(self) -> str:
         written = self.written
         lines = [
-            f"{printable(self.out)}: {written.tensors} tensors of {written.values:,} numbers, {written.bytes:,} bytes",
+            f"{printable(self.out)}: {written}",
             f"  from {printable(self.file)}, {self.file_bytes:,} bytes",
         ]
         if written.check is not None:
@@ -113,10 +133,11 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models.
-        out: the file to write, or the folder for transformers. It must not exist yet.
+        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"web"``.
+        out: the file to write, or the folder for transformers and web. It must not exist yet.
         options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
-            the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none.
+            the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none. For web it is ``engine``
+            (the folder that ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`.
 
     Returns:
         The report.
@@ -133,14 +154,17 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
     if to not in FORMATS:
         raise OnebitError(f"[export] format {to!r} is unknown: use {', '.join(FORMATS)}")
     write = importlib.import_module(FORMATS[to][0]).write
-    known = [name for name, taken in inspect.signature(write).parameters.items() if taken.kind is taken.KEYWORD_ONLY]
+    taken = inspect.signature(write).parameters
+    known = [name for name, one in taken.items() if one.kind is one.KEYWORD_ONLY and name != "source"]
     unknown = next((name for name in options if name not in known), None)
     if unknown is not None:
         raise OnebitError(f"[export] {to} has no option {unknown!r}: use {', '.join(known) or 'none'}")
     path, target = find(file), expand(out)
-    if target.is_dir():
+    if target.is_dir() and to not in ("transformers", "web"):
         raise OnebitError(f"[export] {target} is a folder: give the name of a file in it")
     if target.exists():
         raise OnebitError(f"[export] {target} exists: give another name, or delete it first")
+    if "source" in taken:
+        options["source"] = path
     written = write(load_model(path), target, **options)
     return Export(to, str(path), path.stat().st_size, str(target), written)
