@@ -70,9 +70,9 @@ class SubwordTask:
         starts, ends = tuple(values["starts"]), tuple(values["ends"])
         return cls(values["tokenizer"], starts, ends, values["separator"], values.get("chat_template"))
 
-    @cached_property
+    @property
     def tree(self) -> dict[str, Any]:
-        """The JSON of the tokenizer, with what `pack_tokenizer` packed as it is. Raises FormatError if it is not one."""
+        """The JSON of the tokenizer, with what `pack_tokenizer` packed as it is, read anew. Raises FormatError if it is not one."""
         return _read_tokenizer(self.tokenizer)
 
     @property
@@ -162,6 +162,23 @@ def is_byte_level(tree: Mapping[str, Any]) -> bool:
     return decoder.get("type") == "ByteLevel" or any(d.get("type") == "ByteLevel" for d in decoder.get("decoders", ()))
 
 
+class _Lines:
+    """Texts by their numbers, in one piece of UTF-8: a hundred thousand texts of their own take ten megabytes."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        parts = [text.encode("utf-8", "surrogatepass") for text in texts]
+        self._content = b"".join(parts)
+        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        begin = int(self._ends[index - 1]) if index else 0
+        return self._content[begin : self._ends[index]].decode("utf-8", "surrogatepass")
+
+
 class SubwordTokenizer:
     """Converts text to token ids and back.
 
@@ -173,7 +190,8 @@ class SubwordTokenizer:
 
     def __init__(self, task: SubwordTask) -> None:
         self.task = task
-        self._tokens = task.vocabulary
+        tree = task.tree
+        self._tokens = _Lines(tokens_of(tree))
         self.size = len(self._tokens)
         self.starts, self.ends, self.separator = task.starts, frozenset(task.ends), task.separator
         self.never: tuple[int, ...] = ()
@@ -181,8 +199,8 @@ class SubwordTokenizer:
         outside = [i for i in (*task.starts, *task.ends, task.separator) if i >= self.size]
         if outside:
             raise FormatError(f"[task] names the token {outside[0]} of {self.size}; the file is damaged")
-        self._byte_level = is_byte_level(task.tree)
-        self._added = {token["id"] for token in task.tree.get("added_tokens") or ()}
+        self._byte_level = is_byte_level(tree)
+        self._added = {token["id"] for token in tree.get("added_tokens") or ()}
 
     @cached_property
     def _bytes_of(self) -> dict[str, int]:
