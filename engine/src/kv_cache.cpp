@@ -56,7 +56,7 @@ KvCache::KvCache(CacheNumbers numbers, std::int64_t heads, std::int64_t features
 
 void KvCache::reserve(std::int64_t tokens) {
     const std::size_t lines = lines_of(tokens), most = lines_of(most_tokens_);
-    for (std::vector<Line>* numbers : {&keys_, &values_}) {
+    for (auto* numbers : {&keys_, &values_}) {
         // Grow by half, so that a long text is not copied for each block.
         const std::size_t room = numbers->capacity();
         if (room < lines) numbers->reserve(std::max(lines, std::min(most, room + room / 2)));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/kernels.h"
+#include "large_pages.h"
 #include "options.h"
 
 namespace onebit {
@@ -45,7 +46,7 @@ class KvCache {
     CacheNumbers numbers_;
     std::int64_t heads_, features_, most_tokens_;
     std::int64_t head_lines_;  // of a head's part of a block
-    std::vector<Line> keys_, values_;
+    std::vector<Line, LargePages<Line>> keys_, values_;
 };
 
 }  // namespace onebit
