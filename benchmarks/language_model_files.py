@@ -34,6 +34,7 @@ SHAPES = {
     "small": Sizes("qwen3", 4, 512, 1536, 8, 4, 64, 8192),
     "bonsai-1.7b": Sizes("qwen3", 28, 2048, 6144, 16, 8, 128, 151936),
     "bonsai-4b": Sizes("qwen3", 36, 2560, 9728, 32, 8, 128, 151936),
+    "books-10m": Sizes("qwen3", 6, 256, 512, 4, 4, 64, 4096),
     "bitnet-2b4t": Sizes("bitnet", 30, 2560, 6912, 20, 5, 128, 128256),
 }
 
@@ -95,6 +96,8 @@ TYPES = {
     ),
     "TQ2_0": Type(35, 256, 66, lambda rng, n, s: _joined(_of(_CODES, rng, n, 64), _scales(rng, n, s))),
     "Q8_0": Type(8, 32, 34, lambda rng, n, s: _joined(_scales(rng, n, s / 64), _bytes(rng, n, 32))),
+    "Q4_0": Type(2, 32, 18, lambda rng, n, s: _joined(_scales(rng, n, s / 4), _bytes(rng, n, 16))),
+    "F16": Type(1, 1, 2, lambda rng, n, s: (rng.standard_normal((n, 1)) * s).astype("<f2").view(np.uint8)),
     # Of bitnet.cpp and of ik_llama.cpp.
     "I2_S": Type(36, 128, 32, lambda rng, n, s: _of(_CODES, rng, n, 32), after_matrix=32),
     "IQ2_BN": Type(135, 64, 16, lambda rng, n, s: _of(_CODES, rng, n, 16), before_row=4),

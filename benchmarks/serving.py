@@ -13,6 +13,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -296,11 +297,91 @@ def kill(args: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+async def whole_texts(port: int, count: int, tokens: int) -> float:
+    """Tokens a second of clients that ask at once for whole texts, by what the answers say of their tokens."""
+
+    async def one(seed: int) -> int:
+        fields = {"prompt": "It was", "max_tokens": tokens, "seed": seed, "temperature": 0.8, "top_p": 0.9}
+        # llama.cpp's server cuts more than that unless it is told.
+        body = json.dumps({**fields, "top_k": 0, "min_p": 0.0}).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(post("/v1/completions", body))
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = re.search(rb"content-length: (\d+)", head.lower())
+        if b" 200 " not in head[:20] or not found:
+            raise SystemExit(head.decode())
+        answer = json.loads(await reader.readexactly(int(found[1])))
+        writer.close()
+        return int(answer["usage"]["completion_tokens"])
+
+    began = time.perf_counter()
+    made = await asyncio.gather(*(one(seed) for seed in range(count)))
+    return sum(made) / (time.perf_counter() - began)
+
+
+@contextlib.contextmanager
+def llama_serving(python: str, model: Path, threads: int) -> Iterator[int]:
+    """llama-cpp-python's server of a model; gives its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    options = {"model": model, "port": port, "n_ctx": 1024, "n_threads": threads, "interrupt_requests": "false"}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    process = subprocess.Popen(
+        [python, "-m", "llama_cpp.server", *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        while True:
+            if process.poll() is not None:
+                raise SystemExit(f"{python} -m llama_cpp.server ended: pip install 'llama-cpp-python[server]' for it")
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.1)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def compare_with_llama(args: argparse.Namespace) -> None:
+    """Whole texts from this server and from llama-cpp-python's, of models of one size, for 1 client and for 16.
+
+    llama.cpp's models have random weights: a layer of it has three matrices where ours has two, and one matrix for embedding and outputs. It gets
+    the number of threads with which it is the fastest.
+    """
+    from language_model_files import SHAPES, write_model
+
+    def measured(port: int) -> dict[int, float]:
+        asyncio.run(whole_texts(port, 2, 20))
+        return {
+            count: float(np.median([asyncio.run(whole_texts(port, count, args.tokens)) for _ in range(args.rounds)]))
+            for count in (1, 16)
+        }
+
+    with tempfile.TemporaryDirectory() as folder:
+        for kind in ("F16", "Q8_0", "Q4_0"):
+            path = Path(folder) / f"{kind}.gguf"
+            write_model(path, SHAPES[TEXTS], kind, kind)
+            with serving(TEXTS) as server:
+                own = measured(server.port)
+            best = {1: 0.0, 16: 0.0}
+            for threads in sorted({1, os.cpu_count() or 1}):
+                with llama_serving(args.llama, path, threads) as port:
+                    best = {count: max(best[count], rate) for count, rate in measured(port).items()}
+            for count, rate in best.items():
+                print(
+                    f"{kind}, {count} clients: llama.cpp's server {rate:,.0f} tokens/s, onebit {own[count]:,.0f}: "
+                    f"{own[count] / rate:.1f}x",
+                    flush=True,
+                )
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "texts": measure_texts,
     "images": measure_images,
     "soak": soak,
     "kill": kill,
+    "llama": compare_with_llama,
 }
 
 
@@ -317,13 +398,19 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes of the server (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads of the engine (default all)")
     parser.add_argument("--images", metavar="FILE", help="a classifier (default that of the tests)")
+    parser.add_argument("--llama", metavar="PYTHON", help="a Python that has llama-cpp-python[server], to compare with")
     parser.add_argument(
         "--short", action="store_true", help="all of it within a minute, as a check and not as a measurement"
     )
     args = parser.parse_args()
     if args.short:
         args.seconds, args.rounds, args.count = 2.0, 1, 24
-    for part in [args.part] if args.part else PARTS:
+    if args.part == "llama" and not args.llama:
+        parser.error(
+            "give --llama PYTHON, a Python that has llama.cpp's server: python -m venv llama; "
+            "llama/bin/pip install 'llama-cpp-python[server]'; then --llama llama/bin/python"
+        )
+    for part in [args.part] if args.part else [part for part in PARTS if part != "llama" or args.llama]:
         if args.short and part == "soak":
             args.seconds, args.clients = 12.0, 64
         PARTS[part](args)
