@@ -75,7 +75,7 @@ void GroupedLayer::each_buffer(std::int64_t rows, GroupedScratch& scratch, const
             continue;
         }
         if (at_once > 0) each_input_buffer(at_once, own.input, f);
-        if (!of_bytes()) {
+        if (!of_bytes() && !in_words_) {
             const std::int64_t outputs = kernels_.gemv.layout.tile_units * unit_outputs();
             f(own.sums, outputs * static_cast<std::int64_t>(counts_.size()) * kernels_.conv.most_positions);
         }
@@ -173,26 +173,31 @@ void GroupedLayer::multiply_tile(const GroupedScratch::Input& input, std::int64_
     const BitLayout& layout = kernels_.gemv.layout;
     const std::int64_t group_steps = group_ / layout.step_inputs, first_group = step / group_steps, first_output = unit * layout.unit_outputs;
     const std::int64_t end_group = std::min(groups_, first_group + chunk_groups()), outputs = (end - unit) * layout.unit_outputs;
-    const std::int64_t at_once = kernels_.conv.product == nullptr ? 1 : std::min<std::int64_t>(rows, kernels_.conv.most_positions);
-    std::int32_t counts = 0;
-    for (const int count : counts_) counts += count;
-    if (rows == 1 && one_plane(counts_) && kernels_.grouped.product_bits != nullptr) {
-        const BitMatrix::Stream bits = planes_[0].stream(unit, step);
-        return kernels_.grouped.product_bits({.units = bits.bits,
-                                              .step_stride = bits.step_stride,
-                                              .count = static_cast<int>(end - unit),
+    if (in_words_) {
+        const std::uint8_t* planes[most_group_planes];
+        for (std::size_t p = 0; p < planes_.size(); ++p) planes[p] = planes_[p].stream(unit, step).bits;
+        return kernels_.grouped.product_bits({.planes = planes,
+                                              .plane_count = static_cast<int>(planes_.size()),
+                                              .doubled = counts_.back() > 1,
+                                              .step_stride = planes_[0].stream(unit, step).step_stride,
+                                              .units = static_cast<int>(end - unit),
                                               .prepared = input.prepared.data() + step * layout.prepared_bytes,
+                                              .prepared_stride = static_cast<std::ptrdiff_t>(prepared_bytes()),
+                                              .rows = static_cast<int>(rows),
                                               .group_steps = static_cast<int>(group_steps),
                                               .groups = end_group - first_group,
                                               .plus_minus = plus_minus_,
-                                              .taken_off = plus_minus_ ? 1 : zero_,
+                                              .taken_off = taken_off_,
                                               .x_scales = input.scales.data() + first_group,
                                               .x_totals = input.totals.data() + first_group,
+                                              .x_stride = static_cast<std::ptrdiff_t>(groups_),
                                               .scales = scales_ + scale_at(first_output, first_group),
                                               .scale_stride = static_cast<std::ptrdiff_t>((end_group - first_group) * layout.unit_outputs),
                                               .first = first_group == 0,
-                                              .out = sums + first_output});
+                                              .out = sums + first_output,
+                                              .out_stride = static_cast<std::ptrdiff_t>(padded_outputs_)});
     }
+    const std::int64_t at_once = kernels_.conv.product == nullptr ? 1 : std::min<std::int64_t>(rows, kernels_.conv.most_positions);
     GroupSums group{};
     group.plane_stride = at_once * outputs;
     group.planes = counts_.data(), group.plane_count = static_cast<int>(counts_.size());
@@ -212,7 +217,7 @@ void GroupedLayer::multiply_tile(const GroupedScratch::Input& input, std::int64_
             for (int i = 0; i < count; ++i) {
                 const std::int64_t row = r + i;
                 group.sums = own.sums.data() + i * outputs;
-                group.taken_off = input.totals.data()[row * groups_ + g] * (plus_minus_ ? counts : zero_);
+                group.taken_off = input.totals.data()[row * groups_ + g] * taken_off_;
                 group.scale = input.scales.data()[row * groups_ + g];
                 group.out = sums + row * padded_outputs_ + first_output;
                 kernels_.grouped.accumulate(group);

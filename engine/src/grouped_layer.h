@@ -25,7 +25,7 @@ struct GroupedScratch {
     };
     struct Thread {
         Input input;
-        Buffer<std::int32_t> sums;            // of a group
+        Buffer<std::int32_t> sums;            // of a group, where they do not fit in 16 bits
         Buffer<float> panel, plane, outputs;  // of weights as floats
     };
     Input input;         // of few rows, for all threads
@@ -93,6 +93,8 @@ class GroupedLayer {
     bool plus_minus_;
     std::vector<int> counts_;  // the weights of the planes
     int zero_;
+    std::int32_t taken_off_ = 0;  // times the total of a group's levels, from the sum of their products with bits
+    bool in_words_ = false;       // the sums of groups fit in 16 bits, and the set has a product for them
     std::int64_t inputs_, outputs_, padded_outputs_;
     std::int64_t group_, padded_group_, groups_;
     std::vector<BitMatrix> planes_;

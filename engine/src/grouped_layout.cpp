@@ -1,6 +1,8 @@
 // How the weights of a layer with scales for groups lie in memory, and the way in and out.
 #include <algorithm>
 #include <cstring>
+#include <limits>
+#include <numeric>
 #include <stdexcept>
 
 #include "bit_expansion.h"
@@ -10,6 +12,9 @@
 
 namespace onebit {
 namespace {
+
+// Of the levels of a group.
+constexpr int largest_level = 127;
 
 std::int64_t round_up(std::int64_t n, std::int64_t to) {
     return (n + to - 1) / to * to;
@@ -27,6 +32,15 @@ std::int64_t padded_group_of(const ops::Layer& layer) {
 std::int64_t bytes_of_weights(const ops::Layer& layer, std::int64_t inputs, std::int64_t outputs, const Kernels& kernels) {
     if (layer.bytes == nullptr) return layer.bits.plane_count() * static_cast<std::int64_t>(BitMatrix::bytes(inputs, outputs, kernels));
     return inputs / layer.groups.group * padded_group_of(layer) * padded_outputs_of(layer, outputs, kernels);
+}
+
+// Whether each plane counts once, or twice the one before it.
+bool once_or_doubled(const std::vector<int>& planes) {
+    const bool once = std::count(planes.begin(), planes.end(), 1) == static_cast<std::ptrdiff_t>(planes.size());
+    for (std::size_t p = 0; p < planes.size(); ++p) {
+        if (!once && planes[p] != 1 << p) return false;
+    }
+    return planes.size() <= most_group_planes;
 }
 
 }  // namespace
@@ -65,6 +79,10 @@ GroupedLayer::GroupedLayer(const ops::Layer& layer, std::int64_t inputs, std::in
             planes_.emplace_back(kernels, layer.bits.rows + p * outputs * row_bytes(inputs), inputs, outputs, memory, parts, &pool);
             memory += planes_.back().bytes();
         }
+        const int count = std::accumulate(counts_.begin(), counts_.end(), 0), largest = plus_minus_ ? count : std::max(zero_, count - zero_);
+        taken_off_ = plus_minus_ ? count : zero_;
+        in_words_ = kernels.grouped.product_bits != nullptr && once_or_doubled(counts_) && group_ / layout.step_inputs <= most_group_steps &&
+                    largest * largest_level * group_ <= std::numeric_limits<std::int16_t>::max();
     }
     parallel(pool, groups_ * outputs, units(), [&](std::int64_t unit, int) { lay_out_scales(layer.groups.scales, unit); });
 }

@@ -527,6 +527,7 @@ std::vector<std::uint8_t> token_bits() {
 int main(int argc, char** argv) {
     Tests tests;
     add_kernel_tests(tests);
+    add_grouped_tests(tests);
     add_row_tests(tests);
     add_xnor_tests(tests);
     add_tile_tests(tests);

@@ -12,7 +12,6 @@
 #include "check.h"
 #include "cpu.h"
 #include "emulated_tiles.h"
-#include "half.h"
 #include "program.h"
 
 namespace {
@@ -439,66 +438,6 @@ void test_attention(Attend<Stored> attend, Attend<Stored> plain) {
     }
 }
 
-// Sums of groups and products of bytes: the same bits as the plain loops, at the ends of the levels and scales of every size.
-void test_grouped(const onebit::Kernels& fast) {
-    const onebit::Kernels& plain = onebit::scalar_kernels;
-    const auto half = [] { return static_cast<std::uint16_t>(pick(0, 0x7BFF) | pick(0, 1) << 15); };
-    for (int round = 0; round < 60; ++round) {
-        const int groups = pick(1, 5), group = round % 3 == 0 ? 32 : 4 * pick(1, 40);
-        constexpr int outputs = onebit::byte_panel_outputs;
-        const auto rows = static_cast<std::size_t>(pick(1, 9)), inputs = static_cast<std::size_t>(groups * group);
-        const std::size_t stride = static_cast<std::size_t>(outputs + pick(0, 5));
-        std::vector<std::uint8_t> weights(inputs * outputs + 16384);
-        std::vector<std::uint16_t> scales(static_cast<std::size_t>(groups * outputs));
-        std::vector<std::int8_t> x(inputs * rows);
-        std::vector<float> x_scales(static_cast<std::size_t>(groups) * rows), y(stride * rows, 7.0f), expected(y);
-        std::vector<std::int32_t> totals(x_scales.size());
-        for (auto& w : weights) w = static_cast<std::uint8_t>(round == 1 ? 255 : pick(0, 255));
-        for (auto& s : scales) s = half();
-        for (auto& s : x_scales) s = std::fabs(pick_float());
-        for (std::size_t i = 0; i < x.size(); ++i) {
-            x[i] = static_cast<std::int8_t>(round == 1 ? 127 : pick(-127, 127));
-            totals[i / static_cast<std::size_t>(group)] += x[i];
-        }
-        onebit::ByteProduct product{weights.data(), scales.data(), x.data(), x_scales.data(), totals.data(), groups, group, expected.data()};
-        product.rows = static_cast<std::int64_t>(rows), product.out_stride = static_cast<std::ptrdiff_t>(stride);
-        plain.grouped.product_bytes(product);
-        product.out = y.data();
-        fast.grouped.product_bytes(product);
-        for (std::size_t i = 0; i < y.size(); ++i) {
-            const std::size_t r = i / stride, o = i % stride;
-            CHECK(identical(y[i], expected[i]));
-            float exact = 7.0f;  // what lies between rows stays
-            for (std::size_t g = 0; o < outputs && g < static_cast<std::size_t>(groups); ++g) {
-                std::int32_t sum = 0;
-                for (std::size_t k = 0; k < static_cast<std::size_t>(group); ++k) {
-                    const std::size_t place = g * static_cast<std::size_t>(group) + k;
-                    sum += (weights[(place / 4 * outputs + o) * 4 + place % 4] - 128) * x[r * inputs + place];
-                }
-                const float number = static_cast<float>(sum) * x_scales[r * static_cast<std::size_t>(groups) + g];
-                exact = std::fma(onebit::from_half(scales[g * outputs + o]), number, g == 0 ? 0.0f : exact);
-            }
-            CHECK(identical(y[i], exact));
-        }
-        const int planes[] = {1, 2}, count = pick(1, 2), units = pick(1, 8), unit = fast.gemv.layout.unit_outputs, width = units * unit;
-        std::vector<std::int32_t> sums(static_cast<std::size_t>(2 * width));
-        for (auto& s : sums) s = pick(-20000, 20000);
-        std::vector<std::uint16_t> factors(static_cast<std::size_t>(width));
-        for (auto& s : factors) s = half();
-        std::vector<float> out(static_cast<std::size_t>(width)), wanted;
-        for (float& v : out) v = pick_float();
-        wanted = out;
-        onebit::GroupSums of{sums.data(),    width, planes, count, pick(1, 2),     pick(-99, 99), 0.3f,
-                             factors.data(), unit,  units,  unit,  round % 4 == 0, out.data()};
-        fast.grouped.accumulate(of);
-        for (std::size_t o = 0; o < out.size(); ++o) {
-            const std::int32_t sum = sums[o] + (count == 2 ? 2 * sums[o + static_cast<std::size_t>(width)] : 0);
-            const float number = static_cast<float>(sum * of.times - of.taken_off) * of.scale;
-            CHECK(identical(out[o], std::fma(onebit::from_half(factors[o]), number, of.first ? 0.0f : wanted[o])));
-        }
-    }
-}
-
 }  // namespace
 
 void add_kernel_tests(Tests& tests) {
@@ -509,7 +448,6 @@ void add_kernel_tests(Tests& tests) {
     add_for_each_set(tests, "bit matrix", test_bit_matrix);
     add_for_each_set(tests, "image products", test_image_products);
     add_for_each_set(tests, "long sums", test_long_sums);
-    add_for_each_set(tests, "grouped", test_grouped);
     add_for_each_set(tests, "attention",
                      [](const onebit::Kernels& fast) { test_attention(fast.attention.float32, onebit::scalar_kernels.attention.float32); });
     add_for_each_set(tests, "attention to bfloat16",

@@ -9,6 +9,8 @@
 // Every kernel of each instruction set against the scalar one, or against plain sums, on random shapes with all remainders; and AMX's product on an
 // emulation of the tile registers.
 void add_kernel_tests(Tests& tests);
+// Products of weights with scales for groups of inputs, against the formula.
+void add_grouped_tests(Tests& tests);
 // Rows of floats: the functions of rows.h or faster versions, at every length and at the ends of a float's range.
 void add_row_tests(Tests& tests);
 // Compares every method of counting bits on this CPU with the scalar one, and tests layers that count, with and without threads.

@@ -4,8 +4,7 @@
 
 #include "avx2_attention.h"
 #include "avx2_epilogue.h"
-#include "avx2_grouped.h"
-#include "avx2_look_ups.h"
+#include "avx2_grouped_look_ups.h"
 #include "table.h"
 
 namespace onebit {
@@ -96,6 +95,7 @@ constexpr Kernels table() {
     k.conv.prepare = prepare_pixels;
     k.conv.product = product_image;
     k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.grouped.product_bits = look_up_groups;
     k.grouped.product_bytes = multiply_bytes;
     k.attention.int8 = attend_int8;
     return k;

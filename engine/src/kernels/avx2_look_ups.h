@@ -93,6 +93,15 @@ struct WordSums {
         high = _mm256_setzero_si256();
     }
 
+    // The sums of a further plane of bits, over this many steps, are added next. `doubled`: what is there counts twice.
+    [[gnu::always_inline]] void add_plane(bool doubled, int steps) {
+        const __m128i by = _mm_cvtsi32_si128(doubled ? 1 : 0);
+        const auto taken_off = static_cast<short>(-steps * step_groups * bias);
+        low = _mm256_add_epi16(_mm256_sll_epi16(low, by), _mm256_set1_epi16(static_cast<short>(taken_off * 257)));
+        odd = _mm256_add_epi16(_mm256_sll_epi16(odd, by), _mm256_set1_epi16(taken_off));
+        high = _mm256_sll_epi16(high, by);
+    }
+
     [[gnu::always_inline]] void add(const __m256i& lows, const __m256i& highs) {
         const __m256i second = _mm256_set1_epi16(1 << 8), second_high = _mm256_set1_epi16((1 << low_bits) << 8);
         low = _mm256_add_epi16(low, lows);
@@ -100,17 +109,22 @@ struct WordSums {
         odd = _mm256_add_epi16(odd, _mm256_add_epi16(_mm256_maddubs_epi16(lows, second), _mm256_maddubs_epi16(highs, second_high)));
     }
 
+    // The sums of every first output of two; `odd` has those of the second.
+    [[gnu::always_inline]] __m256i even() const {
+        return _mm256_sub_epi16(_mm256_add_epi16(low, _mm256_slli_epi16(high, low_bits)), _mm256_slli_epi16(odd, 8));
+    }
+
     // Converts to sums in 32 bits.
     [[gnu::always_inline]] void put(bool first, std::int32_t* out) const {
-        const __m256i even = _mm256_sub_epi16(_mm256_add_epi16(low, _mm256_slli_epi16(high, low_bits)), _mm256_slli_epi16(odd, 8));
+        const __m256i firsts = even();
         const __m256i lower = _mm256_set1_epi32(1), upper = _mm256_set1_epi32(1 << 16);
         const auto eight = [&](int o, const __m256i& sums) {
             auto* to = reinterpret_cast<__m256i*>(out + o);
             _mm256_storeu_si256(to, first ? sums : _mm256_add_epi32(sums, _mm256_loadu_si256(to)));
         };
-        eight(0, _mm256_madd_epi16(even, lower));
+        eight(0, _mm256_madd_epi16(firsts, lower));
         eight(8, _mm256_madd_epi16(odd, lower));
-        eight(16, _mm256_madd_epi16(even, upper));
+        eight(16, _mm256_madd_epi16(firsts, upper));
         eight(24, _mm256_madd_epi16(odd, upper));
     }
 };

@@ -11,6 +11,10 @@ namespace {
 [[gnu::always_inline]] inline Lanes load_halves(const std::uint16_t* from) {
 #if defined(__AVX512F__)
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__)
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#elif defined(__ARM_NEON)
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
 #else
     typedef std::uint16_t HalfWords __attribute__((vector_size(2 * register_lanes)));
     HalfWords halves;

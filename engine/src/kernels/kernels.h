@@ -281,29 +281,37 @@ struct ByteProduct {
     std::ptrdiff_t out_stride = 0;
 };
 
-// Some units of a tile times one row, for the groups of a chunk: as Gemv's product and `accumulate` after each group.
+// The most planes, and steps of a group, that products of grouped bits take.
+constexpr int most_group_planes = 8, most_group_steps = 8;
+// Some units of a tile times some rows, for the groups of a chunk: as Conv's product and `accumulate` after each group.
 struct GroupedBits {
-    const std::uint8_t* units;
+    const std::uint8_t* const* planes;  // the units' bits in each plane
+    int plane_count;
+    bool doubled;  // a plane counts twice the one before it; else all count once
     std::ptrdiff_t step_stride;
-    int count;  // of units
+    int units;
     const std::uint8_t* prepared;
+    std::ptrdiff_t prepared_stride;  // from a row to the next
+    int rows;
     int group_steps;  // of a group
     std::int64_t groups;
     bool plus_minus;         // sums count twice
     std::int32_t taken_off;  // times each group's total, from its sum
     const float* x_scales;
     const std::int32_t* x_totals;
+    std::ptrdiff_t x_stride;      // of both, from a row to the next
     const std::uint16_t* scales;  // of the first unit and group; group after group
     std::ptrdiff_t scale_stride;  // from a unit to the next
     bool first;
     float* out;
+    std::ptrdiff_t out_stride;
 };
 
 // Weights with a scale for each group of inputs. One fused multiply-add for each group, in their order.
 struct Grouped {
     // out[o] = scales[o] * (scale * sum) + out[o], or + 0 if `first`
     void (*accumulate)(const GroupSums& group);
-    // Of one plane; null if a set has none.
+    // Null if a set has none. Each group's sum, with what is taken off, fits in 16 bits; what comes before it may not.
     void (*product_bits)(const GroupedBits& bits);
     void (*product_bytes)(const ByteProduct& product);
 };

@@ -116,6 +116,7 @@ constexpr Kernels neon_table() {
     k.conv.most_positions = 4 * image_positions;
     k.conv.prepare = prepare_pixels;
     k.conv.product = product_image<Neon>;
+    k.grouped.product_bits = look_up_groups<Neon>;
     k.rows.epilogue_rows_int8 = finish_rows_int8;
     k.rows.range = range;
     k.rows.quantize = quantize;

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <type_traits>
 
-#include "look_ups_16.h"
+#include "grouped_look_ups_16.h"
 
 namespace onebit {
 namespace {
@@ -47,6 +47,24 @@ struct WordSums {
         const uint8x16_t factor = vdupq_n_u8(1 << low_bits);
         words[0] = vmlal_u8(vaddw_u8(words[0], vget_low_u8(lows)), vget_low_u8(highs), vget_low_u8(factor));
         words[1] = vmlal_high_u8(vaddw_high_u8(words[1], lows), highs, factor);
+    }
+
+    [[gnu::always_inline]] void add_plane(bool doubled, int taken_off) {
+        const int16x8_t by = vdupq_n_s16(doubled ? 1 : 0);
+        const uint16x8_t off = vdupq_n_u16(static_cast<std::uint16_t>(taken_off));
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) words[h] = vsubq_u16(vshlq_u16(words[h], by), off);
+    }
+
+    [[gnu::always_inline]] void numbers(bool doubled, std::int32_t taken_off, Lanes (&to)[4]) const {
+        WordSums sums = *this;
+        sums.add_plane(doubled, taken_off);
+#pragma GCC unroll 2
+        for (int h = 0; h < 2; ++h) {
+            const int16x8_t whole = vreinterpretq_s16_u16(sums.words[h]);
+            to[2 * h] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(whole)));
+            to[2 * h + 1] = vcvtq_f32_s32(vmovl_high_s16(whole));
+        }
     }
 
     // Added to what stands there, or first; `taken_off`: the bias of all tables.
