@@ -1,5 +1,6 @@
 """Chats: templates as transformers renders them, messages, what is computed again, and the command."""
 
+import io
 import json
 import os
 from pathlib import Path
@@ -226,8 +227,6 @@ def test_a_model_without_a_template_is_refused():
 
 
 def test_the_command_talks(file, tmp_path, monkeypatch, capsys):
-    import io
-
     monkeypatch.setattr("sys.stdin", io.StringIO(f"hello\n\n/save {tmp_path / 'a.json'}\n/reset\nhello\n/quit\nlost\n"))
     assert main(["chat", str(file), "--temperature", "0", "--max-new-tokens", "4", "--threads", "1"]) == 0
     output = capsys.readouterr()
@@ -237,9 +236,15 @@ def test_the_command_talks(file, tmp_path, monkeypatch, capsys):
     assert output.out == f"{said[1]['content']}\n" * 2
 
 
-def test_the_command_goes_on_after_a_mistake_at_a_terminal(file, monkeypatch, capsys):
-    import io
+def test_a_word_that_no_command_has_does_not_go_to_the_model(file, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("/help\n/rest\n"))
+    assert main(["chat", str(file), "--threads", "1"]) == 1
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("/reset forgets the messages") == 2
+    assert "/rest: a chat does not have this command" in output.err
 
+
+def test_the_command_goes_on_after_a_mistake_at_a_terminal(file, monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
             return True

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import Any
 
 from onebit.cli.path_types import packed_file, path
-from onebit.sampling import Sampling
 
 __all__ = (
     "as_json",
@@ -19,8 +17,6 @@ __all__ = (
     "packed_file",
     "path",
     "precision",
-    "sampling",
-    "sampling_of",
     "threads",
     "with_dashes",
 )
@@ -49,31 +45,8 @@ def precision(parser: Any) -> None:
 
 def cache(parser: Any) -> None:
     """--cache: the type of the engine's KV cache."""
-    text = "number type of the KV cache (default bf16, from 2,048 tokens of context on int8, with --precision float32 float32)"
+    text = "number type of the KV cache (default float32 with --precision float32; else bf16, or int8 from 2,048 tokens of context on)"
     parser.add_argument("--cache", choices=("bf16", "int8"), help=text)
-
-
-def sampling(parser: Any) -> None:
-    """How tokens are chosen, and which texts end the answer."""
-    text = "randomness; 0 always takes the most probable token (default %(default)s)"
-    parser.add_argument("--temperature", type=float, metavar="T", help=text)
-    parser.add_argument("--top-k", type=int, metavar="K", help="sample from the K most probable tokens")
-    text = "sample from the most probable tokens with total probability P (default %(default)s; 1 is all)"
-    parser.add_argument("--top-p", type=float, metavar="P", help=text)
-    text = "sample from tokens with at least the share P of the most probable one's probability"
-    parser.add_argument("--min-p", type=float, metavar="P", help=text)
-    text = "a number above 1 makes repetition less likely"
-    parser.add_argument("--repetition-penalty", type=float, metavar="R", help=text)
-    text = "is taken from the logits of tokens that were written already"
-    parser.add_argument("--presence-penalty", type=float, metavar="X", help=text)
-    parser.add_argument("--seed", type=int, help="a fixed seed gives the same text each time")
-    parser.set_defaults(**vars(Sampling()))
-    parser.add_argument("--stop", action="append", metavar="TEXT", help="stop at this text; may be given several times")
-
-
-def sampling_of(args: argparse.Namespace) -> Sampling:
-    """What the arguments of `sampling` say, without the texts that stop. Raises OnebitError if one is out of range."""
-    return Sampling(**{field.name: getattr(args, field.name) for field in fields(Sampling)})
 
 
 def threads(parser: Any, text: str = "threads of the engine (default one per core)") -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, training_flags
 
 EXAMPLES = """examples:
   onebit convert my_model/ --data books.txt --out small.onebit     ternary weights, a scale for each 64 or 128 inputs
@@ -14,21 +14,6 @@ EXAMPLES = """examples:
   onebit convert masters/ --data notes.txt --scheme bitnet         go on with the training of a ternary model
   onebit convert my_model/ --data books.txt --steps 0              round and train block by block only
 """
-# The options of training, their types and what they say; the defaults are those of `Training`.
-_TRAINING: tuple[tuple[str, type, str], ...] = (
-    ("window", int, "tokens of an example"),
-    ("calibration", int, "examples that blocks are rounded and trained on; 0 leaves that out"),
-    ("block-steps", int, "steps for each block; 0 leaves them as rounding made them"),
-    ("block-batch", int, "examples of a step of a block"),
-    ("block-rate", float, "highest learning rate of a block"),
-    ("steps", int, "steps of the whole network"),
-    ("batch", int, "examples of a step of the whole network"),
-    ("rate", float, "highest learning rate of the whole network"),
-    ("weight", float, "weight of the teacher's logits; the text has the rest (default 1; 0 for float masters)"),
-    ("temperature", float, "of both networks' logits"),
-    ("minutes", float, "end the whole network's training after so long, with its schedule"),
-    ("seed", int, "of the order of the text"),
-)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -48,9 +33,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--data", required=True, metavar="TEXT", help="a text file, a folder of them, or wikitext-2")
     parser.add_argument("--validation-data", metavar="TEXT", help="the text to measure on (default a part of --data)")
-    parser.add_argument(
-        "--validation-tokens", type=int, metavar="N", help="how many tokens are measured (default 8192)"
-    )
+    text = "how many tokens are measured (default %(default)s)"
+    parser.add_argument("--validation-tokens", type=int, default=8192, metavar="N", help=text)
     parser.add_argument(
         "--out", type=arguments.path, metavar="FILE", help="the file to write (default SOURCE.onebit here)"
     )
@@ -63,16 +47,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--group", type=int, choices=(32, 64, 128), help="inputs that share a scale (default the largest that fits)"
     )
-    parser.add_argument(
-        "--sub-norm", action="store_true", help="add a norm before the last layer of each branch; of Llamas"
-    )
+    text = "add a norm before the last layer of each branch; of Llamas"
+    parser.add_argument("--sub-norm", action="store_true", help=text)
     parser.add_argument("--context", type=int, metavar="N", help="the most tokens of a text (default the model's)")
-    training = parser.add_argument_group("training")
-    for name, kind, says in _TRAINING:
-        training.add_argument(f"--{name}", type=kind, metavar="N", help=says)
-    training.add_argument(
-        "--features", nargs="+", metavar="LAYER", help="layers whose outputs learn from the teacher's too"
-    )
+    training_flags.add(parser)
     arguments.threads(parser, "threads of PyTorch (default one per core)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted conversion to the same file")
     arguments.as_json(parser)
@@ -80,13 +58,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from onebit.cli.progress import shown
-    from onebit.distilling import Training, distill
+    from onebit.distilling import distill
 
-    names = [name.replace("-", "_") for name, _, _ in _TRAINING]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.features:
-        given["features"] = tuple(args.features)
-    more = {} if args.validation_tokens is None else {"validation_tokens": args.validation_tokens}
     with shown():
         report = distill(
             args.source,
@@ -96,11 +69,11 @@ def run(args: argparse.Namespace) -> int:
             group=args.group,
             sub_norm=args.sub_norm,
             validation_data=args.validation_data,
-            training=Training(**given),
+            training=training_flags.chosen(args),
             context=args.context,
             threads=args.threads,
             resume=args.resume,
-            **more,
+            validation_tokens=args.validation_tokens,
         )
     print(json.dumps(report.to_dict()) if args.json else report)
     return 0

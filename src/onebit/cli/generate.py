@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from onebit.cli import arguments
+from onebit.cli import arguments, sampling_flags
 from onebit.cli.prompts import file_and_prompt, note_length, readable, typed, write
 from onebit.errors import OnebitError
 from onebit.pretrained import DEFAULT
@@ -38,7 +38,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write (default %(default)s)"
     )
-    arguments.sampling(parser)
+    sampling_flags.add(parser)
     text = "with a full context: slide forgets the older half, stop ends (default %(default)s)"
     parser.add_argument("--overflow", choices=("slide", "stop"), default="slide", help=text)
     arguments.precision(parser)
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json and prompt is None:
         raise OnebitError("[generate] --json needs a PROMPT")
     options: dict[str, Any] = {name: getattr(args, name) for name in ("max_new_tokens", "stop", "overflow")}
-    sampling = arguments.sampling_of(args)
+    sampling = sampling_flags.chosen(args)
     for text in typed() if prompt is None else (prompt,):
         text = readable(text)
         note_length(session, text, args.overflow)
