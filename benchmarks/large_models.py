@@ -7,7 +7,8 @@
 `write` knows the shapes of Bonsai 1.7B, 4B and 8B (bits in groups of 128, Q1_0) and of BitNet b1.58 2B4T (ternary, I2_S, with a float16
 table). Speed and memory do not depend on the weights. `measure` runs each number of threads in a process of its own. It prints the seconds of a
 load from a warm cache of the disk, the resident memory after it, and after a prompt and some tokens. It prints the milliseconds of a token and
-of a prompt, and with `--context` those of a token after 128 and after so many tokens. The load ends with the first token.
+of a prompt, and with `--context` those of a token after 128 and after so many tokens. Times are those of the clock, then those that the
+process used: on a busy machine with one thread, the second say more.
 """
 
 from __future__ import annotations
@@ -169,21 +170,21 @@ def resident():
     return {"MB": int(lines["VmRSS"].split()[0]) // 1024, "peak MB": int(lines["VmHWM"].split()[0]) // 1024}
 
 def timed(job):
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     job()
-    return (time.perf_counter() - start) * 1e3
+    return (time.perf_counter() - start) * 1e3, (time.process_time() - used) * 1e3
 
 def token_ms(sequence, count):
-    return statistics.median(timed(lambda: sequence.feed([i % 200])) for i in range(count))
+    times = [timed(lambda: sequence.feed([i % 200])) for i in range(count)]
+    return [statistics.median(of) for of in zip(*times)]
 
 found = {"threads": threads, "before": resident()}
-start = time.perf_counter()
+start, used = time.perf_counter(), time.process_time()
 session = onebit.load(path, threads=threads, cache=cache)
-found["load s"] = time.perf_counter() - start
+found["load s"] = [time.perf_counter() - start, time.process_time() - used]
 found["cache"] = session.cache
 with session.sequence() as sequence:
     sequence.feed([1])
-    found["load and first token s"] = time.perf_counter() - start
     found["after load"] = resident()
     sequence.feed([1] * 8)
     found["token ms"] = token_ms(sequence, 24)
@@ -197,7 +198,7 @@ if context:
     with session.sequence() as sequence:
         sequence.feed(chance.integers(0, 200, 128).tolist())
         found["token ms at 128"] = token_ms(sequence, 12)
-        found["long prompt s"] = timed(lambda: sequence.feed(chance.integers(0, 200, context - 140).tolist())) / 1e3
+        found["long prompt ms"] = timed(lambda: sequence.feed(chance.integers(0, 200, context - 140).tolist()))
         found[f"token ms at {context}"] = token_ms(sequence, 12)
         found["after context"] = resident()
 print(json.dumps(found))
@@ -237,7 +238,7 @@ def main() -> None:
     for threads in args.threads:
         found.append(measure(args.file, threads, args.prompt, args.context, args.cache))
         for name, value in found[-1].items():
-            print(f"{name:24}", round(value, 3) if isinstance(value, float) else value)
+            print(f"{name:24}", [round(v, 3) for v in value] if isinstance(value, list) else value)
         print(flush=True)
     if args.json:
         args.json.write_text(json.dumps(found, indent=1))
