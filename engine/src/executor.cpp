@@ -17,6 +17,9 @@ namespace {
 constexpr std::size_t kept_panels_bytes = std::size_t{1} << 20;
 // Threads share the laying out of so many bytes, which takes a millisecond, and more than starting them.
 constexpr std::uint64_t least_loaded_together = std::uint64_t{8} << 20;
+// The bytes of the widest value of the tokens that pass at once: with a value's width of 6,144 as many as may.
+constexpr std::int64_t widest_value_bytes = std::int64_t{6} << 20;
+constexpr std::int64_t least_rows = 64, row_step = 32;
 // Layers that run as one.
 constexpr std::size_t most_layers = 16;
 
@@ -57,6 +60,10 @@ void Executor::make_nodes(CacheNumbers cache, std::uint64_t memory_cap) {
         remembering_ = i + 1;
     }
     program_.steps.clear();
+    std::int64_t widest = 1;
+    for (std::size_t i = 0; i < remembering_; ++i) widest = std::max(widest, shape(nodes_[i]->output()).back());
+    const std::int64_t fit = widest_value_bytes / (widest * std::int64_t{sizeof(float)}) / row_step * row_step;
+    rows_at_once_ = std::clamp(fit, least_rows, most_rows);
 }
 
 // Queries, keys and values have one input, which is quantised once.
@@ -96,7 +103,7 @@ void Executor::group_layers() {
 }
 
 std::int64_t Executor::rows_of(int value, std::size_t node) const {
-    if (tokens()) return node < remembering_ ? most_rows : most_wanted_rows;
+    if (tokens()) return node < remembering_ ? rows_at_once_ : most_wanted_rows;
     return elements(shape(value)) / shape(value).back();
 }
 

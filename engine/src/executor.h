@@ -19,7 +19,7 @@
 
 namespace onebit {
 
-// Tokens that pass through a program at once: enough to share each expanded weight, few enough to stay small.
+// Tokens that pass through a program at once, at most: enough to share each expanded weight, few enough to stay small.
 constexpr std::int64_t most_rows = 256;
 // The same after the last node with a memory, where values are widest.
 constexpr std::int64_t most_wanted_rows = 96;
@@ -55,6 +55,8 @@ class Executor {
     const Node& node(std::size_t i) const { return *nodes_[i]; }
     // Nodes up to the last that has a memory: of what comes after it, only the rows that are asked for are computed.
     std::size_t remembering() const { return remembering_; }
+    // Tokens that pass at once up to there: fewer of programs with wide values.
+    std::int64_t rows_at_once() const { return rows_at_once_; }
     // A value's place in the arena.
     float* value(int index) const { return reinterpret_cast<float*>(arena_.data() + placed_.offsets[static_cast<std::size_t>(index)]); }
 
@@ -94,6 +96,7 @@ class Executor {
     std::vector<std::unique_ptr<Node>> nodes_;
     std::vector<std::optional<DenseGroup>> groups_;  // of nodes that begin one
     std::size_t remembering_ = 0;
+    std::int64_t rows_at_once_ = most_rows;
     MemoryPlan placed_;
     std::uint64_t most_bytes_ = 0;
     Block arena_;                               // all values

@@ -73,7 +73,7 @@ void TokenModel::find_kept() {
         const int value = executor_.node(i).output();
         if (std::find(read.begin(), read.end(), value) == read.end()) continue;
         kept_.push_back({value, {}});
-        kept_.back().rows.expect(static_cast<std::uint64_t>(most_rows * executor_.shape(value).back()));
+        kept_.back().rows.expect(static_cast<std::uint64_t>(executor_.rows_at_once() * executor_.shape(value).back()));
     }
 }
 
@@ -214,8 +214,9 @@ void TokenModel::extend(const std::vector<int>& sequences, const std::vector<std
     const ThreadPool::Use use(executor_.pool(), ask);
     const std::vector<Row> rows = rows_of(sequences, counts, tokens, all);
     try {
-        for (std::size_t first = 0; first < rows.size(); first += at(most_rows)) {
-            const std::span<const Row> part(rows.data() + first, std::min(at(most_rows), rows.size() - first));
+        const std::size_t at_once = at(executor_.rows_at_once());
+        for (std::size_t first = 0; first < rows.size(); first += at_once) {
+            const std::span<const Row> part(rows.data() + first, std::min(at_once, rows.size() - first));
             out += run_rows(part, out) * outputs();
             for (const Row& row : part) ++row.sequence->length;
         }
