@@ -29,7 +29,9 @@ class Calls(nn.Module):
         self.function = function
         self.conv = BinaryConv2d(3, 6, 3, padding=1, scheme=BinaryWeightNetwork())
         self.gain = nn.Parameter(torch.randn(6))
-        self.gelu = nn.GELU("tanh")
+        self.places = nn.Parameter(torch.randn(1, 6, 12, 10))
+        self.square = nn.Parameter(torch.randn(120, 120) / 10)
+        self.gelu, self.up, self.drop = nn.GELU("tanh"), nn.Upsample(scale_factor=2), nn.Dropout(0.5)
         self.head = nn.Linear(features, 5)
 
     def forward(self, x):
@@ -63,6 +65,27 @@ FUNCTIONS = {
     "constants": lambda m, y: (2 - (y * -3 + 1) / 7) - 0.25 * y,
     "channels": lambda m, y: y * m.gain.reshape(1, -1, 1, 1) + torch.abs(m.gain)[:, None, None],
     "squeeze_and_excitation": lambda m, y: torch.sigmoid(y.mean((2, 3), keepdim=True)) * y,
+    "rows_scaled": lambda m, y: y * torch.sigmoid(y[:, 2:3]),
+    "flat_and_back": lambda m, y: y.flatten(2).unflatten(2, (12, 10)),
+    "turned": lambda m, y: F.relu(y.permute(0, 2, 3, 1)).transpose(1, 2).permute(0, 3, 2, 1),
+    "shuffled": lambda m, y: y.view(y.shape[0], 2, 3, 12, 10).transpose(1, 2).reshape(y.shape),
+    "parts": lambda m, y: torch.cat([y.chunk(3, 1)[2], F.relu(y[:, :4])], 1),
+    "split": lambda m, y: torch.cat([torch.split(y, [1, 2, 3], dim=1)[2], y.split(3, dim=1)[0]], dim=1),
+    "lines": lambda m, y: torch.cat([y[:, :, 5:], y[:, :, :5]], 2) + torch.cat([y[..., 5:], y[..., :5]], -1),
+    "unbound": lambda m, y: torch.stack([y.unbind(1)[i] for i in (3, 1, 2, 0, 5, 4)], 1),
+    "squeezed": lambda m, y: y[:, 0].unsqueeze(1).squeeze(1)[:, None] * y - y,
+    "constant": lambda m, y: y + m.places,
+    "pooled_most": lambda m, y: y * F.adaptive_max_pool2d(y, 1) - y.amax((2, 3), keepdim=True) * y,
+    "resized": lambda m, y: F.interpolate(
+        F.interpolate(y, size=(7, 20)), (12, 10), mode="bilinear", align_corners=True
+    ),
+    "scaled_up": lambda m, y: (
+        F.avg_pool2d(F.interpolate(y, scale_factor=2, mode="bilinear"), 2) + m.up(F.avg_pool2d(y, 2))
+    ),
+    "attention": lambda m, y: F.scaled_dot_product_attention(y, F.relu(y), 2 * y),
+    "attention_by_hand": lambda m, y: m.drop((y @ F.relu(y).transpose(-2, -1) * 0.5).softmax(-1)) @ y,
+    "softmax": lambda m, y: y.softmax(1) + F.softmax(y, 3) + torch.softmax(y.flatten(2), -1).view(y.shape),
+    "mixed": lambda m, y: (y.flatten(2) @ m.square).transpose(1, 2).reshape(y.size(0), 12, 10, 6).permute(0, 3, 1, 2),
     "difference": lambda m, y: y - F.relu(y),
     "dropout": lambda m, y: F.dropout(y, 0.5, m.training),
     "contiguous": lambda m, y: y.contiguous().reshape(y.shape[0], 720).flatten(1),
@@ -95,25 +118,38 @@ def test_a_convolution_of_pixels_of_what_was_pooled_is_a_dense_layer(make):
             return self[2](self[1](self[0](x).mean((2, 3), keepdim=True)).flatten(1))
 
     packed = check(Pooled(nn.Conv2d(3, 6, 3), make(6, 7, 1), nn.Linear(7, 5)))
-    assert packed.program.steps[-3 if make is nn.Conv2d else -4].op.endswith("linear")
+    assert packed.program.steps[-2 if make is nn.Conv2d else -3].op.endswith("linear")
 
 
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda m, y: torch.cat([y, y]), "the function 'cat' cannot be packed: use a layer, or add"),
+        (lambda m, y: torch.cumsum(y, 1), "the function 'cumsum' cannot be packed: use a layer, or transpose"),
+        (lambda m, y: torch.cat([y, y]), "an operation along the batch cannot be packed"),
+        (lambda m, y: torch.cat([y, y[:, :, 1:]], 1), "do not fit each other"),
+        (lambda m, y: torch.cat([y, m.gain.reshape(1, 6, 1, 1)], 1), "only as rows before those of"),
+        (lambda m, y: y.permute(0, 1, 2), "does not fit a tensor of shape"),
+        (lambda m, y: y.transpose(1, 4), "the axis 4 cannot be packed"),
+        (lambda m, y: y + y.mean((2, 3)), "give them as many axes"),
+        (lambda m, y: y[:, ::2], "slices of step 1"),
+        (lambda m, y: y[1:], "keep the batch"),
+        (lambda m, y: y @ y.transpose(2, 3), "only as an attention"),
+        (lambda m, y: (y @ y.transpose(2, 3)) @ y, r"with a softmax\(-1\) of the first two"),
+        (lambda m, y: F.scaled_dot_product_attention(y, y, y, torch.ones(12, 12)), "an attention with a mask"),
+        (lambda m, y: F.scaled_dot_product_attention(y, y, y, is_causal=True), "only over tokens"),
+        (lambda m, y: F.interpolate(y, scale_factor=2, mode="bicubic"), r"Upsample\(mode='bicubic'\) cannot be packed"),
+        (lambda m, y: F.interpolate(y, scale_factor=1.3), "use whole sizes"),
+        (lambda m, y: y.expand(-1, 12, -1, -1), "leave it to the sum or product that follows"),
         (lambda m, y: y.add(y, alpha=2), "add with alpha"),
         (lambda m, y: 1 / y, "divide by a number"),
         (lambda m, y: y * m.head.weight, "use a number, or one for each channel"),
-        (lambda m, y: y.flatten(2), r"use flatten\(1\)"),
-        (lambda m, y: y.reshape(-1, 3), r"use flatten\(1\)"),
+        (lambda m, y: y.flatten(0, 1), r"use flatten\(1\)"),
+        (lambda m, y: y.reshape(-1, 3), "does not keep the batch first"),
         (lambda m, y: y.mean(1), r"use mean\(\(2, 3\)\)"),
         (lambda m, y: F.dropout(y, 0.5), "training=self.training"),
         (lambda m, y: y.clamp(min=0), "two numbers"),
         (lambda m, y: y.T, "the attribute 'T' cannot be packed"),
-        (lambda m, y: y[:, 1:], "the index .* cannot be packed"),
         (lambda m, y: y.relu(1, 2, 3), "cannot be packed with these arguments"),
-        (lambda m, y: F.scaled_dot_product_attention(y, y, y), "attention over all positions"),
         (lambda m, y: F.max_pool2d(y, 7, ceil_mode=True), "ceil_mode where windows do not fit"),
     ],
 )

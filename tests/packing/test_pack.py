@@ -9,7 +9,7 @@ from onebit import ImageTask
 from onebit.errors import PackError
 from onebit.fileformat import load_model
 from onebit.models import conv_classifier
-from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConvTranspose2d, BinaryLinear, Normalize, RPReLU
+from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, BinaryLinear, Normalize, RPReLU
 from onebit.packing import pack, to_packed_model
 from onebit.runtime import reference
 from onebit.schemes import BinaryNormalized, ReActNet
@@ -117,8 +117,9 @@ def test_packing_leaves_the_model_training():
     ("model", "message"),
     [
         (nn.Sequential(nn.Flatten(), nn.Softplus()), r"1: a layer of type Softplus cannot be packed: use .*ReLU"),
-        (nn.Sequential(BinaryConvTranspose2d(3, 5, 3)), "0: a layer of type BinaryConvTranspose2d cannot be packed"),
-        (BinaryConv1d(3, 5, 3), "a layer of type BinaryConv1d cannot be packed"),
+        (nn.Sequential(BinaryConvTranspose2d(3, 5, 3, dilation=2)), "0: ConvTranspose2d with dilation="),
+        (nn.Sequential(BinaryConv3d(3, 5, 3)), "0: a layer of type BinaryConv3d cannot be packed"),
+        (BinaryConv1d(3, 5, 3), "a convolution over time of an input of shape"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 5)), "does not fit an input of shape"),
         (nn.Sequential(nn.AvgPool2d(3, ceil_mode=True)), "AvgPool2d with .* ceil_mode where windows do not fit"),
         (nn.Sequential(BinaryConv2d(3, 5, 3), nn.AdaptiveAvgPool2d(2)), "use output_size=1"),

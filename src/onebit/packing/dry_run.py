@@ -95,7 +95,9 @@ def _smallest_input(layer: Any) -> tuple[Shape, bool]:
         return (1, layer.input_size), True
     if isinstance(layer, BinaryRecurrence):
         return (1, layer.inputs.in_features), True
-    if isinstance(layer, nn.Conv2d):
+    if isinstance(layer, nn.ConvTranspose2d):
+        return (1, 1, layer.in_channels), False
+    if isinstance(layer, (nn.Conv1d, nn.Conv2d)):
         sides = (d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True))
         return (*sides, layer.in_channels), False
     sizes = (getattr(layer, name, None) for name in ("in_features", "num_features", "num_channels"))

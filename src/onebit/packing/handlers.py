@@ -19,6 +19,7 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 LIBRARIES = ("timm", "torchvision", "transformers")
 
 _LAYERS: dict[type[nn.Module], LayerHandler] = {}
+_VALUE_LAYERS: dict[type[nn.Module], Callable[..., Any]] = {}
 _FOREIGN: dict[str, LayerHandler] = {}
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 _FUNCTION_WORDS: list[str] = []
@@ -32,6 +33,24 @@ def packs(*kinds: type[nn.Module]) -> Callable[[Handler], Handler]:
         return handler
 
     return enter
+
+
+def packs_value(*kinds: type[nn.Module]) -> Callable[[Handler], Handler]:
+    """Enter a handler for layers that change how a tensor is seen, or take or give several.
+
+    It takes the recorder, the layer's name, the layer, and what the layer is called with as values; it gives what the layer gives.
+    """
+
+    def enter(handler: Handler) -> Handler:
+        _VALUE_LAYERS.update(dict.fromkeys(kinds, handler))
+        return handler
+
+    return enter
+
+
+def value_handler_of(layer: nn.Module) -> Callable[..., Any] | None:
+    """What records a layer that is called with values; see `packs_value`."""
+    return _own_or_inherited(layer, _VALUE_LAYERS)
 
 
 def packs_foreign(*names: str) -> Callable[[Handler], Handler]:
@@ -66,9 +85,14 @@ def handler_of(layer: nn.Module) -> LayerHandler | None:
     own = type(layer)
     if is_foreign(own):
         return _FOREIGN[own.__name__]
+    return _own_or_inherited(layer, _LAYERS)
+
+
+def _own_or_inherited(layer: nn.Module, table: dict[type[nn.Module], Any]) -> Any:
+    own = type(layer)
     for kind in own.__mro__:
-        if kind in _LAYERS and own.forward is kind.forward:  # type: ignore[attr-defined]
-            return _LAYERS[kind]
+        if kind in table and own.forward is kind.forward:  # type: ignore[attr-defined]
+            return table[kind]
     return None
 
 
@@ -84,6 +108,11 @@ def pack_layer(r: Recorder, name: str, layer: nn.Module, x: str) -> str:
         known = ", ".join(sorted(kind.__name__ for kind in _LAYERS))
         raise r.fail(f"a layer of type {type(layer).__name__} cannot be packed: use {known}")
     return handler(r, name, layer, x)
+
+
+def is_packed(layer: nn.Module) -> bool:
+    """Whether a handler takes a layer as a whole."""
+    return handler_of(layer) is not None or value_handler_of(layer) is not None
 
 
 def function_handler(r: Recorder, call: Any) -> Callable[..., Any]:

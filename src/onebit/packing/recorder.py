@@ -55,6 +55,11 @@ class Recorder:
         """The tensors so far, by their names."""
         return self._tensors
 
+    @property
+    def tokens(self) -> bool:
+        """Whether the program is one over tokens."""
+        return self._program.tokens
+
     def begin(self, shape: Shape, tokens: bool) -> str:
         """Start from an input of a shape without the batch axis, channels last; returns its name. What was stored so far stays."""
         self._program = Program("input", shape, (), "input", tokens)

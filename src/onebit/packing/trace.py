@@ -6,21 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from torch import fx, nn
 
 from onebit.errors import PackError
 from onebit.nn import BinaryLayer
 from onebit.nn.wrapped import unwrapped
-from onebit.packing import foreign, functions, layers
-from onebit.packing.functions import Pair, Size, Value
-from onebit.packing.handlers import function_handler, handler_of, pack_layer
+from onebit.packing import attending, foreign, functions, layers, shaping
+from onebit.packing.called import called
+from onebit.packing.handlers import function_handler, handler_of, is_packed, pack_layer, value_handler_of
 from onebit.packing.layers.recurrent import RECURRENT
+from onebit.packing.layouts import channels_first, in_order, settled
 from onebit.packing.recorder import Recorder, Recording
-from onebit.packing.refusals import NO_ATTENTION, what_lacks
+from onebit.packing.refusals import what_lacks
+from onebit.packing.values import Pair, Scores, Size, Value
 
 # Imported for what they enter into the tables of handlers.
-HANDLERS = (layers, foreign, functions)
+# Functions that products of queries with keys may pass on their way to an attention.
+TAKE_SCORES = ("bmm", "div", "dropout", "imul", "matmul", "mul", "mul_", "softmax", "truediv")
+HANDLERS = (layers, foreign, functions, shaping, attending)
 
 
 class _LayerTracer(fx.Tracer):
@@ -28,9 +31,7 @@ class _LayerTracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # A binary layer that no step expresses is a leaf too: then the error names it rather than something inside.
-        return (
-            handler_of(m) is not None or isinstance(m, BinaryLayer) or super().is_leaf_module(m, module_qualified_name)
-        )
+        return is_packed(m) or isinstance(m, BinaryLayer) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -71,7 +72,9 @@ def trace(
     if handler_of(model) is not None or isinstance(model, BinaryLayer):
         result = pack_layer(r, "", model, source)
         if isinstance(model, RECURRENT):
-            raise r.fail(Pair(type(model).__name__, Value(result)).misuse)
+            raise r.fail(Pair(type(model).__name__, Value.of(r, result)).misuse)
+    elif (as_called := value_handler_of(model)) is not None:
+        result = settled(r, as_called(r, "", model, Value.of(r, source)))
     else:
         result = _Visitor(model, r, source).visit_all(_graph(model))
     return r.finish(result if temperature == 1 else r.step("scale", [result], {"factor": 1 / temperature}))
@@ -91,8 +94,6 @@ def _graph(model: nn.Module) -> fx.Graph:
         if isinstance(getattr(model, "module", None), nn.Module):
             advice = "if it only wraps its module, pack model.module"
         raise PackError(f"[pack] {kind} cannot be traced ({reason}): {advice}") from None
-    if any(node.target is F.scaled_dot_product_attention for node in graph.nodes):
-        raise PackError(f"[pack] {kind}: {NO_ATTENTION}")
     for node in reversed(list(graph.nodes)):
         # A node without a user is not needed: checks of shapes, which are made here too, and what they read.
         if not node.users and node.op not in ("placeholder", "output"):
@@ -125,8 +126,10 @@ class _Visitor:
         result = self._resolved(last.args[0])
         self._refuse_pairs([result])
         if not isinstance(result, Value):
-            raise self._r.fail("the model returns more than one tensor: return one")
-        return result.name
+            raise self._r.fail(
+                Scores.MISUSE if isinstance(result, Scores) else "the model returns more than one tensor: return one"
+            )
+        return settled(self._r, _as_output(self._r, result))
 
     def _visit(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -143,7 +146,7 @@ class _Visitor:
     def _input(self, node: fx.Node) -> Any:
         self._inputs += 1
         if self._inputs == 1:
-            return Value(self._source)
+            return Value.of(self._r, self._source)
         if node.args:
             return node.args[0]  # an argument that has a default keeps it
         raise self._r.fail("the model takes more than one input: pack models of one input")
@@ -156,30 +159,46 @@ class _Visitor:
             if isinstance(argument, Pair):
                 raise self._r.fail(argument.misuse)
 
-    def _layer(self, node: fx.Node) -> Value | Pair:
+    def _layer(self, node: fx.Node) -> Any:
         name = str(node.target)
         layer = self._model.get_submodule(name)
         args, given = self._resolved(node.args), self._resolved(node.kwargs)
         kwargs = {key: value for key, value in given.items() if value is not None}
         self._refuse_pairs(args)
+        as_called = value_handler_of(layer)
+        if as_called is not None:
+            return as_called(self._r, name, layer, *args, **kwargs)
+        if args and isinstance(args[0], Scores) and isinstance(layer, (nn.Dropout, nn.Identity)):
+            return args[0]
+        if args and isinstance(args[0], Scores):
+            raise self._r.fail(Scores.MISUSE)
         if len(args) != 1 or kwargs or not isinstance(args[0], Value):
             raise self._r.fail("is called with more than one tensor: this layer takes one")
-        value = Value(pack_layer(self._r, name, layer, args[0].name))
+        value = called(self._r, name, layer, args[0])
         return Pair(name, value) if isinstance(layer, RECURRENT) else value
 
     def _function(self, node: fx.Node) -> Any:
         args, kwargs = self._resolved(node.args), self._resolved(node.kwargs)
         sources = [self._named[source.name] for source in node.all_input_nodes]
-        if not any(isinstance(source, (Value, Pair, Size)) for source in sources):
+        if not any(isinstance(source, (Value, Pair, Scores, Size, list, tuple)) for source in sources):
             return _constant(node, args, kwargs)
         function = function_handler(self._r, node.target)
         name = getattr(node.target, "__name__", str(node.target))
         if name != "getitem":
             self._refuse_pairs(sources)
+        if name not in TAKE_SCORES and any(isinstance(source, Scores) for source in sources):
+            raise self._r.fail(Scores.MISUSE)
         try:
             return function(self._r, *args, **kwargs)
         except TypeError:
             raise self._r.fail(f"the function {name!r} cannot be packed with these arguments") from None
+
+
+def _as_output(r: Recorder, value: Value) -> Value:
+    """A result in the order that the program gives: images with channels last, all others as PyTorch has them."""
+    if len(value.axes) == 4:
+        return channels_first(r, value)
+    return in_order(r, value)
 
 
 def _constant(node: fx.Node, args: Any, kwargs: Any) -> Any:

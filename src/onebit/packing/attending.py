@@ -1,0 +1,223 @@
+"""Attention as models write it: as a layer, as a function, and as a softmax between two products."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from onebit.nn import BinaryMultiheadAttention
+from onebit.packing.called import called
+from onebit.packing.handlers import packs_function, packs_value
+from onebit.packing.layers.dense import linear_step
+from onebit.packing.layouts import arranged, features_last, in_order, reshaped, rows_of, settled
+from onebit.packing.recorder import Recorder
+from onebit.packing.shaping import axis_of
+from onebit.packing.values import BATCH, Scores, Value
+
+HEADS: tuple[int, ...] = (BATCH, 1, 0, 2)  # (batch, heads, rows, features) as rows of all heads' features
+
+
+def attention(r: Recorder, q: Value, k: Value, v: Value, causal: bool = False, factor: float | None = None) -> Value:
+    """Record an attention of queries, keys and values of (batch, heads, rows, features)."""
+    if not all(len(x.axes) == 4 for x in (q, k, v)):
+        raise r.fail(f"an attention of {q.spelled()} cannot be packed: needs (batch, heads, rows, features)")
+    q, k, v = (arranged(r, x, HEADS) for x in (q, k, v))
+    rows, heads, features = q.shape
+    kv_heads = k.shape[1]
+    if v.shape[2] != features:
+        raise r.fail(f"an attention with values of {v.shape[2]} features for keys of {features} cannot be packed")
+    names = [reshaped(r, x.name, (x.shape[0], x.shape[1] * x.shape[2])) for x in (q, k, v)]
+    if factor is not None and not math.isclose(factor, features**-0.5, rel_tol=1e-6):
+        names[0] = r.step("scale", [names[0]], {"factor": factor * math.sqrt(features)})
+    if r.tokens != causal:
+        raise r.fail(_misplaced(causal))
+    attributes = {"heads": heads} | ({} if kv_heads == heads else {"kv_heads": kv_heads})
+    name = r.step("attention" if causal else "full_attention", names, attributes)
+    return Value(name, (rows, heads, features), HEADS)
+
+
+def _misplaced(causal: bool) -> str:
+    if causal:
+        return "a causal attention can be packed only over tokens: leave is_causal out, or use a language model"
+    return (
+        "attention over all positions cannot be packed over tokens, where each sees those before it: "
+        "use is_causal=True, onebit.nn.BinaryAttention, or a network of images or sequences"
+    )
+
+
+@packs_function("scaled_dot_product_attention", F.scaled_dot_product_attention)
+def _dot_product_attention(
+    r: Recorder,
+    query: Value,
+    key: Value,
+    value: Value,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
+    if attn_mask is not None:
+        raise r.fail("an attention with a mask cannot be packed: use one without, or is_causal over tokens")
+    return attention(r, query, key, value, is_causal, scale)
+
+
+# Written out: a product, a softmax, a product.
+
+
+@packs_function("matmul", torch.matmul, operator.matmul, torch.bmm, "matmul", "bmm")
+def _matmul(r: Recorder, input: Any, other: Any) -> Any:
+    if isinstance(input, Value) and isinstance(other, Value) and len(input.axes) == len(other.axes) == 4:
+        axes = list(other.axes)
+        axes[-1], axes[-2] = axes[-2], axes[-1]
+        return Scores(input, Value(other.name, other.shape, tuple(axes)))
+    if isinstance(input, Scores) and isinstance(other, Value):
+        if not input.weights:
+            raise r.fail(
+                "a product of three tensors can be packed only as an attention, with a softmax(-1) of the first two"
+            )
+        return attention(r, input.queries, input.keys, other, factor=input.factor)
+    if isinstance(input, Value) and isinstance(other, Tensor) and other.dim() == 2:
+        x = features_last(r, input)
+        y = linear_step(r, r.unique(), rows_of(r, x), other.t(), None)
+        return Value(y, (*x.shape[:-1], other.shape[1]), x.axes)
+    raise r.fail("a product of matrices can be packed only with a parameter, or as an attention")
+
+
+@packs_function("softmax(-1)", torch.softmax, F.softmax, "softmax")
+def _softmax(r: Recorder, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
+    if isinstance(input, Scores):
+        if dim not in (-1, 3):
+            raise r.fail(f"softmax({dim}) of scores cannot be packed: use softmax(-1)")
+        return Scores(input.queries, input.keys, input.factor, True)
+    if not isinstance(dim, int):
+        raise r.fail("softmax without its axis cannot be packed: give dim")
+    place = input.axes[axis_of(r, input, dim)]
+    if place == BATCH:
+        raise r.fail("softmax over the batch cannot be packed")
+    if place != len(input.shape) - 1:
+        others = [axis for axis in input.axes if axis not in (place, BATCH)]
+        order = {axis: number for number, axis in enumerate([*others, place])}
+        input = arranged(r, input, tuple(BATCH if axis == BATCH else order[axis] for axis in input.axes))
+    return input.renamed(r.step("softmax", [settled(r, input)]))
+
+
+@packs_value(nn.Softmax)
+def _softmax_layer(r: Recorder, name: str, layer: nn.Softmax, input: Any) -> Any:
+    return _softmax(r, input, layer.dim)
+
+
+@packs_value(nn.MultiheadAttention, BinaryMultiheadAttention)
+def multihead(
+    r: Recorder,
+    name: str,
+    layer: Any,
+    query: Value,
+    key: Value,
+    value: Value,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple[Value, None]:
+    """Attention as a layer; its weights are not given."""
+    if key_padding_mask is not None or attn_mask is not None or is_causal:
+        raise r.fail(f"{type(layer).__name__} with a mask cannot be packed: call it without")
+    if not layer.batch_first:
+        raise r.fail(f"{type(layer).__name__} with batch_first=False cannot be packed: use batch_first=True")
+    q, k, v = _projected(r, name, layer, (query, key, value))
+
+    def split(x: Value) -> Value:
+        return Value(x.name, (x.shape[0], layer.num_heads, x.shape[1] // layer.num_heads), HEADS)
+
+    y = attention(r, split(q), split(k), split(v))
+    rows = Value(y.name, (y.shape[0], y.shape[1] * y.shape[2]), (BATCH, 0, 1))
+    return called(r, f"{name}.out_proj", layer.out_proj, rows), None
+
+
+def _projected(r: Recorder, name: str, layer: Any, inputs: tuple[Value, ...]) -> list[Value]:
+    """Queries, keys and values, each (batch, rows, features)."""
+    inputs = tuple(in_order(r, x) for x in inputs)
+    if isinstance(layer, BinaryMultiheadAttention):
+        parts = (layer.query, layer.key, layer.value)
+        words = ("query", "key", "value")
+        return [called(r, f"{name}.{word}", part, x) for word, part, x in zip(words, parts, inputs, strict=True)]
+    if layer.bias_k is not None or layer.add_zero_attn:
+        raise r.fail("MultiheadAttention with add_bias_kv or add_zero_attn cannot be packed")
+    if layer.in_proj_weight is not None:
+        weights = layer.in_proj_weight.chunk(3)
+    else:
+        weights = (layer.q_proj_weight, layer.k_proj_weight, layer.v_proj_weight)
+    biases = (None,) * 3 if layer.in_proj_bias is None else layer.in_proj_bias.chunk(3)
+    names = [
+        linear_step(r, f"{name}.in_proj.{i}", settled(r, x), w, b)
+        for i, (x, w, b) in enumerate(zip(inputs, weights, biases, strict=True))
+    ]
+    return [Value.of(r, made, (BATCH, 0, 1)) for made in names]
+
+
+@packs_value(nn.TransformerEncoderLayer)
+def _encoder_layer(
+    r: Recorder,
+    name: str,
+    layer: nn.TransformerEncoderLayer,
+    src: Value,
+    src_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = False,
+) -> Value:
+    if src_mask is not None or src_key_padding_mask is not None or is_causal:
+        raise r.fail("TransformerEncoderLayer with a mask cannot be packed: call it without")
+
+    def attend(x: Value) -> Value:
+        return multihead(r, f"{name}.self_attn", layer.self_attn, x, x, x)[0]
+
+    def feed(x: Value) -> Value:
+        x = called(r, f"{name}.linear1", layer.linear1, x)
+        return called(r, f"{name}.linear2", layer.linear2, _activated(r, layer, x))
+
+    def add(x: Value, y: Value) -> Value:
+        return x.renamed(r.step("add", [settled(r, x), settled(r, y)]))
+
+    x = in_order(r, src)
+    if layer.norm_first:
+        x = add(x, attend(called(r, f"{name}.norm1", layer.norm1, x)))
+        return add(x, feed(called(r, f"{name}.norm2", layer.norm2, x)))
+    x = called(r, f"{name}.norm1", layer.norm1, add(x, attend(x)))
+    return called(r, f"{name}.norm2", layer.norm2, add(x, feed(x)))
+
+
+def _activated(r: Recorder, layer: Any, x: Value) -> Value:
+    activation: Any = layer.activation
+    if isinstance(activation, nn.Module):
+        return called(r, "activation", activation, x)
+    ops = {F.relu: "relu", F.gelu: "gelu", torch.relu: "relu", F.silu: "silu"}
+    if activation not in ops:
+        raise r.fail(
+            f"the activation {getattr(activation, '__name__', activation)} of a TransformerEncoderLayer cannot be packed: use relu or gelu"
+        )
+    return x.renamed(r.step(ops[activation], [x.name]))
+
+
+@packs_value(nn.TransformerEncoder)
+def _encoder(
+    r: Recorder,
+    name: str,
+    model: nn.TransformerEncoder,
+    src: Value,
+    mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = None,
+) -> Value:
+    if mask is not None or src_key_padding_mask is not None or is_causal:
+        raise r.fail("TransformerEncoder with a mask cannot be packed: call it without")
+    prefix = f"{name}." if name else ""
+    for index, layer in enumerate(model.layers):
+        src = _encoder_layer(r, f"{prefix}layers.{index}", layer, src)  # type: ignore[arg-type]
+    return src if model.norm is None else called(r, f"{prefix}norm", model.norm, src)
