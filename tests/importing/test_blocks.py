@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from onebit.importing.blocks import CODINGS, Q2_0_G128, Levels, Signs
+from onebit.importing.kept import to_bytes
 
 KNOWN = json.loads(Path(__file__).with_name("known_blocks.json").read_text())
 BY_NAME = {coding.name: coding for coding in CODINGS.values()}
@@ -58,3 +59,23 @@ def test_a_block_of_bits_by_hand():
     assert BY_NAME["Q1_0"].decode(block).floats()[0, :4].tolist() == [1, -1, 1, -1]
     block = np.array([0x00, 0x3C, 0b11_10_01_00, *[0b01010101] * 15], np.uint8).reshape(1, 1, 18)
     assert BY_NAME["Q2_0"].decode(block).floats()[0, :5].tolist() == [-1, 0, 1, 2, 0]
+
+
+def test_bytes_fit_levels_of_one_distance():
+    chance = np.random.default_rng(3)
+    step, least = chance.uniform(0.5, 2, (50, 4, 1)), chance.uniform(-16, 1, (50, 4, 1))
+    values = ((chance.integers(0, 16, (50, 4, 32)) + least) * step).reshape(50, -1).astype(np.float32)
+    values[3, :32], values[4, :32], values[5, :32] = 0, 1.5, values[5, :32] * 1e-3
+
+    def error(even):
+        codes, scales = to_bytes(values, 32, even)
+        assert codes.dtype == np.int8 and codes.min() >= -127 and np.isfinite(scales).all()
+        again = codes * np.repeat(scales.astype(np.float32), 32, axis=1)
+        assert np.abs(again - values).max() <= np.abs(values).max() / 120
+        return np.sqrt(np.square(again - values).mean() / np.square(values).mean())
+
+    assert error(True) < 0.6 * error(False)
+    assert not to_bytes(values, 32, True)[0][3, :32].any()
+    # All values of a group alike keep the precision of their scale.
+    codes, scales = to_bytes(values[4:5, :32], 32, True)
+    assert abs(codes[0, 0] * float(scales[0, 0]) - 1.5) < 1e-3

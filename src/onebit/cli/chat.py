@@ -34,7 +34,6 @@ def add_parser(subparsers: Any) -> None:
     text = "take up the chat of this file, if it exists, and save it there at the end"
     parser.add_argument("--session", type=arguments.path, metavar="FILE", help=text)
     arguments.precision(parser)
-    parser.set_defaults(precision="float32")  # int8 inputs change the answers of models that were not trained with them
     arguments.cache(parser)
     arguments.threads(parser)
 
