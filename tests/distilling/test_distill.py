@@ -200,11 +200,12 @@ def test_masters_go_on_with_their_training(tmp_path, text):
     assert sum(step.attributes.get("input") == {"quantizer": "absmax", "bits": 8} for step in steps) == 14
 
 
-def test_what_is_interrupted_goes_on(tmp_path, text):
+@pytest.mark.parametrize("work", ["blocks", "distil"])
+def test_what_is_interrupted_goes_on(tmp_path, text, work):
     folder, out = write_folder(tmp_path / "m", "llama"), tmp_path / "m.onebit"
 
     def stop(progress):
-        if progress.work == "distil":
+        if (progress.work, progress.done) == (work, 2 if work == "distil" else 1):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), listen(stop):
@@ -212,10 +213,14 @@ def test_what_is_interrupted_goes_on(tmp_path, text):
     assert not out.exists() and (tmp_path / "m.onebit.training").exists()
     with pytest.raises(OnebitError, match="another conversion"):
         distill(folder, out, data=str(text), scheme="bits", training=QUICK, threads=1, resume=True)
+    kept = torch.load(tmp_path / "m.onebit.training", weights_only=True)
+    assert (kept["stage"], kept["step"]) == (("blocks", 1) if work == "blocks" else ("whole", 2))
     seen = []
-    with listen(lambda progress: seen.append(progress.work)):
+    with listen(lambda progress: seen.append((progress.work, progress.done))):
         report = distill(folder, out, data=str(text), training=QUICK, threads=1, resume=True)
-    assert "blocks" not in seen and list(report.perplexity) == ["float", "rounded", "blocks trained", "distilled"]
+    assert ("distil", 3) in seen and [w for w, _ in seen].count("distil") == (3 if work == "blocks" else 1)
+    assert ("blocks", 1) in seen or work == "distil"
+    assert list(report.perplexity) == ["float", "rounded", "blocks trained", "distilled"]
     assert out.exists() and not (tmp_path / "m.onebit.training").exists()
     whole = distill(folder, tmp_path / "w.onebit", data=str(text), training=QUICK, threads=1)
     assert whole.perplexity == pytest.approx(report.perplexity, rel=0.02)
@@ -228,6 +233,22 @@ def test_what_training_left_is_checked(tmp_path, text):
     (tmp_path / "m.onebit.training").write_bytes(b"no checkpoint")
     with pytest.raises(OnebitError, match="damaged"):
         distill(folder, out, data=str(text), training=QUICK, resume=True)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_training(tmp_path, text):
+    folder = write_folder(tmp_path / "m", "llama")
+    for out in (tmp_path / "gone" / "m.onebit", tmp_path):
+        with pytest.raises(OnebitError, match="give the name of a file"):
+            distill(folder, out, data=str(text), training=QUICK)
+
+
+def test_a_disk_that_is_full_is_one_line(tmp_path, text, monkeypatch):
+    def full(*args):
+        raise RuntimeError("PytorchStreamWriter failed writing file data.pkl\nfile write failed")
+
+    monkeypatch.setattr("onebit.distilling.state.torch.save", full)
+    with pytest.raises(OnebitError, match=r"cannot be written \(PytorchStreamWriter failed writing file data.pkl\)"):
+        distill(write_folder(tmp_path / "m", "llama"), tmp_path / "m.onebit", data=str(text), training=QUICK, threads=1)
 
 
 def test_no_calibration_and_no_steps_round_to_the_nearest(tmp_path, text):
@@ -252,6 +273,7 @@ def test_no_calibration_and_no_steps_round_to_the_nearest(tmp_path, text):
         ("bitnet, offline", {}, "give its float masters"),
         ("bitnet, online", {"scheme": "bits"}, "use the scheme bitnet"),
         ("qwen2", {}, "has a bias"),
+        ("llama", {"threads": 0}, "threads=0"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, text, name, options, message):

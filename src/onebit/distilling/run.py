@@ -134,10 +134,16 @@ def distill(
     if scheme == "bitnet" and group is not None:
         raise OnebitError("[distill] group belongs to the schemes ternary and bits: bitnet has one scale for a matrix")
     if threads is not None:
+        if type(threads) is not int or threads < 1:
+            raise OnebitError(f"[distill] threads={shown(threads)}: needs a whole number from 1 up")
         torch.set_num_threads(threads)
     opened = open_source(source)
     try:
         path = target(opened.path, out)
+        if path.is_dir() or not path.parent.is_dir():
+            raise OnebitError(
+                f"[distill] {path} is a folder, or lies in none: give the name of a file in a folder that exists"
+            )
         sizes, parts, task, notes = described(opened)
         tied, used = is_tied(opened, parts), usable_context(sizes, context, str(opened.path))
         how = training or Training()

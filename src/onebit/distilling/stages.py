@@ -49,34 +49,44 @@ class Stages:
         how, state, student = self.how, self.state, self.student
         self.measured = examples[:, 1:].numel()
         batches = random_windows(text, how.window, how.batch, how.seed)
-        if state.stage == "new":
+        try:
             self._begin(text, examples)
-        else:
-            state.load(student)
             for _ in range(state.step):
                 next(batches)
-        steps = train_on_logits(student, self.teacher, batches, how, self._save, state.step)
+            steps = train_on_logits(student, self.teacher, batches, how, self._done, state.step)
+        except KeyboardInterrupt:
+            if state.stage != "new":
+                state.save(student)
+            raise
         if steps > 0:
-            state.save(student, "whole", steps)
+            state.save(student)
             state.perplexity["fine-tuned" if self.masters else "distilled"] = perplexity(student, examples)
         return steps
 
     def _begin(self, text: TextSet, examples: Tensor) -> None:
-        how, found = self.how, self.state.perplexity
-        if self.masters or self.teacher is None:
-            found["before"] = perplexity(self.student, examples)
-            return
-        found["float"] = perplexity(self.teacher, examples)
-        found["rounded"] = perplexity(self.student, examples)
-        if how.calibration:
-            some = next(random_windows(text, how.window, how.calibration, how.seed + 1))[:, :-1]
-            round_and_train_blocks(self.student, self.teacher, some, how)
-            found["blocks trained" if how.block_steps else "blocks rounded"] = perplexity(self.student, examples)
-        self.state.save(self.student, "blocks", 0)
+        """All stages before the whole network's training, or what is left of them."""
+        how, state, found = self.how, self.state, self.state.perplexity
+        if state.stage == "new":
+            if self.masters or self.teacher is None:
+                found["before"] = perplexity(self.student, examples)
+            else:
+                found["float"] = perplexity(self.teacher, examples)
+                found["rounded"] = perplexity(self.student, examples)
+            state.stage = "blocks"
+        else:
+            state.load(self.student)
+        if state.stage == "blocks":
+            if how.calibration and not self.masters and self.teacher is not None:
+                some = next(random_windows(text, how.window, how.calibration, how.seed + 1))[:, :-1]
+                round_and_train_blocks(self.student, self.teacher, some, how, self._done, state.step)
+                found["blocks trained" if how.block_steps else "blocks rounded"] = perplexity(self.student, examples)
+            state.stage, state.step = "whole", 0
+            state.save(self.student)
 
-    def _save(self, step: int) -> None:
+    def _done(self, step: int) -> None:
+        self.state.step = step
         if self.state.is_due:
-            self.state.save(self.student, "whole", step)
+            self.state.save(self.student)
 
 
 def random_windows(text: TextSet, window: int, batch: int, seed: int) -> Iterator[Tensor]:

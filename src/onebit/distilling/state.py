@@ -19,6 +19,10 @@ _SECONDS_BETWEEN = 300.0
 class State:
     """The trained parameters beside the file that is to be written, and how far training has come.
 
+    stage: "new", "blocks" or "whole".
+    step: the number of blocks, or of steps of the whole network, that are done.
+    perplexity: what was measured so far.
+
     Args:
         out: the file that is to be written.
         facts: what has to be the same when training goes on.
@@ -61,14 +65,20 @@ class State:
         """Whether the last saving was minutes ago."""
         return time.monotonic() - self._saved_at > _SECONDS_BETWEEN
 
-    def save(self, network: LanguageDecoder, stage: str, step: int) -> None:
-        """Keep the parameters that are trained, whole or not at all."""
-        self.stage, self.step = stage, step
+    def save(self, network: LanguageDecoder) -> None:
+        """Keep the parameters that are trained, whole or not at all. Raises OnebitError if they cannot be written."""
         trained = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
         new = self.path.with_name(f"{self.path.name}.new")
-        kept = {"facts": self._facts, "stage": stage, "step": step, "perplexity": self.perplexity}
-        torch.save(kept | {"parameters": trained}, new)
-        new.replace(self.path)
+        kept = {"facts": self._facts, "stage": self.stage, "step": self.step, "perplexity": self.perplexity}
+        try:
+            torch.save(kept | {"parameters": trained}, new)
+            new.replace(self.path)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer has an error of its own
+            new.unlink(missing_ok=True)
+            reason = str(error).split("\n")[0]
+            raise OnebitError(
+                f"[distill] {self.path} cannot be written ({reason}): make room, or write elsewhere"
+            ) from None
         self._saved_at = time.monotonic()
 
     def load(self, network: LanguageDecoder) -> None:

@@ -83,7 +83,14 @@ class Training:
         return (1.0 if taught else 0.0) if self.weight is None else self.weight
 
 
-def round_and_train_blocks(student: LanguageDecoder, teacher: LanguageDecoder, tokens: Tensor, how: Training) -> None:
+def round_and_train_blocks(
+    student: LanguageDecoder,
+    teacher: LanguageDecoder,
+    tokens: Tensor,
+    how: Training,
+    save: Callable[[int], None] = lambda done: None,
+    first: int = 0,
+) -> None:
     """Round each block by what its inputs are, then train it to give what the teacher's does.
 
     The inputs are those that the blocks before give, which are rounded already.
@@ -91,16 +98,20 @@ def round_and_train_blocks(student: LanguageDecoder, teacher: LanguageDecoder, t
     Args:
         student, teacher: with the same embedding.
         tokens: (examples, window).
+        save: called after each block with their number.
+        first: the number of blocks that are done already.
     """
     with torch.no_grad():
         ours = theirs = teacher.embedding(tokens)
     count = len(student.blocks)
     for number, (block, float_block) in enumerate(zip(student.blocks, teacher.blocks, strict=True)):
-        products = products_of_inputs(float_block, MATRICES, partial(_outputs, float_block, ours))
-        _start_norms(block, float_block, products, ours[..., 0].numel())
-        compensate_block(block, products)
         wanted = _outputs(float_block, theirs)
-        _train_block(block, ours, wanted, how)
+        if number >= first:
+            products = products_of_inputs(float_block, MATRICES, partial(_outputs, float_block, ours))
+            _start_norms(block, float_block, products, ours[..., 0].numel())
+            compensate_block(block, products)
+            _train_block(block, ours, wanted, how)
+            save(number + 1)
         ours, theirs = _outputs(block, ours), wanted
         report("blocks", number + 1, count, "blocks")
 
@@ -181,8 +192,8 @@ def train_on_logits(
         if not bool(loss.detach().isfinite()):
             raise OnebitError(f"[distill] the loss is not finite at step {step + 1}: use a lower rate")
         _step(optimizer, student, loss, _share(share, 0.03))
-        report("distil", step + 1, how.steps, f"steps, loss {float(loss.detach()):.3f}")
         save(step + 1)
+        report("distil", step + 1, how.steps, f"steps, loss {float(loss.detach()):.3f}")
     return how.steps
 
 
