@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,12 @@ class Server:
         """Megabytes of memory that it holds."""
         pages = int(Path(f"/proc/{self.process}/statm").read_text("utf-8").split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    def processor(self) -> float:
+        """Seconds for which it and its children have computed."""
+        own = Path(f"/proc/{self.process}/task/{self.process}/children").read_text("utf-8").split()
+        tasks = [task for process in (self.process, *own) for task in Path(f"/proc/{process}/task").iterdir()]
+        return sum(int((task / "schedstat").read_text("utf-8").split()[0]) for task in tasks) / 1e9
 
 
 @contextlib.contextmanager
@@ -112,46 +118,66 @@ async def times_of_tokens(server: Server, seed: int, tokens: int) -> list[float]
     return times
 
 
-async def clients(server: Server, count: int, tokens: int) -> tuple[float, float]:
-    """Clients that write at once: tokens a second in all, and the 99th percentile between two tokens of a client over their mean."""
-    began = time.perf_counter()
+@dataclass
+class Rates:
+    """What some clients got at once, or a session.
+
+    Args:
+        tokens: a second, in all.
+        spread: the 99th percentile between two tokens of a client over their mean.
+        microseconds: for which a token took a processor: other work on the machine hardly changes it.
+    """
+
+    tokens: float
+    spread: float
+    microseconds: float
+
+
+async def clients(server: Server, count: int, tokens: int) -> Rates:
+    """Clients that write at once."""
+    began, computed = time.perf_counter(), server.processor()
     all_times = await asyncio.gather(*(times_of_tokens(server, seed, tokens) for seed in range(count)))
-    rate = sum(map(len, all_times)) / (max(times[-1] for times in all_times if times) - began)
+    made = sum(map(len, all_times))
+    rate = made / (max(times[-1] for times in all_times if times) - began)
     gaps = np.concatenate([np.diff(times) for times in all_times if len(times) > 1])
-    return rate, float(np.percentile(gaps, 99) / gaps.mean())
+    return Rates(rate, float(np.percentile(gaps, 99) / max(gaps.mean(), 1e-9)), 1e6 * (server.processor() - computed) / made)
 
 
-def session_rate(tokens: int, seconds: float) -> float:
-    """Tokens a second of one session, text after text: with one thread or with all, whichever is faster."""
-    return max(_session_rate(threads, tokens, seconds / 2) for threads in (1, None))
+def session_rates(tokens: int, seconds: float) -> Rates:
+    """One session, text after text: with one thread or with all, whichever is faster."""
+    return max((_session_rates(threads, tokens, seconds / 2) for threads in (1, None)), key=lambda found: found.tokens)
 
 
-def _session_rate(threads: int | None, tokens: int, seconds: float) -> float:
+def _session_rates(threads: int | None, tokens: int, seconds: float) -> Rates:
     session = onebit.load(TEXTS, threads=threads)
-    made, began, seed = 0, time.perf_counter(), 0
+    made, began, computed, seed = 0, time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - began < seconds:
         made += len(session.write("It was", tokens, seed=seed).tokens)
         seed += 1
-    return made / (time.perf_counter() - began)
+    return Rates(made / (time.perf_counter() - began), 1.0, 1e6 * (time.process_time() - computed) / made)
 
 
 def measure_texts(args: argparse.Namespace) -> None:
     """32 clients at once, and one, compared with a session in turns."""
-    rows: dict[int, list[tuple[float, float, float]]] = {1: [], args.clients: []}
+    rows: dict[int, list[tuple[Rates, Rates]]] = {1: [], args.clients: []}
     with serving(TEXTS, "--workers", args.workers, *(("--threads", args.threads) if args.threads else ())) as server:
         asyncio.run(clients(server, 2, 20))
         for _ in range(args.rounds):
             for count, row in rows.items():
-                alone = session_rate(args.tokens, args.seconds)
-                row.append((*asyncio.run(clients(server, count, args.tokens)), alone))
+                alone = session_rates(args.tokens, args.seconds)
+                row.append((asyncio.run(clients(server, count, args.tokens)), alone))
     for count, row in rows.items():
-        rate, spread, alone = (float(np.median(column)) for column in zip(*row, strict=True))
-        more = 1e3 / rate - 1e3 / alone
+        served, alone = (
+            Rates(*(float(np.median(values)) for values in zip(*map(astuple, column), strict=True)))
+            for column in zip(*row, strict=True)
+        )
         print(
-            f"{count} clients: {rate:,.0f} tokens/s, a session {alone:,.0f}: {rate / alone:.2f}x; p99 / mean {spread:.1f}"
+            f"{count} clients: {served.tokens:,.0f} tokens/s, a session {alone.tokens:,.0f}: {served.tokens / alone.tokens:.2f}x; "
+            f"p99 / mean {served.spread:.1f}; a token takes a processor {served.microseconds:.0f} us, "
+            f"of a session {alone.microseconds:.0f} us"
         )
         if count == 1:
-            print(f"  one client: {more:+.3f} ms a token more than a session")
+            print(f"  one client: {1e3 / served.tokens - 1e3 / alone.tokens:+.3f} ms a token more than a session")
 
 
 def measure_images(args: argparse.Namespace) -> None:
@@ -347,7 +373,7 @@ def compare_with_llama(args: argparse.Namespace) -> None:
     """Whole texts from this server and from llama-cpp-python's, of models of one size, for 1 client and for 16.
 
     llama.cpp's models have random weights: a layer of it has three matrices where ours has two, and one matrix for embedding and outputs. It gets
-    the number of threads with which it is the fastest.
+    the number of threads with which it is the fastest, or --threads.
     """
     from language_model_files import SHAPES, write_model
 
@@ -365,7 +391,7 @@ def compare_with_llama(args: argparse.Namespace) -> None:
             with serving(TEXTS) as server:
                 own = measured(server.port)
             best = {1: 0.0, 16: 0.0}
-            for threads in sorted({1, os.cpu_count() or 1}):
+            for threads in [args.threads] if args.threads else sorted({1, os.cpu_count() or 1}):
                 with llama_serving(args.llama, path, threads) as port:
                     best = {count: max(best[count], rate) for count, rate in measured(port).items()}
             for count, rate in best.items():

@@ -36,6 +36,9 @@ def make_protocol(most_connections: int) -> type[HttpToolsProtocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._forget_timer()
             super().connection_lost(exc)
+            # asyncio's transport refers to itself by this method. It is freed at once without: the collector of cycles comes rarely where there are
+            # many connections.
+            vars(self.transport).pop("_read_ready_cb", None)
 
         def data_received(self, data: bytes) -> None:
             if self._refused:
