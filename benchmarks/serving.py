@@ -140,7 +140,9 @@ async def clients(server: Server, count: int, tokens: int) -> Rates:
     made = sum(map(len, all_times))
     rate = made / (max(times[-1] for times in all_times if times) - began)
     gaps = np.concatenate([np.diff(times) for times in all_times if len(times) > 1])
-    return Rates(rate, float(np.percentile(gaps, 99) / max(gaps.mean(), 1e-9)), 1e6 * (server.processor() - computed) / made)
+    return Rates(
+        rate, float(np.percentile(gaps, 99) / max(gaps.mean(), 1e-9)), 1e6 * (server.processor() - computed) / made
+    )
 
 
 def session_rates(tokens: int, seconds: float) -> Rates:
