@@ -105,6 +105,25 @@ def test_gpt2_of_hugging_face(scheme):
     assert model(tokens).logits.shape == (2, 7, 30)
 
 
+@pytest.mark.parametrize("scheme", [BinaryWeightNetwork(), BinaryNormalized()])
+def test_vit_of_hugging_face(scheme):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 32}
+    config = transformers.ViTConfig(**sizes, image_size=16, patch_size=4, num_labels=5)
+    model = transformers.ViTForImageClassification(config)
+    report = onebit.convert(model, scheme)
+    x = torch.randn(2, 3, 16, 16)
+    learns(model, report, lambda: model.train()(x, labels=torch.tensor([1, 2])).loss)
+    packed = to_packed_model(model.eval(), ImageTask(tuple("abcde"), (16, 16)))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    with torch.no_grad():
+        scaled = torch.tensor((pixels / 255 - 0.5) / 0.5, dtype=torch.float32).permute(0, 3, 1, 2)
+        expected = model(scaled).logits.numpy()
+    y = reference.run(packed.program, packed.tensors, pixels, "float32")
+    assert np.abs(y - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
 def test_bert_of_hugging_face():
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)

@@ -22,7 +22,7 @@ from onebit.packing.values import BATCH, Scores, Value
 HEADS: tuple[int, ...] = (BATCH, 1, 0, 2)  # (batch, heads, rows, features) as rows of all heads' features
 
 
-def attention(r: Recorder, q: Value, k: Value, v: Value, causal: bool = False, factor: float | None = None) -> Value:
+def attention(r: Recorder, q: Value, k: Value, v: Value, *, causal: bool = False, factor: float | None = None) -> Value:
     """Record an attention of queries, keys and values of (batch, heads, rows, features)."""
     if not all(len(x.axes) == 4 for x in (q, k, v)):
         raise r.fail(f"an attention of {q.spelled()} cannot be packed: needs (batch, heads, rows, features)")
@@ -39,6 +39,11 @@ def attention(r: Recorder, q: Value, k: Value, v: Value, causal: bool = False, f
     attributes = {"heads": heads} | ({} if kv_heads == heads else {"kv_heads": kv_heads})
     name = r.step("attention" if causal else "full_attention", names, attributes)
     return Value(name, (rows, heads, features), HEADS)
+
+
+def split_heads(x: Value, heads: int) -> Value:
+    """(batch, rows, features) as (batch, heads, rows, features / heads)."""
+    return Value(x.name, (x.shape[0], heads, x.shape[1] // heads), HEADS)
 
 
 def _misplaced(causal: bool) -> str:
@@ -64,7 +69,7 @@ def _dot_product_attention(
 ) -> Value:
     if attn_mask is not None:
         raise r.fail("an attention with a mask cannot be packed: use one without, or is_causal over tokens")
-    return attention(r, query, key, value, is_causal, scale)
+    return attention(r, query, key, value, causal=is_causal, factor=scale)
 
 
 # Written out: a product, a softmax, a product.
@@ -132,11 +137,7 @@ def multihead(
     if not layer.batch_first:
         raise r.fail(f"{type(layer).__name__} with batch_first=False cannot be packed: use batch_first=True")
     q, k, v = _projected(r, name, layer, (query, key, value))
-
-    def split(x: Value) -> Value:
-        return Value(x.name, (x.shape[0], layer.num_heads, x.shape[1] // layer.num_heads), HEADS)
-
-    y = attention(r, split(q), split(k), split(v))
+    y = attention(r, *(split_heads(x, layer.num_heads) for x in (q, k, v)))
     rows = Value(y.name, (y.shape[0], y.shape[1] * y.shape[2]), (BATCH, 0, 1))
     return called(r, f"{name}.out_proj", layer.out_proj, rows), None
 

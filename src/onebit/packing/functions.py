@@ -123,7 +123,7 @@ def _affine(r: Recorder, x: Value, scale: Any, shift: Any) -> Value:
             raise r.fail(
                 f"a product with a tensor of shape {values.shape} cannot be packed: use a number, or one for each channel"
             )
-        return _shifted(r, x, values)
+        return with_constant(r, x, values)
     ones, zeros = np.ones(len(numbers), np.float32), np.zeros(len(numbers), np.float32)
     scales, shifts = (numbers, zeros) if shift is None else (ones, numbers)
     return x.renamed(r.scale_shift(x.name, scales, shifts, r.unique(), "constants"))
@@ -143,8 +143,9 @@ def _by_channel(r: Recorder, x: Value, values: Any) -> tuple[Value, Any]:
     return x, values.reshape(-1)
 
 
-def _shifted(r: Recorder, x: Value, values: Any) -> Value:
+def with_constant(r: Recorder, x: Value, constant: Any) -> Value:
     """A tensor plus a constant of its shape, such as learned positions."""
+    values = constant.detach().float().cpu().numpy() if isinstance(constant, Tensor) else constant
     aligned = values.reshape((1,) * (len(x.axes) - values.ndim) + values.shape)
     lengths = [1 if n is None else n for n in x.lengths]
     fits = aligned.ndim == len(lengths) and all(
@@ -154,8 +155,8 @@ def _shifted(r: Recorder, x: Value, values: Any) -> Value:
         raise r.fail(f"a tensor of shape {values.shape} plus one of {x.spelled()} cannot be packed")
     whole = np.broadcast_to(aligned, lengths)[0]
     order = [x.axes[1:].index(place) for place in range(len(x.shape))]
-    constant = np.ascontiguousarray(whole.transpose(order)).reshape(-1, r.shape(x.name)[-1])
-    name = r.float_tensor(f"{r.unique()}.constant", constant, "a constant for each place")
+    rows = np.ascontiguousarray(whole.transpose(order)).reshape(-1, r.shape(x.name)[-1])
+    name = r.float_tensor(f"{r.unique()}.constant", rows, "a constant for each place")
     return x.renamed(r.step("add_constant", [x.name], constant=name))
 
 

@@ -373,7 +373,6 @@ def _joined(r: Recorder, first: Value, second: Value, axis: int) -> Value:
 
 
 def _with_own_rows(r: Recorder, tensors: list[Any], axis: int) -> Value:
-    """Rows of a parameter, such as the token of a class, before those of a sequence."""
     *own, value = tensors
     fits = (
         isinstance(value, Value) and len(value.axes) == 3 and axis == 1 and not any(isinstance(t, Value) for t in own)
@@ -382,6 +381,11 @@ def _with_own_rows(r: Recorder, tensors: list[Any], axis: int) -> Value:
         raise r.fail(
             "cat of a tensor with a parameter can be packed only as rows before those of (batch, time, features)"
         )
+    return with_own_rows(r, own, value)
+
+
+def with_own_rows(r: Recorder, own: Sequence[Tensor], value: Value) -> Value:
+    """Rows of parameters, such as the token of a class, before those of (batch, time, features)."""
     value = in_order(r, value)
     rows = torch.cat([tensor.detach().reshape(-1, tensor.shape[-1]) for tensor in own])
     name = r.float_tensor(f"{r.unique()}.rows", rows, "rows before a sequence")
