@@ -197,6 +197,7 @@ std::vector<Row> TokenModel::rows_of(const std::vector<int>& sequences, const st
         if (s.length + counts[i] > context_) {
             throw std::invalid_argument("[engine] " + std::to_string(s.length + counts[i]) + " tokens: the context is " + std::to_string(context_));
         }
+        s.awaited = s.length + counts[i];
         for (std::int64_t k = 0; k < counts[i]; ++k, ++tokens) {
             if (*tokens < 0 || *tokens >= vocabulary_) {
                 throw std::invalid_argument("[engine] token " + std::to_string(*tokens) + " is out of range: use 0 to " +

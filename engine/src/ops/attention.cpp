@@ -48,10 +48,9 @@ class AttentionNode : public Node {
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const auto rows = context.tokens;
         std::int64_t longest = 0;
-        // From the last on, so that a prompt's cache grows once.
-        for (std::size_t r = rows.size(); r-- > 0;) {
-            longest = std::max(longest, rows[r].position + 1);
-            cache_of(rows[r]).reserve(rows[r].position + 1);
+        for (const Row& row : rows) {
+            longest = std::max(longest, row.position + 1);
+            cache_of(row).reserve(row.sequence->awaited);
         }
         const std::vector<Group> groups = groups_of(context);
         const std::int64_t of_thread = scores_of(longest);

@@ -48,6 +48,7 @@ class Memory {
 struct Sequence {
     bool open = false;
     std::int64_t length = 0;
+    std::int64_t awaited = 0;  // its length after the tokens that are on their way: memories need not grow with each part of a prompt
     std::vector<std::unique_ptr<Memory>> memories;  // of each node that has one
 };
 
