@@ -13,6 +13,7 @@ from onebit.cli.main import main
 from onebit.distilling import Training, distill
 from onebit.distilling.network import MATRICES, float_network, rounded_network
 from onebit.distilling.stages import random_windows
+from onebit.distilling.state import State
 from onebit.distilling.training import relative_error, round_and_train_blocks
 from onebit.distilling.writing import TrainedParts
 from onebit.errors import DataError, ForeignModelError, OnebitError
@@ -224,6 +225,22 @@ def test_what_is_interrupted_goes_on(tmp_path, text, work):
     assert out.exists() and not (tmp_path / "m.onebit.training").exists()
     whole = distill(folder, tmp_path / "w.onebit", data=str(text), training=QUICK, threads=1)
     assert whole.perplexity == pytest.approx(report.perplexity, rel=0.02)
+
+
+def test_a_block_that_was_not_done_begins_anew(tmp_path):
+    opened, _, parts, _, tied = opened_parts(write_folder(tmp_path / "m", "llama"))
+    teacher = float_network(parts, 128, tied)
+    opened.close()
+    first, second = (rounded_network(teacher, "bits", 32) for _ in range(2))
+    with torch.no_grad():
+        for block in first.blocks:
+            block.gate.weight.add_(1)
+    state = State(tmp_path / "x.onebit", {}, resume=False)
+    state.stage, state.step = "blocks", 1
+    state.save(first)
+    State(tmp_path / "x.onebit", {}, resume=True).load(second)
+    assert torch.equal(second.blocks[0].gate.weight, first.blocks[0].gate.weight)
+    assert torch.equal(second.blocks[1].gate.weight, teacher.blocks[1].gate.weight)
 
 
 def test_what_training_left_is_checked(tmp_path, text):

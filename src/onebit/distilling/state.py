@@ -82,11 +82,13 @@ class State:
         self._saved_at = time.monotonic()
 
     def load(self, network: LanguageDecoder) -> None:
-        """Give a network the parameters that were kept."""
+        """Give a network the parameters that were kept. Blocks that were not done begin anew."""
         own = dict(network.named_parameters())
+        undone = tuple(f"blocks.{i}." for i in range(self.step, len(network.blocks))) if self.stage == "blocks" else ()
         with torch.no_grad():
             for name, value in self._parameters.items():
-                own[name].copy_(value)
+                if not name.startswith(undone):
+                    own[name].copy_(value)
         self._parameters = {}
 
     def remove(self) -> None:

@@ -60,7 +60,7 @@ class Training:
     steps: int = 1000
     batch: int = 8
     block_batch: int = 4
-    block_rate: float = 5e-4
+    block_rate: float = 2e-3
     rate: float = 1e-4
     weight: float | None = None
     temperature: float = 1.0
