@@ -34,7 +34,11 @@ test: $(VENV)/installed-dev lint engine-test
 	$(BIN)/pytest --numprocesses $(PYTEST_PROCESSES) --dist loadfile
 
 # Every notebook runs, and a warning of any kind ends the build with an error. Open build/docs/index.html.
+# Where emscripten and node are, the front page has models that run in it.
 docs: $(VENV)/installed-docs
+ifneq ($(and $(shell command -v em++),$(shell command -v node)),)
+	$(MAKE) wasm
+endif
 	$(BIN)/sphinx-build -b html -c docs -d build/doctrees -j auto -W --keep-going -q . build/docs
 
 lint: $(VENV)/installed-dev

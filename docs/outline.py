@@ -15,6 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FRONT, INDEX, API, COMMAND = "README", "docs/README", "docs/api", "docs/command"
+# Each model that runs in the front page, with the folder of its page. `make wasm` builds what they need.
+MODELS = {"try/write": "src/onebit/pretrained/books-10m.onebit", "try/draw": "web/digits.onebit"}
+MODELS_HERE = """
+## A model in this page
+
+It runs in your browser, and nothing leaves your machine: 10 million bits that write like an old novel, 1.3 MB.
+
+```{raw} html
+<iframe class="model" src="try/write/index.html" title="A language model that writes" loading="lazy"></iframe>
+<p>The same in <a href="try/write/index.html">a page of its own</a>, and
+<a href="try/draw/index.html">one that reads a digit that you draw</a>.</p>
+```
+"""
 # What functions of `onebit` give and raise: their classes are not exported, but a reader meets them.
 MET = {
     "onebit": (
@@ -45,6 +58,14 @@ def sidebar(index: str) -> str:
         pages = "\n".join(f"/{name}" for name in names if name != FRONT)
         trees.append(f"```{{toctree}}\n:hidden:\n:caption: {title}\n\n{pages}\n```\n")
     return "\n".join(trees)
+
+
+def with_models(front: str) -> str:
+    """The front page with models that run in it, before its first section."""
+    before, heading, after = front.partition("\n## ")
+    if not heading:
+        raise ValueError("the front page has no section")
+    return f"{before}{MODELS_HERE}{heading}{after}"
 
 
 def exported(api: str) -> dict[str, dict[str, str]]:

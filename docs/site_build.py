@@ -13,12 +13,27 @@ from typing import Any
 from unittest import mock
 
 from docutils import nodes
-from outline import API, COMMAND, FRONT, INDEX, commands, draw_pictures, exported, reference, sidebar
+from outline import (
+    API,
+    COMMAND,
+    FRONT,
+    INDEX,
+    MODELS,
+    commands,
+    draw_pictures,
+    exported,
+    reference,
+    sidebar,
+    with_models,
+)
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from onebit.exports import export
+
 ROOT = Path(__file__).parents[1]
+ENGINE = ROOT / "build" / "web"  # of make wasm; without it the site has no models
 REFERENCE = "docs/reference"  # written anew by each build
 
 log = logging.getLogger(__name__)
@@ -38,6 +53,9 @@ def write_reference(app: Sphinx) -> None:
 def add_trees(app: Sphinx, page: str, source: list[str]) -> None:
     """Sphinx learns the order of the pages here, so that they need not say it on GitHub."""
     if page == FRONT:
+        app.env.note_dependency(str(ENGINE / "onebit.wasm"))
+        if (ENGINE / "onebit.wasm").exists():
+            source[0] = with_models(source[0])
         source[0] += "\n" + sidebar((ROOT / f"{INDEX}.md").read_text("utf-8"))
     elif page == INDEX:
         source[0] = "---\norphan: true\n---\n" + source[0]
@@ -114,9 +132,14 @@ def check_reference(app: Sphinx, env: Any) -> None:
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:
-    """The front page under the name that servers look for, and the picture of the schemes as they are now."""
+    """The front page under the name that servers look for, its models, and the picture of the schemes as it is now."""
     if error is not None or app.builder.format != "html":
         return
+    for folder, model in MODELS.items():
+        shutil.rmtree(app.outdir / folder, ignore_errors=True)
+        if (ENGINE / "onebit.wasm").exists():
+            (app.outdir / folder).parent.mkdir(exist_ok=True)
+            export(ROOT / model, "web", app.outdir / folder, engine=ENGINE)
     draw_pictures(app.outdir / "_images")
     shutil.copyfile(app.outdir / f"{FRONT}.html", app.outdir / "index.html")
 

@@ -92,3 +92,14 @@ def test_pictures_that_the_site_draws_are_those_of_pages(tmp_path):
     drawn = {path.name for path in tmp_path.iterdir()}
     assert drawn
     assert drawn <= {target for page in pages.PAGES for target in pages.links(page)}
+
+
+def test_the_front_page_has_models_that_run_in_it():
+    front = (pages.ROOT / "README.md").read_text("utf-8")
+    made = outline.with_models(front)
+    assert made.replace(outline.MODELS_HERE, "") == front
+    assert next(iter(outline.sections(made))) == "A model in this page"
+    linked = set(re.findall(r'(?:src|href)="(.+?)/index\.html"', outline.MODELS_HERE))
+    assert linked == set(outline.MODELS) and all((pages.ROOT / model).exists() for model in outline.MODELS.values())
+    with pytest.raises(ValueError, match="no section"):
+        outline.with_models("nothing")
