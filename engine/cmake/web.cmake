@@ -5,7 +5,7 @@ set(web_functions
   onebit_sequence_length onebit_generate_next onebit_version malloc free)
 list(TRANSFORM web_functions PREPEND "_")
 list(JOIN web_functions "," web_functions)
-add_library(onebit_page_cpu OBJECT engine/src/cpu.cpp)
+add_library(onebit_page_cpu OBJECT engine/src/cpu.cpp engine/src/page_printf.cpp)
 target_link_libraries(onebit_page_cpu PRIVATE onebit_engine)
 target_compile_definitions(onebit_page_cpu PRIVATE ONEBIT_PAGE)
 add_executable(onebit_web $<TARGET_OBJECTS:onebit_c_objects> $<TARGET_OBJECTS:onebit_page_cpu>
