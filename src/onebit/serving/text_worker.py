@@ -16,6 +16,7 @@ from onebit.runtime.text import TextSession
 from onebit.sampling import choose_each
 from onebit.serving.job import Event, Job
 from onebit.serving.metrics import Metrics
+from onebit.serving.pacing import Pacing
 from onebit.serving.prefixes import LEAST_SHARED, Prefixes, common
 from onebit.serving.refusal import Refusal
 from onebit.serving.worker import Worker
@@ -25,8 +26,6 @@ CHUNK = 64
 # Texts in a pass for each thread of the engine. So many rows keep a thread busy for longer than weights of few bits take to arrive. With more
 # texts nothing is won, and their keys and values leave the cache from one token to the next.
 TEXTS_AT_ONCE = 8
-# Where texts take turns, tokens of each in its turn: keys and values arrive once for them, and a client still gets its tokens evenly.
-TOKENS_IN_TURN = 2
 # Events that a client may leave unread. Its text then waits until it reads on.
 MOST_UNREAD = 256
 _PAUSE_SECONDS = 0.02
@@ -56,6 +55,7 @@ class TextWorker(Worker[Job]):
         self._prefixes = Prefixes(self._engine, most_kept)
         self._live: list[Job] = []
         self._last_moment = math.inf
+        self._pacing = Pacing()
         self._thread.start()
 
     @property
@@ -90,11 +90,14 @@ class TextWorker(Worker[Job]):
 
     def _run(self) -> None:
         while self._take():
-            events = self._drop()
+            dropped = self._drop()
+            events = self._pacing.all() + dropped if dropped else []
             try:
                 self._turn(events)
             except Exception as error:  # the thread must go on for the texts to come
-                events += self._fail(error)
+                events += self._pacing.all() + self._fail(error)
+            if not self._live:
+                events += self._pacing.all()
             if events:
                 self._post(events)
 
@@ -154,18 +157,20 @@ class TextWorker(Worker[Job]):
         return [Event(job, failure=refusal) for job in jobs]
 
     def _turn(self, events: list[Event]) -> None:
-        """Some tokens of the texts whose turn it is, and a chunk of their prompts. Adds the events."""
+        """A token of the texts whose turn it is, and a chunk of their prompts. Adds the events.
+
+        Where texts take turns, each has two tokens in its turn: what it attends to comes into the cache once for both.
+        """
         most = TEXTS_AT_ONCE * self._engine.threads
         jobs = [job for job in self._live if job.unread < MOST_UNREAD][:most]
-        tokens = 1
-        if len(self._live) > len(jobs):
+        turns = -(-len(self._live) // most)
+        if turns > 1:
             chosen = set(jobs)
             self._live = [job for job in self._live if job not in chosen] + jobs
-            tokens = TOKENS_IN_TURN
+        events += self._pacing.begin(jobs)
         events += self._pass(jobs, CHUNK)
-        for _ in range(1, tokens):
-            jobs = [job for job in jobs if not job.over]
-            events += self._pass(jobs, 0)
+        if turns > 1:
+            self._pacing.hold(self._pass([job for job in jobs if not job.over], 0), turns // 2)
 
     def _pass(self, jobs: Sequence[Job], chunk: int) -> list[Event]:
         """One token of each of some texts, and so many tokens of their prompts."""
