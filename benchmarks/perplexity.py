@@ -3,8 +3,8 @@
     python benchmarks/perplexity.py MODEL.gguf TEXT [--tokens 32768] [--window 512] [--wide int8 float32] [--threads 1]
 
 needs `llama-cpp-python`. The text is cut into windows, as llama.cpp's own tool does: each is computed alone, and the tokens of its second half are
-scored. llama.cpp rounds the inputs of quantised matrices to int8, and keeps keys and values in float16; onebit computes with float32 inputs, and
-with inputs rounded to int8.
+scored. llama.cpp rounds the inputs of quantised matrices to int8, and keeps keys and values in float16. onebit computes once with weights and inputs
+in int8 and keys and values in bfloat16, and once with all in float32.
 """
 
 from __future__ import annotations
@@ -71,11 +71,10 @@ def compare(args: argparse.Namespace, folder: Path) -> list[list[str]]:
     baseline = nats(LlamaCpp(args.model, args.window, args.threads).logits, texts, "llama.cpp")
     rows = [row("llama.cpp", baseline, baseline)]
     for wide, file in files.items():
-        for precision in ("float32", "int8") if wide == "int8" else ("float32",):
-            session = onebit.load(file, precision=precision, threads=args.threads)
-            assert isinstance(session, TextSession)
-            name = f"onebit, --wide {wide}, {precision} inputs"
-            rows.append(row(name, nats(session.logits, texts, name), baseline))
+        session = onebit.load(file, precision=wide, threads=args.threads)
+        assert isinstance(session, TextSession)
+        name = f"onebit, --wide {wide}, {wide} inputs"
+        rows.append(row(name, nats(session.logits, texts, name), baseline))
     return rows
 
 
