@@ -103,22 +103,30 @@ def ik_llama(path: str, threads: int) -> tuple[Feed, str]:
 ENGINES = {"onebit": onebit, "llama.cpp": llama, "ik_llama.cpp": ik_llama}
 
 
-def decode(feed: Feed) -> list[float]:
-    """Milliseconds of each of some tokens, chosen greedily after a short prompt."""
-    token, times = int(feed(list(range(START)), 0).argmax()), []
+# Milliseconds that passed, and those of them that this process computed: on a busy machine the second ones say more, if threads do not spin.
+Times = list[tuple[float, float]]
+
+
+def timed(feed: Feed, tokens: list[int], position: int) -> tuple[Any, tuple[float, float]]:
+    """The logits after some tokens, and the two times."""
+    start, computed = time.perf_counter(), time.process_time()
+    logits = feed(tokens, position)
+    return logits, ((time.perf_counter() - start) * 1e3, (time.process_time() - computed) * 1e3)
+
+
+def decode(feed: Feed) -> Times:
+    """Each of some tokens, chosen greedily after a short prompt."""
+    logits, times = feed(list(range(START)), 0), []
     for i in range(TOKENS):
-        start = time.perf_counter()
-        token = int(feed([token], START + i).argmax())
-        times.append((time.perf_counter() - start) * 1e3)
+        logits, taken = timed(feed, [int(logits.argmax())], START + i)
+        times.append(taken)
     return times
 
 
-def prompt(feed: Feed) -> list[float]:
-    """Milliseconds of a prompt up to the logits of its last token."""
+def prompt(feed: Feed) -> Times:
+    """A prompt up to the logits of its last token."""
     tokens = np.random.default_rng(0).integers(0, 256, PROMPT).tolist()
-    start = time.perf_counter()
-    feed(tokens, 0)
-    return [(time.perf_counter() - start) * 1e3]
+    return [timed(feed, tokens, 0)[1]]
 
 
 JOBS = {"decode": decode, "prompt": prompt}

@@ -4,8 +4,9 @@
 
 Makes a GGUF file of the shape with random weights, imports it, and runs it in the engine, in llama.cpp (`llama-cpp-python`) and in ik_llama.cpp
 (`ik-llama-cpp-python`). --python names the interpreter of an environment that has these two, by default this one. Prints, and writes to
-OUT/language-models.json, the medians of a token after a prompt of 16 tokens and of a prompt of 512 tokens, and which share of the rate at which
-memory can be read a token reaches. What is not installed is named.
+OUT/SHAPE-TYPE.json, the medians of a token after a prompt of 16 tokens and of a prompt of 512 tokens: the time that passed, and the processors' time.
+Ratios, and the share of the rate at which memory can be read, are of the processor's time with one thread, else of the time that passed. What is not
+installed is named.
 """
 
 from __future__ import annotations
@@ -35,17 +36,21 @@ PAUSE_SECONDS = 0.05
 
 
 def read_rate(threads: int) -> float:
-    """GB a second at which this many threads read memory: the fastest of some reads of more than caches hold."""
+    """GB a second at which this many threads read memory: the fastest of some reads of more than caches hold.
+
+    With one thread it is the processor's time, as in the tables.
+    """
+    clock = time.process_time if threads == 1 else time.perf_counter
     blocks = [np.ones(READ_BYTES // threads, np.uint8) for _ in range(threads)]
     best = np.inf
     for _ in range(5):
         readers = [threading.Thread(target=block.max) for block in blocks]
-        start = time.perf_counter()
+        start = clock()
         for reader in readers:
             reader.start()
         for reader in readers:
             reader.join()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock() - start)
     return READ_BYTES / best / 1e9
 
 
@@ -55,10 +60,10 @@ class Engine(Process):
     def __init__(self, name: str, python: str, file: Path, threads: int, log: Path) -> None:
         super().__init__([name, str(file), str(threads)], threads, log, str(ENGINES), python)
 
-    def turn(self, job: str) -> list[float]:
-        """Milliseconds of a job's runs; empty if it fails."""
+    def turn(self, job: str) -> list[Any]:
+        """Milliseconds of a job's runs, those that passed and those that were computed; empty if it fails."""
         time.sleep(PAUSE_SECONDS)
-        times: list[float] = self.ask(job).get("ms", [])
+        times: list[Any] = self.ask(job).get("ms", [])
         return times
 
 
@@ -84,7 +89,7 @@ def make_files(folder: Path, shape: str, kind: str, head: str) -> dict[str, Path
 
 def measure(
     files: dict[str, Path], python: str, threads: int, repeats: int, log: Path
-) -> tuple[dict[str, dict[str, list[float]]], list[str]]:
+) -> tuple[dict[str, dict[str, list[Any]]], list[str]]:
     """The times of each engine's jobs, and a line for each engine: how it runs, or why it does not."""
     engines = {
         name: Engine(name, sys.executable if name == "onebit" else python, file, threads, log)
@@ -109,20 +114,22 @@ def measure(
     return found, lines
 
 
-def table(times: dict[str, dict[str, list[float]]], token_bytes: dict[str, int], rate: float) -> str:
-    """Medians as Markdown, with what each engine takes in terms of the first one's time."""
+def table(times: dict[str, dict[str, list[Any]]], token_bytes: dict[str, int], rate: float, threads: int) -> str:
+    """Medians as Markdown, with what each engine takes in terms of the first one's time: of the processor's with one thread, else of what passed."""
     lines = [
-        "| engine | ms a token | fastest | tokens a second | x | of the memory's rate | prompt of 512, ms | x |",
+        "| engine | ms a token | computing | x | of the memory's rate | prompt of 512, ms | computing | x |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     first: dict[str, float] = {}
     for name, jobs in times.items():
-        medians = {job: statistics.median(values) for job, values in jobs.items()}
-        first = first or medians
-        share = token_bytes[name] / (medians["decode"] * 1e6) / rate
+        passed, computed = ({job: statistics.median(t[i] for t in ts) for job, ts in jobs.items()} for i in (0, 1))
+        taken = computed if threads == 1 else passed
+        first = first or taken
+        share = token_bytes[name] / (taken["decode"] * 1e6) / rate
+        ratios = {job: taken[job] / first[job] for job in JOBS}
         lines.append(
-            f"| {name} | {medians['decode']:.2f} | {min(jobs['decode']):.2f} | {1e3 / medians['decode']:.1f} "
-            f"| {medians['decode'] / first['decode']:.2f} | {share:.0%} | {medians['prompt']:.0f} | {medians['prompt'] / first['prompt']:.2f} |"
+            f"| {name} | {passed['decode']:.2f} | {computed['decode']:.2f} | {ratios['decode']:.2f} | {share:.0%} "
+            f"| {passed['prompt']:.0f} | {computed['prompt']:.0f} | {ratios['prompt']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -158,7 +165,7 @@ def main() -> None:
             print(
                 f"\n{arguments.shape}, {arguments.type}, head {head}, {threads} thread{'s'[: threads - 1]}, {cpu_name()}"
             )
-            print(f"memory: {rate:.1f} GB/s\n" + "\n".join(lines) + "\n\n" + table(times, token_bytes, rate))
+            print(f"memory: {rate:.1f} GB/s\n" + "\n".join(lines) + "\n\n" + table(times, token_bytes, rate, threads))
             results.append({"threads": threads, "memory_gb_s": rate, "ms": times, "engines": lines})
     kept = vars(arguments) | {"files": None, "out": None, "cpu": cpu_name(), "results": results}
     (arguments.out / f"{arguments.shape}-{arguments.type}.json").write_text(json.dumps(kept, indent=1) + "\n")
