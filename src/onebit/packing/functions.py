@@ -7,13 +7,13 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.packing.activations import ACTIVATIONS
 from onebit.packing.called import called, called_as
+from onebit.packing.constants import affine
 from onebit.packing.handlers import packs_function
 from onebit.packing.layers.pooling import largest
 from onebit.packing.layouts import arranged, settled
@@ -43,7 +43,7 @@ def _sum(r: Recorder, first: Any, second: Any) -> Value:
             )
         return x.renamed(r.step("add", [x.name, y.name]))
     x, constant = (first, second) if isinstance(first, Value) else (second, first)
-    return _affine(r, x, None, constant)
+    return affine(r, x, None, constant)
 
 
 def _together(r: Recorder, first: Value, second: Value) -> tuple[Value, Value]:
@@ -64,14 +64,14 @@ def _together(r: Recorder, first: Value, second: Value) -> tuple[Value, Value]:
 @packs_function("sub", operator.sub, operator.isub, torch.sub, "sub")
 def _subtract(r: Recorder, input: Any, other: Any) -> Value:
     if isinstance(other, Value):
-        minus = _affine(r, other, -1.0, None)
+        minus = affine(r, other, -1.0, None)
         return _sum(r, input, minus)
-    return _affine(r, input, None, -other)
+    return affine(r, input, None, -other)
 
 
 @packs_function("neg", operator.neg, torch.neg, "neg")
 def _negative(r: Recorder, input: Value) -> Value:
-    return _affine(r, input, -1.0, None)
+    return affine(r, input, -1.0, None)
 
 
 @packs_function("mul", operator.mul, operator.imul, torch.mul, "mul", "mul_")
@@ -83,7 +83,7 @@ def _multiply(r: Recorder, input: Any, other: Any) -> Any:
         return _scaled_scores(r, x, constant)
     if isinstance(constant, (int, float)) and 0 < constant < float("inf"):
         return x.renamed(r.step("scale", [x.name], {"factor": float(constant)}))
-    return _affine(r, x, constant, None)
+    return affine(r, x, constant, None)
 
 
 def _scaled_scores(r: Recorder, scores: Scores, factor: Any) -> Scores:
@@ -109,55 +109,6 @@ def _divide(r: Recorder, input: Any, other: Any) -> Any:
     if not isinstance(input, (Value, Scores)) or isinstance(other, Value):
         raise r.fail("a quotient of tensors cannot be packed: divide by a number")
     return _multiply(r, input, 1 / other)
-
-
-def _affine(r: Recorder, x: Value, scale: Any, shift: Any) -> Value:
-    """Numbers, or tensors with one for each channel, as a scale and a shift; other tensors are added whole."""
-    if not isinstance(x, Value):
-        raise r.fail("a sum with scores of an attention, such as a mask or a bias of positions, cannot be packed")
-    given = scale if shift is None else shift
-    values = given.detach().float().cpu().numpy() if isinstance(given, Tensor) else np.asarray(given, np.float32)
-    x, numbers = _by_channel(r, x, values)
-    if numbers is None:
-        if shift is None:
-            raise r.fail(
-                f"a product with a tensor of shape {values.shape} cannot be packed: use a number, or one for each channel"
-            )
-        return with_constant(r, x, values)
-    ones, zeros = np.ones(len(numbers), np.float32), np.zeros(len(numbers), np.float32)
-    scales, shifts = (numbers, zeros) if shift is None else (ones, numbers)
-    return x.renamed(r.scale_shift(x.name, scales, shifts, r.unique(), "constants"))
-
-
-def _by_channel(r: Recorder, x: Value, values: Any) -> tuple[Value, Any]:
-    """A number for each place of the last axis of a value; None where a constant has others."""
-    channels = r.shape(x.name)[-1]
-    if values.size == 1:
-        return x, np.full(channels, values.reshape(-1)[0], np.float32)
-    aligned = (1,) * (len(x.axes) - values.ndim) + values.shape
-    last = x.axes.index(len(x.shape) - 1) if len(x.axes) == len(aligned) else -1
-    if last < 0 or any(n != 1 for axis, n in enumerate(aligned) if axis != last) or aligned[last] != x.shape[-1]:
-        return x, None
-    if channels != x.shape[-1]:
-        x = x.renamed(settled(r, x))
-    return x, values.reshape(-1)
-
-
-def with_constant(r: Recorder, x: Value, constant: Any) -> Value:
-    """A tensor plus a constant of its shape, such as learned positions."""
-    values = constant.detach().float().cpu().numpy() if isinstance(constant, Tensor) else constant
-    aligned = values.reshape((1,) * (len(x.axes) - values.ndim) + values.shape)
-    lengths = [1 if n is None else n for n in x.lengths]
-    fits = aligned.ndim == len(lengths) and all(
-        n in (1, wanted) for n, wanted in zip(aligned.shape, lengths, strict=True)
-    )
-    if not fits or x.axes[0] != BATCH:
-        raise r.fail(f"a tensor of shape {values.shape} plus one of {x.spelled()} cannot be packed")
-    whole = np.broadcast_to(aligned, lengths)[0]
-    order = [x.axes[1:].index(place) for place in range(len(x.shape))]
-    rows = np.ascontiguousarray(whole.transpose(order)).reshape(-1, r.shape(x.name)[-1])
-    name = r.float_tensor(f"{r.unique()}.constant", rows, "a constant for each place")
-    return x.renamed(r.step("add_constant", [x.name], constant=name))
 
 
 def _activation(op: str) -> Callable[..., Value]:

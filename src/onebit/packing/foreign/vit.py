@@ -6,7 +6,7 @@ from typing import Any
 
 from onebit.packing.attending import attention, split_heads
 from onebit.packing.called import called
-from onebit.packing.functions import with_constant
+from onebit.packing.constants import with_constant
 from onebit.packing.handlers import packs_foreign
 from onebit.packing.layouts import settled
 from onebit.packing.recorder import Recorder
