@@ -169,4 +169,4 @@ $(VENV)/installed-docs: $(BIN)/python $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build onebit-demo
+	rm -rf $(VENV) build onebit-demo src/onebit/web
