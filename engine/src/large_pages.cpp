@@ -19,6 +19,16 @@ constexpr std::size_t page = std::size_t{1} << 21, small_page = 4096;
 constexpr std::size_t least = 4 * small_page, most = page / 4;
 constexpr std::align_val_t line{64}, large{page};
 
+#if defined(__linux__)
+constexpr bool has_large_pages = true;
+#else
+constexpr bool has_large_pages = false;
+#endif
+
+bool in_page(std::size_t bytes) {
+    return has_large_pages && bytes >= least && bytes <= most;
+}
+
 // Sizes that share free blocks: four for each doubling.
 std::size_t rounded(std::size_t bytes) {
     const std::size_t step = std::max(small_page, std::bit_floor(bytes) / 4);
@@ -53,7 +63,7 @@ std::byte* new_page() {
 }  // namespace
 
 void* take_large(std::size_t bytes) {
-    if (bytes < least || bytes > most) return ::operator new(bytes, line);
+    if (!in_page(bytes)) return ::operator new(bytes, line);
     const std::size_t size = rounded(bytes);
     Pool& from = pool();
     const std::lock_guard lock(from.mutex);
@@ -74,7 +84,7 @@ void* take_large(std::size_t bytes) {
 }
 
 void give_large(void* memory, std::size_t bytes) noexcept {
-    if (bytes < least || bytes > most) return ::operator delete(memory, line);
+    if (!in_page(bytes)) return ::operator delete(memory, line);
     Pool& to = pool();
     const std::lock_guard lock(to.mutex);
     // The entry is there since the block was taken.
