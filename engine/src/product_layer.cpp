@@ -95,6 +95,14 @@ void ProductLayer::cut_into_parts() {
     const auto planes = static_cast<std::int64_t>(planes_.size());
     const std::int64_t group_channels = channels_ / window_.groups;
     const auto padded_weights = static_cast<std::size_t>(segments_.segments) * static_cast<std::size_t>(segments_.length);
+    if (depthwise()) {
+        // A part for each plane: [tap][channel].
+        for (std::int64_t plane = 0; plane < planes; ++plane) {
+            parts_.push_back({static_cast<int>(plane * outputs_), static_cast<int>(outputs_), 0, 0, panel_weights_});
+            panel_weights_ += static_cast<std::size_t>(segments_.segments * outputs_);
+        }
+        return;
+    }
     const std::int64_t group_outputs = outputs_ / window_.groups;
     for (std::int64_t g = 0; g < planes * window_.groups; ++g) {
         for (std::int64_t o = 0; o < group_outputs; o += block_outputs * max_blocks) {
@@ -156,7 +164,15 @@ float ProductLayer::weight(std::int64_t output, std::int64_t input) const {
     return set ? 1.0f : (plus_minus_ ? -1.0f : 0.0f);
 }
 
+template <class Weight>
+void ProductLayer::expand_depthwise(const Part& part, Weight* panel) const {
+    for (std::int64_t t = 0; t < segments_.segments; ++t) {
+        for (std::int64_t c = 0; c < outputs_; ++c) panel[t * outputs_ + c] = static_cast<Weight>(weight(part.first + c, t));
+    }
+}
+
 void ProductLayer::expand(const Part& part, std::int8_t* panel) const {
+    if (depthwise()) return expand_depthwise(part, panel);
     const std::int64_t stored = row_bytes(static_cast<std::int64_t>(segments_.segments) * raw_length_);
     kernels_.gemm.expand_int8({.bits = bits_.data() + part.first * stored,
                                .row_bytes = static_cast<std::ptrdiff_t>(stored),
@@ -170,6 +186,7 @@ void ProductLayer::expand(const Part& part, std::int8_t* panel) const {
 }
 
 void ProductLayer::expand(const Part& part, float* panel) const {
+    if (depthwise()) return expand_depthwise(part, panel);
     const int width = part.blocks * block_outputs;
     const std::int64_t row = static_cast<std::int64_t>(segments_.segments) * raw_length_;
     for (int o = 0; o < width; ++o) {
@@ -269,6 +286,31 @@ void ProductLayer::expect(Scratch& scratch) const {
 }
 
 template <class Input, class Weight, class Sum>
+void ProductLayer::multiply_depthwise(const Input* from, const Weight* panels, std::int64_t first, std::int64_t end, Sum* to, ThreadPool& pool,
+                                      int thread) const {
+    DepthwiseArgs args{window_.stride[1] * channels_,
+                       0,
+                       offsets_.data(),
+                       segments_.segments,
+                       static_cast<int>(channels_),
+                       static_cast<std::ptrdiff_t>(sum_stride())};
+    for (std::int64_t p = first; p < end; p += args.positions) {
+        pool.check(thread);
+        const std::int64_t oy = p / out_width_, ox = p % out_width_;
+        args.positions = std::min(out_width_ - ox, end - p);
+        const Input* x = from + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_;
+        for (const Part& part : parts_) {
+            Sum* out = to + (p - first) * sum_stride() + part.first;
+            if constexpr (std::is_same_v<Sum, float>) {
+                kernels_.rows.depthwise_float(x, args, panels + part.panel, out);
+            } else {
+                kernels_.rows.depthwise_int8(x, args, panels + part.panel, out);
+            }
+        }
+    }
+}
+
+template <class Input, class Weight, class Sum>
 void ProductLayer::convolve(const Input* padded, const Input* upper, const Weight* panels, float scale, float* y, ThreadPool& pool,
                             Scratch& scratch) const {
     const std::int64_t unit_positions = this->unit_positions(), units = out_height_ / epilogue_.pool_height(), sum_stride = this->sum_stride();
@@ -295,6 +337,7 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
             sums = own.sums8.data();
         }
         const auto multiply = [&](const Input* from, Sum* to) {
+            if (depthwise()) return multiply_depthwise(from, panels, first, end, to, pool, thread);
             for (const Part& part : parts_) {
                 std::int64_t calls = 0;
                 for (std::int64_t p = first; p < end;) {
@@ -431,7 +474,8 @@ std::size_t ProductLayer::bytes() const {
 
 std::string ProductLayer::kernel() const {
     if (by_bits_) return kernels_.gemv.layout.name;
-    const std::string panels = std::to_string(parts_.size()) + " panels of " + (quantize_ ? "bytes" : "floats");
+    const std::string panels =
+        std::to_string(parts_.size()) + (depthwise() ? " depthwise panels of " : " panels of ") + (quantize_ ? "bytes" : "floats");
     return panels + (kept_.empty() && kept8_.empty() ? ", expanded in each run" : "");
 }
 

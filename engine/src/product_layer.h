@@ -93,6 +93,14 @@ class ProductLayer {
     template <class Sum>
     void finish(Sum* sums, std::int64_t sum_stride, float scale, const EpilogueArgs& epilogue, std::int64_t unit, std::int64_t first,
                 std::int64_t end, float* y, Scratch::Thread& own) const;
+    // Each channel has an output of its own.
+    bool depthwise() const { return channels_ > 1 && window_.groups == channels_ && outputs_ == channels_; }
+    template <class Weight>
+    void expand_depthwise(const Part& part, Weight* panel) const;
+    // The sums of positions `first` to before `end`.
+    template <class Input, class Weight, class Sum>
+    void multiply_depthwise(const Input* from, const Weight* panels, std::int64_t first, std::int64_t end, Sum* to, ThreadPool& pool,
+                            int thread) const;
     void expand(const Part& part, std::int8_t* panel) const;
     void expand(const Part& part, float* panel) const;
     template <class Weight>

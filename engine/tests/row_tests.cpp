@@ -295,9 +295,52 @@ void test_normalize_of_large_numbers(const onebit::Kernels& fast) {
     }
 }
 
+// Depthwise sums at any number of channels, against sums written out; of more taps than 16 bits hold too.
+void test_depthwise(const onebit::Kernels& fast) {
+    for (const int taps : {1, 9, 25, 128, 129, 300}) {
+        for (int channels = 1; channels <= (taps > 100 ? 40 : 100); ++channels) {
+            const std::ptrdiff_t positions = pick(1, 5), step = channels * pick(1, 2), stride = channels + pick(0, 9), apart = channels + pick(0, 3);
+            std::vector<std::ptrdiff_t> offsets;
+            for (int t = 0; t < taps; ++t) offsets.push_back(t * apart);
+            const auto size = static_cast<std::size_t>((positions - 1) * step + taps * apart + channels),
+                       count = static_cast<std::size_t>(taps * channels);
+            std::vector<std::uint8_t> x(size);
+            std::vector<float> floats(size), weights(count);
+            std::vector<std::int8_t> signs(count);
+            for (auto& v : x) v = static_cast<std::uint8_t>(pick(0, 3) == 0 ? pick(0, 255) : 255);
+            for (auto& v : signs) v = static_cast<std::int8_t>(pick(0, 9) == 0 ? pick(-1, 1) : 1);
+            for (auto& v : floats) v = pick_float();
+            for (auto& v : weights) v = pick_float();
+            const auto made = static_cast<std::size_t>(positions * stride);
+            std::vector<std::int32_t> sums(made);
+            std::vector<float> y(made), expected(made);
+            const onebit::DepthwiseArgs args{step, positions, offsets.data(), taps, channels, stride};
+            fast.rows.depthwise_int8(x.data(), args, signs.data(), sums.data());
+            fast.rows.depthwise_float(floats.data(), args, weights.data(), y.data());
+            onebit::scalar_kernels.rows.depthwise_float(floats.data(), args, weights.data(), expected.data());
+            for (std::ptrdiff_t p = 0; p < positions; ++p) {
+                for (int c = 0; c < channels; ++c) {
+                    std::int32_t wanted = 0;
+                    double exact = 0;
+                    for (int t = 0; t < taps; ++t) {
+                        const auto from = static_cast<std::size_t>(p * step + offsets[static_cast<std::size_t>(t)] + c);
+                        const auto by = static_cast<std::size_t>(t * channels + c);
+                        wanted += x[from] * signs[by];
+                        exact += static_cast<double>(floats[from]) * weights[by];
+                    }
+                    const auto at = static_cast<std::size_t>(p * stride + c);
+                    CHECK(sums[at] == wanted);
+                    CHECK(identical(y[at], expected[at]) && std::fabs(y[at] - exact) <= 1e-4 * taps);
+                }
+            }
+        }
+    }
+}
+
 }  // namespace
 
 void add_row_tests(Tests& tests) {
+    add_for_each_set(tests, "depthwise rows", test_depthwise);
     add_for_each_set(tests, "rows", test_rows);
     add_for_each_set(tests, "positions", test_positions);
     add_for_each_set(tests, "powers", test_powers);

@@ -197,6 +197,16 @@ struct Conv {
     void (*product)(const ConvArgs& args);
 };
 
+// A depthwise convolution at neighbouring positions of an output row. Position p reads channel c of tap t at x[p * step + offsets[t] + c], and its
+// sum goes to out[p * out_stride + c]. Weights are [tap][channel], whole numbers of -1, 0 or 1.
+struct DepthwiseArgs {
+    std::ptrdiff_t step;
+    std::int64_t positions;
+    const std::ptrdiff_t* offsets;
+    int taps, channels;
+    std::ptrdiff_t out_stride;
+};
+
 // Operations on rows of floats, and from rows of sums to floats.
 struct Rows {
     // One row of sums (outputs) to y = norm(scale * (sum - offset) + bias), with ReLU.
@@ -236,6 +246,8 @@ struct Rows {
     void (*multiply)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*maximum)(const float* x, std::ptrdiff_t n, float* y);  // y = max(y, x), NaN wins
+    void (*depthwise_int8)(const std::uint8_t* x, const DepthwiseArgs& args, const std::int8_t* weights, std::int32_t* out);  // exact
+    void (*depthwise_float)(const float* x, const DepthwiseArgs& args, const float* weights, float* out);
     // Of scores of tokens: the largest, where NaN counts for nothing; and x = e^((x - largest) / temperature), 0 for NaN, with the sum.
     double (*largest)(const double* x, std::ptrdiff_t n);
     double (*powers)(double* x, std::ptrdiff_t n, double largest, double temperature);

@@ -4,6 +4,7 @@
 
 #include "attention.h"
 #include "bits.h"
+#include "depthwise.h"
 #include "grouped.h"
 #include "kernels.h"
 #include "powers.h"
@@ -63,6 +64,8 @@ constexpr Kernels shared_kernels() {
     k.rows.multiply = row_multiply;
     k.rows.add = row_add;
     k.rows.maximum = row_maximum;
+    k.rows.depthwise_int8 = depthwise_int8;
+    k.rows.depthwise_float = depthwise_float;
     k.rows.largest = row_largest;
     k.rows.powers = row_powers;
     k.grouped.accumulate = accumulate_group;
