@@ -85,6 +85,7 @@ FUNCTIONS = {
     "attention": lambda m, y: F.scaled_dot_product_attention(y, F.relu(y), 2 * y),
     "attention_by_hand": lambda m, y: m.drop((y @ F.relu(y).transpose(-2, -1) * 0.5).softmax(-1)) @ y,
     "softmax": lambda m, y: y.softmax(1) + F.softmax(y, 3) + torch.softmax(y.flatten(2), -1).view(y.shape),
+    "linear": lambda m, y: F.linear(y.flatten(2), m.square, m.square[0]).view(y.shape),
     "mixed": lambda m, y: (y.flatten(2) @ m.square).transpose(1, 2).reshape(y.size(0), 12, 10, 6).permute(0, 3, 1, 2),
     "difference": lambda m, y: y - F.relu(y),
     "dropout": lambda m, y: F.dropout(y, 0.5, m.training),

@@ -94,6 +94,15 @@ def _matmul(r: Recorder, input: Any, other: Any) -> Any:
     raise r.fail("a product of matrices can be packed only with a parameter, or as an attention")
 
 
+@packs_function("linear", F.linear)
+def _linear(r: Recorder, input: Value, weight: Tensor, bias: Tensor | None = None) -> Value:
+    if not isinstance(weight, Tensor):
+        raise r.fail("linear can be packed only with a parameter as its weight")
+    x = features_last(r, input)
+    y = linear_step(r, r.unique(), rows_of(r, x), weight, bias)
+    return Value(y, (*x.shape[:-1], len(weight)), x.axes)
+
+
 @packs_function("softmax(-1)", torch.softmax, F.softmax, "softmax")
 def _softmax(r: Recorder, input: Any, dim: Any = None, _stacklevel: int = 3, dtype: Any = None) -> Any:
     if isinstance(input, Scores):
