@@ -288,7 +288,7 @@ void ProductLayer::expect(Scratch& scratch) const {
 template <class Input, class Weight, class Sum>
 void ProductLayer::multiply_depthwise(const Input* from, const Weight* panels, std::int64_t first, std::int64_t end, Sum* to, ThreadPool& pool,
                                       int thread) const {
-    DepthwiseArgs args{window_.stride[1] * channels_,
+    DepthwiseArgs args{static_cast<std::ptrdiff_t>(window_.stride[1] * channels_),
                        0,
                        offsets_.data(),
                        segments_.segments,
