@@ -19,7 +19,7 @@ from onebit.ops import OPS
 from onebit.ops.attention import round_to_bfloat16, sees
 from onebit.ops.bit_rows import read_rows
 from onebit.ops.conv import convolve
-from onebit.ops.conv_transpose import spread
+from onebit.ops.conv_transpose import reached, spread
 from onebit.ops.grouped import LEVELS
 from onebit.ops.op import Precision
 from onebit.ops.quantize import quantize, quantize_input
@@ -301,6 +301,10 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
         levels = quantized(v, axes, a.get("input"))
         sums = apply(levels.q.astype(np.float64), weight)
         scaled = levels.scale * sums.astype(np.float32)
+        nothing = levels.nothing
+        if step.op.endswith("transpose2d"):
+            scaled = np.where(reached(v.x, a), scaled, np.float32(0))
+            nothing = nothing & reached(v.x, a)
         y = (scaled + bias).astype(np.float32)
         off = apply(levels.error, np.abs(weight))
         # A processor may scale and add with one rounding.
@@ -310,8 +314,8 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
             + np.where(bias != 0, _rounding(scaled) + 2 * _rounding(y), 0)
         )
         off = np.where(off > 0, off + _rounding(y), 0)
-        y = np.where(levels.nothing, np.float32(np.nan), y)
-        return _closed(y, np.where(levels.unknown, np.inf, np.where(levels.nothing, 0, off)), sums=True)
+        y = np.where(nothing, np.float32(np.nan), y)
+        return _closed(y, np.where(levels.unknown, np.inf, np.where(nothing, 0, off)), sums=True)
     x, e = _finite(v)
     n = math.prod(shape[1:]) + len(a.get("planes", [1])) + 4
     y = apply(x, weight) + bias

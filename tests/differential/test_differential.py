@@ -15,8 +15,10 @@ import error_bounds
 import features
 import random_programs
 
+from onebit._engine import Engine
 from onebit.ops import OPS
 from onebit.program import Program, Step, pack_rows
+from onebit.runtime import reference
 
 
 def test_the_engine_and_the_reference_agree_on_random_programs():
@@ -27,6 +29,19 @@ def test_the_engine_and_the_reference_agree_on_random_programs():
     assert found.exact / found.count > 0.1
     assert found.loose / found.count < 0.2
     assert found.unjudged / found.count < 0.1
+
+
+def test_a_scale_that_is_not_a_number_does_not_reach_places_between_pixels():
+    attributes = {"in_channels": 1, "out_channels": 1, "kernel_size": [1, 1], "stride": [2, 2], "padding": [0, 0, 0, 0]}
+    attributes |= {"output_padding": [1, 1], "groups": 1, "values": "01"}
+    step = Step("bit_conv_transpose2d", ("x",), "y", attributes, {"weight": "w", "bias": "b"})
+    tensors = {"w": pack_rows(np.ones((1, 1))), "b": pack_rows(np.ones((1, 1)))}
+    program, x = Program("x", (1, 1, 1), (step,), "y"), np.full((1, 1, 1, 1), np.nan, np.float32)
+    for y in (
+        reference.run(program, tensors, x, "int8"),
+        Engine(program.to_json(), tensors, "int8", 1, "").run(x),
+    ):
+        assert np.array_equal(y.reshape(-1), [np.nan, 1, 1, 1], equal_nan=True)
 
 
 def test_a_seed_always_gives_the_same_program():

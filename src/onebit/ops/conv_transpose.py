@@ -36,6 +36,12 @@ def spread(x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[Any]
     )
 
 
+def reached(x: NDArray[Any], a: Attributes) -> NDArray[Any]:
+    """x (n, height, width, in) to (1, height', width', 1): the places to which a pixel adds. A stride longer than the kernel leaves others out."""
+    one = np.ones((1, *x.shape[1:3], 1), np.int32)
+    return spread(one, np.ones((1, *a["kernel_size"], 1), np.int32), {**a, "groups": 1}) > 0
+
+
 class ConvTranspose2d(Op):
     """A transposed convolution as in PyTorch. `padding` is what is cut off the output, `output_padding` what is added at its end."""
 
@@ -108,7 +114,9 @@ class BitConvTranspose2d(ConvTranspose2d):
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
         shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
         axes = tuple(range(1, x.ndim))
-        return binary.product(a, t, precision, x, shape, axes, lambda x, w: spread(x, w, a))
+        y = binary.product(a, t, precision, x, shape, axes, lambda x, w: spread(x, w, a))
+        # A scale that is not a number does not reach them either.
+        return np.where(reached(x, a), y, binary.read_bias(a, t, shape[0]).astype(np.float32))
 
 
 OPS: tuple[Op, ...] = (ConvTranspose2d(), BitConvTranspose2d())
