@@ -3,21 +3,27 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <iterator>
+#include <list>
 #include <map>
 #include <mutex>
 #include <new>
+#include <unordered_map>
 
 #if defined(__linux__)
+#include <pthread.h>
 #include <sys/mman.h>
 #endif
 
 namespace onebit {
 namespace {
 
-constexpr std::size_t page = std::size_t{1} << 21, small_page = 4096;
+constexpr std::size_t page_bytes = std::size_t{1} << 21, small_page = 4096;
 // Less stays together in small pages anyway; of more, few fit in a page.
-constexpr std::size_t least = 4 * small_page, most = page / 4;
-constexpr std::align_val_t line{64}, large{page};
+constexpr std::size_t least = 4 * small_page, most = page_bytes / 4;
+constexpr std::align_val_t line{64}, large{page_bytes};
+// So many pages that hold nothing wait for the next text. All others go back to the system.
+constexpr std::size_t most_spare = 4;
 
 #if defined(__linux__)
 constexpr bool has_large_pages = true;
@@ -29,7 +35,7 @@ bool in_page(std::size_t bytes) {
     return has_large_pages && bytes >= least && bytes <= most;
 }
 
-// Sizes that share free blocks: four for each doubling.
+// Sizes that share pages: four for each doubling.
 std::size_t rounded(std::size_t bytes) {
     const std::size_t step = std::max(small_page, std::bit_floor(bytes) / 4);
     return (bytes + step - 1) / step * step;
@@ -39,25 +45,84 @@ struct Block {
     Block* next;
 };
 
+// Holds blocks of one size, so that it is empty as soon as no text needs it.
+struct Page {
+    std::byte* memory;
+    std::size_t size;       // of a block
+    std::size_t untouched;  // bytes from which on it was never used
+    std::size_t used;       // blocks
+    Block* free;
+};
+
+using Pages = std::list<Page>;
+
+struct Size {
+    Pages open, full;  // with a free block, and without
+};
+
 struct Pool {
     std::mutex mutex;
-    std::map<std::size_t, Block*> free;  // by their size
-    std::byte* rest = nullptr;           // of the last page
-    std::size_t left = 0;
+    std::map<std::size_t, Size> sizes;
+    std::unordered_map<std::uintptr_t, Pages::iterator> pages;  // by their address
+    std::byte* spare[most_spare];
+    std::size_t spares = 0;
 };
+
+Pool* made();
 
 // Never destroyed: models of other static objects may still give back to it.
 Pool& pool() {
-    static Pool& only = *new Pool;
+    static Pool& only = *made();
     return only;
 }
 
-std::byte* new_page() {
-    void* memory = ::operator new(page, large);
+Pool* made() {
+    Pool* pool_made = new Pool;
 #if defined(__linux__)
-    madvise(memory, page, MADV_HUGEPAGE);  // where it is refused, small pages do
+    // A child of a process of several threads finds the pool as it is between two calls.
+    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+#endif
+    return pool_made;
+}
+
+std::uintptr_t address_of_page(const void* memory) {
+    return reinterpret_cast<std::uintptr_t>(memory) & ~std::uintptr_t{page_bytes - 1};
+}
+
+std::byte* new_memory(Pool& from) {
+    if (from.spares > 0) return from.spare[--from.spares];
+    void* memory = ::operator new(page_bytes, large);
+#if defined(__linux__)
+    madvise(memory, page_bytes, MADV_HUGEPAGE);  // where it is refused, small pages do
 #endif
     return static_cast<std::byte*>(memory);
+}
+
+void give_page(Pool& to, Pages& open, Pages::iterator page) noexcept {
+    std::byte* memory = page->memory;
+    to.pages.erase(address_of_page(memory));
+    open.erase(page);
+    if (to.spares < most_spare) {
+        to.spare[to.spares++] = memory;
+    } else {
+        ::operator delete(memory, large);
+    }
+}
+
+void add_page(Pool& to, Size& of, std::size_t size) {
+    of.open.push_front({nullptr, size, 0, 0, nullptr});
+    try {
+        of.open.front().memory = new_memory(to);
+        try {
+            to.pages.emplace(address_of_page(of.open.front().memory), of.open.begin());
+        } catch (...) {
+            ::operator delete(of.open.front().memory, large);
+            throw;
+        }
+    } catch (...) {
+        of.open.pop_front();
+        throw;
+    }
 }
 
 }  // namespace
@@ -67,19 +132,18 @@ void* take_large(std::size_t bytes) {
     const std::size_t size = rounded(bytes);
     Pool& from = pool();
     const std::lock_guard lock(from.mutex);
-    Block*& free = from.free[size];
-    if (free != nullptr) {
-        Block* taken = free;
-        free = taken->next;
-        return taken;
+    Size& of = from.sizes[size];
+    if (of.open.empty()) add_page(from, of, size);
+    // From the page with the fewest free blocks, so that others become empty.
+    const auto page = std::max_element(of.open.begin(), of.open.end(), [](const Page& a, const Page& b) { return a.used < b.used; });
+    void* taken = page->free;
+    if (page->free != nullptr) {
+        page->free = page->free->next;
+    } else {
+        taken = page->memory + page->untouched;
+        page->untouched += size;
     }
-    if (from.left < size) {
-        from.rest = new_page();
-        from.left = page;
-    }
-    std::byte* taken = from.rest;
-    from.rest += size;
-    from.left -= size;
+    if (++page->used == page_bytes / size) of.full.splice(of.full.begin(), of.open, page);
     return taken;
 }
 
@@ -87,9 +151,12 @@ void give_large(void* memory, std::size_t bytes) noexcept {
     if (!in_page(bytes)) return ::operator delete(memory, line);
     Pool& to = pool();
     const std::lock_guard lock(to.mutex);
-    // The entry is there since the block was taken.
-    Block*& free = to.free.find(rounded(bytes))->second;
-    free = new (memory) Block{free};
+    // Both entries are there since the block was taken.
+    const auto page = to.pages.find(address_of_page(memory))->second;
+    Size& of = to.sizes.find(rounded(bytes))->second;
+    if (page->used == page_bytes / page->size) of.open.splice(of.open.begin(), of.full, page);
+    page->free = new (memory) Block{page->free};
+    if (--page->used == 0) give_page(to, of.open, page);
 }
 
 }  // namespace onebit

@@ -8,7 +8,7 @@ namespace onebit {
 
 // Aligned to a cache line. Throws std::bad_alloc.
 void* take_large(std::size_t bytes);
-// Gives back what was taken with so many bytes. It serves the next one that needs as much.
+// Gives back what was taken with so many bytes. A page goes back to the system when nothing of it is in use.
 void give_large(void* memory, std::size_t bytes) noexcept;
 
 // For containers.

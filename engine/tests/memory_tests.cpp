@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -13,12 +15,16 @@
 
 #include "array_model.h"
 #include "check.h"
+#include "large_pages.h"
 #include "token_model.h"
 
 namespace {
 
 // Allocations of working memory (which are aligned) until one fails; negative for never.
 std::atomic<long> allocations_left{-1};
+// Large pages that were taken from the system and not given back.
+constexpr std::size_t large_page = std::size_t{1} << 21;
+std::atomic<long> large_pages{0};
 
 }  // namespace
 
@@ -27,13 +33,15 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
     const auto align = static_cast<std::size_t>(alignment);
     void* memory = std::aligned_alloc(align, (size + align - 1) / align * align);
     if (memory == nullptr) throw std::bad_alloc();
+    if (align == large_page) ++large_pages;
     return memory;
 }
-void operator delete(void* memory, std::align_val_t) noexcept {
+void operator delete(void* memory, std::align_val_t alignment) noexcept {
+    if (static_cast<std::size_t>(alignment) == large_page) --large_pages;
     std::free(memory);
 }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
-    std::free(memory);
+void operator delete(void* memory, std::size_t, std::align_val_t alignment) noexcept {
+    operator delete(memory, alignment);
 }
 
 namespace {
@@ -219,6 +227,46 @@ void test_failed_prompts_append_nothing() {
     }
 }
 
+// Blocks of many sizes come and go: none overlaps another, and what many texts needed at once goes back to the system.
+void test_large_pages_go_back() {
+    struct Taken {
+        unsigned char* memory;
+        std::size_t bytes;
+        unsigned char mark;
+    };
+    std::vector<Taken> taken;
+    const auto give = [&](std::size_t which) {
+        const Taken given = taken[which];
+        CHECK(given.memory[0] == given.mark && given.memory[given.bytes - 1] == given.mark);
+        onebit::give_large(given.memory, given.bytes);
+        taken[which] = taken.back();
+        taken.pop_back();
+    };
+    for (int n = 0; n < 3000; ++n) {
+        const auto bytes = static_cast<std::size_t>(pick(1, n % 10 == 0 ? 1000000 : 90000));
+        auto* memory = static_cast<unsigned char*>(onebit::take_large(bytes));
+        CHECK(reinterpret_cast<std::uintptr_t>(memory) % 64 == 0);
+        taken.push_back({memory, bytes, static_cast<unsigned char>(n)});
+        std::memset(memory, taken.back().mark, bytes);
+        if (n % 3 == 0) give(static_cast<std::size_t>(pick(0, static_cast<int>(taken.size()) - 1)));
+    }
+    while (taken.size() > 1) give(taken.size() / 2);
+    CHECK(large_pages <= 6);
+    give(0);
+    // Where memory is exhausted, nothing is taken and everything goes on.
+    const std::size_t bytes = 100000;
+    std::vector<void*> blocks;
+    allocations_left.store(2);
+    try {
+        for (;;) blocks.push_back(onebit::take_large(bytes));
+    } catch (const std::bad_alloc&) {
+    }
+    allocations_left.store(-1);
+    blocks.push_back(onebit::take_large(bytes));
+    for (void* memory : blocks) onebit::give_large(memory, bytes);
+    CHECK(large_pages <= 5);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -228,5 +276,6 @@ int main(int argc, char** argv) {
     tests.add_threaded("exceptions leave the pool", test_exceptions_leave_the_pool);
     tests.add_threaded("interruption", test_interruption);
     tests.add("failed prompts append nothing", test_failed_prompts_append_nothing);
+    tests.add("large pages go back", test_large_pages_go_back);
     return tests.run(argc, argv);
 }
