@@ -1,5 +1,5 @@
 // Reads one step of a program. It checks every attribute and tensor when it is read, and knows at the end whether any was not read.
-// step_checks.cpp has the checks of each op.
+// step_checks.cpp and layer_checks.cpp have the checks of each op.
 #pragma once
 
 #include <cstddef>
