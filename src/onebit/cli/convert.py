@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from inspect import signature
 from typing import Any
 
 from onebit.cli import arguments, training_flags
@@ -60,20 +61,8 @@ def run(args: argparse.Namespace) -> int:
     from onebit.cli.progress import shown
     from onebit.distilling import distill
 
+    options = {name: value for name, value in vars(args).items() if name in signature(distill).parameters}
     with shown():
-        report = distill(
-            args.source,
-            args.out,
-            data=args.data,
-            scheme=args.scheme,
-            group=args.group,
-            sub_norm=args.sub_norm,
-            validation_data=args.validation_data,
-            training=training_flags.chosen(args),
-            context=args.context,
-            threads=args.threads,
-            resume=args.resume,
-            validation_tokens=args.validation_tokens,
-        )
+        report = distill(**options, training=training_flags.chosen(args))
     print(json.dumps(report.to_dict()) if args.json else report)
     return 0
