@@ -37,9 +37,13 @@ def spread(x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[Any]
 
 
 def reached(x: NDArray[Any], a: Attributes) -> NDArray[Any]:
-    """x (n, height, width, in) to (1, height', width', 1): the places to which a pixel adds. A stride longer than the kernel leaves others out."""
-    one = np.ones((1, *x.shape[1:3], 1), np.int32)
-    return spread(one, np.ones((1, *a["kernel_size"], 1), np.int32), {**a, "groups": 1}) > 0
+    """x (n, height, width, in) to (1, height', width', 1): the places that pixels can add to. A stride longer than the kernel leaves gaps."""
+    (top, bottom, left, right), more = a["padding"], a["output_padding"]
+    rows, columns = (
+        np.arange((side - 1) * stride + kernel + end) % stride < kernel
+        for side, stride, kernel, end in zip(x.shape[1:3], a["stride"], a["kernel_size"], more, strict=True)
+    )
+    return np.outer(rows[top : len(rows) - bottom], columns[left : len(columns) - right])[None, :, :, None]
 
 
 class ConvTranspose2d(Op):
@@ -115,7 +119,7 @@ class BitConvTranspose2d(ConvTranspose2d):
         shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
         axes = tuple(range(1, x.ndim))
         y = binary.product(a, t, precision, x, shape, axes, lambda x, w: spread(x, w, a))
-        # A scale that is not a number does not reach them either.
+        # Into a gap comes no scale either, not even one that is not a number.
         return np.where(reached(x, a), y, binary.read_bias(a, t, shape[0]).astype(np.float32))
 
 
