@@ -1,6 +1,7 @@
 #include "large_pages.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdint>
 #include <iterator>
@@ -11,8 +12,8 @@
 #include <unordered_map>
 
 #if defined(__linux__)
-#include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #endif
 
 namespace onebit {
@@ -60,29 +61,35 @@ struct Size {
     Pages open, full;  // with a free block, and without
 };
 
+#if defined(__linux__)
+pid_t this_process() {
+    return getpid();
+}
+#else
+int this_process() {
+    return 0;
+}
+#endif
+
 struct Pool {
     std::mutex mutex;
+    const decltype(this_process()) process = this_process();
     std::map<std::size_t, Size> sizes;
     std::unordered_map<std::uintptr_t, Pages::iterator> pages;  // by their address
     std::byte* spare[most_spare];
     std::size_t spares = 0;
 };
 
-Pool* made();
-
-// Never destroyed: models of other static objects may still give back to it.
+// Never destroyed: models of other static objects may still give back to it. A child of fork() has one of its own, because a thread that it does not
+// have may have held the lock.
 Pool& pool() {
-    static Pool& only = *made();
-    return only;
-}
-
-Pool* made() {
-    Pool* pool_made = new Pool;
-#if defined(__linux__)
-    // A child of a process of several threads finds the pool as it is between two calls.
-    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
-#endif
-    return pool_made;
+    static std::atomic<Pool*> current{nullptr};
+    Pool* found = current.load();
+    if (found != nullptr && found->process == this_process()) return *found;
+    Pool* made = new Pool;
+    if (current.compare_exchange_strong(found, made)) return *made;
+    delete made;
+    return *found;
 }
 
 std::uintptr_t address_of_page(const void* memory) {
@@ -151,9 +158,10 @@ void give_large(void* memory, std::size_t bytes) noexcept {
     if (!in_page(bytes)) return ::operator delete(memory, line);
     Pool& to = pool();
     const std::lock_guard lock(to.mutex);
-    // Both entries are there since the block was taken.
-    const auto page = to.pages.find(address_of_page(memory))->second;
-    Size& of = to.sizes.find(rounded(bytes))->second;
+    const auto found = to.pages.find(address_of_page(memory));
+    if (found == to.pages.end()) return;  // taken before a fork(): it stays
+    const auto page = found->second;
+    Size& of = to.sizes.find(page->size)->second;
     if (page->used == page_bytes / page->size) of.open.splice(of.open.begin(), of.full, page);
     page->free = new (memory) Block{page->free};
     if (--page->used == 0) give_page(to, of.open, page);

@@ -13,6 +13,11 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
+
 #include "array_model.h"
 #include "check.h"
 #include "large_pages.h"
@@ -267,6 +272,25 @@ void test_large_pages_go_back() {
     CHECK(large_pages <= 5);
 }
 
+#if defined(__linux__)
+// A child gives back what its parent took, which stays, and has pages of its own.
+void test_large_pages_in_a_child() {
+    const std::size_t bytes = 50000;
+    void* taken = onebit::take_large(bytes);
+    const pid_t child = fork();
+    if (child == 0) {
+        void* own = onebit::take_large(bytes);
+        std::memset(own, 1, bytes);
+        onebit::give_large(taken, bytes);
+        onebit::give_large(own, bytes);
+        _exit(own == taken ? 1 : 0);
+    }
+    int status = -1;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    onebit::give_large(taken, bytes);
+}
+#endif
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -277,5 +301,8 @@ int main(int argc, char** argv) {
     tests.add_threaded("interruption", test_interruption);
     tests.add("failed prompts append nothing", test_failed_prompts_append_nothing);
     tests.add("large pages go back", test_large_pages_go_back);
+#if defined(__linux__)
+    tests.add("large pages in a child", test_large_pages_in_a_child);
+#endif
     return tests.run(argc, argv);
 }
