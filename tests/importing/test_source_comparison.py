@@ -133,8 +133,12 @@ def test_a_model_of_another_vocabulary_is_said(gguf, llama_cpp, capsys):
     llama_cpp.setattr(Llama, "eval", lambda self, tokens: None)
     assert main(["verify", str(gguf.with_suffix(".onebit")), str(gguf), "--threads", "1"]) == 1
     assert "has 7 tokens, " in capsys.readouterr().err
-    # A file that is not there, and a folder that is of no model.
+    # A file that is not there.
     assert main(["verify", str(gguf.with_suffix(".onebit")), str(gguf.with_name("none.gguf"))]) == 1
     assert "no such file or folder" in capsys.readouterr().err
+
+
+def test_a_folder_of_no_model_is_said(gguf, capsys):
+    pytest.importorskip("torch")
     assert main(["verify", str(gguf.with_suffix(".onebit")), str(gguf.parent)]) == 1
     assert "is not a run folder" in capsys.readouterr().err
