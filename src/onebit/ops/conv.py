@@ -49,7 +49,15 @@ class Conv2d(Op):
             raise step.fail(f"in_channels={inputs} but its input has shape {x}: needs (height, width, {inputs})")
         if inputs % groups or outputs % groups:
             raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
-        return (*window_sides(step, x, step["dilation"]), outputs)
+        return (*self.sides(step, x), outputs)
+
+    def sides(self, step: StepReader, x: Shape) -> tuple[int, int]:
+        """The height and the width of the output."""
+        return window_sides(step, x, step["dilation"])
+
+    def apply(self, x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[Any]:
+        """The sums of products, without a bias."""
+        return convolve(x, weight, a)
 
     def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
         kh, kw = attributes["kernel_size"]
@@ -57,7 +65,7 @@ class Conv2d(Op):
         return {"out": attributes["out_channels"], "kh": kh, "kw": kw, "in/groups": of_group}
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
-        return (convolve(x, t["weight"], a) + t.get("bias", 0)).astype("float32")
+        return (self.apply(x, t["weight"], a) + t.get("bias", 0)).astype("float32")
 
 
 class BitConv2d(Conv2d):
@@ -79,7 +87,7 @@ class BitConv2d(Conv2d):
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
         shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
         axes = tuple(range(1, x.ndim))
-        return binary.product(a, t, precision, x, shape, axes, lambda x, w: convolve(x, w, a))
+        return binary.product(a, t, precision, x, shape, axes, lambda x, w: self.apply(x, w, a))
 
 
 def _row(sizes: Sizes) -> int:

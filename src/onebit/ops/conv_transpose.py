@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.ops import binary
-from onebit.ops.declared import Attribute, Bits, Floats, Integer, Integers, Shape, Sizes, Tensor
-from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
+from onebit.ops.conv import BitConv2d, Conv2d
+from onebit.ops.declared import Attribute, Integer, Integers, Shape
+from onebit.ops.op import Array, Attributes, Op, Precision, StepReader, Tensors
 from onebit.ops.windows import MAX_VALUE_ELEMENTS, WINDOW
 
 # An engine computes a convolution for each remainder by the stride, in both axes.
@@ -46,11 +47,10 @@ def reached(x: NDArray[Any], a: Attributes) -> NDArray[Any]:
     return np.outer(rows[top : len(rows) - bottom], columns[left : len(columns) - right])[None, :, :, None]
 
 
-class ConvTranspose2d(Op):
+class ConvTranspose2d(Conv2d):
     """A transposed convolution as in PyTorch. `padding` is what is cut off the output, `output_padding` what is added at its end."""
 
     name = "conv_transpose2d"
-    programs = Programs.ARRAYS
     attributes: tuple[Attribute, ...] = (
         Integer("in_channels"),
         Integer("out_channels"),
@@ -58,17 +58,8 @@ class ConvTranspose2d(Op):
         Integers("output_padding", ("oh", "ow"), 0),
         Integer("groups"),
     )
-    tensors: tuple[Tensor, ...] = (
-        Floats("weight", ("out", "kh", "kw", "in/groups")),
-        Floats("bias", ("out",), optional=True),
-    )
 
-    def shape(self, step: StepReader, x: Shape) -> Shape:
-        inputs, outputs, groups = step["in_channels"], step["out_channels"], step["groups"]
-        if len(x) != 3 or x[2] != inputs:
-            raise step.fail(f"in_channels={inputs} but its input has shape {x}: needs (height, width, {inputs})")
-        if inputs % groups or outputs % groups:
-            raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+    def sides(self, step: StepReader, x: Shape) -> tuple[int, int]:
         kernel, stride = step["kernel_size"], step["stride"]
         (top, bottom, left, right), more = step["padding"], step["output_padding"]
         if max(stride) > MAX_STRIDE:
@@ -77,50 +68,28 @@ class ConvTranspose2d(Op):
             raise step.fail(f"output_padding={more} must be smaller than stride={stride}")
         if (x[0] + 2 * (kernel[0] - 1)) * (x[1] + 2 * (kernel[1] - 1)) * x[2] > MAX_VALUE_ELEMENTS:
             raise step.fail(f"its padded input has more than {MAX_VALUE_ELEMENTS} elements")
-        sides = [
+        height, width = (
             (side - 1) * s + k + o - cut
             for side, s, k, o, cut in zip(x, stride, kernel, more, (top + bottom, left + right), strict=False)
-        ]
-        if min(sides) < 1:
+        )
+        if min(height, width) < 1:
             raise step.fail(f"padding={step['padding']} leaves nothing of its output: use less")
-        return (*sides, outputs)
+        return height, width
 
-    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
-        kh, kw = attributes["kernel_size"]
-        of_group = attributes["in_channels"] // attributes["groups"]
-        return {"out": attributes["out_channels"], "kh": kh, "kw": kw, "in/groups": of_group}
-
-    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
-        return (spread(x, t["weight"], a) + t.get("bias", 0)).astype("float32")
+    def apply(self, x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[Any]:
+        return spread(x, weight, a)
 
 
-class BitConvTranspose2d(ConvTranspose2d):
+class BitConvTranspose2d(BitConv2d, ConvTranspose2d):
     """A transposed convolution with bits as weights and bias."""
 
     name = "bit_conv_transpose2d"
     attributes = (*ConvTranspose2d.attributes, *binary.PRODUCT)
-    tensors = (Bits("weight", ("out", "kh*kw*in/groups"), planes=True), Bits("bias", ("1", "out"), optional=True))
-
-    def shape(self, step: StepReader, x: Shape) -> Shape:
-        shape = super().shape(step, x)
-        binary.check_sums(step, self._row(step, x))
-        return shape
-
-    def _row(self, attributes: Attributes, x: Shape) -> int:
-        """The number of weights of one output."""
-        sizes = super().sizes(attributes, x)
-        return sizes["kh"] * sizes["kw"] * sizes["in/groups"]
-
-    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
-        planes = len(binary.planes_of(attributes))
-        return {**super().sizes(attributes, x), "kh*kw*in/groups": self._row(attributes, x), "planes": planes}
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
-        shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
-        axes = tuple(range(1, x.ndim))
-        y = binary.product(a, t, precision, x, shape, axes, lambda x, w: spread(x, w, a))
+        y = super().run(a, t, precision, x)
         # Into a gap comes no scale either, not even one that is not a number.
-        return np.where(reached(x, a), y, binary.read_bias(a, t, shape[0]).astype(np.float32))
+        return np.where(reached(x, a), y, binary.read_bias(a, t, a["out_channels"]).astype(np.float32))
 
 
 OPS: tuple[Op, ...] = (ConvTranspose2d(), BitConvTranspose2d())
