@@ -23,6 +23,40 @@ GroupScales groups_of_bits(StepReader& reader, std::int64_t rows, std::int64_t i
     return made;
 }
 
+struct Channels {
+    std::int64_t in, out, groups;
+};
+
+// Of a convolution of an image.
+Channels channels_of(StepReader& reader, const Shape& x) {
+    const std::int64_t in = reader.size("in_channels"), out = reader.size("out_channels"), groups = reader.size("groups");
+    if (x.size() != 3 || x[2] != in) {
+        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
+                    ")");
+    }
+    if (in % groups != 0 || out % groups != 0) {
+        reader.fail("groups=" + std::to_string(groups) + " does not divide in_channels=" + std::to_string(in) +
+                    " and out_channels=" + std::to_string(out));
+    }
+    return {in, out, groups};
+}
+
+// The weights and the bias of a convolution whose window is known.
+void read_window(StepReader& reader, bool bits, const Channels& channels, ops::Layer& made) {
+    const Window& w = made.window;
+    const std::int64_t of_group = channels.in / channels.groups;
+    if (bits) {
+        // The kernel is at most 2^26 high and wide, like its padded input. The product of two of these is far from 64 bits, but that of all three is
+        // not.
+        const std::int64_t taps = w.kernel[0] * w.kernel[1];
+        made.bits = reader.weights(channels.out, taps > max_binary_row ? taps : taps * of_group);
+        made.bias_bits = reader.bits("bias", 1, channels.out, true);
+    } else {
+        made.weight = reader.floats("weight", {channels.out, w.kernel[0], w.kernel[1], of_group}, false);
+        made.bias = reader.floats("bias", {channels.out}, true);
+    }
+}
+
 }  // namespace
 
 Shape dense(StepReader& reader, Step& step, const Inputs& inputs) {
@@ -51,50 +85,25 @@ Shape dense(StepReader& reader, Step& step, const Inputs& inputs) {
 
 Shape convolution(StepReader& reader, Step& step, const Inputs& inputs) {
     const Shape& x = inputs.x;
-    const std::int64_t in = reader.size("in_channels"), out = reader.size("out_channels"), groups = reader.size("groups");
-    if (x.size() != 3 || x[2] != in) {
-        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
-                    ")");
-    }
-    if (in % groups != 0 || out % groups != 0) {
-        reader.fail("groups=" + std::to_string(groups) + " does not divide in_channels=" + std::to_string(in) +
-                    " and out_channels=" + std::to_string(out));
-    }
+    const Channels channels = channels_of(reader, x);
     ops::Layer made;
     made.convolution = true;
     made.window = reader.window(x, true);
-    made.window.groups = groups;
+    made.window.groups = channels.groups;
     const Window& w = made.window;
-    const Shape y = {reader.side(w, x, 0), reader.side(w, x, 1), out};
-    if (step.op == Op::bit_conv2d) {
-        // The kernel is at most 2^26 high and wide, like its padded input. The product of two of these is far from 64 bits, but that of all three is
-        // not.
-        const std::int64_t taps = w.kernel[0] * w.kernel[1];
-        made.bits = reader.weights(out, taps > max_binary_row ? taps : taps * (in / groups));
-        made.bias_bits = reader.bits("bias", 1, out, true);
-    } else {
-        made.weight = reader.floats("weight", {out, w.kernel[0], w.kernel[1], in / groups}, false);
-        made.bias = reader.floats("bias", {out}, true);
-    }
+    const Shape y = {reader.side(w, x, 0), reader.side(w, x, 1), channels.out};
+    read_window(reader, step.op == Op::bit_conv2d, channels, made);
     step.attributes = made;
     return y;
 }
 
 Shape transposed_convolution(StepReader& reader, Step& step, const Inputs& inputs) {
     const Shape& x = inputs.x;
-    const std::int64_t in = reader.size("in_channels"), out = reader.size("out_channels"), groups = reader.size("groups");
-    if (x.size() != 3 || x[2] != in) {
-        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
-                    ")");
-    }
-    if (in % groups != 0 || out % groups != 0) {
-        reader.fail("groups=" + std::to_string(groups) + " does not divide in_channels=" + std::to_string(in) +
-                    " and out_channels=" + std::to_string(out));
-    }
+    const Channels channels = channels_of(reader, x);
     ops::TransposedConvolution made;
     made.layer.convolution = true;
     Window& w = made.layer.window;
-    w.groups = groups;
+    w.groups = channels.groups;
     reader.sizes("kernel_size", w.kernel, 2, 1);
     reader.sizes("stride", w.stride, 2, 1);
     reader.sizes("padding", w.padding, 4, 0);
@@ -102,7 +111,7 @@ Shape transposed_convolution(StepReader& reader, Step& step, const Inputs& input
     if (std::max(w.stride[0], w.stride[1]) > max_transposed_stride) {
         reader.fail("stride is too large for a transposed convolution: needs at most " + std::to_string(max_transposed_stride));
     }
-    Shape y = {0, 0, out};
+    Shape y = {0, 0, channels.out};
     double padded = static_cast<double>(x[2]);
     for (std::size_t axis = 0; axis < 2; ++axis) {
         if (made.output_padding[axis] >= w.stride[axis]) reader.fail("output_padding must be smaller than stride");
@@ -111,15 +120,7 @@ Shape transposed_convolution(StepReader& reader, Step& step, const Inputs& input
     }
     if (padded > static_cast<double>(max_elements)) reader.fail("its padded input has more than " + std::to_string(max_elements) + " elements");
     if (y[0] < 1 || y[1] < 1) reader.fail("padding leaves nothing of its output: use less");
-    const std::int64_t taps = w.kernel[0] * w.kernel[1];
-    if (step.op == Op::bit_conv_transpose2d) {
-        // As of convolutions: the product of all three factors might not fit 64 bits.
-        made.layer.bits = reader.weights(out, taps > max_binary_row ? taps : taps * (in / groups));
-        made.layer.bias_bits = reader.bits("bias", 1, out, true);
-    } else {
-        made.layer.weight = reader.floats("weight", {out, w.kernel[0], w.kernel[1], in / groups}, false);
-        made.layer.bias = reader.floats("bias", {out}, true);
-    }
+    read_window(reader, step.op == Op::bit_conv_transpose2d, channels, made.layer);
     step.attributes = std::move(made);
     return y;
 }
