@@ -18,7 +18,7 @@ ALIGNMENT = 32
 
 @dataclass(frozen=True)
 class Sizes:
-    """A model's sizes; `vocabulary` rows of the embedding serve the outputs too."""
+    """A model's sizes. Where it is `tied`, the `vocabulary` rows of the embedding serve the outputs too."""
 
     architecture: str
     layers: int
@@ -28,12 +28,15 @@ class Sizes:
     kv_heads: int
     head: int
     vocabulary: int
+    context: int = 4096
+    tied: bool = True
 
 
 SHAPES = {
     "small": Sizes("qwen3", 4, 512, 1536, 8, 4, 64, 8192),
-    "bonsai-1.7b": Sizes("qwen3", 28, 2048, 6144, 16, 8, 128, 151936),
-    "bonsai-4b": Sizes("qwen3", 36, 2560, 9728, 32, 8, 128, 151936),
+    "bonsai-1.7b": Sizes("qwen3", 28, 2048, 6144, 16, 8, 128, 151936, 32768),
+    "bonsai-4b": Sizes("qwen3", 36, 2560, 9728, 32, 8, 128, 151936, 32768),
+    "bonsai-8b": Sizes("qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 65536, tied=False),
     "books-10m": Sizes("qwen3", 6, 256, 512, 4, 4, 64, 4096),
     "bitnet-2b4t": Sizes("bitnet", 30, 2560, 6912, 20, 5, 128, 128256),
 }
@@ -105,9 +108,11 @@ TYPES = {
 
 
 def matrices(sizes: Sizes) -> Iterator[tuple[str, int, int]]:
-    """The name, outputs and inputs of every matrix; the embedding first."""
+    """The name, outputs and inputs of every matrix; those with a row for each token first."""
     q, kv = sizes.heads * sizes.head, sizes.kv_heads * sizes.head
     yield "token_embd", sizes.vocabulary, sizes.width
+    if not sizes.tied:
+        yield "output", sizes.vocabulary, sizes.width
     for i in range(sizes.layers):
         yield f"blk.{i}.attn_q", q, sizes.width
         yield f"blk.{i}.attn_k", kv, sizes.width
@@ -133,8 +138,14 @@ def norms(sizes: Sizes) -> Iterator[tuple[str, int]]:
 
 
 def bytes_of_a_token(sizes: Sizes, kind: str, head: str) -> int:
-    """The bytes of matrices that a token reads, in the file's types."""
-    return sum(TYPES[head if name == "token_embd" else kind].size(*shape) for name, *shape in matrices(sizes))
+    """The bytes of matrices that a token reads, in the file's types. Of an embedding that does not serve the outputs it reads a row."""
+    read = [matrix for matrix in matrices(sizes) if sizes.tied or matrix[0] != "token_embd"]
+    return sum(type_of(name, kind, head).size(*shape) for name, *shape in read)
+
+
+def type_of(matrix: str, kind: str, head: str) -> Type:
+    """The type of a matrix: that of layers, or that of embedding and outputs."""
+    return TYPES[head if matrix in ("token_embd", "output") else kind]
 
 
 def _text(value: str) -> bytes:
@@ -164,7 +175,7 @@ def _metadata(sizes: Sizes, architecture: str) -> bytes:
         "general.architecture": architecture,
         "general.name": "random weights",
         f"{architecture}.block_count": sizes.layers,
-        f"{architecture}.context_length": 4096,
+        f"{architecture}.context_length": sizes.context,
         f"{architecture}.embedding_length": sizes.width,
         f"{architecture}.feed_forward_length": sizes.hidden,
         f"{architecture}.attention.head_count": sizes.heads,
@@ -201,7 +212,7 @@ def write_model(path: Path, sizes: Sizes, kind: str, head: str, architecture: st
         path: the file.
         sizes: the model's.
         kind: the type of the matrices inside layers, a name of TYPES.
-        head: the type of the embedding, which is the matrix of the outputs too.
+        head: the type of the embedding and of the outputs.
         architecture: the name that the file gives its architecture, where an engine wants another than `sizes` has.
     """
     rng, infos, offset = np.random.default_rng(0), [], 0
@@ -209,7 +220,7 @@ def write_model(path: Path, sizes: Sizes, kind: str, head: str, architecture: st
         infos.append(_info(name, (size,), 0, offset))
         offset += -(-size * 4 // ALIGNMENT) * ALIGNMENT
     for name, rows, columns in matrices(sizes):
-        of = TYPES[head if name == "token_embd" else kind]
+        of = type_of(name, kind, head)
         infos.append(_info(name, (rows, columns), of.number, offset))
         offset += -(-of.size(rows, columns) // ALIGNMENT) * ALIGNMENT
     with path.open("wb") as file:
@@ -220,6 +231,6 @@ def write_model(path: Path, sizes: Sizes, kind: str, head: str, architecture: st
             file.write(np.ones(size, "<f4").tobytes())
             _pad(file)
         for name, rows, columns in matrices(sizes):
-            of = TYPES[head if name == "token_embd" else kind]
+            of = type_of(name, kind, head)
             file.write(of.random(rng, rows, columns))
             _pad(file)

@@ -15,146 +15,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import struct
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from language_model_files import SHAPES, Sizes, write_model
 
-F32, F16, I2_S, Q1_0 = 0, 1, 36, 41
-TEXT, LIST, WHOLE, REAL, FLAG = 8, 9, 4, 6, 7  # types of metadata
-ALIGNMENT = 32
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a network, and how its matrices and its table are stored."""
-
-    architecture: str
-    layers: int
-    width: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    vocabulary: int
-    context: int
-    matrices: int = Q1_0
-    table: int = Q1_0
-    tied: bool = True
-    head_size: int = 128
-
-
-SHAPES = {
-    "bonsai-1.7b": Shape("qwen3", 28, 2048, 6144, 16, 8, 151936, 32768),
-    "bonsai-4b": Shape("qwen3", 36, 2560, 9728, 32, 8, 151936, 32768),
-    "bonsai-8b": Shape("qwen3", 36, 4096, 12288, 32, 8, 151936, 65536, tied=False),
-    "bitnet-2b4t": Shape("bitnet-b1.58", 30, 2560, 6912, 20, 5, 128256, 4096, I2_S, F16),
-}
 # A network of this shape runs in a second: for tests.
-TINY = Shape("qwen3", 2, 256, 512, 4, 2, 512, 16384, head_size=64)
+TINY = Sizes("qwen3", 2, 256, 512, 4, 2, 64, 512, 16384)
+LARGE = {name: sizes for name, sizes in SHAPES.items() if name.startswith(("bonsai", "bitnet"))} | {"tiny": TINY}
 
 
-def tensors(shape: Shape) -> list[tuple[str, tuple[int, ...], int]]:
-    """The name, the shape and the type of each tensor."""
-    s, width, q, kv = shape, shape.width, shape.heads * shape.head_size, shape.kv_heads * shape.head_size
-    found: list[tuple[str, tuple[int, ...], int]] = [("token_embd.weight", (s.vocabulary, width), s.table)]
-    found.append(("output_norm.weight", (width,), F32))
-    if not s.tied:
-        found.append(("output.weight", (s.vocabulary, width), s.table))
-    norms = {"attn_norm": width, "ffn_norm": width}
-    norms |= (
-        {"attn_q_norm": s.head_size, "attn_k_norm": s.head_size}
-        if s.architecture == "qwen3"
-        else {"attn_sub_norm": q, "ffn_sub_norm": s.hidden}
-    )
-    matrices = {"attn_q": (q, width), "attn_k": (kv, width), "attn_v": (kv, width), "attn_output": (width, q)}
-    matrices |= {"ffn_gate": (s.hidden, width), "ffn_up": (s.hidden, width), "ffn_down": (width, s.hidden)}
-    for block in range(s.layers):
-        found += [(f"blk.{block}.{name}.weight", (size,), F32) for name, size in norms.items()]
-        found += [(f"blk.{block}.{name}.weight", size, s.matrices) for name, size in matrices.items()]
-    return found
-
-
-def content(size: tuple[int, ...], kind: int, chance: np.random.Generator) -> NDArray[np.uint8]:
-    """Random weights whose products with normalised inputs stay of a size."""
-    if kind == F32:
-        return np.ones(size, np.float32).view(np.uint8)
-    rows, columns = size
-    if kind == F16:
-        pieces = [chance.integers(-127, 128, (min(4096, rows - r), columns)) for r in range(0, rows, 4096)]
-        return np.concatenate([(piece * (0.02 / 127)).astype("<f2").view(np.uint8).reshape(-1) for piece in pieces])
-    if kind == Q1_0:
-        blocks = chance.integers(0, 256, (rows * columns // 128, 18), dtype=np.uint8)
-        scales = chance.uniform(0.5, 1.5, (len(blocks), 1)) * columns**-0.5
-        blocks[:, :2] = scales.astype("<f2").view(np.uint8)
-        return blocks.reshape(-1)
-    # A code of two bits has a value of 0 to 2: draw from all bytes whose four codes have.
-    known = [b for b in range(256) if all(b >> shift & 3 < 3 for shift in (0, 2, 4, 6))]
-    codes = np.array(known, np.uint8)[chance.integers(0, len(known), rows * columns // 4, dtype=np.uint8)]
-    scale = np.full(8, (1.5 / columns) ** 0.5, "<f4")
-    return np.concatenate([codes, scale.view(np.uint8)])
-
-
-def text(value: str) -> bytes:
-    return struct.pack("<Q", len(value.encode())) + value.encode()
-
-
-def pair(key: str, value: Any) -> bytes:
-    """A key of the metadata with its value."""
-    head = text(key)
-    if isinstance(value, str):
-        return head + struct.pack("<I", TEXT) + text(value)
-    if isinstance(value, bool):
-        return head + struct.pack("<IB", FLAG, value)
-    if isinstance(value, int):
-        return head + struct.pack("<II", WHOLE, value)
-    if isinstance(value, float):
-        return head + struct.pack("<If", REAL, value)
-    kind = TEXT if isinstance(value[0], str) else WHOLE
-    items = [text(item) if kind == TEXT else struct.pack("<I", item) for item in value]
-    return head + struct.pack("<IIQ", LIST, kind, len(value)) + b"".join(items)
-
-
-def metadata(shape: Shape) -> dict[str, Any]:
-    from onebit.task import byte_alphabet
-
-    tokens = [*byte_alphabet(), "<|endoftext|>", "ab"]
-    tokens += [f"<|unused {i}|>" for i in range(len(tokens), shape.vocabulary)]
-    sizes = {"block_count": shape.layers, "context_length": shape.context, "embedding_length": shape.width}
-    sizes |= {"feed_forward_length": shape.hidden, "attention.head_count": shape.heads}
-    sizes |= {"attention.head_count_kv": shape.kv_heads, "attention.key_length": shape.head_size}
-    found: dict[str, Any] = {"general.architecture": shape.architecture, "general.name": "random"}
-    found |= {f"{shape.architecture}.{key}": value for key, value in sizes.items()}
-    found[f"{shape.architecture}.attention.value_length"] = shape.head_size
-    found[f"{shape.architecture}.attention.layer_norm_rms_epsilon"] = 1e-6
-    found[f"{shape.architecture}.rope.freq_base"] = 1e6
-    tokenizer = {"model": "gpt2", "pre": "qwen2", "tokens": tokens, "merges": ["a b"], "eos_token_id": 256}
-    # Type 3 is a control token, 5 one that is not used.
-    tokenizer["token_type"] = [1] * 256 + [3] + [1] + [5] * (len(tokens) - 258)
-    return found | {f"tokenizer.ggml.{key}": value for key, value in tokenizer.items()}
-
-
-def write(shape: Shape, path: Path, seed: int = 0) -> None:
-    """Write a GGUF file of random weights."""
-    chance, found = np.random.default_rng(seed), metadata(shape)
-    infos, offset = b"", 0
-    for name, size, kind in tensors(shape):
-        elements = int(np.prod(size))
-        stored = {F32: elements * 4, F16: elements * 2, I2_S: elements // 4 + 32, Q1_0: elements // 128 * 18}[kind]
-        infos += text(name) + struct.pack(f"<I{len(size)}QIQ", len(size), *size[::-1], kind, offset)
-        offset += stored + -stored % ALIGNMENT
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors(shape)), len(found))
-    head += b"".join(pair(key, value) for key, value in found.items()) + infos
-    with path.open("wb") as file:
-        file.write(head + bytes(-len(head) % ALIGNMENT))
-        for _, size, kind in tensors(shape):
-            data = content(size, kind, chance)
-            file.write(data.data)
-            file.write(bytes(-data.nbytes % ALIGNMENT))
+def write(sizes: Sizes, path: Path) -> None:
+    """Write a GGUF file of random weights, in the types in which such a model is published."""
+    if sizes.architecture == "bitnet":
+        write_model(path, sizes, "I2_S", "F16", "bitnet-b1.58")
+    else:
+        write_model(path, sizes, "Q1_0", "Q1_0")
 
 
 # What a measured process does. It prints one line of JSON.
@@ -222,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     writer = verbs.add_parser("write", help="write a GGUF file of random weights")
-    writer.add_argument("shape", choices=[*SHAPES, "tiny"])
+    writer.add_argument("shape", choices=LARGE)
     writer.add_argument("out", type=Path)
     meter = verbs.add_parser("measure", help="measure an imported model")
     meter.add_argument("file", type=Path)
@@ -233,7 +111,7 @@ def main() -> None:
     meter.add_argument("--json", type=Path, help="write the figures there too")
     args = parser.parse_args()
     if args.verb == "write":
-        return write((SHAPES | {"tiny": TINY})[args.shape], args.out)
+        return write(LARGE[args.shape], args.out)
     found = []
     for threads in args.threads:
         found.append(measure(args.file, threads, args.prompt, args.context, args.cache))

@@ -7,14 +7,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from large_models import SHAPES, TINY, measure, tensors, write
+from language_model_files import SHAPES, matrices, norms
+from large_models import TINY, measure, write
 
 from onebit.importing import import_model
 
 
 @pytest.mark.parametrize(("name", "millions"), [("bonsai-1.7b", 1720), ("bonsai-4b", 4022), ("bonsai-8b", 8190)])
 def test_shapes_have_the_parameters_of_their_models(name, millions):
-    count = sum(size[0] * (size[1] if len(size) == 2 else 1) for _, size, _ in tensors(SHAPES[name]))
+    sizes = SHAPES[name]
+    count = sum(size for _, size in norms(sizes)) + sum(rows * columns for _, rows, columns in matrices(sizes))
     assert count == pytest.approx(millions * 1e6, rel=0.01)
 
 
