@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
 SITE = Path(__file__).parents[2] / "build" / "web"
 
 

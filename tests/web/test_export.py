@@ -1,11 +1,11 @@
 """`onebit export web`: the folder in a real Chromium, by a double click and from a static server."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from page_actions import picture, write
 
 import onebit
 from onebit.data import load_images
@@ -24,21 +24,6 @@ def opened(browser: Any, address: str, told: list[str]) -> Any:
     page.goto(address)
     page.wait_for_function("() => document.querySelector('#about').textContent.includes('memory')")
     return page
-
-
-def picture(page: Any, name: str) -> None:
-    if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
-def write(page: Any, **options: str) -> str:
-    for name, value in options.items():
-        page.fill(f"#{name}", value)
-    page.click("#start")
-    page.wait_for_selector("#start:not([disabled])")
-    text: str = page.text_content("#written")
-    return text
 
 
 @pytest.mark.parametrize("by", ["double click", "server"])

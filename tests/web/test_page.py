@@ -1,11 +1,11 @@
 """The page in a real Chromium: `SCREENSHOTS=folder pytest tests/web/test_page.py` keeps pictures of it."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from page_actions import picture, write
 
 import onebit
 
@@ -28,24 +28,9 @@ def page(request: pytest.FixtureRequest, browser: Any, address: str) -> Iterator
     assert told == []
 
 
-def picture(page: Any, name: str) -> None:
-    if folder := os.environ.get("SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-
-
 def choose(page: Any, site: Path, name: str) -> None:
     page.set_input_files("#file", site / name)
     page.wait_for_function("name => document.querySelector('#about').textContent.startsWith(name)", arg=name)
-
-
-def write(page: Any, **options: str) -> str:
-    for name, value in options.items():
-        page.fill(f"#{name}", value)
-    page.click("#start")
-    page.wait_for_selector("#start:not([disabled])")
-    text: str = page.text_content("#written")
-    return text
 
 
 def test_a_seed_writes_the_same_text_twice(page: Any, site: Path) -> None:
