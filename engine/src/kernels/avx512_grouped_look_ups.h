@@ -83,28 +83,7 @@ void look_up_group(const GroupedBits& bits, std::int64_t g, int first_row, int f
         }
         const std::uint8_t* w = bits.planes[p] + g * bits.group_steps * bits.step_stride + first_unit * unit_step_bytes;
         for (int s = 0; s < bits.group_steps; ++s, w += bits.step_stride) {
-            const std::uint8_t* tables = row + s * tables_of_step * 2;
-            __m512i word[units], seventh[units], twelfth[units];
-#pragma GCC unroll 2
-            for (int u = 0; u < units; ++u) {
-                word[u] = _mm512_loadu_si512(w + u * unit_step_bytes);
-                seventh[u] = _mm512_srli_epi16(word[u], 6);
-                twelfth[u] = _mm512_srli_epi16(word[u], 11);
-            }
-#pragma GCC unroll 6
-            for (int r = 0; r < rows; ++r, tables += bits.prepared_stride) {
-                __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
-                __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
-                // As in look_up_image.
-                if constexpr (units > 1) asm("" : "+v"(six_low), "+v"(six_high), "+v"(five), "+v"(last));
-#pragma GCC unroll 2
-                for (int u = 0; u < units; ++u) {
-                    const __m512i a = _mm512_permutex2var_epi16(six_low, word[u], six_high);
-                    const __m512i b = _mm512_permutexvar_epi16(seventh[u], five);
-                    const __m512i c = _mm512_permutexvar_epi16(twelfth[u], last);
-                    sums[r][u] = _mm512_add_epi16(sums[r][u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
-                }
-            }
+            look_up_positions<rows, units>(w, row + s * tables_of_step * 2, bits.prepared_stride, sums);
         }
     }
     const auto older = static_cast<__mmask16>(bits.first && g == 0 ? 0 : 0xFFFF);

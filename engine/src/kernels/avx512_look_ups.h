@@ -126,7 +126,34 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
     }
 }
 
-// Tables of some positions times some units: all positions share the shifted bits, and all units share the loaded tables.
+// A step of some positions times some units: all positions share the shifted bits, and all units share the loaded tables.
+template <int positions, int units>
+[[gnu::always_inline]] inline void look_up_positions(const std::uint8_t* w, const std::uint8_t* tables, std::ptrdiff_t position_stride,
+                                                     __m512i (&sums)[positions][units]) {
+    __m512i bits[units], seventh[units], twelfth[units];
+#pragma GCC unroll 2
+    for (int u = 0; u < units; ++u) {
+        bits[u] = _mm512_loadu_si512(w + u * unit_step_bytes);
+        seventh[u] = _mm512_srli_epi16(bits[u], 6);
+        twelfth[u] = _mm512_srli_epi16(bits[u], 11);
+    }
+#pragma GCC unroll 6
+    for (int p = 0; p < positions; ++p, tables += position_stride) {
+        __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
+        __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
+        // The compiler would load them again for each unit, and loads would take longer than look-ups.
+        if constexpr (units > 1) asm("" : "+v"(six_low), "+v"(six_high), "+v"(five), "+v"(last));
+#pragma GCC unroll 2
+        for (int u = 0; u < units; ++u) {
+            const __m512i a = _mm512_permutex2var_epi16(six_low, bits[u], six_high);
+            const __m512i b = _mm512_permutexvar_epi16(seventh[u], five);
+            const __m512i c = _mm512_permutexvar_epi16(twelfth[u], last);
+            sums[p][u] = _mm512_add_epi16(sums[p][u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
+        }
+    }
+}
+
+// Tables of some positions times some units.
 template <int positions, int units>
 void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                    const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
@@ -135,28 +162,7 @@ void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const s
         for (int u = 0; u < units; ++u) sums[p][u] = _mm512_setzero_si512();
     }
     for (int s = 0; s < steps; ++s, tile += step_stride) {
-        const std::uint8_t* tables = prepared + offsets[s];
-        __m512i bits[units], seventh[units], twelfth[units];
-#pragma GCC unroll 2
-        for (int u = 0; u < units; ++u) {
-            bits[u] = _mm512_loadu_si512(tile + u * unit_step_bytes);
-            seventh[u] = _mm512_srli_epi16(bits[u], 6);
-            twelfth[u] = _mm512_srli_epi16(bits[u], 11);
-        }
-#pragma GCC unroll 6
-        for (int p = 0; p < positions; ++p, tables += position_stride) {
-            __m512i six_low = _mm512_loadu_si512(tables), six_high = _mm512_loadu_si512(tables + 64);
-            __m512i five = _mm512_loadu_si512(tables + 128), last = _mm512_loadu_si512(tables + 192);
-            // The compiler would load them again for each unit, and loads would take longer than look-ups.
-            if constexpr (units > 1) asm("" : "+v"(six_low), "+v"(six_high), "+v"(five), "+v"(last));
-#pragma GCC unroll 2
-            for (int u = 0; u < units; ++u) {
-                const __m512i a = _mm512_permutex2var_epi16(six_low, bits[u], six_high);
-                const __m512i b = _mm512_permutexvar_epi16(seventh[u], five);
-                const __m512i c = _mm512_permutexvar_epi16(twelfth[u], last);
-                sums[p][u] = _mm512_add_epi16(sums[p][u], _mm512_add_epi16(a, _mm512_add_epi16(b, c)));
-            }
-        }
+        look_up_positions<positions, units>(tile, prepared + offsets[s], position_stride, sums);
     }
 #pragma GCC unroll 6
     for (int p = 0; p < positions; ++p) {
