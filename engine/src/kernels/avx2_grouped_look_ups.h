@@ -98,20 +98,8 @@ void look_up_group_rows(const GroupedBits& bits, std::int64_t g, int first_unit)
     }
     UnitScales scales[units];
     for (int u = 0; u < units; ++u) scales[u].load(bits.scales + (first_unit + u) * bits.scale_stride + g * Layout::unit_outputs);
-    constexpr int most = 6 / units;
-    for (int r = 0; r < bits.rows;) {
-        const int left = bits.rows - r, here = left == most + 1 ? most - 1 : left < most ? left : most;
-        const auto run = [&](auto count) { look_up_group<decltype(count)::value, units>(bits, indices, g, r, first_unit, scales); };
-        switch (here) {
-            case 1: run(std::integral_constant<int, 1>{}); break;
-            case 2: run(std::integral_constant<int, 2>{}); break;
-            case 3: run(std::integral_constant<int, 3>{}); break;
-            case 4: run(std::integral_constant<int, units == 1 ? 4 : 1>{}); break;
-            case 5: run(std::integral_constant<int, units == 1 ? 5 : 1>{}); break;
-            default: run(std::integral_constant<int, most>{});
-        }
-        r += here;
-    }
+    in_parts<units>(
+        bits.rows, [&](auto count, int first_row) { look_up_group<decltype(count)::value, units>(bits, indices, g, first_row, first_unit, scales); });
 }
 
 void look_up_groups(const GroupedBits& bits) {

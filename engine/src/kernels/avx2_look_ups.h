@@ -265,30 +265,34 @@ template <int positions, int units>
     }
 }
 
-// As many positions at once as the registers allow. A rest is divided into two parts for pairs of units if one part would have one position.
+// Calls with as many positions or rows at once as the registers allow, and with how many were done before. A rest is divided into two parts for
+// pairs of units if one part would have a single one.
+template <int units, class Run>
+[[gnu::always_inline]] inline void in_parts(int count, const Run& run) {
+    constexpr int most = 6 / units;
+    for (int done = 0; done < count;) {
+        const int left = count - done, here = left == most + 1 ? most - 1 : left < most ? left : most;
+        switch (here) {
+            case 1: run(std::integral_constant<int, 1>{}, done); break;
+            case 2: run(std::integral_constant<int, 2>{}, done); break;
+            case 3: run(std::integral_constant<int, 3>{}, done); break;
+            case 4: run(std::integral_constant<int, units == 1 ? 4 : 1>{}, done); break;
+            case 5: run(std::integral_constant<int, units == 1 ? 5 : 1>{}, done); break;
+            default: run(std::integral_constant<int, most>{}, done);
+        }
+        done += here;
+    }
+}
+
 template <int units>
 void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
                        int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     alignas(32) std::uint8_t indices[image_steps * step_groups * units * 32];
     expand_indices<units>(tile, step_stride, steps, indices);
-    constexpr int most = 6 / units;
-    while (positions > 0) {
-        const int here = positions == most + 1 ? most - 1 : positions < most ? positions : most;
-        const auto run = [&](auto count) {
-            look_up_image<decltype(count)::value, units>(indices, prepared, position_stride, offsets, steps, first, out, out_stride);
-        };
-        switch (here) {
-            case 1: run(std::integral_constant<int, 1>{}); break;
-            case 2: run(std::integral_constant<int, 2>{}); break;
-            case 3: run(std::integral_constant<int, 3>{}); break;
-            case 4: run(std::integral_constant<int, units == 1 ? 4 : 1>{}); break;
-            case 5: run(std::integral_constant<int, units == 1 ? 5 : 1>{}); break;
-            default: run(std::integral_constant<int, most>{});
-        }
-        positions -= here;
-        prepared += here * position_stride;
-        out += here * out_stride;
-    }
+    in_parts<units>(positions, [&](auto count, int done) {
+        look_up_image<decltype(count)::value, units>(indices, prepared + done * position_stride, position_stride, offsets, steps, first,
+                                                     out + done * out_stride, out_stride);
+    });
 }
 
 void product_image(const ConvArgs& args) {

@@ -83,7 +83,7 @@ void look_up_group(const GroupedBits& bits, std::int64_t g, int first_row, int f
         }
         const std::uint8_t* w = bits.planes[p] + g * bits.group_steps * bits.step_stride + first_unit * unit_step_bytes;
         for (int s = 0; s < bits.group_steps; ++s, w += bits.step_stride) {
-            look_up_positions<rows, units>(w, row + s * tables_of_step * 2, bits.prepared_stride, sums);
+            look_up_shared_step<rows, units>(w, row + s * tables_of_step * 2, bits.prepared_stride, sums);
         }
     }
     const auto older = static_cast<__mmask16>(bits.first && g == 0 ? 0 : 0xFFFF);

@@ -128,8 +128,8 @@ void product_bits(const std::uint8_t* units, std::ptrdiff_t step_stride, int cou
 
 // A step of some positions times some units: all positions share the shifted bits, and all units share the loaded tables.
 template <int positions, int units>
-[[gnu::always_inline]] inline void look_up_positions(const std::uint8_t* w, const std::uint8_t* tables, std::ptrdiff_t position_stride,
-                                                     __m512i (&sums)[positions][units]) {
+[[gnu::always_inline]] inline void look_up_shared_step(const std::uint8_t* w, const std::uint8_t* tables, std::ptrdiff_t position_stride,
+                                                       __m512i (&sums)[positions][units]) {
     __m512i bits[units], seventh[units], twelfth[units];
 #pragma GCC unroll 2
     for (int u = 0; u < units; ++u) {
@@ -162,7 +162,7 @@ void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const s
         for (int u = 0; u < units; ++u) sums[p][u] = _mm512_setzero_si512();
     }
     for (int s = 0; s < steps; ++s, tile += step_stride) {
-        look_up_positions<positions, units>(tile, prepared + offsets[s], position_stride, sums);
+        look_up_shared_step<positions, units>(tile, prepared + offsets[s], position_stride, sums);
     }
 #pragma GCC unroll 6
     for (int p = 0; p < positions; ++p) {
@@ -182,8 +182,8 @@ void look_up_image(const std::uint8_t* tile, std::ptrdiff_t step_stride, const s
 }
 
 template <int units>
-void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
-                       int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
+void look_up_shared_step(const std::uint8_t* tile, std::ptrdiff_t step_stride, const std::uint8_t* prepared, std::ptrdiff_t position_stride,
+                         int positions, const std::int32_t* offsets, int steps, bool first, std::int32_t* out, std::ptrdiff_t out_stride) {
     switch (positions) {
         case 1: return look_up_image<1, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
         case 2: return look_up_image<2, units>(tile, step_stride, prepared, position_stride, offsets, steps, first, out, out_stride);
@@ -197,8 +197,8 @@ void look_up_positions(const std::uint8_t* tile, std::ptrdiff_t step_stride, con
 void product_image(const ConvArgs& args) {
     const auto& [tile, step_stride, units, prepared, position_stride, positions, offsets, steps, first, out, out_stride] = args;
     static_assert(image_units == 2 && image_positions == 6 && image_steps * 16 * 128 <= 32768);
-    if (units == 1) return look_up_positions<1>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
-    look_up_positions<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    if (units == 1) return look_up_shared_step<1>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
+    look_up_shared_step<2>(tile, step_stride, prepared, position_stride, positions, offsets, steps, first, out, out_stride);
 }
 
 }  // namespace
