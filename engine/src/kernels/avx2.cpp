@@ -1,4 +1,4 @@
-// AVX2 and FMA; scalar.cpp has the definitions. The weights are -1, 0 or 1 and the inputs at most 255, so the 16-bit sums of
+// AVX2, FMA and F16C; scalar.cpp has the definitions. The weights are -1, 0 or 1 and the inputs at most 255, so the 16-bit sums of
 // vpmaddubsw are exact.
 #include <immintrin.h>
 
