@@ -7,6 +7,7 @@ from torch import nn
 
 import onebit
 from onebit import ImageTask
+from onebit._engine import Engine
 from onebit.errors import PackError
 from onebit.models import language_lstm, sequence_classifier
 from onebit.nn import BinaryGRU, BinaryLSTM
@@ -128,11 +129,35 @@ def test_a_lstm_without_biases_has_none_in_the_program():
     np.testing.assert_allclose(reference.run(made.program, made.tensors, x, "float32"), expected, rtol=1e-4, atol=1e-6)
 
 
+BOTH = {"num_layers": 2, "batch_first": True, "bidirectional": True}
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LSTM(5, 4, **BOTH),
+        nn.GRU(5, 4, bias=False, **BOTH),
+        BinaryLSTM(5, 4, **BOTH),
+        BinaryGRU(5, 4, **BOTH, scheme=SCHEMES["BitNet158"]()),
+    ],
+    ids=["lstm", "gru", "binary_lstm", "binary_gru"],
+)
+def test_layers_in_both_directions_give_what_pytorch_gives(layer):
+    layer = scatter(layer)
+    x = np.random.default_rng(0).standard_normal((3, 6, 5)).astype(np.float32)
+    with torch.no_grad():
+        made = trace(Wrapped(layer, lambda pair: pair[0]).eval(), (6, 5))
+        expected = layer(torch.from_numpy(x))[0].numpy()
+    assert [step.op for step in made.program.steps].count("concatenate") == 2
+    assert sum(step.attributes.get("reverse", False) for step in made.program.steps) == 2
+    np.testing.assert_allclose(reference.run(made.program, made.tensors, x, "float32"), expected, rtol=1e-4, atol=1e-5)
+    in_engine = Engine(made.program.to_json(), made.tensors, "float32", 1).run(x)
+    np.testing.assert_allclose(in_engine, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("layer", "use", "message"),
     [
-        (BinaryLSTM(5, 4, bidirectional=True), None, "layer: a bidirectional BinaryLSTM cannot be packed"),
-        (nn.GRU(5, 4, batch_first=True, bidirectional=True), None, "a bidirectional GRU cannot be packed"),
         (nn.LSTM(5, 4), None, "LSTM with batch_first=False cannot be packed"),
         (nn.LSTM(5, 4, proj_size=2, batch_first=True), None, "proj_size cannot be packed"),
         (BinaryGRU(5, 4), lambda pair: pair[1], "takes the state of layer, which a program does not give"),
