@@ -31,8 +31,7 @@ FLOATS = [
     for name in CONFIGS
     if not WIDE.items() <= CONFIGS[name].items()
     and "quantization_config" not in CONFIGS[name]
-    and CONFIGS[name]["model_type"] in ("llama", "qwen3", "bitnet")
-    and not CONFIGS[name].get("attention_bias")
+    and CONFIGS[name]["model_type"] in ("llama", "qwen2", "qwen3", "bitnet")
 ]
 QUICK = Training(window=16, calibration=4, block_steps=3, steps=3, batch=2, block_batch=2)
 
@@ -96,7 +95,14 @@ def _tokens():
 
 
 @pytest.mark.parametrize(
-    ("name", "levels", "group"), [("llama", "ternary", 32), ("qwen3", "bits", 32), ("bitnet, online", None, 0)]
+    ("name", "levels", "group"),
+    [
+        ("llama", "ternary", 32),
+        ("qwen2", "ternary", 32),
+        ("qwen2", None, 0),
+        ("qwen3", "bits", 32),
+        ("bitnet, online", None, 0),
+    ],
 )
 def test_the_file_computes_what_was_trained(tmp_path, name, levels, group):
     opened, _, parts, task, tied = opened_parts(write_folder(tmp_path / "m", name))
@@ -110,8 +116,22 @@ def test_the_file_computes_what_was_trained(tmp_path, name, levels, group):
     assert relative(reference.run(model.program, model.tensors, TOKENS[None], "float32")[0], wanted) < 1e-5
     engine = onebit.load(tmp_path / "m.onebit", precision="float32", threads=1).logits(TOKENS.tolist())
     assert relative(engine, wanted) < 1e-5
-    if levels is None:  # masters that nothing has trained yet are the source's model
+    if "bitnet" in name:  # masters that nothing has trained yet are the source's model
         assert relative(wanted[-len(KNOWN[name]) :], KNOWN[name]) < 1e-5
+
+
+def test_biases_are_trained_and_come_back_from_gguf(tmp_path, text):
+    folder = write_folder(tmp_path / "m", "qwen2")
+    distill(folder, tmp_path / "m.onebit", data=str(text), training=QUICK)
+    trained = load_model(tmp_path / "m.onebit").tensors["blocks.0.attention.q.shift"]
+    opened, _, parts, _, _ = opened_parts(folder)
+    started = parts.vector("blocks.0.attention.q", len(trained), "bias")
+    opened.close()
+    assert (trained != started).any()
+    onebit.export(tmp_path / "m.onebit", "gguf", tmp_path / "m.gguf", check=True)
+    opened, _, parts, _, _ = opened_parts(tmp_path / "m.gguf")
+    assert np.array_equal(parts.vector("blocks.0.attention.q", len(trained), "bias"), trained)
+    opened.close()
 
 
 def test_blocks_learn_what_the_float_ones_give(tmp_path):
@@ -185,7 +205,7 @@ def test_sub_norms_need_calibration_and_a_llama(tmp_path, text):
     folder = write_folder(tmp_path / "m", "llama")
     with pytest.raises(OnebitError, match="needs calibration"):
         distill(folder, tmp_path / "m.onebit", data=str(text), training=how, sub_norm=True)
-    for name in ("qwen3", "bitnet"):
+    for name in ("qwen2", "qwen3", "bitnet"):
         folder = write_folder(tmp_path / name, name)
         with pytest.raises(ForeignModelError, match="belongs to Llama"):
             distill(folder, tmp_path / "m.onebit", data=str(text), training=QUICK, sub_norm=True)
@@ -289,7 +309,6 @@ def test_no_calibration_and_no_steps_round_to_the_nearest(tmp_path, text):
         ("llama", {"scheme": "bitnet", "group": 32}, "group belongs to"),
         ("bitnet, offline", {}, "give its float masters"),
         ("bitnet, online", {"scheme": "bits"}, "use the scheme bitnet"),
-        ("qwen2", {}, "has a bias"),
         ("llama", {"threads": 0}, "threads=0"),
     ],
 )

@@ -80,9 +80,9 @@ def stored_scale(scale: Tensor) -> Tensor:
 
 
 class GroupScaledLinear(nn.Module):
-    r"""A dense layer of signs or ternary weights without a bias.
+    r"""A dense layer of signs or ternary weights, with a float bias if one is given.
 
-    .. math:: y = W_q x, \qquad W_q = s \operatorname{codes}(W / s), \qquad
+    .. math:: y = W_q x + b, \qquad W_q = s \operatorname{codes}(W / s), \qquad
               \frac{\partial L}{\partial W} = \frac{\partial L}{\partial W_q}, \qquad
               \frac{\partial L}{\partial s} = \sum \frac{\partial L}{\partial W_q} \left( q - \frac W s [|W| < s] \right)
 
@@ -92,6 +92,7 @@ class GroupScaledLinear(nn.Module):
         weight: the latent weights to start from, (outputs, inputs).
         group: the number of inputs that share a scale.
         levels: ``"bits"`` or ``"ternary"``.
+        bias: the biases to start from, (outputs), or None.
 
     Shape:
         (..., inputs) to (..., outputs).
@@ -100,16 +101,17 @@ class GroupScaledLinear(nn.Module):
     signs. The latents' gradient is the identity, as in BitNet, because clipping it would leave weights beyond the scale where they are.
     """
 
-    def __init__(self, weight: Tensor, group: int, levels: Levelled) -> None:
+    def __init__(self, weight: Tensor, group: int, levels: Levelled, bias: Tensor | None = None) -> None:
         super().__init__()
         self.group, self.levels = group, levels
         self.weight = nn.Parameter(weight.detach().clone())
+        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
         self.scale = nn.Parameter(best_scales(self.weight.detach(), group, levels))
 
     def forward(self, x: Tensor) -> Tensor:
         made = compute_dtype(self.weight)
         weight: Tensor = _Quantized.apply(self.weight, self.scale, self.levels, made)  # type: ignore[no-untyped-call]
-        return F.linear(x, weight)
+        return F.linear(x, weight, self.bias)
 
     def decoded(self) -> Signs | Levels:
         """The weights as a file has them."""

@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from onebit.distilling.layers import GroupScaledLinear, Levelled
 from onebit.errors import ForeignModelError
@@ -54,7 +54,7 @@ def float_network(parts: Parts, context: int, tied: bool) -> LanguageDecoder:
         tied: whether the head is the embedding's table.
 
     Raises:
-        ForeignModelError: a tensor is missing or of another shape, or a layer has a bias.
+        ForeignModelError: a tensor is missing or of another shape.
     """
     sizes = parts.sizes
 
@@ -107,12 +107,11 @@ def _load(network: LanguageDecoder, parts: Parts, tied: bool) -> None:
     for index, block in enumerate(network.blocks):
         for name, theirs in MATRICES.items():
             full = f"blocks.{index}.{theirs}"
-            if parts.has(full, "bias"):
-                raise ForeignModelError(
-                    f"[{parts.where}] {parts.names[full]} has a bias: onebit converts networks without biases, as Llama's and Qwen3's are"
-                )
             layer = block.get_submodule(name)
             layer.weight = _weights(parts.matrix(full, layer.out_features, layer.in_features))  # type: ignore[assignment, arg-type]
+            if parts.has(full, "bias"):
+                bias = parts.vector(full, layer.out_features, "bias")  # type: ignore[arg-type]
+                layer.bias = nn.Parameter(torch.from_numpy(bias.copy()), requires_grad=False)
         for name, theirs in NORMS.items():
             owner, _, own = name.rpartition(".")
             norm = getattr(block.get_submodule(owner), own)
@@ -170,7 +169,7 @@ def rounded_network(
         for name in MATRICES:
             owner, _, own = name.rpartition(".")
             layer = block.get_submodule(name)
-            setattr(block.get_submodule(owner), own, _rounded(layer.weight, levels, group))  # type: ignore[arg-type]
+            setattr(block.get_submodule(owner), own, _rounded(layer, levels, group))
         for name, (norm, eps) in SUB_NORMS.items() if sub_norm else ():
             owner, _, own = norm.rpartition(".")
             features = block.get_submodule(name).weight.shape[1]  # type: ignore[union-attr, index]
@@ -180,9 +179,13 @@ def rounded_network(
     return made
 
 
-def _rounded(weight: Tensor, levels: Levelled | None, group: int) -> nn.Module:
+def _rounded(layer: nn.Module, levels: Levelled | None, group: int) -> nn.Module:
+    """Few bits for each weight. A bias stays a float for each output, and is trained too."""
+    assert isinstance(layer, nn.Linear)
     if levels is not None:
-        return GroupScaledLinear(weight, group, levels)
-    layer = BinaryLinear(weight.shape[1], weight.shape[0], bias=False, scheme=BITNET)
-    layer.weight.data = weight.detach().clone()
-    return layer
+        return GroupScaledLinear(layer.weight, group, levels, layer.bias)
+    rounded = BinaryLinear(layer.in_features, layer.out_features, bias=layer.bias is not None, scheme=BITNET)
+    rounded.weight.data = layer.weight.detach().clone()
+    if layer.bias is not None:
+        rounded.bias.data = layer.bias.detach().clone()
+    return rounded

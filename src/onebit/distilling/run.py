@@ -101,14 +101,15 @@ def distill(
     training, on the text.
 
     Args:
-        source: a GGUF file, a folder of safetensors, or the name of a model on the Hugging Face Hub; of the families Llama, Qwen3 and BitNet.
+        source: a GGUF file, a folder of safetensors, or the name of a model on the Hugging Face Hub; of the families Llama, Qwen2, Qwen3 and
+            BitNet.
         out: the file to write. By default it has the source's name, in the current folder.
         data: a text file, a folder of them, or the name of a data set; see `onebit.data.text.load_text`.
         scheme: ``"ternary"`` (-1, 0, 1) or ``"bits"`` (-1, 1), with a scale for each group and float inputs; or ``"bitnet"``, ternary weights
             with one scale for a matrix, and inputs of 8 bits for each token. None for "ternary", and "bitnet" for float masters.
         group: the inputs that share a scale, 32, 64 or 128; by default the largest that divides all rows. Not of "bitnet".
         sub_norm: add a norm before the last layer of each branch (SubLN), which makes a Llama one of BitNet's family. It needs
-            `training.calibration`. Qwen3 and BitNet cannot have it: the first has norms of heads, the second has sub norms.
+            `training.calibration`. Qwen2, Qwen3 and BitNet cannot have it: they have biases, norms of heads, and sub norms.
         validation_data: a text to measure on; by default a twentieth of `data`.
         validation_tokens: how many of its tokens are measured.
         training: the stages' settings; by default `Training()`.
@@ -188,7 +189,9 @@ def distill(
 
 
 def _check_sub_norm(parts: Parts, wanted: bool, how: Training) -> None:
-    if wanted and (parts.sizes.has_sub_norms or parts.sizes.has_head_norms):
+    # BitNet's family has no biases either.
+    biased = parts.has("blocks.0.attention.q", "bias")
+    if wanted and (parts.sizes.has_sub_norms or parts.sizes.has_head_norms or biased):
         raise ForeignModelError(
             f"[{parts.where}] sub_norm belongs to Llama's family: this model is {parts.sizes.family}"
         )

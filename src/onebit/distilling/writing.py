@@ -63,7 +63,7 @@ class Trained(Matrix):
 
 
 class TrainedParts(Parts):
-    """The tensors of a model, those of its blocks and its norms out of a trained network.
+    """The tensors of a model, those of its blocks (biases included) and its norms out of a trained network.
 
     Args:
         source: the model that the network began with.
@@ -91,9 +91,10 @@ class TrainedParts(Parts):
         return Trained(self._stored(f"{self.names[name]}.weight"), self._layers[name])
 
     def vector(self, name: str, length: int, kind: str = "weight") -> NDArray[np.float32]:
-        if name not in self._norms:
+        owner = (self._layers if kind == "bias" else self._norms).get(name)
+        if owner is None:
             return super().vector(name, length, kind)
-        norm = self._norms[name]
-        assert isinstance(norm, nn.RMSNorm) and norm.weight is not None
-        values: NDArray[np.float32] = norm.weight.detach().numpy()
+        trained = owner.bias if kind == "bias" else owner.weight
+        assert isinstance(trained, nn.Parameter)
+        values: NDArray[np.float32] = trained.detach().numpy()
         return values
