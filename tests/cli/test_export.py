@@ -29,7 +29,7 @@ def test_a_check_that_fails_exits_with_1(packed, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["onnx", "FILE", "--out", "new"], "[export] format 'onnx' is unknown: use safetensors"),
+        (["tflite", "FILE", "--out", "new"], "[export] format 'tflite' is unknown: use safetensors"),
         (["safetensors", "FILE", "--out", "."], "is a folder: give the name of a file in it"),
         (["safetensors", "FILE", "--out", "there"], "there exists: give another name, or delete it first"),
         (["safetensors", "there", "--out", "new"], "there"),

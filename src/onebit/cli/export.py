@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   onebit export gguf chat.onebit --out chat.gguf                         a language model for llama.cpp
   onebit export transformers bitnet.onebit --out bitnet/                 ternary weights with one scale for a matrix
   onebit export safetensors pets.onebit --out pets.safetensors --check   and compute the model from the new file
+  onebit export onnx pets.onebit --out pets.onnx --check                 for onnxruntime and other runtimes of ONNX
   onebit export web books-10m --out site                                 a page that writes, without a server that computes
 """
 
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
         "to",
         metavar="FORMAT",
         help="safetensors: plain numbers, for NumPy, PyTorch and others; gguf: language models for llama.cpp; transformers: ternary "
-        "language models as a folder; web: a page that runs the model",
+        "language models as a folder; onnx: standard operators; web: a page that runs the model",
     )
     arguments.file(parser)
     parser.add_argument(
@@ -42,8 +43,10 @@ def add_parser(subparsers: Any) -> None:
         help="the file to write, or the folder; it may not exist",
     )
     parser.add_argument("--dtype", choices=("float32", "int8"), help="of the weights (default float32)")
-    text = "web: the folder that make wasm builds, build/web (default: the one in the package)"
-    parser.add_argument("--engine", type=arguments.path, metavar="FOLDER", help=text)
+    page = "web: the folder that make wasm builds, build/web (default: the one in the package)"
+    text = "onnx: bits (exact, the default) or int2 (fast in onnxruntime, which then rounds inputs to 8 bits)"
+    parser.add_argument("--weights", choices=("bits", "int2"), help=text)
+    parser.add_argument("--engine", type=arguments.path, metavar="FOLDER", help=page)
     parser.add_argument("--check", action="store_true", help="read the new file back and compare its outputs")
     arguments.as_json(parser)
 
@@ -51,7 +54,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from onebit.exports import export
 
-    given = {"dtype": args.dtype, "check": args.check, "engine": args.engine}
+    given = {"dtype": args.dtype, "weights": args.weights, "check": args.check, "engine": args.engine}
     result = export(args.file, args.to, args.out, **{key: value for key, value in given.items() if value})
     print(json.dumps(result.to_dict()) if args.json else result)
     return 0 if result.passed else 1

@@ -6,7 +6,7 @@ import importlib
 import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from onebit.errors import OnebitError
 from onebit.fileformat import load_model
@@ -14,13 +14,14 @@ from onebit.paths import expand
 from onebit.pretrained import find
 from onebit.printable import printable
 
-__all__ = ["FORMATS", "Check", "Export", "Site", "Written", "export"]
+__all__ = ["FORMATS", "Agreement", "Check", "Comparison", "Export", "Report", "Site", "Written", "export"]
 
 # For the name of each format: its module, which is imported on demand, and a description.
 FORMATS: dict[str, tuple[str, str]] = {
     "safetensors": ("onebit.exports.safetensors", "weights as plain numbers, for NumPy, PyTorch and others"),
     "gguf": ("onebit.exports.gguf", "a language model for llama.cpp"),
     "transformers": ("onebit.exports.transformers", "a ternary language model as a folder for transformers"),
+    "onnx": ("onebit.exports.onnx", "the computation in ONNX's standard operators, with weights of one bit"),
     "web": ("onebit.exports.web", "a folder with a page that runs the model in the browser"),
 }
 
@@ -56,6 +57,57 @@ class Check:
         )
 
 
+class Comparison(Protocol):
+    """What a check of an exported file found; `str` says it in a line."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the exported file computes what the packed one does."""
+
+
+class Report(Protocol):
+    """What a format's `write` returns: a dataclass whose `str` says what was written."""
+
+    @property
+    def check(self) -> Comparison | None:
+        """The comparison; None if it was not requested."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The comparison of floats that another runtime computes with those of the engine.
+
+    Args:
+        runtime: its name and version.
+        examples: the number of inputs, with random pixels or tokens.
+        relative: the largest difference, divided by the largest output.
+        allowed: the largest allowed `relative`.
+        changed: the number of answers (largest outputs) that differ, of `answers`.
+        rounded: the number of answers with larger differences because an input lay between two levels of a quantizer.
+    """
+
+    runtime: str
+    examples: int
+    relative: float
+    allowed: float
+    changed: int
+    answers: int
+    rounded: int = 0
+
+    @property
+    def passed(self) -> bool:
+        """Whether no difference was larger than is allowed."""
+        return self.relative <= self.allowed
+
+    def __str__(self) -> str:
+        found = f"differ by at most {self.relative:.1e} of the largest" if self.relative else "are all equal"
+        many = "s" if self.examples > 1 else ""
+        line = f"check: outputs of {self.examples} input{many} in {self.runtime} {found}; {self.changed} of {self.answers} answers differ"
+        if self.rounded:
+            line += f"; {self.rounded} examples left out, in which a number lies between two levels"
+        return line if self.passed else f"{line}. DIFFERENT: allowed is {self.allowed:.0e}"
+
+
 @dataclass(frozen=True)
 class Written:
     """The result of a format's `write`.
@@ -69,7 +121,7 @@ class Written:
     tensors: int
     values: int
     bytes: int
-    check: Check | None
+    check: Check | Agreement | None
 
     def __str__(self) -> str:
         return f"{self.tensors} tensors of {self.values:,} numbers, {self.bytes:,} bytes"
@@ -106,7 +158,7 @@ class Export:
     file: str
     file_bytes: int
     out: str
-    written: Written | Site
+    written: Report
 
     @property
     def passed(self) -> bool:
@@ -133,11 +185,12 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"web"``.
+        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"onnx"``; ``"web"``.
         out: the file to write, or the folder for transformers and web. It must not exist yet.
         options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
-            the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none. For web it is ``engine``
-            (the folder that ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`.
+            the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none. onnx has ``weights``
+            ("bits", the default, or "int2") and ``check``; see `onebit.exports.onnx.write`. For web it is ``engine`` (the folder that
+            ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`.
 
     Returns:
         The report.
