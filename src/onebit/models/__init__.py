@@ -2,19 +2,24 @@
 
 from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder
+from onebit.models.detector import CenterDetector, center_detector
 from onebit.models.parts import Network
 from onebit.models.plain import alexnet, mlp, mobile_net, vgg
 from onebit.models.recurrent import RecurrentLanguageModel, SequenceClassifier, language_lstm, sequence_classifier
 from onebit.models.resnet import ResidualBlock, resnet
+from onebit.models.unet import UNet, unet
 
 __all__ = [
+    "CenterDetector",
     "ConvClassifier",
     "LanguageDecoder",
     "Network",
     "RecurrentLanguageModel",
     "ResidualBlock",
     "SequenceClassifier",
+    "UNet",
     "alexnet",
+    "center_detector",
     "conv_classifier",
     "decoder_sizes",
     "language_decoder",
@@ -23,5 +28,6 @@ __all__ = [
     "mobile_net",
     "resnet",
     "sequence_classifier",
+    "unet",
     "vgg",
 ]

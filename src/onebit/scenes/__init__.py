@@ -1,0 +1,1 @@
+"""Detection and segmentation: boxes, masks, their figures and drawings. Needs no PyTorch."""
