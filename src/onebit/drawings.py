@@ -44,10 +44,19 @@ def _model(name: str, *, threads: int, precision: Precision, **_: Any) -> Drawin
 
 def _reliability(name: str, *, data: str | None, threads: int, precision: Precision) -> Drawing:
     from onebit.evaluation import evaluate
+    from onebit.kinds.measuring import TaskFigures
     from onebit.reliability_plot import reliability_figure
 
     figures = evaluate(name, data, precision=precision, threads=threads)
+    if isinstance(figures, TaskFigures):
+        raise OnebitError(f"[plot] {name} is of {figures.kind}: reliability is drawn of classifiers of images")
     return reliability_figure(figures), Path(f"{Path(name).stem}-reliability.png")
+
+
+def _predictions(name: str, *, data: str | None, threads: int, precision: Precision) -> Drawing:
+    from onebit.kinds.measuring import predictions_figure
+
+    return predictions_figure(name, data, threads, precision), Path(f"{Path(name).stem}-predictions.png")
 
 
 # Names what is given on the command line: a scheme, a run folder, a packed file, or either of the last two.
@@ -56,4 +65,5 @@ DRAWINGS: dict[str, Callable[..., Drawing]] = {
     "run": _run,
     "model": _model,
     "reliability": _reliability,
+    "predictions": _predictions,
 }

@@ -18,11 +18,14 @@ from onebit.data.tokens import TextSet, Unit
 from onebit.errors import OnebitError
 from onebit.fileformat import load_model
 from onebit.images import ImageTask
+from onebit.kinds.measuring import TaskFigures, measured, outputs_of_session, own_part, part_of
 from onebit.metrics import AnswerMetrics, TextMetrics, nats_of
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.progress import track
-from onebit.runtime.session import Cache, ImageSession, Precision, load
+from onebit.runtime.session import ArraySession, Cache, ImageSession, Precision, load
+from onebit.tasks.array_task import ArrayTask
+from onebit.text import TextTask
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -141,7 +144,7 @@ def evaluate(
     precision: Precision = "int8",
     cache: Cache | None = None,
     threads: int | None = None,
-) -> ImageFigures | TextFigures:
+) -> ImageFigures | TextFigures | TaskFigures:
     """Measure a trained network in PyTorch, or a packed file in the engine, on held-out data.
 
     Args:
@@ -152,7 +155,7 @@ def evaluate(
         threads: threads of PyTorch or of the engine. The default is PyTorch's own number, or one per core.
 
     Returns:
-        `ImageFigures` or `TextFigures`. A note says so if the data may include images or text from training.
+        `ImageFigures`, `TextFigures`, or `TaskFigures` of other kinds of tasks. A note says so if the data may include images or text from training.
 
     Raises:
         OnebitError: the run or the file cannot be read, or an argument does not fit.
@@ -175,13 +178,24 @@ def evaluate(
     return _evaluate_run(run_or_file, data, threads)
 
 
-def _evaluate_run(run: Run, data: str | None, threads: int | None) -> ImageFigures | TextFigures:
+def _evaluate_run(run: Run, data: str | None, threads: int | None) -> ImageFigures | TextFigures | TaskFigures:
     import torch
 
     from onebit.training.openmp import threads_in_use
 
     with threads_in_use(threads or torch.get_num_threads()):
+        if isinstance(run.task, ArrayTask):
+            return _run_on_arrays(run, data)
         return _run_on_images(run, data) if isinstance(run.task, ImageTask) else _run_on_text(run, data)
+
+
+def _run_on_arrays(run: Run, data: str | None) -> TaskFigures:
+    from onebit.training.arrays import outputs_of
+
+    task = run.task
+    assert isinstance(task, ArrayTask)
+    held = own_part(run) if data is None else part_of(data, task, run.record)
+    return measured(str(run.path), PYTORCH, task, held, lambda arrays: outputs_of(run.model, arrays, task))
 
 
 def _run_on_images(run: Run, data: str | None) -> ImageFigures:
@@ -215,7 +229,7 @@ def _run_on_text(run: Run, data: str | None) -> TextFigures:
     from onebit.training.sources import check_own_data
 
     recipe, task, model = run.recipe, run.task, run.model
-    assert isinstance(recipe, TextRecipe) and not isinstance(task, ImageTask)
+    assert isinstance(recipe, TextRecipe) and isinstance(task, TextTask)
     unit: Unit = "line" if recipe.data.examples == "sentences" else "document"
     if data is None:
         changed = check_own_data(recipe, run.known, run.path)
@@ -236,14 +250,18 @@ def _run_on_text(run: Run, data: str | None) -> TextFigures:
 
 def _evaluate_file(
     path: Path, data: str | None, precision: Precision, cache: Cache | None, threads: int | None
-) -> ImageFigures | TextFigures:
+) -> ImageFigures | TextFigures | TaskFigures:
     session = load(path, precision, threads, cache=cache)
     if data is None:
         raise OnebitError("[evaluate] a packed file does not record where its data are: give --data")
     training = load_model(path).training  # older files do not record it
     record = None if training is None else DataRecord.from_json(training)
-    if isinstance(session, ImageSession):
-        if session.task is None:
+    if isinstance(session, ArraySession) and isinstance(session.task, ArrayTask):
+        held, numerics = part_of(data, session.task, record), f"engine {session.precision}"
+        packed = session
+        return measured(str(path), numerics, session.task, held, lambda arrays: outputs_of_session(packed, arrays))
+    if isinstance(session, ArraySession):
+        if not isinstance(session, ImageSession) or session.task is None:
             raise OnebitError(f"[{path}] is not an image classifier")
         images, part, notes = images_to_measure(data, session.task, record)
         start = time.perf_counter()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,17 @@ from onebit.confidence import Reliability, reliability
 
 # The number of rows of logits that are turned into probabilities at once.
 _ROWS = 16
+
+
+class Metrics(Protocol):
+    """Sums over the outputs of a network, and the figures that follow from them, for any kind of task."""
+
+    def add(self, outputs: NDArray[np.float32], answers: Any, groups: Sequence[str] | None = None) -> None:
+        """Add outputs (n, ...), the right answers to them, and for each whom it is from where that is known."""
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by their names: numbers, and what belongs to them."""
+        ...
 
 
 @dataclass

@@ -187,7 +187,7 @@ def run_figure(path: str | Path) -> Any:
     names = list(dict.fromkeys(row["layer"] for row in layers))
     panels: list[Callable[[Any], None]] = [
         partial(_draw_parts, rows=curves, key="loss", factor=1, label="loss"),
-        partial(_draw_parts, rows=curves, key="accuracy", factor=100, label="accuracy in %"),
+        *(partial(_draw_parts, rows=curves, **shown) for shown in _figures_of(curves)),
     ]
     if any("val_bits_per_byte" in row for row in curves):
         panels.append(partial(_draw_line, rows=curves, key="val_bits_per_byte", label="bits per byte, validation"))
@@ -279,6 +279,14 @@ def _read(path: Path) -> list[dict[str, Any]]:
     if not rows or any("epoch" not in row for row in rows):
         raise OnebitError(f"[{path}] has no epochs: train the run for at least one")
     return rows
+
+
+def _figures_of(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The figures beyond the loss that an epoch has of both parts, as `_draw_parts` takes them."""
+    names = [key.removeprefix("train_") for row in rows for key in row if key.startswith("train_")]
+    both = [name for name in dict.fromkeys(names) if name != "loss" and f"val_{name}" in rows[0]]
+    shown = {"accuracy": {"factor": 100, "label": "accuracy in %"}}
+    return [{"key": name, **shown.get(name, {"factor": 1, "label": name.replace("_", " ")})} for name in both]
 
 
 def _draw_parts(axes: Any, rows: Sequence[Mapping[str, Any]], key: str, factor: float, label: str) -> None:

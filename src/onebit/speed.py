@@ -17,7 +17,7 @@ from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.processors import cores
 from onebit.progress import report
-from onebit.runtime.session import ImageSession, Precision, Session, engine_options, load
+from onebit.runtime.session import ArraySession, Precision, Session, engine_options, load
 from onebit.runtime.text import TextSession
 
 # The batch size of the measurement of a batch.
@@ -190,11 +190,11 @@ def bench(
         session = load(path, precision, count, isa)
         loads.append(time.perf_counter() - start)
         share = seconds / len(counts)
-        runs.append(_images(session, share) if isinstance(session, ImageSession) else _texts(session, share))
+        runs.append(_images(session, share) if isinstance(session, ArraySession) else _texts(session, share))
     return Speed(
         file=str(path),
         file_bytes=path.stat().st_size,
-        kind="images" if isinstance(session, ImageSession) else "text",
+        kind="images" if isinstance(session, ArraySession) else "text",
         load_ms=1e3 * statistics.median(loads),
         isa=session.isa,
         precision=session.precision,
@@ -202,7 +202,7 @@ def bench(
     )
 
 
-def _images(session: ImageSession, seconds: float) -> ImageSpeed:
+def _images(session: ArraySession, seconds: float) -> ImageSpeed:
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, *session.program.input_shape), np.uint8)
     one, many = _medians([lambda: session(pixels[:1]), lambda: session(pixels)], seconds, _work(session))
     return ImageSpeed(session.threads, session.memory_bytes, one, many / BATCH)

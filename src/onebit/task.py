@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
-from typing import Any, TypeGuard
+from typing import Any
 
 from onebit.errors import FormatError
 from onebit.strict_json import excerpt
+from onebit.task_fields import is_above, is_list, labels_fault, names_fault
+from onebit.tasks.kinds import KINDS
 
 # The limit of a program's axes too: no program takes a larger picture.
 MAX_SIDE = 1 << 24
 # Above any vocabulary in use (the largest have 2^18 tokens). 2^20 tokens load in a second, which bounds the cost of a hostile file.
 MAX_VOCABULARY = 1 << 20
 MAX_TOKEN_BYTES = 1024
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _NEEDED_TOKENS = ("[UNK]", "[PAD]", "[SEP]")
 
 
@@ -39,7 +39,8 @@ def check_task(task: Any) -> None:
     if not isinstance(task, dict) or not isinstance(task.get("kind"), str):
         raise FormatError("[task] missing from the metadata, or without a kind; the file is damaged")
     faults = {"image-classification": image_fault, "text-generation": text_fault, "language-model": language_fault}
-    fault = faults.get(task["kind"], lambda _: None)(task)
+    kind = task["kind"]
+    fault = KINDS[kind].fault(task) if kind in KINDS else faults.get(kind, lambda _: None)(task)
     if fault:
         raise FormatError(f"[task] {fault}; the file is damaged")
 
@@ -47,28 +48,21 @@ def check_task(task: Any) -> None:
 def image_fault(task: dict[str, Any]) -> str | None:
     """A fault in the fields of an image classifier's task, or None."""
     labels, size, channels = task.get("labels"), task.get("image_size"), task.get("channels")
-    if not _is_list(labels):
+    if not is_list(labels):
         return "lacks its labels: needs a list of texts"
     fault = labels_fault(labels)
     if fault:
         return fault
-    if not _is_list(size) or len(size) != 2 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in size):
+    if not is_list(size) or len(size) != 2 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in size):
         return f"image_size={excerpt(size)}: needs (height, width), two integers from 1 to {MAX_SIDE}"
     if type(channels) is not int or channels not in (1, 3):
         return f"channels={excerpt(channels)}: use 1 (grey) or 3 (RGB)"
     for name, least in (("mean", -math.inf), ("std", 0.0)):
         values = task.get(name)
-        if not _is_list(values) or len(values) != channels or not all(_is_above(v, least) for v in values):
+        if not is_list(values) or len(values) != channels or not all(is_above(v, least) for v in values):
             needed = "finite numbers" if name == "mean" else "finite numbers above 0"
             return f"{name}={excerpt(values)}: needs {needed}, one for each of {channels} channels"
     return None
-
-
-def labels_fault(labels: Sequence[Any]) -> str | None:
-    """A fault in the names of classes, or None."""
-    if not labels:
-        return "has no labels: name at least one class"
-    return _names_fault(labels, "the list of labels", "label")
 
 
 def text_fault(task: dict[str, Any]) -> str | None:
@@ -93,7 +87,7 @@ def language_fault(task: dict[str, Any]) -> str | None:
             return f"{name}={excerpt(task.get(name))}: needs a text"
     for name in ("starts", "ends"):
         ids = task.get(name)
-        if not _is_list(ids) or not all(_is_token(index) for index in ids):
+        if not is_list(ids) or not all(_is_token(index) for index in ids):
             return f"{name}={excerpt(ids)}: needs a list of tokens, integers from 0"
     if not _is_token(task.get("separator")):
         return f"separator={excerpt(task.get('separator'))}: needs a token, an integer from 0"
@@ -104,7 +98,7 @@ def vocabulary_fault(tokens: Sequence[str], alphabet: str) -> str | None:
     """A fault in the tokens of a vocabulary, or None."""
     if len(tokens) > MAX_VOCABULARY:
         return _too_many(len(tokens))
-    fault = _names_fault(tokens, "the vocabulary", "token")
+    fault = names_fault(tokens, "the vocabulary", "token")
     if fault:
         return fault
     known = set(tokens)
@@ -148,39 +142,16 @@ def check_fit(task: dict[str, Any], input_shape: Sequence[int], output_shape: Se
             raise FormatError(
                 f"[task] the vocabulary has {size} tokens, but the program gives {list(output_shape)}: pack the model again"
             )
-
-
-def _names_fault(names: Sequence[Any], what: str, kind: str) -> str | None:
-    if not all(isinstance(name, str) for name in names):
-        return f"a {kind} is not a text: needs a list of texts"
-    half = next((name for name in names if _SURROGATE.search(name)), None)
-    if half is not None:
-        return f"{what} names {excerpt(half)} with half a surrogate pair, which is not a character: leave it out"
-    # A reader in C would end the text there.
-    nul = next((name for name in names if "\0" in name), None)
-    if nul is not None:
-        return f"{what} names {excerpt(nul)} with a character of the code 0: leave it out"
-    if len(set(names)) != len(names):
-        first: dict[str, int] = {}
-        name, again = next((name, i) for i, name in enumerate(names) if first.setdefault(name, i) != i)
-        return f"{what} names {excerpt(name)} more than once ({kind}s {first[name]} and {again}): keep one of them"
-    return None
+    elif task["kind"] in KINDS:
+        described = KINDS[task["kind"]].of_json(task)
+        fault = described.fit_fault(tuple(input_shape), tuple(output_shape), tokens)
+        if fault is not None:
+            raise FormatError(f"[task] {fault}: pack the model again")
 
 
 def _too_many(count: int) -> str:
     return f"the vocabulary has {count} tokens: needs at most {MAX_VOCABULARY}"
 
 
-def _is_list(value: Any) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, (list, tuple))
-
-
 def _is_token(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 24
-
-
-def _is_above(value: Any, least: float) -> bool:
-    try:
-        return type(value) in (int, float) and least < float(value) < math.inf
-    except OverflowError:
-        return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,13 +17,16 @@ from onebit.data.text import load_evaluation_text, load_validation_text
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.images import ImageTask
+from onebit.kinds.kinds import kind_of
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.processors import cores
 from onebit.progress import track
-from onebit.runtime import load_image_session, load_text_session, reference
+from onebit.runtime import load, load_text_session, reference
 from onebit.runtime.session import Precision
 from onebit.runtime.verify import FLOAT32_TOLERANCE, ROUNDED_SHARE, compare
+from onebit.tasks.array_task import ArrayTask
+from onebit.text import TextTask
 
 if TYPE_CHECKING:
     from onebit.training import Run
@@ -172,12 +176,22 @@ def verify(
         if limit is not None and limit < 1:
             raise OnebitError(f"[verify] --limit {limit}: use 1 or more")
         packed = load_model(path)
-        if isinstance(trained.task, ImageTask):
+        if isinstance(trained.task, ArrayTask):
+            comparisons = compare_arrays(path, packed, trained, _test_arrays(trained, source)[:limit], threads)
+        elif isinstance(trained.task, ImageTask):
             comparisons = compare_images(path, packed, trained, _test_pixels(trained, source)[:limit], threads)
         else:
             comparisons = compare_texts(path, packed, trained, _texts(trained, source, limit or TEXTS), threads)
     rounded = any("input" in step.attributes for step in packed.program.steps)
     return Verification(str(path), str(trained.path), tuple(comparisons), rounded)
+
+
+def _test_arrays(run: Run, data: str | None) -> NDArray[Any]:
+    from onebit.training.sources import check_there
+
+    if data is None:
+        check_there(run.recipe, run.known, run.path)
+    return kind_of(run.task).divided(data or run.recipe.data.source, run.task, run.recipe.run.seed).test.inputs
 
 
 def _test_pixels(run: Run, data: str | None) -> NDArray[np.uint8]:
@@ -193,8 +207,6 @@ def compare_images(
     file: Path, packed: PackedModel, run: Run, pixels: NDArray[np.uint8], threads: int | None
 ) -> list[Comparison]:
     """Compare the reference and the engine with PyTorch on uint8 images (n, height, width, channels)."""
-    import torch
-
     from onebit.training.batches import scale_pixels
 
     task = run.task
@@ -203,19 +215,47 @@ def compare_images(
         raise OnebitError(
             f"[verify] {file} takes other images or has other labels than {run.path}: it was packed from another run"
         )
+    return _compare_batches(file, packed, run, pixels, lambda part: scale_pixels(part, task), threads)
 
-    def batches(compute: Callable[[NDArray[np.uint8]], Any], count: int, work: object) -> Compute:
+
+def compare_arrays(
+    file: Path, packed: PackedModel, run: Run, inputs: NDArray[Any], threads: int | None
+) -> list[Comparison]:
+    """Compare the reference and the engine with PyTorch on inputs (n, ...) as the program takes them."""
+    from onebit.training.arrays import to_network
+
+    task = run.task
+    assert isinstance(task, ArrayTask)
+    if packed.program.input_shape != inputs.shape[1:] or packed.task != json.loads(json.dumps(task.to_json())):
+        raise OnebitError(f"[verify] {file} has another task than {run.path}: it was packed from another run")
+    return _compare_batches(file, packed, run, inputs, lambda part: to_network(part, task), threads)
+
+
+def _compare_batches(
+    file: Path,
+    packed: PackedModel,
+    run: Run,
+    pixels: NDArray[Any],
+    seen: Callable[[NDArray[Any]], Any],
+    threads: int | None,
+) -> list[Comparison]:
+    """Compare on inputs that a network sees as `seen` makes them."""
+    import torch
+
+    task: Any = run.task
+
+    def batches(compute: Callable[[NDArray[Any]], Any], count: int, work: object) -> Compute:
         def all_of_them() -> NDArray[np.float32]:
             firsts = track(range(0, count, BATCH), str(work), "images", BATCH, count)
             return np.concatenate([compute(np.ascontiguousarray(pixels[i : min(i + BATCH, count)])) for i in firsts])
 
         return all_of_them
 
-    def pytorch(part: NDArray[np.uint8]) -> Any:
+    def pytorch(part: NDArray[Any]) -> Any:
         with torch.inference_mode():
-            return run.model(scale_pixels(part, task)).float().numpy() / np.float32(task.temperature)
+            return run.model(seen(part)).float().numpy() / np.float32(task.temperature)
 
-    def numpy(precision: Precision) -> Callable[[NDArray[np.uint8]], Any]:
+    def numpy(precision: Precision) -> Callable[[NDArray[Any]], Any]:
         return lambda part: reference.run(packed.program, packed.tensors, part, precision)
 
     expected = batches(pytorch, len(pixels), "PyTorch")()
@@ -224,7 +264,7 @@ def compare_images(
     for computation in (Computation("NumPy", precision) for precision in _PRECISIONS):
         jobs[computation] = batches(numpy(computation.precision), few, computation)
     for computation in (Computation("engine", precision) for precision in _PRECISIONS):
-        session = load_image_session(file, precision=computation.precision, threads=threads)
+        session: Any = load(file, precision=computation.precision, threads=threads)
         jobs[computation] = batches(session, len(pixels), computation)
     return list(_compare(jobs, expected))
 
@@ -235,7 +275,7 @@ def _texts(run: Run, data: str | None, count: int) -> NDArray[np.int64]:
     from onebit.training.sources import check_there
 
     recipe, task = run.recipe, run.task
-    assert isinstance(recipe, TextRecipe) and not isinstance(task, ImageTask)
+    assert isinstance(recipe, TextRecipe) and isinstance(task, TextTask)
     context: int = run.model.context  # type: ignore[assignment]
     if data is None:
         check_there(recipe, run.known, run.path)

@@ -1,4 +1,4 @@
-"""`onebit classify`: classify image files."""
+"""`onebit classify`: what a packed model says of files."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from onebit.printable import printable
 EXAMPLES = """examples:
   onebit classify pets.onebit photo.jpg
   onebit classify pets.onebit photos/*.jpg --top 1
+  onebit classify keywords.onebit yes.wav
   onebit classify pets.onebit photos/*.jpg --json | jq -r '.[] | .file + " " + .labels[0].label'
 """
 
@@ -22,38 +23,39 @@ def add_parser(subparsers: Any) -> None:
         "classify",
         run,
         EXAMPLES,
-        help="classify image files",
-        description="Print the most probable labels of each image file. Images of any size are allowed. PyTorch is not needed.",
+        help="print what a model says of files",
+        description="Print what a packed model says of each file: the most probable labels of an image or a recording. Images of any size are "
+        "allowed. PyTorch is not needed.",
     )
     parser.add_argument("file", type=arguments.packed_file, metavar="FILE", help="a .onebit file")
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, WebP, BMP, GIF, TIFF")
     parser.add_argument(
-        "--top", type=int, default=5, metavar="N", help="print N labels per image (default %(default)s)"
+        "inputs", nargs="+", metavar="INPUT", help="files of what the model takes: JPEG, PNG, WebP, BMP, GIF, TIFF; WAV"
     )
+    parser.add_argument("--top", type=int, default=5, metavar="N", help="print N labels per file (default %(default)s)")
     arguments.precision(parser)
     arguments.threads(parser)
-    arguments.as_json(parser, "print one JSON array for all images")
+    arguments.as_json(parser, "print one JSON array for all files")
 
 
 def run(args: argparse.Namespace) -> int:
     from onebit.errors import DataError
-    from onebit.runtime import load_image_session
+    from onebit.runtime import load
 
-    session = load_image_session(args.file, precision=args.precision, threads=args.threads)
+    session = load(args.file, precision=args.precision, threads=args.threads)
     results = []
     failed = False
-    for name in args.images:
+    for name in args.inputs:
         try:
-            labels = session.classify([name], args.top)[0]
+            answer = session.answer(name, args.top)
         except DataError as error:
             # One bad image does not stop the others: report it and continue.
             streams.say_error(error)
             failed = True
             continue
         if args.json:
-            results.append({"file": name, "labels": [{"label": label, "probability": p} for label, p in labels]})
+            results.append({"file": name, **answer.to_dict()})
         else:
-            print(f"{printable(name)}: " + ", ".join(f"{printable(label)} {100 * p:.1f} %" for label, p in labels))
+            print(f"{printable(name)}: {answer}")
     if args.json:
         print(json.dumps(results))
     return 1 if failed else 0

@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 Needs: pip install "onebit[terminal]"
 """
 SHELLS = ("bash", "zsh", "fish")
-FILES = ("IMAGE", "DATA", "RUN_OR_FILE", "data")
+FILES = ("INPUT", "DATA", "RUN_OR_FILE", "data")
 FOLDERS = ("DIR", "RUN")
 
 
@@ -72,7 +72,7 @@ def _recipes() -> list[str]:
 def _recipe_keys() -> list[str]:
     """The short names of all keys; none without the extra "train", as nothing is trained then."""
     try:
-        from onebit.training.recipe import ImageRecipe, TextRecipe, short_names
+        from onebit.training.recipe import KINDS, short_names
     except ImportError:
         return []
-    return sorted({name for recipe in (ImageRecipe, TextRecipe) for name in short_names(recipe)})
+    return sorted({name for recipe in KINDS.values() for name in short_names(recipe)})

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from onebit.cli import arguments
+from onebit.demos import DEMOS
 from onebit.printable import printable
 
 EXAMPLES = """examples:
@@ -31,36 +33,30 @@ def add_parser(subparsers: Any) -> None:
         ),
     )
     parser.add_argument(
-        "what", nargs="?", choices=("images", "text"), default="images", help="what to train on (default %(default)s)"
+        "what", nargs="?", choices=tuple(DEMOS), default="images", help="what to train on (default %(default)s)"
     )
     parser.add_argument(
         "--out",
         type=arguments.path,
         metavar="DIR",
-        help="output folder (default onebit-demo or onebit-demo-text); replaces an earlier demo",
+        help="output folder (default onebit-demo, or onebit-demo-text and so on); replaces an earlier demo",
     )
     parser.add_argument("--epochs", type=int, help="training epochs of both networks (default as in the recipe)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the training (default %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
-    from onebit.demos import digits, text
     from onebit.training.lock import hold
 
-    demo, default = (digits, "onebit-demo") if args.what == "images" else (text, "onebit-demo-text")
-    out = args.out or Path(default)
+    demo = import_module(f"onebit.demos.{DEMOS[args.what]}")
+    out = args.out or Path("onebit-demo" if args.what == "images" else f"onebit-demo-{args.what}")
     with hold(out, "demo"):
         for line in demo.demonstrate(out, args.epochs, args.seed):
             print(line, flush=True)
     command, file = printable(_command_name()), printable(out / demo.FILE)
     print(f"Next:\n  {command} info {file}")
-    if args.what == "images":
-        print(f"  {command} classify {file} {printable(out / digits.SAMPLES)}/*.png --top 2")
-        print(f"  {command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg")
-        print(f"  {command} demo text    the same for text, about three minutes")
-    else:
-        print(f'  {command} generate {file} "import "')
-        print(f"  {command} train tiny --data FILE_OR_FOLDER    with your own text")
+    for line in demo.next_steps(command, file, printable(out / "samples")):
+        print(f"  {line}")
     return 0
 
 

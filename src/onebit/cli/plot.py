@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   onebit plot run runs/digits                      runs/digits/curves.png: loss, accuracy and statistics of each layer
   onebit plot model books                          books-31m.png: the layers of a packed file, their bytes and their times
   onebit plot model pets.onebit --threads 2 --out pets.svg
+  onebit plot predictions runs/keywords my_words   keywords-predictions.png: a few inputs, and what the network says of them
   onebit plot reliability runs/pets                pets-reliability.png: how often answers of each confidence are right
 """
 
@@ -34,6 +35,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="a scheme as recipes write it, or all; a run folder; or a .onebit file, or books"
     )
+    parser.add_argument(
+        "inputs",
+        nargs="?",
+        metavar="DATA",
+        help="for predictions: a file, a folder or a data set; default what the run set aside",
+    )
     parser.add_argument("--out", type=arguments.path, metavar="FILE", help="the .png, .pdf or .svg file to write")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="for model: threads of the engine (default %(default)s)"
@@ -49,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out is not None:
         check_name(args.out)  # before a model is measured
-    figure, out = DRAWINGS[args.what](args.name, data=args.data, threads=args.threads, precision=args.precision)
+    figure, out = DRAWINGS[args.what](
+        args.name, data=args.inputs or args.data, threads=args.threads, precision=args.precision
+    )
     save(figure, args.out or out)
     print(printable(args.out or out))
     return 0

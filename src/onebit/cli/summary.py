@@ -28,15 +28,21 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import numpy as np
     import torch
 
     from onebit.images import ImageTask
     from onebit.model_summary import summary
+    from onebit.tasks.array_task import ArrayTask
     from onebit.training import load_run
+    from onebit.training.arrays import to_network
 
     trained = load_run(args.folder)
     model: Any = trained.model
-    if isinstance(trained.task, ImageTask):
+    if isinstance(trained.task, ArrayTask):
+        one = to_network(np.zeros((1, *trained.task.input_shape), np.float32), trained.task)
+        result = summary(model, tuple(one.shape[1:]), dtype=one.dtype)
+    elif isinstance(trained.task, ImageTask):
         result = summary(model, (trained.task.channels, *trained.task.image_size))
     else:
         result = summary(model, (model.context,), dtype=torch.long)

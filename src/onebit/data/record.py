@@ -7,7 +7,7 @@ import hashlib
 import os
 import platform
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,19 @@ def fingerprint_text(source: str) -> str | None:
     if path.is_dir():
         return _of_files(path, walk(path).files)
     return fingerprint_file(path)
+
+
+def fingerprint_files(data: str, suffixes: Collection[str] = ()) -> str | None:
+    """A fingerprint of a file, or of the files below a folder by their names and sizes. None if there are none.
+
+    Args:
+        data: the path.
+        suffixes: of the files that count, in lower case; empty: all that are not hidden.
+    """
+    path = expand(data)
+    if not path.is_dir():
+        return fingerprint_file(path)
+    return _of_files(path, (file for file in walk(path).files if not suffixes or file.suffix.lower() in suffixes))
 
 
 def fingerprint_file(path: Path) -> str | None:

@@ -69,6 +69,15 @@ def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator
     yield f"\nCurves and sample answers: {printable(out / PICTURE)}   ({time.monotonic() - start:.0f} s in all)"
 
 
+def next_steps(command: str, file: str, samples: str) -> list[str]:
+    """What a user can do with what the demo left."""
+    return [
+        f"{command} classify {file} {samples}/*.png --top 2",
+        f"{command} train images --data FOLDER    with your own pictures in FOLDER/CLASS/*.jpg",
+        f"{command} demo text    the same for text, about three minutes",
+    ]
+
+
 def _compared(
     binary: Run, twin: Run, report: PackReport, session: ImageSession, images: ImageSet, probabilities: NDArray[Any]
 ) -> str:

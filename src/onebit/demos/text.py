@@ -70,6 +70,14 @@ def demonstrate(out: Path, epochs: int | None = None, seed: int = 0) -> Iterator
     yield f"\n({time.monotonic() - start:.0f} s in all)"
 
 
+def next_steps(command: str, file: str, samples: str) -> list[str]:
+    """What a user can do with what the demo left."""
+    return [
+        f'{command} generate {file} "import "',
+        f"{command} train tiny --data FILE_OR_FOLDER    with your own text",
+    ]
+
+
 def _compared(binary: Run, twin: Run, report: PackReport, file: Path, figures: dict[str, Any]) -> str:
     bits = (*(run.result()["validation_bits_per_byte"] for run in (twin, binary)), figures["bits_per_byte"])
     times = _times(twin.model, load_text_session(file, threads=1))

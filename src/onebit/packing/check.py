@@ -14,9 +14,10 @@ from onebit.fileformat import PackedModel
 from onebit.images import ImageTask
 from onebit.printable import one_line
 from onebit.program import Program, Shape
+from onebit.tasks.array_task import ArrayTask
 from onebit.text import TextTask
 
-Task = ImageTask | TextTask
+Task = ImageTask | TextTask | ArrayTask
 
 
 def check_task(task: object) -> None:
@@ -27,6 +28,8 @@ def check_task(task: object) -> None:
     """
     if not isinstance(task, Task):
         raise PackError(f"[pack] task is of type {type(task).__name__}: give an onebit.ImageTask or an onebit.TextTask")
+    if isinstance(task, ArrayTask):
+        return  # has checked its names itself
     if isinstance(task, ImageTask):
         _check_names("label", task.labels)
     else:
@@ -100,6 +103,10 @@ def _check_outputs(outputs: Shape, task: Task) -> None:
             raise PackError(
                 f"[pack] the model gives {outputs[-1]} logits for a vocabulary of {len(task.vocabulary)} tokens"
             )
+    elif isinstance(task, ArrayTask):
+        fault = task.output_fault(outputs)
+        if fault is not None:
+            raise PackError(f"[pack] the task {fault}: give a task that fits the model")
     elif outputs != (len(task.labels),):
         raise PackError(
             f"[pack] the model's output has shape {outputs} for an image, but the task names {len(task.labels)} labels: "

@@ -11,13 +11,13 @@ from torch import nn
 from onebit.data.record import DataRecord
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
-from onebit.images import ImageTask
 from onebit.nn.wrapped import in_use, unwrapped
-from onebit.packing.check import check_task, checked
+from onebit.packing.check import Task, check_task, checked
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
 from onebit.paths import expand
 from onebit.printable import printable
+from onebit.tasks.array_task import ArrayTask
 from onebit.text import TextTask
 
 # More lines than a screen has are not read; `PackReport.kept_float` has all tensors.
@@ -70,7 +70,7 @@ class PackReport:
         return "\n".join(lines)
 
 
-def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel:
+def to_packed_model(model: nn.Module, task: Task) -> PackedModel:
     """The packed form of a classifier of images or of a language model, in memory.
 
     Args:
@@ -85,9 +85,7 @@ def to_packed_model(model: nn.Module, task: ImageTask | TextTask) -> PackedModel
     return _trace(unwrapped(model), task)[0]
 
 
-def pack(
-    model: nn.Module, path: str | Path, task: ImageTask | TextTask, training: dict[str, Any] | None = None
-) -> PackReport:
+def pack(model: nn.Module, path: str | Path, task: Task, training: dict[str, Any] | None = None) -> PackReport:
     """Pack a classifier of images or a language model into a file that needs no PyTorch: latents dropped, one bit a binary parameter.
 
     Args:
@@ -129,7 +127,7 @@ def pack(
     )
 
 
-def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
+def _trace(model: nn.Module, task: Task) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
     check_task(task)
     with in_use(model):
         if isinstance(task, TextTask):
@@ -137,6 +135,8 @@ def _trace(model: nn.Module, task: ImageTask | TextTask) -> tuple[PackedModel, i
             if context is None:
                 raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
             result = trace(model, (context,), tokens=True)
+        elif isinstance(task, ArrayTask):
+            result = trace(model, task.input_shape, *task.scaling, tokens=task.tokens, temperature=task.temperature)
         else:
             result = trace(model, (*task.image_size, task.channels), task.mean, task.std, temperature=task.temperature)
     packed = checked(result.program, result.tensors, task)

@@ -15,8 +15,10 @@ from onebit.fileformat import PackedModel, load_model
 from onebit.image_task import ImageTask
 from onebit.pretrained import find
 from onebit.program import Program, Shape
+from onebit.runtime.answer import Answer, Labels
 from onebit.runtime.threads import ThreadPool, thread_count
 from onebit.task import TEXT_KINDS
+from onebit.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
     from onebit.runtime.text import TextSession
@@ -26,7 +28,7 @@ Cache = Literal["bf16", "int8"]
 
 
 class Session:
-    """A packed model in the engine: the common part of `ImageSession` and `TextSession`. `load` returns one of these.
+    """A packed model in the engine: the common part of `ImageSession`, `TextSession` and those of other tasks. `load` returns one of these.
 
     Several Python threads may use one session; they take turns. Different sessions run at the same time, unless they share a `ThreadPool`.
     """
@@ -64,6 +66,19 @@ class Session:
         """Deprecated: several Python threads may use any session; they take turns."""
         warnings.warn("Session.shareable is always true, and deprecated", DeprecationWarning, stacklevel=2)
         return True
+
+    def answer(self, source: str | Path, top: int = 5) -> Answer:
+        """What the model says of one file, as `onebit classify` prints it.
+
+        Args:
+            source: the path.
+            top: the most labels.
+
+        Raises:
+            DataError: the file cannot be used.
+            OnebitError: the model takes no files.
+        """
+        raise OnebitError("[classify] this model is not an image network: use generate, score or logits")
 
     def plan(self) -> list[dict[str, Any]]:
         """The steps that the engine runs, in order.
@@ -115,23 +130,24 @@ def engine_options(
     }
 
 
-class ImageSession(Session):
-    """A packed image network in the engine. `load` returns it.
+class ArraySession(Session):
+    """A packed network of arrays in the engine: the common part of `ImageSession` and those of other kinds of tasks.
 
-    Call it with a batch of images for logits:
+    Call it with a batch for the network's outputs:
 
     Args:
-        batch: (n, height, width, channels) in the model's own size: uint8 pixels, or float32 from 0 to 1.
+        batch: (n, *input_shape): float32, or uint8 of which 255 stands for 1.
 
     Returns:
-        float32 logits (n, classes).
+        float32 (n, *output_shape).
 
     Raises:
-        DataError: the batch has another shape or type, or the batch for an image classifier contains NaN or values of 16 and more, such as
-            float32 pixels from 0 to 255.
+        DataError: the batch has another shape or type.
 
     Several threads may share a session; their calls run one after the other.
     """
+
+    task: Any
 
     def __init__(
         self,
@@ -151,11 +167,15 @@ class ImageSession(Session):
         except ValueError as error:
             raise OnebitError(str(error)) from None
         self.program = model.program
-        self.task: ImageTask | None = (
-            ImageTask.from_json(model.task) if model.task["kind"] == "image-classification" else None
-        )
+        self.task = self._task_of(model.task)
         self.input_shape: Shape = model.program.input_shape
         self.output_shape: Shape = model.shapes[model.program.output]
+
+    @staticmethod
+    def _task_of(values: dict[str, Any]) -> Any:
+        """The task of a file; None where it is not known."""
+        kind = KINDS.get(values["kind"])
+        return None if kind is None else kind.from_json(values)
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         if not isinstance(batch, np.ndarray) or batch.dtype not in (np.uint8, np.float32):
@@ -165,6 +185,41 @@ class ImageSession(Session):
             raise DataError(
                 f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
             )
+        self._check_values(batch)
+        try:
+            return self._engine.run(batch)
+        except ValueError as error:  # inside a signal handler, while this session computes
+            raise OnebitError(str(error)) from None
+
+    def _check_values(self, batch: NDArray[Any]) -> None:
+        """Refuse values that this kind of task cannot have; raises DataError."""
+
+
+class ImageSession(ArraySession):
+    """A packed image network in the engine. `load` returns it.
+
+    Call it with a batch of images for logits:
+
+    Args:
+        batch: (n, height, width, channels) in the model's own size: uint8 pixels, or float32 from 0 to 1.
+
+    Returns:
+        float32 logits (n, classes).
+
+    Raises:
+        DataError: the batch has another shape or type, or the batch for an image classifier contains NaN or values of 16 and more, such as
+            float32 pixels from 0 to 255.
+
+    Several threads may share a session; their calls run one after the other.
+    """
+
+    task: ImageTask | None
+
+    @staticmethod
+    def _task_of(values: dict[str, Any]) -> ImageTask | None:
+        return ImageTask.from_json(values) if values["kind"] == "image-classification" else None
+
+    def _check_values(self, batch: NDArray[Any]) -> None:
         if self.task is not None and batch.dtype == np.float32 and batch.size:
             # Scaling may leave values a little outside 0 to 1. NaN fails this test too.
             least, most = float(batch.min()), float(batch.max())
@@ -172,10 +227,9 @@ class ImageSession(Session):
                 raise DataError(
                     f"[Session] a batch of float32 from {least:g} to {most:g}: give uint8 (0 to 255), or divide by 255 (0 to 1)"
                 )
-        try:
-            return self._engine.run(batch)
-        except ValueError as error:  # inside a signal handler, while this session computes
-            raise OnebitError(str(error)) from None
+
+    def answer(self, source: str | Path, top: int = 5) -> Labels:
+        return Labels(tuple(self.classify([source], top)[0]))
 
     def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
         """Classify images of any size.
@@ -206,9 +260,14 @@ class ImageSession(Session):
         for image in images:  # one at a time, because a folder of photos may not fit in memory
             pixels = load_image(image, self.task.image_size, self.task.channels)
             probabilities = softmax(self(pixels[None]))[0]
-            best = np.argsort(-probabilities, kind="stable")[:top]
-            answers.append([(self.task.labels[i], float(probabilities[i])) for i in best])
+            answers.append(best_labels(probabilities, self.task.labels, top))
         return answers
+
+
+def best_labels(probabilities: NDArray[np.float32], labels: Sequence[str], top: int) -> list[tuple[str, float]]:
+    """The most probable labels with their probabilities, the most probable first."""
+    best = np.argsort(-probabilities, kind="stable")[:top]
+    return [(labels[i], float(probabilities[i])) for i in best]
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -237,7 +296,7 @@ def load(
     cache: Cache | None = None,
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
-) -> ImageSession | TextSession:
+) -> ImageSession | TextSession | ArraySession:
     """Load a packed model to run it.
 
     `load_image_session` and `load_text_session` take the same keywords. Use them if you know the kind of model.
@@ -255,7 +314,7 @@ def load(
         pin_threads: keep each thread that the engine starts on its own core, if the system supports that.
 
     Returns:
-        An `ImageSession` for an image network, or a `TextSession` for a language model.
+        An `ImageSession` for an image network, a `TextSession` for a language model, or the session of another kind of task.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
@@ -278,7 +337,11 @@ def load(
         raise OnebitError(
             f"[load] cache={cache!r}: this model is not a language model and has no KV cache: leave cache out"
         )
-    return ImageSession(model, precision, threads, isa, memory_cap, pin_threads)
+    # Imported here because these build on the classes above.
+    from onebit.runtime.kinds import SESSIONS
+
+    kind = SESSIONS.get(model.task["kind"], ImageSession)
+    return kind(model, precision, threads, isa, memory_cap, pin_threads)
 
 
 def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> ImageSession:
@@ -286,12 +349,16 @@ def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> Imag
     session = load(path, **options)
     if isinstance(session, ImageSession):
         return session
+    if isinstance(session, ArraySession):
+        raise OnebitError(
+            f"[{path}] this model is not an image network: its task is {session.task.kind}; use onebit.load"
+        )
     raise OnebitError(f"[{path}] this model is not an image network: use generate, score or logits")
 
 
 def load_text_session(path: str | Path, **options: Unpack[LoadOptions]) -> TextSession:
     """`load` for a language model. Raises OnebitError if the file contains an image network."""
     session = load(path, **options)
-    if isinstance(session, ImageSession):
+    if isinstance(session, ArraySession):
         raise OnebitError(f"[{path}] this model is not a language model: use classify, or call the session with images")
     return session

@@ -243,7 +243,10 @@ def _load(path: Path, settings: Settings, pool: ThreadPool) -> TextSession | Ima
     cache: Any = settings.cache or None
     precision: Any = settings.precision
     is_text = describe(path).kind in TEXT_KINDS
-    return load(path, precision, pool, cache=cache if is_text else None, memory_cap=_cap(settings))
+    session = load(path, precision, pool, cache=cache if is_text else None, memory_cap=_cap(settings))
+    if isinstance(session, TextSession | ImageSession):
+        return session
+    raise OnebitError(f"[{path}] its task, {session.task.kind}, is not served: use onebit.load, or classify")
 
 
 def _cap(settings: Settings) -> int:

@@ -78,10 +78,17 @@ class Curves(lightning.Callback):
         if self._show:
             end = "\r" if sys.stderr.isatty() else ""
             clear = "\x1b[K" if sys.stderr.isatty() else ""
-            bits = f", {metrics['val_bits_per_byte']:.3f} bits per byte" if "val_bits_per_byte" in metrics else ""
             sys.stderr.write(
-                f"{end}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: "
-                f"train loss {metrics['train_loss']:.4f} accuracy {100 * metrics['train_accuracy']:.1f} %, "
-                f"validation loss {metrics['val_loss']:.4f} accuracy {100 * metrics['val_accuracy']:.1f} %{bits}, {seconds:.1f} s{clear}\n"
+                f"{end}epoch {trainer.current_epoch + 1}/{trainer.max_epochs}: train {_figures(metrics, 'train')}, "
+                f"validation {_figures(metrics, 'val')}, {seconds:.1f} s{clear}\n"
             )
             sys.stderr.flush()
+
+
+def _figures(metrics: dict[str, float], part: str) -> str:
+    """The figures of a part of an epoch in words."""
+    own = {key.removeprefix(f"{part}_"): value for key, value in metrics.items() if key.startswith(f"{part}_")}
+    words = [f"loss {own.pop('loss'):.4f}"] + (
+        [f"accuracy {100 * own.pop('accuracy'):.1f} %"] if "accuracy" in own else []
+    )
+    return ", ".join([" ".join(words), *(f"{value:.3f} {name.replace('_', ' ')}" for name, value in own.items())])

@@ -10,7 +10,6 @@ import lightning
 import torch
 from torch import Tensor, nn
 
-from onebit.data.examples import NOT_COUNTED
 from onebit.errors import OnebitError
 from onebit.nn.binary import binary_layers
 from onebit.optim import Bop, Together, bits_and_rest, matrices_and_rest, muon
@@ -30,7 +29,7 @@ from onebit.training.latents import (
     set_progress,
 )
 from onebit.training.layout import gathered_objects, total
-from onebit.training.objective import Objective
+from onebit.training.objective import Objective, counted
 from onebit.training.recipe import Recipe
 from onebit.training.sharding import ShardedStrategy, shard
 
@@ -39,10 +38,11 @@ STEPS_UNSEEN = 10
 
 
 class TrainingModule(lightning.LightningModule):
-    """Cross-entropy, Adam, AdamW, Bop or Muon, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
+    """The objective of a job, Adam, AdamW, Bop or Muon, warm-up and decay; what schemes ask of training; loss and accuracy of each epoch.
 
     Args:
-        model: images (batch, channels, height, width) to logits (batch, classes), or tokens (batch, time) to logits (batch, time, vocabulary).
+        model: images (batch, channels, height, width) to logits (batch, classes), tokens (batch, time) to logits (batch, time, vocabulary), or what
+            else the objective measures.
         recipe: of the optimizer and the schedule.
         batches_per_epoch: of the training set.
         objective: the loss, and the figures of an epoch.
@@ -170,16 +170,11 @@ class TrainingModule(lightning.LightningModule):
         self, batch: tuple[Any, ...], part: str, network: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch, its logits (images or tokens, classes or vocabulary), and how many of them count."""
-        x, target = batch[:2]
-        logits = network(x).float().flatten(0, -2)
-        target = target if target.is_floating_point() else target.flatten()
-        count = counted(target).sum()
-        loss = self.objective.loss(logits, target, count, whole=len(batch) == 2)
+        made = self.objective.measured(network(batch[0]).float(), batch[1], whole=len(batch) == 2)
         with torch.no_grad():
             sums = self._sums[part]
-            label = target.argmax(1) if target.is_floating_point() else target
-            self._sums[part] = sums + torch.stack([loss * count, (logits.argmax(1) == label).sum(), count]).to(sums)
-        return loss, logits, count
+            self._sums[part] = sums + torch.stack([made.loss * made.count, made.right, made.count]).to(sums)
+        return made.loss, made.logits, made.count
 
     @property
     def _progress(self) -> float:
@@ -266,7 +261,7 @@ class TrainingModule(lightning.LightningModule):
                 self.epoch_metrics |= self.objective.figures(part, loss / count, right / count)
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         # A network whose weights are still float must not be chosen: NaN is never the best.
-        unfit = {"val_loss": math.nan, "val_accuracy": math.nan} if self._first_stage else {}
+        unfit = {name: math.nan for name in self.epoch_metrics if name.startswith("val_")} if self._first_stage else {}
         self.log_dict(self.epoch_metrics | unfit)
 
     def configure_optimizers(self) -> Any:
@@ -338,13 +333,6 @@ class TrainingModule(lightning.LightningModule):
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, end - warmup))
         return 1 - progress if recipe.schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def counted(target: Tensor) -> Tensor:
-    """Which examples or tokens count: bool (examples). Of labels that are distributions (examples, classes) all do."""
-    if target.is_floating_point():
-        return torch.ones(len(target), dtype=torch.bool, device=target.device)
-    return target.flatten() != NOT_COUNTED
 
 
 def steps_unseen(device: torch.device) -> int:

@@ -82,7 +82,9 @@ def _module(job: Job, recipe: Recipe, checkpoint: Path | None, layout: Layout, n
 def _trainer(
     job: Job, recipe: Recipe, out: Path, progress: bool, checkpoint_steps: int | None, layout: Layout
 ) -> lightning.Trainer:
-    checkpoints = Checkpoints(out / "checkpoints", job.monitor, job.monitor == "val_accuracy", checkpoint_steps)
+    checkpoints = Checkpoints(
+        out / "checkpoints", job.monitor, not (job.monitor or "").endswith("_loss"), checkpoint_steps
+    )
     return lightning.Trainer(
         max_epochs=recipe.schedule.epochs,
         **layout.trainer_options(),

@@ -17,8 +17,9 @@ from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
 from onebit.paths import expand
 from onebit.printable import printable
+from onebit.tasks.kinds import KINDS
 from onebit.text import TextTask
-from onebit.training.jobs import build_model
+from onebit.training.jobs import AnyTask, build_model, job_kind
 from onebit.training.recipe import Recipe, load_recipe
 from onebit.training.sources import read_fingerprints, record_of
 
@@ -38,7 +39,7 @@ class Run:
 
     path: Path
     recipe: Recipe
-    task: ImageTask | TextTask
+    task: AnyTask
     model: nn.Module
     epochs: int
     known: dict[str, str | None] | None = None
@@ -48,15 +49,7 @@ class Run:
         if not result:
             return f"{shown}: not finished (epoch {self.epochs} of {self.recipe.schedule.epochs})"
         when = f"(epoch {result['chosen_epoch']} of {result['epochs']}), {result['seconds']:.0f} s"
-        if "test_images" in result:
-            return (
-                f"{shown}: accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images {when}"
-            )
-        return (
-            f"{shown}: {result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
-            f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
-            f"({result['validation_tokenizer']}; context {result['validation_context']}) {when}"
-        )
+        return f"{shown}: {job_kind(self.recipe).told(result)} {when}"
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, without the network: the folder, the recipe, the epochs and the result."""
@@ -99,7 +92,7 @@ def _result(folder: Path) -> dict[str, Any]:
     return values
 
 
-def with_temperature(task: ImageTask | TextTask, folder: Path) -> ImageTask | TextTask:
+def with_temperature(task: AnyTask, folder: Path) -> AnyTask:
     """The task with what was fitted when training ended; an older run has no temperature."""
     if isinstance(task, TextTask):
         return task
@@ -112,9 +105,11 @@ def with_temperature(task: ImageTask | TextTask, folder: Path) -> ImageTask | Te
         ) from None
 
 
-def read_task(values: Any) -> ImageTask | TextTask:
+def read_task(values: Any) -> AnyTask:
     """A task from its JSON values, of whichever kind; raises FormatError where they describe none."""
     kind = values.get("kind") if isinstance(values, dict) else None
+    if isinstance(kind, str) and kind in KINDS:
+        return KINDS[kind].from_json(values)
     return TextTask.from_json(values) if kind == "text-generation" else ImageTask.from_json(values)
 
 

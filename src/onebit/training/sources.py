@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from onebit.data.load import TEST_SHARE, has_test_part
 from onebit.data.named import HUB_SETS, folder_of
-from onebit.data.record import DataRecord, fingerprint_file, fingerprint_images, fingerprint_text
+from onebit.data.record import DataRecord, fingerprint_file, fingerprint_files, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
@@ -65,7 +65,42 @@ class Texts:
         return float(recipe.flat()["validation_share"])
 
 
-KINDS: dict[str, type[Images] | type[Texts]] = {"images": Images, "text": Texts}
+@dataclass(frozen=True)
+class Files:
+    """Where data of another kind lie: a folder or a file; the name of a data set goes before a file.
+
+    Args:
+        names: data sets that are made on the spot.
+        suffixes: of the files that count, in lower case; empty: all.
+        drawn: whether what is set aside hangs on all of them.
+    """
+
+    names: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()
+    drawn: bool = True
+
+    def fingerprint(self, value: str) -> str | None:
+        """What changes when the data do; None where nothing is there."""
+        return f"name {value}" if value in self.names else fingerprint_files(value, self.suffixes)
+
+    def folder(self, value: str) -> Path | None:
+        """Where the data lie."""
+        return None if value in self.names else expand(value)
+
+    def has_test_part(self, value: str) -> bool:
+        """Whether next to the data nothing is read; not known here."""
+        return False
+
+    def hides(self, value: str) -> Path | None:
+        """The folder that goes before the data set of that name."""
+        return None
+
+    def share(self, recipe: Recipe) -> float:
+        """Of the data, what is set aside to measure on."""
+        return TEST_SHARE
+
+
+KINDS: dict[str, type[Images] | type[Texts] | Files] = {"images": Images, "text": Texts}
 
 
 def locate(recipe: Recipe) -> Recipe:

@@ -88,7 +88,7 @@ def _located(recipe: Recipe | str | Path, out: str | Path | None, keys: dict[str
         recipe = load_recipe(recipe)
     if not isinstance(recipe, Recipe):
         raise OnebitError(
-            f"[train] recipe is of type {type(recipe).__name__}: give an ImageRecipe, a TextRecipe or what load_recipe returns"
+            f"[train] recipe is of type {type(recipe).__name__}: give an ImageRecipe, another recipe or what load_recipe returns"
         )
     if out is None:
         raise OnebitError("[train] out=None: give the run folder; only a recipe with a name has one of its own")

@@ -62,6 +62,10 @@ class ImageJob(Job):
         except ValueError as error:
             raise RecipeError(str(error)) from None
 
+    @staticmethod
+    def told(result: dict[str, Any]) -> str:
+        return f"accuracy {100 * result['test_accuracy']:.2f} % on {result['test_images']} test images"
+
     def test(self, trained: nn.Module) -> dict[str, Any]:
         assert isinstance(self.task, ImageTask)
         temperature = temperature_of(trained, self._splits.validation, self.task) if self._calibrates else 1.0

@@ -7,13 +7,15 @@ from typing import Any, ClassVar, Protocol
 
 from torch import nn
 
-from onebit.images import ImageTask
+from onebit.image_task import ImageTask
+from onebit.tasks.array_task import ArrayTask
 from onebit.text import TextTask
 from onebit.training.batches import TrainingData
 from onebit.training.objective import Objective
 from onebit.training.recipe import Recipe
 
 Note = Callable[[str], object]
+AnyTask = ImageTask | TextTask | ArrayTask
 
 
 class Job(Protocol):
@@ -31,9 +33,9 @@ class Job(Protocol):
     """
 
     recipe_kind: ClassVar[type[Recipe]]
-    task_kind: ClassVar[type[ImageTask] | type[TextTask]]
+    task_kind: ClassVar[type[ImageTask] | type[TextTask] | type[ArrayTask]]
 
-    task: ImageTask | TextTask
+    task: AnyTask
     """Goes with the run and into the packed file."""
     model: nn.Module
     """Fresh, from the recipe's seed."""
@@ -55,8 +57,13 @@ class Job(Protocol):
         """The network that a recipe describes, for the classes or the vocabulary of a task."""
         ...
 
-    def check_start(self, task: ImageTask | TextTask, path: str) -> None:
+    def check_start(self, task: AnyTask, path: str) -> None:
         """Refuse to start from the weights of a run with this task; raises OnebitError."""
+
+    @staticmethod
+    def told(result: dict[str, Any]) -> str:
+        """The figures of a finished run's result.json in words."""
+        ...
 
     def test(self, trained: nn.Module) -> dict[str, Any]:
         """The figures of the finished network, for result.json."""

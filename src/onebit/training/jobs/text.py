@@ -10,13 +10,12 @@ from torch import nn
 from onebit.data.text import TextSplits, load_text
 from onebit.data.tokens import Unit
 from onebit.errors import OnebitError, RecipeError
-from onebit.images import ImageTask
 from onebit.models import decoder_sizes, language_decoder, language_lstm
 from onebit.models.decoder import LanguageDecoder
 from onebit.text import TextTask
 from onebit.training.estimation import adapted
 from onebit.training.figures import evaluate_text
-from onebit.training.jobs.job import Job, Note
+from onebit.training.jobs.job import AnyTask, Job, Note
 from onebit.training.objective import Objective
 from onebit.training.recipe import TextRecipe
 from onebit.training.recipe.text import OF_BLOCKS
@@ -64,11 +63,19 @@ class TextJob(Job):
         except ValueError as error:
             raise RecipeError(str(error)) from None
 
-    def check_start(self, task: ImageTask | TextTask, path: str) -> None:
+    def check_start(self, task: AnyTask, path: str) -> None:
         if task != self.task:
             raise OnebitError(
                 f"[warm_start] {path} has another vocabulary: train on its data, or give both the same vocab.txt"
             )
+
+    @staticmethod
+    def told(result: dict[str, Any]) -> str:
+        return (
+            f"{result['validation_bits_per_byte']:.3f} bits per byte, perplexity {result['validation_perplexity']:.2f} and accuracy "
+            f"{100 * result['validation_accuracy']:.2f} % on {result['validation_tokens']:,} validation tokens "
+            f"({result['validation_tokenizer']}; context {result['validation_context']})"
+        )
 
     def test(self, trained: nn.Module) -> dict[str, Any]:
         recipe, splits = self._recipe, self._splits

@@ -5,10 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from onebit.errors import OnebitError
-from onebit.images import ImageTask
-from onebit.text import TextTask
 from onebit.training.jobs.images import ImageJob
-from onebit.training.jobs.job import Job
+from onebit.training.jobs.job import AnyTask, Job
 from onebit.training.jobs.text import TextJob
 from onebit.training.recipe import Recipe
 
@@ -20,7 +18,7 @@ def job_kind(recipe: Recipe) -> type[Job]:
     return next(job for job in JOBS if isinstance(recipe, job.recipe_kind))
 
 
-def build_model(recipe: Recipe, task: ImageTask | TextTask) -> nn.Module:
+def build_model(recipe: Recipe, task: AnyTask) -> nn.Module:
     """The network that a recipe describes, for the classes or the vocabulary of a task."""
     job = job_kind(recipe)
     if not isinstance(task, job.task_kind):

@@ -1,7 +1,8 @@
 """Recipes: what to train, on what, and how; keys in sections, in YAML, each of which a flag overrides."""
 
-from onebit.training.recipe.files import KINDS, load_recipe, parse_text, recipe_names
+from onebit.training.recipe.files import load_recipe, parse_text, recipe_names
 from onebit.training.recipe.images import CELLS, ImageRecipe
+from onebit.training.recipe.kinds import KINDS
 from onebit.training.recipe.recipe import Recipe, short_names
 from onebit.training.recipe.text import TextRecipe
 

@@ -10,16 +10,13 @@ import yaml
 
 from onebit.errors import RecipeError, shown
 from onebit.paths import expand
-from onebit.training.recipe.images import ImageRecipe
+from onebit.training.recipe.kinds import KINDS
 from onebit.training.recipe.recipe import Recipe
-from onebit.training.recipe.text import TextRecipe
 
 # Of a recipe's file, in characters; those that come with the package have a hundredth of it.
 LARGEST_RECIPE = 100_000
 # Of what YAML may nest: the document, a list, and what is in it, with room to spare for a wrong one to be named by its key.
 DEEPEST_YAML = 10
-
-KINDS: dict[str, type[Recipe]] = {"images": ImageRecipe, "text": TextRecipe}
 
 
 def recipe_names() -> list[str]:
@@ -62,12 +59,14 @@ def load_recipe(source: str | Path) -> Recipe:
         raise RecipeError(f"[{source}] holds {type(tree).__name__}: needs keys with values, such as 'epochs: 10'")
     kind = tree.pop("kind", "images")
     if not isinstance(kind, str) or kind not in KINDS:
-        raise RecipeError(f"[{source}] kind={shown(kind)}: use {' or '.join(KINDS)}")
+        raise RecipeError(f"[{source}] kind={shown(kind)}: use {', '.join([*KINDS][:-1])} or {[*KINDS][-1]}")
+    if kind not in ("images", "text"):
+        return KINDS[kind]().override(tree, str(source))
     tree = _of_version_0_1_0(tree, kind == "images")
     if kind == "images":
-        return ImageRecipe().override(tree, str(source))
+        return KINDS[kind]().override(tree, str(source))
     try:
-        return TextRecipe(**{str(key): value for key, value in _with_form(tree).items()})
+        return KINDS[kind](**{str(key): value for key, value in _with_form(tree).items()})
     except RecipeError as error:
         raise RecipeError(f"[{source}] {error}") from None
 

@@ -7,25 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onebit.training.recipe.images import ImageRecipe
+from onebit.training.recipe.kinds import KINDS
 from onebit.training.recipe.recipe import Recipe, sections_of, short_names
 from onebit.training.recipe.section import Key, Section
-from onebit.training.recipe.text import TextRecipe
-
-KINDS: tuple[type[Recipe], ...] = (ImageRecipe, TextRecipe)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A key, for recipes of one kind or of both.
+    """A key, for recipes of some kinds or of all.
 
     Args:
         key: as its section declares it.
-        kind: "images", "text", or empty for both.
+        kinds: their names; empty: all.
     """
 
     key: Key
-    kind: str
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The kinds in words; empty for all."""
+        return ", ".join(self.kinds)
 
     @property
     def flag(self) -> str:
@@ -34,12 +36,16 @@ class Row:
 
 
 def rows(section: str) -> list[Row]:
-    """The keys of a section: those that all kinds have alike, then those of each kind."""
-    declared = {kind: [key for key in short_names(kind).values() if key.section == section] for kind in KINDS}
-    first, *others = declared.values()
-    shared = [key for key in first if all(key in keys for keys in others)]
-    own = [Row(key, kind.kind) for kind, keys in declared.items() for key in keys if key not in shared]
-    return [Row(key, "") for key in shared] + own
+    """The keys of a section: those that all kinds have alike, then the others, each with the kinds that declare it alike."""
+    declared = {
+        name: [key for key in short_names(kind).values() if key.section == section] for name, kind in KINDS.items()
+    }
+    every: list[Key] = []
+    for keys in declared.values():
+        every += [key for key in keys if key not in every]
+    of = [(key, tuple(name for name, keys in declared.items() if key in keys)) for key in every]
+    shared = [Row(key) for key, kinds in of if len(kinds) == len(KINDS)]
+    return shared + [Row(key, kinds) for key, kinds in of if len(kinds) < len(KINDS)]
 
 
 def help_text(recipe: Recipe | None, width: int) -> str:
@@ -50,12 +56,11 @@ def help_text(recipe: Recipe | None, width: int) -> str:
         width: of the terminal, in characters.
     """
     values = None if recipe is None else recipe.flat()
-    kinds = None if recipe is None else ("", recipe.kind)
     lines = []
-    for name, section in sections_of(KINDS[0]).items():
+    for name, section in sections_of(Recipe).items():
         lines += ["", f"{name}: {_about(section)}"]
         for row in rows(name):
-            if kinds is None or row.kind in kinds:
+            if recipe is None or not row.kinds or recipe.kind in row.kinds:
                 lines += _lines(row, values, width)
     lines += ["", "A key may be given with its section too, as in --schedule.epochs 3 or --scheme.weights 1."]
     return "\n".join(lines[1:])
@@ -77,7 +82,7 @@ def _lines(row: Row, values: Mapping[str, Any] | None, width: int) -> list[str]:
 def markdown() -> str:
     """The keys of all kinds as tables of a page, one for each section."""
     parts = []
-    for name, section in sections_of(KINDS[0]).items():
+    for name, section in sections_of(Recipe).items():
         lines = [f"### {name}", "", _about(section), ""]
         lines += ["| key | for | default | values | meaning |", "| --- | --- | --- | --- | --- |"]
         for row in rows(name):

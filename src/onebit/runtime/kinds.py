@@ -1,0 +1,8 @@
+"""The sessions of kinds of tasks whose inputs are arrays, by the names of the kinds in files; a kind without one is run as arrays alone."""
+
+from __future__ import annotations
+
+from onebit.runtime.session import ArraySession
+from onebit.tasks.kinds import KINDS
+
+SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {}

@@ -1,0 +1,7 @@
+"""The kinds of tasks whose inputs are arrays, by their names in files. docs/architecture.md says what else a new kind needs."""
+
+from __future__ import annotations
+
+from onebit.tasks.array_task import ArrayTask
+
+KINDS: dict[str, type[ArrayTask]] = {}

@@ -1,0 +1,9 @@
+"""The kinds of recipes by the names that files have for them."""
+
+from __future__ import annotations
+
+from onebit.training.recipe.images import ImageRecipe
+from onebit.training.recipe.recipe import Recipe
+from onebit.training.recipe.text import TextRecipe
+
+KINDS: dict[str, type[Recipe]] = {kind.kind: kind for kind in (ImageRecipe, TextRecipe)}
