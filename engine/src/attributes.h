@@ -105,6 +105,14 @@ struct Layer {
     bool binary() const { return bits.rows != nullptr; }
 };
 
+// sparse_linear.
+struct SparseDense {
+    const std::uint8_t* mask = nullptr;  // a row of bits for each output: which inputs have a weight
+    const float* weight = nullptr;       // of the ones of the mask, row after row
+    const float* bias = nullptr;
+    std::int64_t kept = 0;
+};
+
 // conv_transpose2d, bit_conv_transpose2d.
 struct TransposedConvolution {
     Layer layer;  // `padding` of its window is what is cut off the output
@@ -217,9 +225,9 @@ struct Prelu {
 }  // namespace ops
 
 // Of ops that are given nothing else: monostate.
-using Attributes =
-    std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Rotary, ops::Embedding, ops::Normalize, ops::GroupNormalize,
-                 ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale, ops::Clip, ops::Prelu,
-                 ops::TransposedConvolution, ops::FullAttention, ops::Transpose, ops::Concatenate, ops::Slice, ops::Resize, ops::Constant>;
+using Attributes = std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Rotary, ops::Embedding, ops::Normalize,
+                                ops::GroupNormalize, ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale,
+                                ops::Clip, ops::Prelu, ops::TransposedConvolution, ops::FullAttention, ops::Transpose, ops::Concatenate, ops::Slice,
+                                ops::Resize, ops::Constant, ops::SparseDense>;
 
 }  // namespace onebit

@@ -1,5 +1,6 @@
 // The checks of layers with weights and of what tokens pass: a part of op_checks.h. The other ops are in step_checks.cpp.
 #include <algorithm>
+#include <bit>
 #include <string>
 #include <utility>
 
@@ -76,6 +77,28 @@ Shape dense(StepReader& reader, Step& step, const Inputs& inputs) {
     } else {
         made.weight = reader.floats("weight", {out, in}, false);
         made.bias = reader.floats("bias", {out}, true);
+    }
+    step.attributes = made;
+    Shape y = x;
+    y.back() = out;
+    return y;
+}
+
+Shape sparse_dense(StepReader& reader, Step& step, const Inputs& inputs) {
+    const Shape& x = inputs.x;
+    const std::int64_t in = reader.size("in_features"), out = reader.size("out_features");
+    if (x.back() != in) reader.fail("in_features=" + std::to_string(in) + " but its input has shape " + spelled(x));
+    ops::SparseDense made;
+    made.kept = reader.size("kept");
+    made.mask = reader.bits("mask", out, in, false);
+    made.weight = reader.floats("weight", {made.kept}, false);
+    made.bias = reader.floats("bias", {out}, true);
+    // What follows reads a weight for each one of the mask.
+    const std::int64_t bytes = out * row_bytes(in);
+    std::int64_t ones = 0;
+    for (std::int64_t i = 0; i < bytes; ++i) ones += std::popcount(made.mask[i]);
+    if (ones != made.kept) {
+        reader.fail("its mask has " + std::to_string(ones) + " ones: needs kept=" + std::to_string(made.kept) + "; the file is damaged");
     }
     step.attributes = made;
     Shape y = x;

@@ -294,6 +294,13 @@ OPS = {
         ({"stop": 5}, "start=1 and stop=5 do not fit an axis of 4"),
     ]),
     "softmax": op([4]),
+    "sparse_linear": op([60], {"in_features": 60, "out_features": 3, "kept": 24},
+                        {"mask": {**u8(3, 8), "fill": 1}, "weight": f32(24), "bias": f32(3)}, {**FEATURES, "kept": [integer()]},
+                        optional_roles=("bias",), more=[
+        ({"in_features": 61}, "in_features=61 but its input has shape (60,)"),
+        ({"kept": 23}, "has shape (24,): needs (23,)"),
+        ({"values": "01"}, "does not take: 'values'"),
+    ]),
     "tanh": op([4]),
     "transpose": op([4, 3], {"axes": [1, 0]}, needs={"axes": [per_axis(0, 3)]}, more=[
         ({"axes": axes}, "its input of shape (4, 3): needs each of its axes once, counted from 0")
@@ -534,6 +541,14 @@ def more_of_op(name, cases, document, step, where):
         )
         for levels in ({"quantizer": "sign"}, {"quantizer": "unit", "bits": 1}, {"quantizer": "absmax", "bits": 16}):
             cases.append(case("an input of its own", change={f"{step}/attributes/input": levels}))
+    if name == "sparse_linear":
+        for kept in (23, 25):
+            change = {f"{step}/attributes/kept": kept, "tensors/t.weight/shape": [kept]}
+            cases.append(case("another mask", f"its mask has 24 ones: needs kept={kept}; the file is damaged", change))
+        cases.append(case("a mask without ones", "its mask has 0 ones: needs kept=24", {"tensors/t.mask/fill": 0}))
+        alone["inputs"] = ["e"]
+        change = {"program/input": tokens, "program/steps": [embed(60), alone], "tensors/table": f32(5, 60)}
+        cases.append(case("over tokens", change=change))
     if name == "int8_linear":
         for count, words in ((1 << 17, None), ((1 << 17) + 1, "has rows of 131073 weights: needs at most 131072")):
             change = {

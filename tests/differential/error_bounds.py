@@ -277,6 +277,13 @@ def _weights(step: Step, tensors: Mapping[str, Any], shape: tuple[int, ...]) -> 
     )
 
 
+def _filled(tensors: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
+    """The weight of a sparse layer with its zeros, float64."""
+    weight = np.zeros(shape)
+    weight[np.unpackbits(tensors["mask"], axis=1, count=shape[1], bitorder="little") == 1] = tensors["weight"]
+    return weight
+
+
 def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -> Value:
     a = step.attributes
     convolution = step.op.endswith("2d")
@@ -294,7 +301,7 @@ def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -
     if bits:
         weight, size, bias = _weights(step, tensors, shape)
     else:
-        weight = tensors["weight"].astype(np.float64)
+        weight = _filled(tensors, shape) if "mask" in tensors else tensors["weight"].astype(np.float64)
         size, bias = np.abs(weight), tensors.get("bias", np.float32(0))
     if bits and (precision == "int8" or "input" in a):
         axes = tuple(range(1, v.x.ndim)) if convolution else (v.x.ndim - 1,)
@@ -524,7 +531,15 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
     match step.op:
         case "bit_linear" | "int8_linear" if "scale" in tensors:
             return _grouped(step, tensors, v, precision)
-        case "bit_linear" | "bit_conv2d" | "bit_conv_transpose2d" | "linear" | "conv2d" | "conv_transpose2d":
+        case (
+            "bit_linear"
+            | "bit_conv2d"
+            | "bit_conv_transpose2d"
+            | "linear"
+            | "sparse_linear"
+            | "conv2d"
+            | "conv_transpose2d"
+        ):
             return _product(step, tensors, v, precision)
         case "add":
             return add(*inputs)

@@ -15,6 +15,7 @@ _WITH_BIAS = (
     "conv2d",
     "conv_transpose2d",
     "linear",
+    "sparse_linear",
 )
 
 

@@ -39,7 +39,7 @@ SCALINGS = (
 # What elementwise ops may be put anywhere.
 ELEMENTWISE = ("clip", "gelu", "hard_sigmoid", "hard_swish", "prelu", "relu", "relu_squared", "scale", "scale_shift", "sigmoid", "silu",
                "softmax", "tanh", "normalize", "group_normalize", "rms_normalize",
-               "add", "multiply", "mean_magnitude", "linear", "bit_linear")  # fmt: skip
+               "add", "multiply", "mean_magnitude", "linear", "sparse_linear", "bit_linear")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,17 @@ class Maker:
             return self.step("bit_linear", (x,), attributes, weight=weight, **self.bias(outputs, True))
         weight = self.floats((outputs, inputs), spread=inputs**-0.5)
         return self.step("linear", (x,), attributes, weight=weight, **self.bias(outputs, False))
+
+    def sparse(self, x: str) -> str:
+        """A dense layer of floats with as many zeros as chance gives, at least one weight."""
+        *rows, inputs = self.shapes[x]
+        outputs = self.size(min(self.most_work / math.prod(rows) / inputs, self.most_elements / math.prod(rows)))
+        places = self.rng.random((outputs, inputs)) < self.any((0.02, 0.2, 0.5, 1.0))
+        places[self.between(0, outputs - 1), self.between(0, inputs - 1)] = True
+        kept = int(places.sum())
+        attributes = {"in_features": inputs, "out_features": outputs, "kept": kept}
+        mask, weight = self.keep(pack_rows(places)), self.floats((kept,), spread=inputs**-0.5)
+        return self.step("sparse_linear", (x,), attributes, mask=mask, weight=weight, **self.bias(outputs, False))
 
     def window(self, x: str, dilated: bool, pooling: bool) -> dict[str, Any]:
         """Attributes of a window that fits the image."""
@@ -385,6 +396,7 @@ class Maker:
                 op, (x,), {"groups": self.any([g for g in range(1, 9) if channels % g == 0]), "eps": self.eps()}
             ),
             "linear": lambda: self.dense(x, False),
+            "sparse_linear": lambda: self.sparse(x),
             "max_pool2d": lambda: self.step(op, (x,), self.window(x, False, True)),
             "mean_magnitude": lambda: self.step(op, (x,), self.window(x, True, False) if len(shape) == 3 and self.one_in(2) else {}),
             "multiply": lambda: self.multiply(x),

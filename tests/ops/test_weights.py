@@ -20,6 +20,7 @@ BITS = {
     "bit_embedding": 5 * 6 + 6,
     "bit_lstm": 24 * 6,
     "bit_gru": 18 * 6,
+    "sparse_linear": 0,
 }
 ITEM_BYTES = {"U8": 1, "I8": 1, "F16": 2, "F32": 4}
 
@@ -32,7 +33,7 @@ def last_step(op):
 
 def shape_of_input(program, step, tensors):
     kinds = {"U8": np.uint8, "I8": np.int8, "F16": np.float16, "F32": np.float32}
-    arrays = {name: np.zeros(t["shape"], kinds[t["dtype"]]) for name, t in tensors.items()}
+    arrays = {name: np.full(t["shape"], t.get("fill", 0), kinds[t["dtype"]]) for name, t in tensors.items()}
     return program.shapes(arrays)[step.inputs[0]]
 
 

@@ -7,6 +7,8 @@ namespace onebit {
 
 // layers.cpp: products with weights, by whichever layer computes them fastest.
 std::unique_ptr<Node> make_layer(const NodeSource& source);
+// sparse.cpp: dense layers of floats with few weights that are not 0.
+std::unique_ptr<Node> make_sparse(const NodeSource& source);
 // recurrence.cpp: LSTM and GRU, float and binary.
 std::unique_ptr<Node> make_recurrence(const NodeSource& source);
 // transposed.cpp: transposed convolutions, as one convolution for each phase of the stride.

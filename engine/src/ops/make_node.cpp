@@ -52,6 +52,7 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
         case Op::scale_shift: return make_scale_shift(source);
         case Op::slice: return make_slice(source);
         case Op::softmax: return make_softmax(source);
+        case Op::sparse_linear: return make_sparse(source);
         case Op::transpose: return make_transpose(source);
     }
     throw std::logic_error("make_node: an op without a node");

@@ -16,7 +16,7 @@ from onebit.exports import Check, Written
 from onebit.fileformat import PackedModel, safetensors_header, write_safetensors
 from onebit.ops import OPS
 from onebit.ops.binary import planes_of, read_weight
-from onebit.ops.bit_rows import read_row
+from onebit.ops.bit_rows import read_row, unpack_rows
 from onebit.ops.declared import Bits
 from onebit.ops.op import Precision
 from onebit.program import Program, Shape, Step
@@ -93,7 +93,10 @@ def _plain(model: PackedModel, step: Step, role: str, dtype: DType) -> tuple[NDA
         return stored, list(declared.axes), "floats"
     a = step.attributes
     sizes = op.sizes(a, model.shapes[step.inputs[0]])
-    if role == "bias":
+    if role == "mask":
+        ones = unpack_rows(stored, declared.lengths(sizes)[1])
+        values, axes, counts = ones.astype(np.int32), list(declared.axes), "0 or 1"
+    elif role == "bias":
         values, axes = read_row(stored, declared.lengths(sizes)[1], a["values"]), [declared.axes[1]]
         counts = _counts(a["values"], [1])
     else:

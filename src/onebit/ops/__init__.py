@@ -16,6 +16,7 @@ from onebit.ops import (
     recurrence,
     resize,
     rotary,
+    sparse,
 )
 from onebit.ops.op import Op as Op
 
@@ -34,6 +35,7 @@ OPS: dict[str, Op] = {
         recurrence,
         resize,
         rotary,
+        sparse,
     )
     for op in module.OPS
 }

@@ -63,6 +63,10 @@ class StepReader(Mapping[str, Any]):
     def get(self, name: str, default: Any = None) -> Any:
         return default if name not in self.given else self[name]
 
+    def tensor(self, role: str) -> NDArray[Any]:
+        """A tensor that is checked already."""
+        return self._tensors[self._roles[role]]
+
     def has_tensor(self, role: str) -> bool:
         return role in self._roles
 

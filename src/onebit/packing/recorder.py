@@ -125,6 +125,11 @@ class Recorder:
         self._stored.setdefault(id(values), []).append(name)
         return name
 
+    def mask_tensor(self, name: str, ones: NDArray[Any]) -> str:
+        """Store where a matrix (rows, n) has weights, as bits that are no parameters; returns its name."""
+        self._tensors[name] = pack_rows(ones)
+        return name
+
     def bit_tensor(self, name: str, latent: Tensor, bits: Tensor) -> str:
         """Store a matrix of bits, (rows, n); returns its name. The same bits of a latent that layers share are stored once."""
         if id(latent) not in self._sound and not all_finite(latent):

@@ -30,6 +30,7 @@ from onebit.training.latents import (
 )
 from onebit.training.layout import gathered_objects, total
 from onebit.training.objective import Objective, counted
+from onebit.training.pruning import HeadPruning
 from onebit.training.recipe import Recipe
 from onebit.training.sharding import ShardedStrategy, shard
 
@@ -81,6 +82,7 @@ class TrainingModule(lightning.LightningModule):
         self._teacher = None if teacher is None else Teacher(model, teacher, recipe.teacher.features or ())
         self._note = note
         self._compiled: Compiled | None = None
+        self._pruning = head_pruning(model, recipe, self.steps_per_epoch)
         # What does not go together is said here, before anything is written.
         self._own_parameters()
         if recipe.optimizer.pull:
@@ -91,6 +93,10 @@ class TrainingModule(lightning.LightningModule):
     def configure_model(self) -> None:
         if isinstance(self.trainer.strategy, ShardedStrategy) and not self._sharded:
             self._sharded = True
+            if self._pruning is not None:
+                raise OnebitError(
+                    "[head_share] a network that is sharded is not pruned: use one device, or head_share=1"
+                )
             shard(self.model, self.trainer.strategy.device_mesh)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -235,7 +241,10 @@ class TrainingModule(lightning.LightningModule):
             for group in self.optimizers(use_pl_optimizer=False).param_groups:  # type: ignore[union-attr]
                 if "weight_decay" in group:  # not one of bits
                     group["weight_decay"] = 0.0
+        pruned = None if self._pruning is None else self._pruning.pruned()
         super().optimizer_step(*args, **kwargs)
+        if self._pruning is not None and pruned is not None:
+            self._pruning.after_step(self.global_step + 1, pruned)
         if self.recipe.optimizer.name != "bop":
             self._treat_latents()
         if self._steps_unseen > 1:
@@ -260,8 +269,9 @@ class TrainingModule(lightning.LightningModule):
             if count:
                 self.epoch_metrics |= self.objective.figures(part, loss / count, right / count)
         self.epoch_metrics["learning_rate"] = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        # A network whose weights are still float must not be chosen: NaN is never the best.
-        unfit = {name: math.nan for name in self.epoch_metrics if name.startswith("val_")} if self._first_stage else {}
+        # A network whose weights are still float, or not yet pruned, must not be chosen: NaN is never the best.
+        early = self._first_stage or (self._pruning is not None and not self._pruning.done)
+        unfit = {name: math.nan for name in self.epoch_metrics if name.startswith("val_")} if early else {}
         self.log_dict(self.epoch_metrics | unfit)
 
     def configure_optimizers(self) -> Any:
@@ -333,6 +343,15 @@ class TrainingModule(lightning.LightningModule):
             return 1.0
         progress = min(1.0, (step - warmup) / max(1, end - warmup))
         return 1 - progress if recipe.schedule.name == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def head_pruning(model: nn.Module, recipe: Recipe, steps_per_epoch: int) -> HeadPruning | None:
+    """What prunes the last layer as a recipe says; None where it says that all weights stay. Raises OnebitError."""
+    own = recipe.optimizer
+    if own.head_share == 1:
+        return None
+    steps = recipe.schedule.epochs * steps_per_epoch
+    return HeadPruning(model, own.head_share, own.head_pruning_begins, own.head_pruning_ends, steps)
 
 
 def steps_unseen(device: torch.device) -> int:

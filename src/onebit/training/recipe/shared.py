@@ -154,6 +154,18 @@ class Optimizer(Section):
         "how training takes the step from latents to bits: straight-through, ReSTE, EDE, BinaryRelax or StochasticBits, with options as "
         "in ReSTE(last=2)",
     )
+    head_share: float = key(
+        1.0,
+        "share of the weights that a last layer of floats keeps: training prunes the smallest, and the packed file stores the others",
+        above=0,
+        most=1,
+    )
+    head_pruning_begins: float = key(
+        0.1, "share of the training after which the last layer is pruned", least=0, below=1
+    )
+    head_pruning_ends: float = key(
+        0.7, "share of the training after which the last layer has lost all that it loses", above=0, most=1
+    )
     bop_gamma: float = key(1e-4, "how short the memory of bop is; it follows the schedule", above=0, most=1)
     bop_threshold: float = key(1e-8, "the mean gradient above which bop flips a bit", least=0)
     muon_steps: int = key(
@@ -161,6 +173,8 @@ class Optimizer(Section):
     )
 
     def check(self) -> None:
+        fits = self.head_pruning_begins < self.head_pruning_ends
+        require(fits, "head_pruning_begins", self.head_pruning_begins, "less than head_pruning_ends")
         for name, usual in (("pull", 0), ("cage", 0), ("estimator", "straight-through")):
             value = getattr(self, name)
             require(self.name != "bop" or value == usual, name, value, "optimizer=adam with it: bop has no latents")
