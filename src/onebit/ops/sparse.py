@@ -44,6 +44,13 @@ class SparseLinear(Linear):
         return (y + t.get("bias", 0)).astype("float32")
 
 
+def filled(a: Attributes, t: Tensors) -> Array:
+    """The weight of a sparse layer with its zeros, float32 (outputs, inputs)."""
+    weight = np.zeros((a["out_features"], a["in_features"]), np.float32)
+    weight[unpack_rows(t["mask"], a["in_features"]) == 1] = t["weight"]
+    return weight
+
+
 def sparse_bytes(weight: NDArray[np.float32]) -> int:
     """The bytes of a weight (outputs, inputs) stored as a mask and the values that are not 0."""
     outputs, inputs = weight.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onebit.exports.onnx.weights import bias, scaled, weight
 from onebit.ops.binary import planes_of
 from onebit.ops.bit_rows import row_bytes
 from onebit.ops.quantize import largest_level
+from onebit.ops.sparse import filled
 
 # float32 holds every whole number up to here.
 EXACT = 1 << 24
@@ -78,6 +80,11 @@ def linear(g: Graph, layer: Layer) -> Value:
     t = layer.tensors
     product = g.node("MatMul", [g.last(layer.inputs[0]), g.constant(t["weight"].T)])
     return Value(layer.shape, plus(g, product, g.constant(t["bias"]) if "bias" in t else None))
+
+
+def sparse_linear(g: Graph, layer: Layer) -> Value:
+    """With its zeros: ONNX's sparse tensors reach few runtimes."""
+    return linear(g, replace(layer, tensors={**layer.tensors, "weight": filled(layer.attributes, layer.tensors)}))
 
 
 def bit_linear(g: Graph, layer: Layer) -> Value:
@@ -221,6 +228,7 @@ def _rows(g: Graph, layer: Layer, table: str, numbers: Callable[[str], str]) -> 
 
 WRITERS: dict[str, Callable[[Graph, Layer], Value]] = {
     "linear": linear,
+    "sparse_linear": sparse_linear,
     "bit_linear": bit_linear,
     "int8_linear": int8_linear,
     "conv2d": conv,
