@@ -25,7 +25,7 @@ INSTALLED    ?= $(VENV)/installed-dev
 # How many processes share the tests. A file's tests stay together.
 PYTEST_PROCESSES ?= 2
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test tidy clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test gpu-test tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -147,6 +147,12 @@ wheels: $(VENV)/installed-dev
 serve-test: $(VENV)/installed-dev $(VENV)/installed-serve-test
 	$(BIN)/pytest tests/serving -rs --numprocesses $(PYTEST_PROCESSES) --dist loadfile
 	$(BIN)/python benchmarks/serving.py --short
+
+# The kernels for GPUs, in Triton's interpreter where there is none. Triton lies in a folder of its own: elsewhere it would change what PyTorch compiles
+# with.
+gpu-test: $(VENV)/installed-dev
+	[ -d build/triton ] || $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt --target build/triton triton
+	PYTHONPATH=$(CURDIR)/build/triton $(BIN)/pytest -rs tests/gpu
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

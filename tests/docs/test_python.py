@@ -19,7 +19,11 @@ from onebit.models import conv_classifier
 BLOCKS = [(page, block) for page in pages.PAGES for block in pages.blocks(page) if block.language == "python"]
 
 # Blocks by a text in them, and docstrings by name, that are not run, and why.
-ONLY_COMPILED = {"GPT2LMHeadModel": "makes a model of 124 million parameters", "openai.OpenAI(": "asks a server"}
+ONLY_COMPILED = {
+    "GPT2LMHeadModel": "makes a model of 124 million parameters",
+    "openai.OpenAI(": "asks a server",
+    'device="cuda"': "needs a GPU",
+}
 NOT_RUN = {"onebit.scoring.run.score": "starts Ray"}
 
 
@@ -72,7 +76,7 @@ def test_what_is_only_compiled_is_there():
 def examples() -> list[doctest.DocTest]:
     found = []
     for module in pkgutil.walk_packages(onebit.__path__, "onebit."):
-        if module.name.rpartition(".")[2] not in ("__main__", "_engine"):
+        if module.name.rpartition(".")[2] not in ("__main__", "_engine") and not module.name.startswith("onebit.gpu."):
             found += doctest.DocTestFinder().find(importlib.import_module(module.name))
     return [example for example in found if example.examples]
 

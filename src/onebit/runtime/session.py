@@ -157,15 +157,22 @@ class ArraySession(Session):
         isa: str | None = None,
         memory_cap: int = MEMORY_CAP,
         pin_threads: bool = False,
+        device: str = "cpu",
     ) -> None:
         options = engine_options(precision, threads, isa, memory_cap, pin_threads)
-        # Imported here so that the NumPy reference and `info` work without the engine.
-        from onebit._engine import Engine
+        if on_gpu(device):
+            # Imported here because only a GPU needs PyTorch.
+            from onebit.gpu.engine import GpuEngine
 
-        try:
-            self._engine = Engine(model.program.to_json(), model.tensors, **options)
-        except ValueError as error:
-            raise OnebitError(str(error)) from None
+            self._engine = GpuEngine(model, precision, device)
+        else:
+            # Imported here so that the NumPy reference and `info` work without the engine.
+            from onebit._engine import Engine
+
+            try:
+                self._engine = Engine(model.program.to_json(), model.tensors, **options)
+            except ValueError as error:
+                raise OnebitError(str(error)) from None
         self.program = model.program
         self.task = self._task_of(model.task)
         self.input_shape: Shape = model.program.input_shape
@@ -286,6 +293,23 @@ class LoadOptions(TypedDict, total=False):
     cache: Cache | None
     memory_cap: int
     pin_threads: bool
+    device: str
+
+
+def on_gpu(device: str) -> bool:
+    """Whether a session computes on a GPU. Triton's interpreter takes the place of one in tests.
+
+    Raises:
+        OnebitError: it is not the name of a device, or a GPU cannot be used.
+    """
+    if device == "cpu":
+        return False
+    if not isinstance(device, str):
+        raise OnebitError(f"[load] device={device!r}: use 'cpu', 'cuda' or 'cuda:N'")
+    from onebit.gpu import device_for
+
+    device_for(device)
+    return True
 
 
 def load(
@@ -296,6 +320,7 @@ def load(
     cache: Cache | None = None,
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
+    device: str = "cpu",
 ) -> ImageSession | TextSession | ArraySession:
     """Load a packed model to run it.
 
@@ -312,13 +337,16 @@ def load(
         memory_cap: the most bytes for weights, activations and working memory. A program that needs more is refused before they are
             allocated. The KV cache beyond a text's first token is not counted, because it grows with the text.
         pin_threads: keep each thread that the engine starts on its own core, if the system supports that.
+        device: ``"cpu"``, or ``"cuda"`` (``"cuda:1"``, ...) for a GPU, which needs the extra ``gpu``. There `threads`, `isa`, `memory_cap` and
+            `pin_threads` have no effect, and the KV cache is bf16.
 
     Returns:
         An `ImageSession` for an image network, a `TextSession` for a language model, or the session of another kind of task.
 
     Raises:
         FormatError: the file is damaged, foreign or of an unknown version.
-        OnebitError: the program needs more memory than the cap, an argument is out of range, or the CPU lacks the instruction set.
+        OnebitError: the program needs more memory than the cap, an argument is out of range, the CPU lacks the instruction set, or the GPU
+            does not exist or does not run an op of the program.
 
     Example:
         >>> session = onebit.load("digits.onebit")
@@ -332,7 +360,7 @@ def load(
         # Imported here because images do not need it.
         from onebit.runtime.text import TextSession
 
-        return TextSession(model, precision, threads, isa, cache, memory_cap, pin_threads)
+        return TextSession(model, precision, threads, isa, cache, memory_cap, pin_threads, device)
     if cache is not None:
         raise OnebitError(
             f"[load] cache={cache!r}: this model is not a language model and has no KV cache: leave cache out"
@@ -341,7 +369,7 @@ def load(
     from onebit.runtime.kinds import SESSIONS
 
     kind = SESSIONS.get(model.task["kind"], ImageSession)
-    return kind(model, precision, threads, isa, memory_cap, pin_threads)
+    return kind(model, precision, threads, isa, memory_cap, pin_threads, device)
 
 
 def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> ImageSession:

@@ -28,7 +28,7 @@ from onebit.runtime.generation import (
 )
 from onebit.runtime.prompt_cache import PromptCache
 from onebit.runtime.saved_state import SavedState, fingerprint, read_state, write_state
-from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options
+from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options, on_gpu
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions, choose_each
@@ -40,7 +40,7 @@ class TextSession(Session):
 
     Args:
         model: a packed model with a task of the kind "text-generation" or "language-model".
-        precision, threads, isa, cache, memory_cap, pin_threads: see `onebit.load`.
+        precision, threads, isa, cache, memory_cap, pin_threads, device: see `onebit.load`.
 
     Raises:
         FormatError: the task has another kind.
@@ -59,6 +59,7 @@ class TextSession(Session):
         cache: Cache | None = None,
         memory_cap: int = MEMORY_CAP,
         pin_threads: bool = False,
+        device: str = "cpu",
     ) -> None:
         options = engine_options(precision, threads, isa, memory_cap, pin_threads)
         if cache is not None and (not isinstance(cache, str) or cache not in ("bf16", "int8")):
@@ -69,13 +70,21 @@ class TextSession(Session):
             )
         self.task = text_task(model.task)
         self.tokenizer = tokenizer_for(self.task)
-        # Imported here so that `info` works without the engine.
-        from onebit._engine import Decoder
+        if on_gpu(device):
+            if cache == "int8":
+                raise OnebitError("[load] cache='int8': a GPU keeps keys and values in bf16: leave cache out")
+            # Imported here because only a GPU needs PyTorch.
+            from onebit.gpu.engine import GpuDecoder
 
-        try:
-            self._engine = Decoder(model.program.to_json(), model.tensors, **options, cache=cache)
-        except ValueError as error:
-            raise OnebitError(str(error)) from None
+            self._engine = GpuDecoder(model, precision, device)
+        else:
+            # Imported here so that `info` works without the engine.
+            from onebit._engine import Decoder
+
+            try:
+                self._engine = Decoder(model.program.to_json(), model.tensors, **options, cache=cache)
+            except ValueError as error:
+                raise OnebitError(str(error)) from None
         self.program = model.program
         self.context = self._engine.context
         # Some models have more outputs than tokens.
