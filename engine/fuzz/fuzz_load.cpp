@@ -64,8 +64,13 @@ double work_of(const std::uint8_t* data, std::size_t size) {
         if (const auto* layer = step.find<onebit::ops::Layer>()) {
             const onebit::Window& w = layer->window;
             const double planes = static_cast<double>(layer->bits.plane_count());
-            work += outputs * planes * taps_of(w) * static_cast<double>(x.back() / w.groups);
-            if (layer->convolution)
+            const double deep = layer->depth ? static_cast<double>(layer->depth->kernel) : 1;
+            work += outputs * planes * deep * taps_of(w) * static_cast<double>(x.back() / w.groups);
+            if (layer->depth) {
+                const onebit::Depth& d = *layer->depth;
+                work += static_cast<double>(x[0] + d.padding[0] + d.padding[1]) * static_cast<double>(x[1] + w.padding[0] + w.padding[1]) *
+                        static_cast<double>(x[2] + w.padding[2] + w.padding[3]) * static_cast<double>(x[3]);
+            } else if (layer->convolution)
                 work += static_cast<double>(x[0] + w.padding[0] + w.padding[1]) * static_cast<double>(x[1] + w.padding[2] + w.padding[3]) *
                         static_cast<double>(x[2]);
         } else if (const auto* recurrence = step.find<onebit::ops::Recurrence>()) {

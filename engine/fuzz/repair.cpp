@@ -33,6 +33,7 @@ class Repair {
             return layer(bits, y.back(), {x_.back()});
         }
         if (op == "conv2d" || op == "bit_conv2d") return convolution(bits, y);
+        if (op == "conv3d" || op == "bit_conv3d") return volume(bits, y);
         if (op == "max_pool2d" || op == "avg_pool2d") return window(y, false);
         if (op == "mean_magnitude") {
             if (attribute("kernel_size") == nullptr) {
@@ -155,6 +156,22 @@ class Repair {
         if (x_[2] % groups != 0 || y[2] % groups != 0) set("groups", groups = 1);
         const auto kernel = sizes("kernel_size", 2, 1);
         return layer(bits, y[2], {kernel[0], kernel[1], x_[2] / groups});
+    }
+
+    bool volume(bool bits, Shape& y) {
+        if (x_.size() != 4) return false;
+        const auto kernel = sizes("kernel_size", 3, 1), stride = sizes("stride", 3, 1), padding = sizes("padding", 6, 0);
+        const auto dilation = sizes("dilation", 3, 1);
+        for (std::size_t axis = 0; axis < 3; ++axis) {
+            const std::int64_t free = x_[axis] + padding[2 * axis] + padding[2 * axis + 1] - dilation[axis] * (kernel[axis] - 1) - 1;
+            if (free < 0) return false;
+            y[axis] = free / stride[axis] + 1;
+        }
+        set("in_channels", x_[3]);
+        y[3] = size("out_channels");
+        std::int64_t groups = size("groups");
+        if (x_[3] % groups != 0 || y[3] % groups != 0) set("groups", groups = 1);
+        return layer(bits, y[3], {kernel[0] * kernel[1], kernel[2], x_[3] / groups});
     }
 
     bool layer(bool bits, std::int64_t outputs, Shape weight) {

@@ -22,6 +22,12 @@ struct Window {
     std::int64_t groups = 1;
 };
 
+// The third axis of a convolution's window.
+struct Depth {
+    std::int64_t kernel = 1, stride = 1, dilation = 1;
+    std::int64_t padding[2] = {0, 0};  // front, back
+};
+
 // How a binary layer's inputs are quantised before the product; `absent`: as the precision says.
 struct InputLevels {
     enum class Quantizer { absent, sign, unit, absmax };
@@ -90,10 +96,11 @@ struct Fused {
     bool any() const { return own_output >= 0; }
 };
 
-// bit_conv2d, bit_linear, conv2d, int8_linear, linear.
+// bit_conv2d, bit_conv3d, bit_linear, conv2d, conv3d, int8_linear, linear.
 struct Layer {
     bool convolution = false;
-    Window window;  // of a convolution
+    Window window;               // of a convolution
+    std::optional<Depth> depth;  // of a convolution of volumes
     BitWeights bits;
     const std::uint8_t* bias_bits = nullptr;
     const float *weight = nullptr, *bias = nullptr;  // of a float layer

@@ -28,12 +28,12 @@ struct Channels {
     std::int64_t in, out, groups;
 };
 
-// Of a convolution of an image.
-Channels channels_of(StepReader& reader, const Shape& x) {
+// Of a convolution of an image, or of a volume.
+Channels channels_of(StepReader& reader, const Shape& x, bool volume = false) {
     const std::int64_t in = reader.size("in_channels"), out = reader.size("out_channels"), groups = reader.size("groups");
-    if (x.size() != 3 || x[2] != in) {
-        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (height, width, " + std::to_string(in) +
-                    ")");
+    if (x.size() != (volume ? 4 : 3) || x.back() != in) {
+        reader.fail("in_channels=" + std::to_string(in) + " but its input has shape " + spelled(x) + ": needs (" + (volume ? "depth, " : "") +
+                    "height, width, " + std::to_string(in) + ")");
     }
     if (in % groups != 0 || out % groups != 0) {
         reader.fail("groups=" + std::to_string(groups) + " does not divide in_channels=" + std::to_string(in) +
@@ -45,15 +45,16 @@ Channels channels_of(StepReader& reader, const Shape& x) {
 // The weights and the bias of a convolution whose window is known.
 void read_window(StepReader& reader, bool bits, const Channels& channels, ops::Layer& made) {
     const Window& w = made.window;
-    const std::int64_t of_group = channels.in / channels.groups;
+    const std::int64_t of_group = channels.in / channels.groups, deep = made.depth ? made.depth->kernel : 1;
     if (bits) {
         // The kernel is at most 2^26 high and wide, like its padded input. The product of two of these is far from 64 bits, but that of all three is
         // not.
-        const std::int64_t taps = w.kernel[0] * w.kernel[1];
+        const std::int64_t plane = w.kernel[0] * w.kernel[1];
+        const std::int64_t taps = plane > max_binary_row ? plane : plane * deep;
         made.bits = reader.weights(channels.out, taps > max_binary_row ? taps : taps * of_group);
         made.bias_bits = reader.bits("bias", 1, channels.out, true);
     } else {
-        made.weight = reader.floats("weight", {channels.out, w.kernel[0], w.kernel[1], of_group}, false);
+        made.weight = reader.floats("weight", {channels.out, deep * w.kernel[0], w.kernel[1], of_group}, false);
         made.bias = reader.floats("bias", {channels.out}, true);
     }
 }
@@ -116,6 +117,24 @@ Shape convolution(StepReader& reader, Step& step, const Inputs& inputs) {
     const Window& w = made.window;
     const Shape y = {reader.side(w, x, 0), reader.side(w, x, 1), channels.out};
     read_window(reader, step.op == Op::bit_conv2d, channels, made);
+    step.attributes = made;
+    return y;
+}
+
+Shape volume_convolution(StepReader& reader, Step& step, const Inputs& inputs) {
+    const Shape& x = inputs.x;
+    const Channels channels = channels_of(reader, x, true);
+    ops::Layer made;
+    made.convolution = true;
+    made.depth = reader.depth(x, made.window);
+    made.window.groups = channels.groups;
+    const Depth& d = *made.depth;
+    const std::int64_t free = x[0] + d.padding[0] + d.padding[1] - d.dilation * (d.kernel - 1) - 1;
+    if (free < 0) reader.fail("a kernel_size does not fit its padded input of shape " + spelled(x));
+    const Shape slice(x.begin() + 1, x.end());
+    const Window& w = made.window;
+    const Shape y = {free / d.stride + 1, reader.side(w, slice, 0), reader.side(w, slice, 1), channels.out};
+    read_window(reader, step.op == Op::bit_conv3d, channels, made);
     step.attributes = made;
     return y;
 }

@@ -33,13 +33,14 @@ WorkingBytes Scratch::working_bytes() const {
 
 bool ProductLayer::reads_bits(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
     const bool sign = layer.bits.input.quantizer == InputLevels::Quantizer::sign;
-    return quantize && layer.convolution && !sign && digits_of(layer.bits.input) == 1 &&
+    return quantize && layer.convolution && !layer.depth && !sign && digits_of(layer.bits.input) == 1 &&
            BitConvolution::suits(layer.window, input.back(), layer.bits.plane_count() * output.back(), kernels);
 }
 
 std::uint64_t ProductLayer::weight_bytes(const ops::Layer& layer, const Shape& input, const Shape& output, bool quantize, const Kernels& kernels) {
     const auto planes = layer.bits.plane_count();
-    const std::int64_t outputs = planes * output.back(), taps = layer.window.kernel[0] * layer.window.kernel[1];
+    const std::int64_t outputs = planes * output.back(),
+                       taps = (layer.depth ? layer.depth->kernel : 1) * layer.window.kernel[0] * layer.window.kernel[1];
     const std::int64_t row = taps * (input.back() / layer.window.groups);
     // Offsets of outputs, twice, and a bias.
     const std::int64_t of_outputs = (2 * outputs + output.back()) * std::int64_t{sizeof(float)};
@@ -60,28 +61,34 @@ ProductLayer::ProductLayer(const ops::Layer& layer, const Shape& input, const Sh
       planes_(layer.bits.planes),
       levels_(layer.bits.input),
       window_(layer.window),
+      depth_(layer.depth.value_or(Depth{})),
       epilogue_(layer, output.back(), kernels) {
     channels_ = input.back();
     outputs_ = output.back();
     const auto planes = static_cast<std::int64_t>(planes_.size());
     plane_outputs_ = planes * outputs_;
     if (layer.convolution) {
-        height_ = input[0];
-        width_ = input[1];
-        out_height_ = output[0];
-        out_width_ = output[1];
+        const std::size_t first = layer.depth ? 1 : 0;
+        slices_ = layer.depth ? input[0] : 1;
+        height_ = input[first];
+        width_ = input[first + 1];
+        out_slice_height_ = output[first];
+        out_height_ = (layer.depth ? output[0] : 1) * out_slice_height_;
+        out_width_ = output[first + 1];
     } else {
         images_ = elements(input) / channels_;
     }
     out_height_ -= out_height_ % epilogue_.pool_height();  // rows outside all pooling windows are not computed
+    padded_slices_ = slices_ + depth_.padding[0] + depth_.padding[1];
     padded_height_ = height_ + window_.padding[0] + window_.padding[1];
     padded_width_ = width_ + window_.padding[2] + window_.padding[3];
 
     const std::int64_t group_channels = channels_ / window_.groups;
     const bool whole_rows = window_.groups == 1 && window_.dilation[1] == 1;  // a kernel's row is one run of inputs
-    for (std::int64_t r = 0; r < window_.kernel[0]; ++r) {
+    for (std::int64_t r = 0; r < depth_.kernel * window_.kernel[0]; ++r) {
+        const std::int64_t slice = r / window_.kernel[0] * depth_.dilation, line = r % window_.kernel[0] * window_.dilation[0];
         for (std::int64_t c = 0; c < (whole_rows ? 1 : window_.kernel[1]); ++c) {
-            offsets_.push_back((r * window_.dilation[0] * padded_width_ + c * window_.dilation[1]) * channels_);
+            offsets_.push_back(((slice * padded_height_ + line) * padded_width_ + c * window_.dilation[1]) * channels_);
         }
     }
     raw_length_ = static_cast<int>(whole_rows ? window_.kernel[1] * channels_ : group_channels);
@@ -209,10 +216,12 @@ template <class Input, class Convert>
 void ProductLayer::prepare(const float* x, Input* padded, Input zero, const Convert& convert, ThreadPool& pool) const {
     const std::int64_t row = width_ * channels_, padded_row = padded_width_ * channels_;
     const std::int64_t left = window_.padding[2] * channels_, right = window_.padding[3] * channels_;
-    parallel(pool, padded_height_ * padded_row * 8, padded_height_, [&](std::int64_t i, int) {
+    const std::int64_t lines = padded_slices_ * padded_height_;
+    parallel(pool, lines * padded_row * 8, lines, [&](std::int64_t i, int) {
         Input* to = padded + i * padded_row;
-        const std::int64_t from = i - window_.padding[0];
-        if (from < 0 || from >= height_) {
+        const std::int64_t slice = i / padded_height_ - depth_.padding[0], line = i % padded_height_ - window_.padding[0];
+        const std::int64_t from = slice * height_ + line;
+        if (slice < 0 || slice >= slices_ || line < 0 || line >= height_) {
             std::fill(to, to + padded_row, zero);
             return;
         }
@@ -253,7 +262,7 @@ void ProductLayer::each_buffer(Scratch& scratch, const Function& f) const {
             if (two_digits) f(scratch.upper, room);
         } else {
             if (kept_.empty()) f(scratch.panels, panel_weights_);
-            if (padded_size() != height_ * width_ * channels_) f(scratch.padded, room);
+            if (padded_size() != size()) f(scratch.padded, room);
         }
     }
     for (Scratch::Thread& own : scratch.threads) {
@@ -298,7 +307,7 @@ void ProductLayer::multiply_depthwise(const Input* from, const Weight* panels, s
         pool.check(thread);
         const std::int64_t oy = p / out_width_, ox = p % out_width_;
         args.positions = std::min(out_width_ - ox, end - p);
-        const Input* x = from + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_;
+        const Input* x = from + (line_start(oy) + ox * window_.stride[1]) * channels_;
         for (const Part& part : parts_) {
             Sum* out = to + (p - first) * sum_stride() + part.first;
             if constexpr (std::is_same_v<Sum, float>) {
@@ -344,11 +353,11 @@ void ProductLayer::convolve(const Input* padded, const Input* upper, const Weigh
                     if (calls++ % calls_of_check == 0) pool.check(thread);
                     const Input* rows[max_rows];
                     int count = 0;
-                    std::int64_t oy = p / out_width_, ox = p % out_width_;
+                    std::int64_t oy = p / out_width_, ox = p % out_width_, start = line_start(oy);
                     bool ends = false;
                     for (; count < at_once && p + count < end && !ends; ++count) {
-                        rows[count] = from + (oy * window_.stride[0] * padded_width_ + ox * window_.stride[1]) * channels_ + part.input_offset;
-                        if (++ox == out_width_) ox = 0, ++oy, ends = by_lines;
+                        rows[count] = from + (start + ox * window_.stride[1]) * channels_ + part.input_offset;
+                        if (++ox == out_width_) ox = 0, start = line_start(++oy), ends = by_lines;
                     }
                     Sum* out = to + (p - first) * sum_stride + part.first;
                     if constexpr (std::is_same_v<Sum, float>) {
@@ -416,7 +425,7 @@ Range ProductLayer::range_of(const float* x, std::int64_t n, ThreadPool& pool) c
 }
 
 Range ProductLayer::run(const float* x, const Range* known, float* y, ThreadPool& pool, Scratch& scratch) const {
-    const std::int64_t size = height_ * width_ * channels_, padded_size = this->padded_size();
+    const std::int64_t size = this->size(), padded_size = this->padded_size();
     const std::int64_t out_size = out_height_ / epilogue_.pool_height() * (out_width_ / epilogue_.pool_width()) * outputs_;
     each_buffer(scratch, reserve_buffer);
     for (Scratch::Thread& thread : scratch.threads) thread.range = Range();

@@ -85,7 +85,13 @@ class ProductLayer {
     std::int64_t units_at_once(std::int64_t most, std::size_t threads) const;
     std::int64_t units_of_chunk(std::size_t threads) const;
     std::int64_t unit_positions() const { return epilogue_.pool_height() * out_width_; }
-    std::int64_t padded_size() const { return padded_height_ * padded_width_ * channels_; }
+    std::int64_t size() const { return slices_ * height_ * width_ * channels_; }
+    std::int64_t padded_size() const { return padded_slices_ * padded_height_ * padded_width_ * channels_; }
+    // Where the window of a line's first position begins in the padded input, in pixels.
+    std::int64_t line_start(std::int64_t line) const {
+        const std::int64_t slice = line / out_slice_height_, y = line % out_slice_height_;
+        return (slice * depth_.stride * padded_height_ + y * window_.stride[0]) * padded_width_;
+    }
     std::int64_t sum_stride() const;
     // The columns of the output that a product with bits computes at once.
     std::int64_t strip() const;
@@ -114,11 +120,13 @@ class ProductLayer {
     std::vector<int> planes_;
     InputLevels levels_;
     Window window_;
+    Depth depth_;  // of an image one slice
     // The input as an image: the rows of a dense layer are images of one pixel, (rows, 1, 1, channels).
-    std::int64_t images_ = 1, height_ = 1, width_ = 1, channels_ = 1;
-    std::int64_t out_height_ = 1, out_width_ = 1, outputs_ = 1;
+    std::int64_t images_ = 1, slices_ = 1, height_ = 1, width_ = 1, channels_ = 1;
+    std::int64_t out_slice_height_ = 1, out_width_ = 1, outputs_ = 1;
+    std::int64_t out_height_ = 1;     // lines of all slices
     std::int64_t plane_outputs_ = 1;  // outputs of all planes: rows of weights
-    std::int64_t padded_height_ = 1, padded_width_ = 1;
+    std::int64_t padded_slices_ = 1, padded_height_ = 1, padded_width_ = 1;
     std::vector<std::ptrdiff_t> offsets_;
     Segments segments_{};
     int raw_length_ = 0;

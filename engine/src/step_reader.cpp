@@ -197,6 +197,28 @@ Window StepReader::window(const Shape& x, bool dilated) {
     return w;
 }
 
+Depth StepReader::depth(const Shape& x, Window& others) {
+    Depth d;
+    std::int64_t kernel[3], stride[3], dilation[3], padding[6];
+    sizes("kernel_size", kernel, 3, 1);
+    sizes("stride", stride, 3, 1);
+    sizes("padding", padding, 6, 0);
+    sizes("dilation", dilation, 3, 1);
+    d.kernel = kernel[0], d.stride = stride[0], d.dilation = dilation[0];
+    std::copy_n(padding, 2, d.padding);
+    std::copy_n(padding + 2, 4, others.padding);
+    double padded = static_cast<double>(x[3]);
+    for (std::size_t axis = 0; axis < 3; ++axis) {
+        padded *= static_cast<double>(x[axis] + padding[2 * axis] + padding[2 * axis + 1]);
+        if (axis == 0) continue;
+        others.kernel[axis - 1] = kernel[axis];
+        others.stride[axis - 1] = stride[axis];
+        others.dilation[axis - 1] = dilation[axis];
+    }
+    if (padded > static_cast<double>(max_elements)) fail("its padded input has more than " + std::to_string(max_elements) + " elements");
+    return d;
+}
+
 std::int64_t StepReader::side(const Window& w, const Shape& x, int axis) const {
     const std::int64_t free = x[axis] + w.padding[2 * axis] + w.padding[2 * axis + 1] - w.dilation[axis] * (w.kernel[axis] - 1) - 1;
     if (free < 0) fail("a kernel_size does not fit its padded input of shape " + spelled(x));

@@ -50,6 +50,8 @@ class StepReader {
 
     void image(const Shape& x) const;
     Window window(const Shape& x, bool dilated);
+    // Of a convolution of volumes: its third axis, and the others.
+    Depth depth(const Shape& x, Window& others);
     // The number of positions of the window.
     std::int64_t side(const Window& w, const Shape& x, int axis) const;
     std::vector<int> planes() { return plane_counts(attribute("planes")); }

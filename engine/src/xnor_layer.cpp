@@ -80,7 +80,7 @@ std::uint64_t XnorLayer::weight_bytes(const ops::Layer& layer, std::int64_t chan
 bool XnorLayer::suits(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs) {
     const InputLevels& input = layer.bits.input;
     const bool sign = input.quantizer == InputLevels::Quantizer::sign;
-    if (!layer.binary() || layer.window.groups != 1) return false;
+    if (!layer.binary() || layer.window.groups != 1 || layer.depth) return false;
     if (!sign && (input.quantizer != InputLevels::Quantizer::unit || input.bits > most_level_bits)) return false;
     if (padded(layer.window)) {
         const std::int64_t rectangles = (layer.window.kernel[0] + 1) * (layer.window.kernel[1] + 1);

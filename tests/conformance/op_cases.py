@@ -3,8 +3,9 @@
 import copy
 
 AXIS = 1 << 24
-NO_TOKENS = ("add_constant", "avg_pool2d", "bit_conv2d", "bit_conv_transpose2d", "conv2d", "conv_transpose2d", "flatten", "full_attention",
-             "last", "max_pool2d", "mean_pool", "prepend", "reshape", "resize", "rows", "transpose")  # fmt: skip
+NO_TOKENS = ("add_constant", "avg_pool2d", "bit_conv2d", "bit_conv3d", "bit_conv_transpose2d", "conv2d", "conv3d", "conv_transpose2d",
+             "flatten", "full_attention", "last", "max_pool2d", "mean_pool", "prepend", "reshape", "resize", "rows",
+             "transpose")  # fmt: skip
 
 
 def integer():
@@ -100,6 +101,22 @@ TRANSPOSED_FAULTS = [
     ({"kernel_size": [AXIS, AXIS]}, "its padded input has more than 2147483648 elements"),
     ({"dilation": [1, 1]}, "does not take: 'dilation'"),
 ]
+VOLUME = {
+    "kernel_size": [integers(3, 1)],
+    "stride": [integers(3, 1)],
+    "padding": [integers(6, 0)],
+    "dilation": [integers(3, 1)],
+}
+VOLUME_FAULTS = [
+    ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
+    ({"in_channels": 3}, "in_channels=3 but its input has shape (3, 4, 4, 2): needs (depth, height, width, 3)"),
+    ({"kernel_size": [5, 1, 1]}, "does not fit its padded input"),
+    ({"kernel_size": [1, 5, 1]}, "does not fit its padded input"),
+    ({"dilation": [1, 1, 5]}, "does not fit its padded input"),
+    ({"padding": [AXIS] * 6}, "its padded input has more than 2147483648 elements"),
+]
+volume = {"in_channels": 2, "out_channels": 3, "kernel_size": [2, 2, 2], "stride": [1, 2, 1], "padding": [0, 1, 0, 0, 1, 0],
+          "dilation": [1, 1, 1], "groups": 1}  # fmt: skip
 conv = {"in_channels": 2, "out_channels": 3, **pool, "dilation": [1, 1], "groups": 1}
 table = {"rows": 5, "features": 6, "of": "token"}
 
@@ -151,6 +168,12 @@ OPS = {
         ({"kernel_size": [2050, 2050], "padding": [2050, 2050, 2050, 2050]}, "weights: needs at most 4194304"),
         ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
     ]),
+    "bit_conv3d": op([3, 4, 4, 2], {**volume, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
+                     {**CHANNELS, **VOLUME, **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
+        *VOLUME_FAULTS,
+        ({"kernel_size": [130, 130, 260], "padding": [130] * 6}, "weights: needs at most 4194304"),
+        ({"planes": [1, 1]}, "has shape (3, 8): needs (6, 8)"),
+    ]),
     "bit_conv_transpose2d": op([4, 4, 2], {**transposed, "values": "pm1"}, {"weight": u8(3, 8), "bias": u8(1, 8)},
                      {**CHANNELS, **WINDOW, "output_padding": [integers(2, 0)], **BINARY}, OPTIONAL, optional_roles=("bias",), more=[
         *TRANSPOSED_FAULTS,
@@ -195,6 +218,10 @@ OPS = {
         ({"groups": 2}, "groups=2 does not divide in_channels=2 and out_channels=3"),
         ({"in_channels": 3}, "in_channels=3 but its input has shape (4, 4, 2): needs (height, width, 3)"),
         ({"kernel_size": [5, 1]}, "does not fit its padded input"),
+        ({"planes": [1, 2]}, "does not take: 'planes'"),
+    ]),
+    "conv3d": op([3, 4, 4, 2], volume, {"weight": f32(3, 4, 2, 2), "bias": f32(3)}, {**CHANNELS, **VOLUME}, optional_roles=("bias",), more=[
+        *VOLUME_FAULTS,
         ({"planes": [1, 2]}, "does not take: 'planes'"),
     ]),
     "embedding": op([4], table, {"weight": f32(5, 6)},
@@ -311,6 +338,8 @@ OPS = {
 WRONG_INPUTS = {
     "avg_pool2d": ([4, 4], "needs (height, width, channels)"),
     "bit_conv2d": ([4, 2], "needs (height, width, 2)"),
+    "bit_conv3d": ([4, 4, 2], "needs (depth, height, width, 2)"),
+    "conv3d": ([4, 4, 2], "needs (depth, height, width, 2)"),
     "bit_gru": ([18], "needs (time, 18)"),
     "bit_lstm": ([2, 4, 24], "needs (time, 24)"),
     "add_constant": ([3, 4], "has shape (4, 3): needs (3, 4)"),

@@ -26,6 +26,7 @@ from onebit.ops.quantize import quantize, quantize_input
 from onebit.ops.recurrence import Recurrence
 from onebit.ops.resize import between
 from onebit.ops.rotary import tables
+from onebit.ops.volume import convolve as convolve_volume
 from onebit.ops.windows import windows
 from onebit.program import Program, Step
 
@@ -286,15 +287,21 @@ def _filled(tensors: Mapping[str, Any], shape: tuple[int, ...]) -> Any:
 
 def _product(step: Step, tensors: Mapping[str, Any], v: Value, precision: str) -> Value:
     a = step.attributes
-    convolution = step.op.endswith("2d")
-    if convolution:
-        shape: tuple[int, ...] = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
+    volume = step.op.endswith("conv3d")
+    convolution = step.op.endswith("2d") or volume
+    if volume:
+        kd, kh, kw = a["kernel_size"]
+        shape: tuple[int, ...] = (a["out_channels"], kd * kh, kw, a["in_channels"] // a["groups"])
+    elif convolution:
+        shape = (a["out_channels"], *a["kernel_size"], a["in_channels"] // a["groups"])
     else:
         shape = (a["out_features"], a["in_features"])
 
     def apply(x: Any, w: Any) -> Any:
         if step.op.endswith("transpose2d"):
             return spread(x, w, a)
+        if volume:
+            return convolve_volume(x, w, a)
         return convolve(x, w, a) if convolution else x @ w.T
 
     bits = step.op.startswith("bit_")
@@ -539,6 +546,8 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             | "sparse_linear"
             | "conv2d"
             | "conv_transpose2d"
+            | "conv3d"
+            | "bit_conv3d"
         ):
             return _product(step, tensors, v, precision)
         case "add":

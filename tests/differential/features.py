@@ -9,10 +9,12 @@ from onebit.program import OPS
 _GROUPED = ("bit_embedding", "bit_linear", "int8_embedding", "int8_linear")
 _WITH_BIAS = (
     "bit_conv2d",
+    "bit_conv3d",
     "bit_conv_transpose2d",
     "bit_embedding",
     "bit_linear",
     "conv2d",
+    "conv3d",
     "conv_transpose2d",
     "linear",
     "sparse_linear",
@@ -76,9 +78,17 @@ def expected_features() -> set[str]:
     }
     all_of |= {f"axes={n}" for n in (1, 2, 3, 4)} | {f"input of {kind}" for kind in ("uint8", "float32", "int32")}
     all_of |= {f"{op} bias={with_bias}" for op in _WITH_BIAS for with_bias in yes_no}
-    for op in ("bit_linear", "bit_conv2d", "bit_conv_transpose2d", "bit_lstm", "bit_gru", "bit_embedding"):
+    for op in (
+        "bit_linear",
+        "bit_conv2d",
+        "bit_conv3d",
+        "bit_conv_transpose2d",
+        "bit_lstm",
+        "bit_gru",
+        "bit_embedding",
+    ):
         all_of |= {f"{op} values={values}" for values in ("01", "pm1")}
-    for op in ("bit_linear", "bit_conv2d", "bit_conv_transpose2d", "bit_lstm", "bit_gru"):
+    for op in ("bit_linear", "bit_conv2d", "bit_conv3d", "bit_conv_transpose2d", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} input={kind}" for kind in INPUTS} | {f"{op} planes={n}" for n in (None, 1, 2, 3, 4, 8)}
     for op in ("lstm", "gru", "bit_lstm", "bit_gru"):
         all_of |= {f"{op} reverse={reverse}" for reverse in yes_no}
@@ -102,6 +112,7 @@ def expected_features() -> set[str]:
     for op, names in (
         ("max_pool2d", ("padding", "stride")), ("avg_pool2d", ("padding", "stride")), ("mean_magnitude", ("padding", "stride", "dilation")),
         ("conv_transpose2d", ("padding", "stride")), ("bit_conv_transpose2d", ("padding", "stride")),
+        ("conv3d", ("padding", "stride", "dilation")), ("bit_conv3d", ("padding", "stride", "dilation")),
         ("conv2d", ("padding", "stride", "dilation")), ("bit_conv2d", ("padding", "stride", "dilation")),
     ):  # fmt: skip
         all_of |= {f"{op} {name}={size}" for name in names for size in ("some", "none")}
@@ -110,6 +121,8 @@ def expected_features() -> set[str]:
         for op in (
             "conv2d",
             "bit_conv2d",
+            "conv3d",
+            "bit_conv3d",
             "conv_transpose2d",
             "bit_conv_transpose2d",
             "group_normalize",

@@ -228,6 +228,28 @@ class Maker:
             "conv2d", (x,), attributes, weight=self.floats(shape, spread=taps**-0.5), **self.bias(outputs, False)
         )
 
+    def volume(self, x: str, bits: bool) -> str:
+        *sides, inputs = self.shapes[x]
+        attributes: dict[str, Any] = {"kernel_size": [], "stride": [], "padding": [], "dilation": []}
+        for side in sides:
+            d = self.any((1, 1, 1, 2))
+            padding = [0, 0] if self.one_in(2) else [self.between(0, 2), self.between(0, 2)]
+            attributes["kernel_size"].append(min(self.any((1, 2, 3, 3)), (side + sum(padding) - 1) // d + 1))
+            attributes["stride"].append(self.any((1, 1, 2, 3)))
+            attributes["padding"] += padding
+            attributes["dilation"].append(d)
+        groups = self.any([g for g in (1, 1, 1, 2, 4, inputs) if inputs % g == 0])
+        taps = math.prod(attributes["kernel_size"]) * inputs // groups
+        positions = math.prod(side + 4 for side in sides) / math.prod(attributes["stride"])
+        outputs = groups * self.size(min(self.most_work / taps / positions, self.most_elements / positions / groups))
+        attributes |= {"in_channels": inputs, "out_channels": outputs, "groups": groups}
+        if bits:
+            weight = self.binary(attributes, outputs, taps)
+            return self.step("bit_conv3d", (x,), attributes, weight=weight, **self.bias(outputs, True))
+        kd, kh, kw = attributes["kernel_size"]
+        weight = self.floats((outputs, kd * kh, kw, inputs // groups), spread=taps**-0.5)
+        return self.step("conv3d", (x,), attributes, weight=weight, **self.bias(outputs, False))
+
     def transposed(self, x: str, bits: bool) -> str:
         height, width, inputs = self.shapes[x]
         stride = [self.any((1, 2, 2, 3)) for _ in range(2)]
@@ -375,6 +397,8 @@ class Maker:
         channels, rows = shape[-1], self.any((1, 1, 2, 5))
         take: dict[str, Callable[[], str]] = {
             "add_constant": lambda: self.step(op, (x,), {}, constant=self.floats((math.prod(shape[:-1]), channels))),
+            "bit_conv3d": lambda: self.volume(x, True),
+            "conv3d": lambda: self.volume(x, False),
             "bit_conv_transpose2d": lambda: self.transposed(x, True),
             "concatenate": lambda: self.concatenate(x),
             "conv_transpose2d": lambda: self.transposed(x, False),
@@ -437,6 +461,8 @@ class Maker:
         if len(shape) == 3:
             ops += ["bit_conv2d"] * 5 + ["conv2d"] * 2 + ["max_pool2d"] * 2 + ["avg_pool2d", "mean_magnitude", "rows"]
             ops += ["bit_conv_transpose2d"] * 2 + ["conv_transpose2d", "resize"]
+        if len(shape) == 4:
+            ops += ["bit_conv3d"] * 8 + ["conv3d"] * 4
         return [*ops, "flatten", "reshape", "transpose", "add_constant"]
 
     def embed(self) -> str:

@@ -11,11 +11,12 @@ from onebit.ops.declared import Bits
 from onebit.program import Program
 
 CONFORMANCE = Path(__file__).parents[1] / "conformance"
-# Of the programs in tests/conformance: three outputs of six inputs with a bias, three kernels of 2 x 2 x 2 with a bias, a table of 5 x 6 with a
-# bias, and four and three gates of six sums over six states.
+# Of the programs in tests/conformance: three outputs of six inputs with a bias, three kernels of 2 x 2 x 2 and of 2 x 2 x 2 x 2 with a bias, a
+# table of 5 x 6 with a bias, and four and three gates of six sums over six states.
 BITS = {
     "bit_linear": 3 * 6 + 3,
     "bit_conv2d": 3 * 8 + 3,
+    "bit_conv3d": 3 * 16 + 3,
     "bit_conv_transpose2d": 3 * 8 + 3,
     "bit_embedding": 5 * 6 + 6,
     "bit_lstm": 24 * 6,

@@ -156,6 +156,33 @@ class Sound(nn.Module):
         return self.head(self.layers(x.flatten(1, 2)))
 
 
+class Film(nn.Module):
+    """Residual blocks of volumes, as R3D has them (arXiv 1711.11248): the colours of the image are its time."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv3d(1, 8, 3, (1, 2, 2), 1, bias=False), nn.BatchNorm3d(8), nn.ReLU(), nn.MaxPool3d((1, 2, 2))
+        )
+        self.wide = self.block(8, 8, 1)
+        self.deep = self.block(8, 16, 2)
+        self.passing = nn.Sequential(nn.Conv3d(8, 16, 1, 2, bias=False), nn.BatchNorm3d(16))
+        self.depthwise = nn.Conv3d(16, 16, (1, 3, 3), padding="same", groups=16)
+        self.pool, self.head = nn.AdaptiveAvgPool3d(1), nn.Linear(16, 5)
+
+    def block(self, inputs, outputs, stride):
+        return nn.Sequential(
+            nn.Conv3d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU(),
+            nn.Conv3d(outputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs),
+        )  # fmt: skip
+
+    def forward(self, x):
+        x = self.stem(x.unsqueeze(1))
+        x = F.relu(x + self.wide(x))
+        x = self.depthwise(F.relu(self.passing(x) + self.deep(x)))
+        return self.head(self.pool(x).flatten(1))
+
+
 class Mixer(nn.Module):
     """Dense layers over patches and over features (arXiv 2105.01601)."""
 
@@ -182,6 +209,7 @@ MODELS = {
     "encoder_norm_first": lambda: Encoder(True),
     "conv1d": Sound,
     "mixer": Mixer,
+    "conv3d": Film,
 }
 
 

@@ -118,7 +118,10 @@ def test_packing_leaves_the_model_training():
     [
         (nn.Sequential(nn.Flatten(), nn.Softplus()), r"1: a layer of type Softplus cannot be packed: use .*ReLU"),
         (nn.Sequential(BinaryConvTranspose2d(3, 5, 3, dilation=2)), "0: ConvTranspose2d with dilation="),
-        (nn.Sequential(BinaryConv3d(3, 5, 3)), "0: a layer of type BinaryConv3d cannot be packed"),
+        (
+            nn.Sequential(BinaryConv3d(3, 5, 3)),
+            r"0: BinaryConv3d of an input of shape .*: needs \(depth, height, width, channels\)",
+        ),
         (BinaryConv1d(3, 5, 3), "a convolution over time of an input of shape"),
         (nn.Sequential(nn.Flatten(), nn.Linear(7, 5)), "does not fit an input of shape"),
         (nn.Sequential(nn.AvgPool2d(3, ceil_mode=True)), "AvgPool2d with .* ceil_mode where windows do not fit"),

@@ -17,8 +17,10 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
         case Op::attention: return make_attention(source);
         case Op::avg_pool2d: return make_average_pool(source);
         case Op::bit_conv2d:
+        case Op::bit_conv3d:
         case Op::bit_linear:
         case Op::conv2d:
+        case Op::conv3d:
         case Op::int8_linear:
         case Op::linear: return make_layer(source);
         case Op::bit_conv_transpose2d:

@@ -17,6 +17,7 @@ from onebit.ops import (
     resize,
     rotary,
     sparse,
+    volume,
 )
 from onebit.ops.op import Op as Op
 
@@ -36,6 +37,7 @@ OPS: dict[str, Op] = {
         resize,
         rotary,
         sparse,
+        volume,
     )
     for op in module.OPS
 }

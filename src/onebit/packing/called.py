@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConvTranspose2d, ImageRows, Normalize, RPReLU
+from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, ImageRows, Normalize, RPReLU
 from onebit.packing.activations import ACTIVATIONS
 from onebit.packing.handlers import is_foreign, pack_layer
 from onebit.packing.layers.conv import on_vectors
@@ -15,12 +15,14 @@ from onebit.packing.values import BATCH, Value
 # Each number for itself, or with a constant that is the same for all.
 ELEMENTWISE = (
     *(kind for activation in ACTIVATIONS for kind in activation.layers),
-    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.GELU, nn.Hardtanh, nn.Identity, nn.LeakyReLU,
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.GELU, nn.Hardtanh, nn.Identity, nn.LeakyReLU,
 )  # fmt: skip
-POINTS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.PReLU, RPReLU)
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d, BinaryConv1d, BinaryConv2d, BinaryConvTranspose2d)
+POINTS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.PReLU, RPReLU)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d,
+                BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d)  # fmt: skip
 POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d,
-         nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)  # fmt: skip
+         nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+         nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)  # fmt: skip
 CHANNELS_FIRST = (*POINTS, *CONVOLUTIONS, *POOLS, nn.Upsample, ImageRows)
 FOREIGN_CHANNELS_FIRST = ("BatchNormAct2d", "LayerNorm2d")
 ROWS = (nn.Linear, nn.LayerNorm, nn.RMSNorm)
@@ -31,7 +33,7 @@ def called(r: Recorder, name: str, layer: nn.Module, x: Value) -> Value:
     if isinstance(layer, ELEMENTWISE) or (is_foreign(type(layer)) and "GELU" in type(layer).__name__):
         return x.renamed(pack_layer(r, name, layer, x.name))
     foreign = is_foreign(type(layer)) and type(layer).__name__ in FOREIGN_CHANNELS_FIRST
-    if isinstance(layer, CHANNELS_FIRST) or foreign or (isinstance(layer, Normalize) and len(x.axes) == 4):
+    if isinstance(layer, CHANNELS_FIRST) or foreign or (isinstance(layer, Normalize) and len(x.axes) in (4, 5)):
         return _channels_first(r, name, layer, x)
     if isinstance(layer, (*ROWS, Normalize)):
         x = features_last(r, x)

@@ -155,6 +155,30 @@ def _over_positions(r: Recorder, x: Value, dim: Any, keepdim: bool, step: Callab
     return y if keepdim else squeeze(r, y, axes)
 
 
+@packs_function("avg_pool3d", F.avg_pool3d)
+def _avg_pool3d(r: Recorder, input: Value, *args: Any, **kwargs: Any) -> Value:
+    return called_as(r, nn.AvgPool3d(*args, **kwargs), input)
+
+
+@packs_function("max_pool3d", F.max_pool3d, torch.max_pool3d)
+def _max_pool3d(
+    r: Recorder,
+    input: Value,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Value:
+    return called_as(r, nn.MaxPool3d(kernel_size, stride, padding, dilation, return_indices, ceil_mode), input)
+
+
+@packs_function("adaptive_avg_pool3d(1)", F.adaptive_avg_pool3d)
+def _adaptive_avg_pool3d(r: Recorder, input: Value, output_size: Any) -> Value:
+    return called_as(r, nn.AdaptiveAvgPool3d(output_size), input)
+
+
 @packs_function("adaptive_max_pool2d(1)", F.adaptive_max_pool2d)
 def _adaptive_max_pool2d(r: Recorder, input: Value, output_size: Any, return_indices: bool = False) -> Value:
     return called_as(r, nn.AdaptiveMaxPool2d(output_size, return_indices), input)

@@ -66,13 +66,13 @@ def _transposed(r: Recorder, value: Value, order: list[int]) -> str:
 
 
 def channels_first(r: Recorder, value: Value) -> Value:
-    """For layers of images, of sequences with channels first, or of vectors: channels last in the program."""
-    orders: dict[int, Axes] = {2: (BATCH, 0), 3: (BATCH, 1, 0), 4: (BATCH, 2, 0, 1)}
-    if len(value.axes) not in orders:
+    """For layers of volumes, of images, of sequences with channels first, or of vectors: channels last in the program."""
+    count = len(value.axes) - 1
+    if not 1 <= count <= MOST_AXES:
         raise r.fail(
-            f"a tensor of shape {value.spelled()} cannot be packed here: needs (batch, channels, ...), of at most 4 axes"
+            f"a tensor of shape {value.spelled()} cannot be packed here: needs (batch, channels, ...), of at most {MOST_AXES + 1} axes"
         )
-    return arranged(r, value, orders[len(value.axes)])
+    return arranged(r, value, (BATCH, count - 1, *range(count - 1)))
 
 
 def in_order(r: Recorder, value: Value) -> Value:

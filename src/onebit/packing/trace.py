@@ -52,9 +52,10 @@ def trace(
     """Express a model as a program.
 
     Args:
-        model: in evaluation mode; takes (batch, channels, height, width) for a 3-axis `input_shape`, (batch, features) for one axis, integers
+        model: in evaluation mode; takes (batch, channels, height, width) for a 3-axis `input_shape`, (batch, channels, depth,
+            height, width) for 4 axes, (batch, features) for one, integers
             (batch, time) for tokens.
-        input_shape: (height, width, channels) or (features,); (context,) for tokens.
+        input_shape: (height, width, channels), (depth, height, width, channels) or (features,); (context,) for tokens.
         mean, std: of each channel; the program begins with ``(x - mean) / std`` where they are given.
         tokens: the model is one over tokens.
         temperature: the program ends with a division by it, unless it is 1.
@@ -195,8 +196,8 @@ class _Visitor:
 
 
 def _as_output(r: Recorder, value: Value) -> Value:
-    """A result in the order that the program gives: images with channels last, all others as PyTorch has them."""
-    if len(value.axes) == 4:
+    """A result in the order that the program gives: images and volumes with channels last, all others as PyTorch has them."""
+    if len(value.axes) in (4, 5):
         return channels_first(r, value)
     return in_order(r, value)
 

@@ -13,8 +13,8 @@ Axes = tuple[int, ...]
 
 
 def standard_axes(rank: int) -> Axes:
-    """The axes of a tensor whose value has so many: images have channels first in PyTorch and last in a program."""
-    return (BATCH, 2, 0, 1) if rank == 3 else (BATCH, *range(rank))
+    """The axes of a tensor whose value has so many: images and volumes have channels first in PyTorch and last in a program."""
+    return (BATCH, rank - 1, *range(rank - 1)) if rank > 2 else (BATCH, *range(rank))
 
 
 @dataclass(frozen=True)

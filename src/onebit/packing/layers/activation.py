@@ -24,7 +24,7 @@ for _activation in ACTIVATIONS:
     packs_foreign(*_activation.foreign)(_handler)
 
 
-@packs(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)
+@packs(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.Identity)
 def _nothing(r: Recorder, name: str, layer: nn.Module, x: str) -> str:
     return x
 

@@ -50,7 +50,8 @@ def _padding(r: Recorder, layer: Any) -> list[int]:
     return [side for side in sides for _ in range(2)]
 
 
-def _attributes(r: Recorder, layer: Any) -> dict[str, Any]:
+def window_attributes(r: Recorder, layer: Any) -> dict[str, Any]:
+    """Channels and window of a convolution over one axis or more, as its step has them."""
     padding = _padding(r, layer)
     attributes = {name: list(getattr(layer, name)) for name in ("kernel_size", "stride", "dilation")}
     if isinstance(layer, nn.Conv1d):  # of an image of one column
@@ -79,7 +80,7 @@ def _binary(r: Recorder, name: str, layer: BinaryConv1d | BinaryConv2d, x: str) 
         return binary_steps(r, name, layer, x, dense_product)[0]
     if isinstance(layer, nn.Conv1d):
         x = of_line(r, x)
-    attributes = _attributes(r, layer)
+    attributes = window_attributes(r, layer)
 
     def product(planes: Tensor) -> Product:
         rows = _rows(planes.flatten(0, 1)).flatten(1)
@@ -96,7 +97,7 @@ def _float(r: Recorder, name: str, layer: nn.Conv1d | nn.Conv2d, x: str) -> str:
         return linear_step(r, name, x, layer.weight.flatten(1), layer.bias)
     line = isinstance(layer, nn.Conv1d)
     tensors = float_tensors(r, name, _rows(layer.weight), layer.bias)
-    y = r.step("conv2d", [of_line(r, x) if line else x], _attributes(r, layer), **tensors)
+    y = r.step("conv2d", [of_line(r, x) if line else x], window_attributes(r, layer), **tensors)
     return to_line(r, y) if line else y
 
 

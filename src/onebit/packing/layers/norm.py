@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -46,8 +48,8 @@ def normalized(r: Recorder, name: str, layer: Normalize, x: str) -> str:
     return _running_statistics(r, name, layer, x, None, None)
 
 
-@packs(nn.BatchNorm1d, nn.BatchNorm2d)
-def _batch_norm(r: Recorder, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, x: str) -> str:
+@packs(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+def _batch_norm(r: Recorder, name: str, layer: Any, x: str) -> str:
     if layer.running_mean is None or layer.running_var is None:
         raise r.fail("a batch normalisation without running statistics cannot be packed: use track_running_stats=True")
     return _running_statistics(r, name, layer, x, layer.weight, layer.bias)
@@ -56,13 +58,12 @@ def _batch_norm(r: Recorder, name: str, layer: nn.BatchNorm1d | nn.BatchNorm2d, 
 def _running_statistics(
     r: Recorder,
     name: str,
-    layer: Normalize | nn.BatchNorm1d | nn.BatchNorm2d,
+    layer: Any,
     x: str,
     weight: Tensor | None,
     bias: Tensor | None,
 ) -> str:
     """Fold running mean and variance, and a learned scale and shift where there is one, to one scale and shift for each channel."""
-    assert layer.running_mean is not None and layer.running_var is not None
     scale = (layer.running_var.detach().double() + layer.eps).rsqrt()
     if weight is not None:
         scale = scale * weight.detach().double()
@@ -96,7 +97,12 @@ def _rms_norm(r: Recorder, name: str, layer: nn.RMSNorm, x: str) -> str:
 
 @packs(nn.GroupNorm)
 def _group_norm(r: Recorder, name: str, layer: nn.GroupNorm, x: str) -> str:
+    shape = r.shape(x)
+    if len(shape) == 4:  # a volume is normalised as an image of all its lines
+        x = r.step("reshape", [x], {"shape": [shape[0] * shape[1], *shape[2:]]})
     y = r.step("group_normalize", [x], {"groups": layer.num_groups, "eps": layer.eps})
+    if len(shape) == 4:
+        y = r.step("reshape", [y], {"shape": list(shape)})
     return _learned(r, name, layer, y, "learned scale and shift of a group normalisation")
 
 
