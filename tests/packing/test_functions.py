@@ -95,9 +95,17 @@ FUNCTIONS = {
 SMALLER = {
     "mean": (lambda m, y: y.mean((2, 3)), 6),
     "mean_kept": (lambda m, y: y.mean((-2, -1), keepdim=True), 6),
+    "mean_of_channels": (lambda m, y: y.mean(1), 12 * 10),
+    "mean_of_columns": (lambda m, y: y.mean(-1, keepdim=True), 6 * 12),
+    "mean_of_two": (lambda m, y: y.mean((1, 3)), 12),
+    "mean_of_rows": (lambda m, y: y.flatten(2).mean(2), 6),
+    "most_of_channels": (lambda m, y: y.amax((1, -1)), 12),
+    "max": (lambda m, y: y.max(2)[0], 6 * 10),
     "adaptive": (lambda m, y: F.adaptive_avg_pool2d(y, 1), 6),
     "avg_pool": (lambda m, y: F.avg_pool2d(y, 2, ceil_mode=True), 6 * 6 * 5),
     "max_pool": (lambda m, y: F.max_pool2d(y, 3, stride=3, padding=1), 6 * 4 * 4),
+    "layer_norm_of_all": (lambda m, y: F.layer_norm(y, (6, 12, 10), m.places[0], m.places[0] + 1), 6 * 12 * 10),
+    "layer_norm_of_images": (lambda m, y: F.layer_norm(y, (12, 10), m.places[0, 0], m.places[0, 1]), 6 * 12 * 10),
     "layer_norm": (lambda m, y: F.layer_norm(y.mean((2, 3)), (6,), m.gain, m.gain), 6),
 }
 
@@ -146,7 +154,9 @@ def test_a_convolution_of_pixels_of_what_was_pooled_is_a_dense_layer(make):
         (lambda m, y: y * m.head.weight, "use a number, or one for each channel"),
         (lambda m, y: y.flatten(0, 1), r"use flatten\(1\)"),
         (lambda m, y: y.reshape(-1, 3), "does not keep the batch first"),
-        (lambda m, y: y.mean(1), r"use mean\(\(2, 3\)\)"),
+        (lambda m, y: y.mean(0), r"mean over the batch cannot be packed"),
+        (lambda m, y: y.amax((1, 2, 3)), r"amax over all axes cannot be packed"),
+        (lambda m, y: y.max(), r"use max over one axis, or amax"),
         (lambda m, y: F.dropout(y, 0.5), "training=self.training"),
         (lambda m, y: y.clamp(min=0), "two numbers"),
         (lambda m, y: y.T, "the attribute 'T' cannot be packed"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from torch import nn
 
 from onebit.nn import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d, ImageRows, Normalize, RPReLU
 from onebit.packing.activations import ACTIVATIONS
 from onebit.packing.handlers import is_foreign, pack_layer
 from onebit.packing.layers.conv import on_vectors
-from onebit.packing.layouts import channels_first, features_last, in_order, rows_of, settled
+from onebit.packing.layouts import channels_first, features_last, in_order, reshaped, rows_of, settled
 from onebit.packing.recorder import Recorder
 from onebit.packing.values import BATCH, Value
 
@@ -35,6 +38,8 @@ def called(r: Recorder, name: str, layer: nn.Module, x: Value) -> Value:
     foreign = is_foreign(type(layer)) and type(layer).__name__ in FOREIGN_CHANNELS_FIRST
     if isinstance(layer, CHANNELS_FIRST) or foreign or (isinstance(layer, Normalize) and len(x.axes) in (4, 5)):
         return _channels_first(r, name, layer, x)
+    if isinstance(layer, (nn.LayerNorm, nn.RMSNorm)) and len(layer.normalized_shape) > 1:
+        return _over_last_axes(r, name, layer, x)
     if isinstance(layer, (*ROWS, Normalize)):
         x = features_last(r, x)
         y = pack_layer(r, name, layer, rows_of(r, x))
@@ -62,6 +67,29 @@ def _channels_first(r: Recorder, name: str, layer: nn.Module, x: Value) -> Value
     if isinstance(layer, ImageRows):
         return Value.of(r, y)
     return Value(y, (*[1] * (len(x.shape) - len(shape)), *shape), x.axes)
+
+
+def _over_last_axes(r: Recorder, name: str, layer: nn.LayerNorm | nn.RMSNorm, x: Value) -> Value:
+    """A normalisation over several axes is one over a row, in which those axes may lie in another order than PyTorch's."""
+    shape, count = tuple(layer.normalized_shape), len(layer.normalized_shape)
+    if x.lengths[-count:] != shape:
+        raise r.fail(f"{type(layer).__name__}({shape}) does not fit a tensor of shape {x.spelled()}")
+    leading = len(x.shape) - count
+    if min(x.axes[-count:]) != leading:
+        x = in_order(r, x)
+    order = sorted(range(count), key=lambda axis: x.axes[len(x.axes) - count + axis])
+    elements = math.prod(shape)
+    bias = getattr(layer, "bias", None)
+    if isinstance(layer, nn.RMSNorm):
+        row: Any = nn.RMSNorm(elements, layer.eps, layer.weight is not None)
+    else:
+        row = nn.LayerNorm(elements, layer.eps, layer.weight is not None, bias is not None)
+    if layer.weight is not None:
+        row.weight = nn.Parameter(layer.weight.detach().permute(order).flatten())
+    if bias is not None:
+        row.bias = nn.Parameter(bias.detach().permute(order).flatten())
+    y = pack_layer(r, name, row, reshaped(r, x.name, (*x.shape[:leading], elements)))
+    return x.renamed(y)
 
 
 def called_as(r: Recorder, layer: nn.Module, x: Value) -> Value:

@@ -16,7 +16,7 @@ from onebit.packing.called import called, called_as
 from onebit.packing.constants import affine
 from onebit.packing.handlers import packs_function
 from onebit.packing.layers.pooling import largest
-from onebit.packing.layouts import arranged, settled
+from onebit.packing.layouts import arranged, reshaped, settled
 from onebit.packing.recorder import Recorder
 from onebit.packing.shaping import axis_of, squeeze
 from onebit.packing.values import BATCH, Scores, Value
@@ -137,21 +137,37 @@ def _mean(r: Recorder, input: Value, dim: Any = None, keepdim: bool = False, dty
     return _over_positions(r, input, dim, keepdim, lambda name: r.step("mean_pool", [name]), "mean")
 
 
+@packs_function("max", torch.max, "max")
+def _max(r: Recorder, input: Value, dim: Any = None, keepdim: bool = False) -> tuple[Value, None]:
+    """The largest numbers along one axis; a program does not give their places."""
+    if not isinstance(dim, int):
+        raise r.fail("max of two tensors, or over all axes, cannot be packed: use max over one axis, or amax")
+    return _amax(r, input, dim, keepdim), None
+
+
 @packs_function("amax((2, 3))", torch.amax, "amax")
 def _amax(r: Recorder, input: Value, dim: Any = (), keepdim: bool = False) -> Value:
     return _over_positions(r, input, dim, keepdim, lambda name: largest(r, name), "amax")
 
 
 def _over_positions(r: Recorder, x: Value, dim: Any, keepdim: bool, step: Callable[[str], str], word: str) -> Value:
+    """What a step makes of the positions of each channel: over height and width, or over any axes, which are brought first."""
     dims = dim if isinstance(dim, (list, tuple)) else [0 if dim is None else dim]
-    axes = sorted(axis_of(r, x, axis) for axis in dims)
-    places = sorted(x.axes[axis] for axis in axes)
+    axes = sorted({axis_of(r, x, axis) for axis in dims})
     count = len(x.shape)
-    if places != list(range(count - 1)) or count not in (2, 3):
-        raise r.fail(
-            f"only a {word} over height and width, or over time, can be packed: use {word}((2, 3)) or {word}(1)"
-        )
-    y = Value(step(settled(r, x)), (*[1] * (count - 1), x.shape[-1]), x.axes)
+    if not axes or any(x.axes[axis] == BATCH for axis in axes):
+        raise r.fail(f"{word} over the batch cannot be packed: name the other axes, as in {word}((2, 3))")
+    if len(axes) == count:
+        raise r.fail(f"{word} over all axes cannot be packed: leave one, or flatten and use a layer")
+    places = sorted(x.axes[axis] for axis in axes)
+    if places == list(range(count - 1)) and count in (2, 3):
+        y = Value(step(settled(r, x)), (*[1] * (count - 1), x.shape[-1]), x.axes)
+        return y if keepdim else squeeze(r, y, axes)
+    order = [*places, *(place for place in range(count) if place not in places)]
+    x = arranged(r, x, tuple(BATCH if place == BATCH else order.index(place) for place in x.axes))
+    rest = x.shape[len(places) :]
+    rows = reshaped(r, x.name, (math.prod(x.shape[: len(places)]), math.prod(rest)))
+    y = Value(step(rows), (*[1] * len(places), *rest), x.axes)
     return y if keepdim else squeeze(r, y, axes)
 
 
@@ -282,7 +298,10 @@ def _layer_norm(
     eps: float = 1e-5,
 ) -> Value:
     layer = nn.LayerNorm(list(normalized_shape), eps, weight is not None, bias is not None, device="meta")
-    layer.weight, layer.bias = weight, bias  # type: ignore[assignment]
+    for role, given in (("weight", weight), ("bias", bias)):
+        # What is made of a parameter is no parameter of its own.
+        part = given if given is None or isinstance(given, nn.Parameter) else nn.Parameter(given.detach())
+        setattr(layer, role, part)
     return called(r, r.unique(), layer, input)
 
 
