@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   onebit export safetensors pets.onebit --out pets.safetensors --check   and compute the model from the new file
   onebit export onnx pets.onebit --out pets.onnx --check                 for onnxruntime and other runtimes of ONNX
   onebit export web books-10m --out site                                 a page that writes, without a server that computes
+  onebit export c digits.onebit --out digits --core cortex-m4 --check    C99 for microcontrollers, with its sizes
 """
 
 
@@ -32,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         "to",
         metavar="FORMAT",
         help="safetensors: plain numbers, for NumPy, PyTorch and others; gguf: language models for llama.cpp; transformers: ternary "
-        "language models as a folder; onnx: standard operators; web: a page that runs the model",
+        "language models as a folder; onnx: standard operators; web: a page that runs the model; c: C99 for microcontrollers",
     )
     arguments.file(parser)
     parser.add_argument(
@@ -47,14 +48,23 @@ def add_parser(subparsers: Any) -> None:
     text = "onnx: bits (exact, the default) or int2 (fast in onnxruntime, which then rounds inputs to 8 bits)"
     parser.add_argument("--weights", choices=("bits", "int2"), help=text)
     parser.add_argument("--engine", type=arguments.path, metavar="FOLDER", help=page)
-    parser.add_argument("--check", action="store_true", help="read the new file back and compare its outputs")
+    text = "read the new file back and compare its outputs; c: of N random inputs (default 100)"
+    parser.add_argument("--check", nargs="?", type=int, const=True, metavar="N", help=text)
+    parser.add_argument("--name", metavar="NAME", help="c: of files and functions (default the file's)")
+    parser.add_argument("--layout", choices=("plain", "arduino", "zephyr"), help="c: the folder (default plain)")
+    parser.add_argument(
+        "--core", metavar="CORE", help="c: cortex-m0, -m3, -m4, -m7, -m33, -m55 or rv32, whose memory it has to fit in"
+    )
+    parser.add_argument("--flash", type=int, metavar="BYTES", help="c: the flash of the part")
+    parser.add_argument("--ram", type=int, metavar="BYTES", help="c: the RAM of the part")
     arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from onebit.exports import export
 
-    given = {"dtype": args.dtype, "weights": args.weights, "check": args.check, "engine": args.engine}
-    result = export(args.file, args.to, args.out, **{key: value for key, value in given.items() if value})
+    options = ("dtype", "weights", "check", "engine", "name", "layout", "core", "flash", "ram")
+    given = {key: getattr(args, key) for key in options if getattr(args, key) is not None}
+    result = export(args.file, args.to, args.out, **given)
     print(json.dumps(result.to_dict()) if args.json else result)
     return 0 if result.passed else 1

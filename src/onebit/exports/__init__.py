@@ -23,6 +23,7 @@ FORMATS: dict[str, tuple[str, str]] = {
     "transformers": ("onebit.exports.transformers", "a ternary language model as a folder for transformers"),
     "onnx": ("onebit.exports.onnx", "the computation in ONNX's standard operators, with weights of one bit"),
     "web": ("onebit.exports.web", "a folder with a page that runs the model in the browser"),
+    "c": ("onebit.exports.c", "a folder with C99 for microcontrollers"),
 }
 
 
@@ -185,12 +186,13 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"onnx"``; ``"web"``.
-        out: the file to write, or the folder for transformers and web. It must not exist yet.
+        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"onnx"``; ``"web"``; ``"c"``.
+        out: the file to write, or the folder for transformers, web and c. It must not exist yet.
         options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
             the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none. onnx has ``weights``
             ("bits", the default, or "int2") and ``check``; see `onebit.exports.onnx.write`. For web it is ``engine`` (the folder that
-            ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`.
+            ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`. For c see
+            `onebit.exports.c.write`.
 
     Returns:
         The report.
@@ -213,7 +215,7 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
     if unknown is not None:
         raise OnebitError(f"[export] {to} has no option {unknown!r}: use {', '.join(known) or 'none'}")
     path, target = find(file), expand(out)
-    if target.is_dir() and to not in ("transformers", "web"):
+    if target.is_dir() and to not in ("transformers", "web", "c"):
         raise OnebitError(f"[export] {target} is a folder: give the name of a file in it")
     if target.exists():
         raise OnebitError(f"[export] {target} exists: give another name, or delete it first")

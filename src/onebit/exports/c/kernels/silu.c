@@ -1,0 +1,4 @@
+/* needs: sigmoid */
+static float silu_of(float x) {
+    return x * sigmoid_of(x);
+}

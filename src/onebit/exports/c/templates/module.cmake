@@ -1,0 +1,6 @@
+if(CONFIG_@NAME@)
+  zephyr_include_directories(include)
+  zephyr_library_named(@name@)
+  zephyr_library_sources(src/@name@.c)
+  zephyr_library_compile_options(-ffp-contract=off -fno-strict-aliasing)
+endif()
