@@ -48,6 +48,22 @@ lint: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	find engine examples -name '*.cpp' -o -name '*.h' -o -name '*.c' | xargs $(BIN)/clang-format --dry-run --Werror
 
+# Networks of signs in hls4ml's C simulation and through FINN+'s streamlining, in an environment of its own: docs/fpga.md. It needs g++.
+FPGA := .venv-fpga
+fpga-test: $(FPGA)/installed
+	PYTHONPATH=src $(FPGA)/bin/python tools/fpga/make_networks.py build/fpga
+	PYTHONPATH=src $(FPGA)/bin/python tools/fpga/hls4ml_check.py build/fpga/dense.onebit --out build/fpga/hls4ml-dense
+	PYTHONPATH=src $(FPGA)/bin/python tools/fpga/hls4ml_check.py build/fpga/conv.onebit --out build/fpga/hls4ml-conv
+	PYTHONPATH=src $(FPGA)/bin/python tools/fpga/finn_check.py build/fpga/dense.onebit
+	PYTHONPATH=src $(FPGA)/bin/python tools/fpga/finn_check.py build/fpga/conv.onebit
+
+# FINN+ pins versions that hls4ml does not take; streamlining works without them.
+$(FPGA)/installed: tools/fpga/requirements.txt
+	$(PYTHON) -m venv $(FPGA)
+	$(FPGA)/bin/pip install --quiet --requirement tools/fpga/requirements.txt
+	$(FPGA)/bin/pip install --quiet --no-deps finn-plus==1.6.1
+	touch $@
+
 # clang-tidy over the engine, by the checks of .clang-tidy: make tidy TIDY=engine/src/ops. It needs Debian's clang-19 and clang-tidy-19.
 CLANG ?= 19
 TIDY  ?= engine/src/

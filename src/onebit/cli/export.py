@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   onebit export transformers bitnet.onebit --out bitnet/                 ternary weights with one scale for a matrix
   onebit export safetensors pets.onebit --out pets.safetensors --check   and compute the model from the new file
   onebit export onnx pets.onebit --out pets.onnx --check                 for onnxruntime and other runtimes of ONNX
+  onebit export qonnx digits.onebit --out digits.qonnx.onnx --check      a network of signs for hls4ml and FINN
   onebit export web books-10m --out site                                 a page that writes, without a server that computes
   onebit export c digits.onebit --out digits --core cortex-m4 --check    C99 for microcontrollers, with its sizes
 """
@@ -33,7 +34,8 @@ def add_parser(subparsers: Any) -> None:
         "to",
         metavar="FORMAT",
         help="safetensors: plain numbers, for NumPy, PyTorch and others; gguf: language models for llama.cpp; transformers: ternary "
-        "language models as a folder; onnx: standard operators; web: a page that runs the model; c: C99 for microcontrollers",
+        "language models as a folder; onnx: standard operators; qonnx, verilog, nir: networks of signs for hardware; web: a page that "
+        "runs the model; c: C99 for microcontrollers",
     )
     arguments.file(parser)
     parser.add_argument(
@@ -45,8 +47,8 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--dtype", choices=("float32", "int8"), help="of the weights (default float32)")
     page = "web: the folder that make wasm builds, build/web (default: the one in the package)"
-    text = "onnx: bits (exact, the default) or int2 (fast in onnxruntime, which then rounds inputs to 8 bits)"
-    parser.add_argument("--weights", choices=("bits", "int2"), help=text)
+    text = "onnx: bits (exact, the default) or int2 (fast, not exact); qonnx: int2 (for hls4ml, the default) or bipolar (for FINN)"
+    parser.add_argument("--weights", choices=("bits", "int2", "bipolar"), help=text)
     parser.add_argument("--engine", type=arguments.path, metavar="FOLDER", help=page)
     text = "read the new file back and compare its outputs; c: of N random inputs (default 100)"
     parser.add_argument("--check", nargs="?", type=int, const=True, metavar="N", help=text)

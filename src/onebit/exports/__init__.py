@@ -22,6 +22,9 @@ FORMATS: dict[str, tuple[str, str]] = {
     "gguf": ("onebit.exports.gguf", "a language model for llama.cpp"),
     "transformers": ("onebit.exports.transformers", "a ternary language model as a folder for transformers"),
     "onnx": ("onebit.exports.onnx", "the computation in ONNX's standard operators, with weights of one bit"),
+    "qonnx": ("onebit.exports.signs.qonnx", "a network of signs for hls4ml and FINN"),
+    "verilog": ("onebit.exports.signs.verilog", "a network of signs as a module with constant weights"),
+    "nir": ("onebit.exports.signs.nir", "a network of signs as one time step of spiking neurons"),
     "web": ("onebit.exports.web", "a folder with a page that runs the model in the browser"),
     "c": ("onebit.exports.c", "a folder with C99 for microcontrollers"),
 }
@@ -186,13 +189,14 @@ def export(file: str | Path, to: str, out: str | Path, **options: Any) -> Export
 
     Args:
         file: a `.onebit` file, or the name of one that comes with the package.
-        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"onnx"``; ``"web"``; ``"c"``.
+        to: the format: ``"safetensors"``; ``"gguf"`` or ``"transformers"`` for language models; ``"onnx"``; ``"qonnx"``, ``"verilog"`` or ``"nir"``
+            for networks of signs; ``"web"``; ``"c"``.
         out: the file to write, or the folder for transformers, web and c. It must not exist yet.
         options: the options of the format. For safetensors they are ``dtype`` ("float32", the default, or "int8") and ``check`` (whether to read
             the file back and compute it); see `onebit.exports.safetensors.write`. gguf has ``check``, transformers none. onnx has ``weights``
-            ("bits", the default, or "int2") and ``check``; see `onebit.exports.onnx.write`. For web it is ``engine`` (the folder that
-            ``make wasm`` builds, by default the package's own); see `onebit.exports.web.write`. For c see
-            `onebit.exports.c.write`.
+            ("bits", the default, or "int2") and ``check``; see `onebit.exports.onnx.write`. qonnx has both, verilog and nir have ``check``; see
+            `onebit.exports.signs`. For web it is ``engine`` (the folder that ``make wasm`` builds, by default the package's own); see
+            `onebit.exports.web.write`. For c see `onebit.exports.c.write`.
 
     Returns:
         The report.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from onebit.models.parts import Network, behind, check, convolution, dense, first, logits, stem
@@ -16,6 +18,7 @@ def mlp(
     scheme: Scheme | None = None,
     hybrid: bool = True,
     logit_scale: float | None = None,
+    pixels: Literal["levels", "signs"] = "levels",
 ) -> Network:
     """BinaryNet's perceptron.
 
@@ -27,6 +30,8 @@ def mlp(
         hybrid: the first and the last layer stay float. False makes them binary too; the first then takes 8-bit pixels if the scheme quantises
             inputs.
         logit_scale: a constant that multiplies the logits.
+        pixels: ``"signs"`` gives the first layer the scheme's own inputs, without hybrid: a pixel is then above its mean or not, as networks for
+            FPGAs need it.
 
     Shape:
         (batch, channels, height, width) to (batch, num_classes).
@@ -39,8 +44,8 @@ def mlp(
     check("mlp", inputs=inputs, num_classes=num_classes, hidden=hidden)
     layers: list[nn.Module] = []
     for index, width in enumerate(hidden):
-        kind = scheme if index else first(scheme, hybrid)
-        layers += [dense(kind, inputs, width), *behind(scheme, width, image=False)]
+        of_pixels = scheme if pixels == "signs" and not hybrid else first(scheme, hybrid)
+        layers += [dense(scheme if index else of_pixels, inputs, width), *behind(scheme, width, image=False)]
         inputs = width
     return Network(
         nn.Sequential(nn.Flatten()),

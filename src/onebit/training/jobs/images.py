@@ -103,7 +103,7 @@ def _literature(model: ImageModel, scheme: Scheme | None, task: ImageTask) -> nn
     common: dict[str, Any] = {"num_classes": len(task.labels), "scheme": scheme, "hybrid": model.hybrid}
     common |= model.given("logit_scale") if scheme is not None else {}
     if model.name == "mlp":
-        return mlp(channels * height * width, **common, **model.given("hidden"))
+        return mlp(channels * height * width, **common, **model.given("hidden", "pixels"))
     if model.name in CELLS:
         layers = model.hidden or (128,)
         common |= {"hidden": layers[0], "layers": len(layers), "cell": model.name, "image": True}

@@ -79,6 +79,10 @@ class ImageModel(Model):
     )
     batch_norm: bool = key(False, "the float twin of classifier has a batch normalisation after each layer")
     hybrid: bool = key(True, "the first and the last layer of the literature's networks stay float")
+    pixels: Literal["levels", "signs"] = key(
+        "levels",
+        "what the first layer of an mlp that is not hybrid takes: levels of 8 bits, or signs: whether a pixel is above the mean",
+    )
     calibrate: bool = key(
         True,
         "fits a temperature to the validation images at the end: one float that the logits are divided by, so that probabilities mean what "
