@@ -41,9 +41,9 @@ def examples_of_help() -> list[pages.Command]:
 
 
 def recipe_keys() -> set[str]:
-    from onebit.training.recipe import ImageRecipe, TextRecipe, short_names
+    from onebit.training.recipe import KINDS, short_names
 
-    keys = [short_names(recipe) for recipe in (ImageRecipe, TextRecipe)]
+    keys = [short_names(recipe) for recipe in KINDS.values()]
     return {name for names in keys for name, key in names.items() for name in (name, f"{key.section}.{key.name}")}
 
 

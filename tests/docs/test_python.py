@@ -4,6 +4,7 @@ import doctest
 import importlib
 import pkgutil
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pages
@@ -14,7 +15,9 @@ from torch import nn
 
 import onebit
 from onebit import pretrained
-from onebit.models import conv_classifier
+from onebit.models import conv_classifier, series_network
+from onebit.schemes import BinaryWeightNetwork
+from onebit.tasks.series import SeriesClassification, SeriesRegression
 
 BLOCKS = [(page, block) for page in pages.PAGES for block in pages.blocks(page) if block.language == "python"]
 
@@ -41,7 +44,24 @@ def folder(tmp_path_factory):
     shutil.copy(pretrained.find("books"), root / "runs" / "tiny.onebit")
     for name in ("photo.jpg", "three.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(root / name)
+    measurements(root)
     return root
+
+
+def measurements(root: Path) -> None:
+    """Networks of three columns, and recordings of them."""
+    common = {"columns": ("x", "y", "z"), "length": 32, "stride": 16, "mean": (0.0,) * 3, "std": (1.0,) * 3}
+    classes, speed = SeriesClassification(**common, labels=("normal", "bearing")), SeriesRegression(**common)
+    for name, task, outputs in (
+        ("series", classes, 2),
+        ("runs/machine", classes, 2),
+        ("speed", speed, 1),
+        ("runs/oven", speed, 1),
+    ):
+        model = series_network(3, outputs, 32, (8,), scheme=BinaryWeightNetwork())
+        onebit.pack(model.eval(), root / f"{name}.onebit", task)
+    (root / "monday.csv").write_text("time,x,y,z\n" + "0,1,2,3\n" * 48)
+    (root / "walk.csv").write_text("time,x,y,z,activity\n" + "0,1,2,3,rest\n" * 48)
 
 
 def network(classes: int = 2) -> nn.Module:
@@ -54,6 +74,8 @@ def what_readers_have() -> dict[str, object]:
         "MyNetwork": network,
         "model": network(),
         "train": lambda model: None,
+        "rows": np.zeros((48, 3), np.float32),
+        "windows": np.zeros((2, 32, 3), np.float32),
         "pixels": np.zeros((1, 16, 16, 3), np.uint8),
         "torch": torch,
     }

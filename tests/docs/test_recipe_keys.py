@@ -4,10 +4,10 @@ import pages
 import pytest
 
 from onebit.cli.main import main
-from onebit.training.recipe import ImageRecipe, TextRecipe, load_recipe, short_names
+from onebit.training.recipe import KINDS, load_recipe, short_names
 from onebit.training.recipe.table import help_text, markdown
 
-KEYS = [key for recipe in (ImageRecipe, TextRecipe) for key in short_names(recipe).values()]
+KEYS = [key for recipe in KINDS.values() for key in short_names(recipe).values()]
 
 
 def test_the_page_has_the_table_of_the_declarations():

@@ -298,7 +298,7 @@ def laughs(levels):
         ("scheme: DoReFa(weights='" + "a" * 90_000 + "')", "quantizer of weights"),
         ("scheme: DoReFa(bits=" + "[" * 90 + "]" * 90 + ")", "write a name, or Name"),
         ("? " + "a" * 90_000 + "\n: 1", "unknown key"),
-        ("kind: [" + "9," * 20_000 + "9]", "use images or text"),
+        ("kind: [" + "9," * 20_000 + "9]", "use images, text"),
         ("#" * 200_000, "more than 100,000 characters"),
     ],
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from onebit.kinds.kind import Kind
+from onebit.kinds.series import Series
 
-KINDS: dict[str, Kind] = {}
+KINDS: dict[str, Kind] = {"series-classification": Series(), "series-regression": Series()}
 
 
 def kind_of(task: Any) -> Kind:

@@ -7,6 +7,7 @@ from onebit.models.parts import Network
 from onebit.models.plain import alexnet, mlp, mobile_net, vgg
 from onebit.models.recurrent import RecurrentLanguageModel, SequenceClassifier, language_lstm, sequence_classifier
 from onebit.models.resnet import ResidualBlock, resnet
+from onebit.models.series import SeriesNetwork, series_network
 from onebit.models.unet import UNet, unet
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "RecurrentLanguageModel",
     "ResidualBlock",
     "SequenceClassifier",
+    "SeriesNetwork",
     "UNet",
     "alexnet",
     "center_detector",
@@ -28,6 +30,7 @@ __all__ = [
     "mobile_net",
     "resnet",
     "sequence_classifier",
+    "series_network",
     "unet",
     "vgg",
 ]

@@ -1,6 +1,16 @@
 """Load and run packed models without PyTorch."""
 
+from onebit.runtime.series import SeriesSession
 from onebit.runtime.session import ArraySession, ImageSession, Session, load, load_image_session, load_text_session
 from onebit.runtime.threads import ThreadPool
 
-__all__ = ["ArraySession", "ImageSession", "Session", "ThreadPool", "load", "load_image_session", "load_text_session"]
+__all__ = [
+    "ArraySession",
+    "ImageSession",
+    "SeriesSession",
+    "Session",
+    "ThreadPool",
+    "load",
+    "load_image_session",
+    "load_text_session",
+]

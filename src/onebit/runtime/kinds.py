@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from onebit.runtime.series import SeriesSession
 from onebit.runtime.session import ArraySession
 from onebit.tasks.kinds import KINDS
 
-SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {}
+SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {
+    "series-classification": SeriesSession,
+    "series-regression": SeriesSession,
+}

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from onebit.tasks.array_task import ArrayTask
+from onebit.tasks.series import SeriesClassification, SeriesRegression
 
-KINDS: dict[str, type[ArrayTask]] = {}
+KINDS: dict[str, type[ArrayTask]] = {kind.kind: kind for kind in (SeriesClassification, SeriesRegression)}

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from onebit.training.figures import evaluate_text as evaluate_text
     from onebit.training.recipe import ImageRecipe as ImageRecipe
     from onebit.training.recipe import Recipe as Recipe
+    from onebit.training.recipe import SeriesRecipe as SeriesRecipe
     from onebit.training.recipe import TextRecipe as TextRecipe
     from onebit.training.recipe import load_recipe as load_recipe
     from onebit.training.recipe import recipe_names as recipe_names
@@ -19,6 +20,7 @@ _WHERE = {
     "ImageRecipe": "recipe",
     "Recipe": "recipe",
     "Run": "run",
+    "SeriesRecipe": "recipe",
     "TextRecipe": "recipe",
     "evaluate": "figures",
     "evaluate_text": "figures",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from onebit.data import series
 from onebit.data.load import TEST_SHARE, has_test_part
 from onebit.data.named import HUB_SETS, folder_of
 from onebit.data.record import DataRecord, fingerprint_file, fingerprint_files, fingerprint_images, fingerprint_text
@@ -100,7 +101,11 @@ class Files:
         return TEST_SHARE
 
 
-KINDS: dict[str, type[Images] | type[Texts] | Files] = {"images": Images, "text": Texts}
+KINDS: dict[str, type[Images] | type[Texts] | Files] = {
+    "images": Images,
+    "text": Texts,
+    "series": Files(series.SETS, (series.SUFFIX,)),
+}
 
 
 def locate(recipe: Recipe) -> Recipe:

@@ -4,6 +4,7 @@ from onebit.training.recipe.files import load_recipe, parse_text, recipe_names
 from onebit.training.recipe.images import CELLS, ImageRecipe
 from onebit.training.recipe.kinds import KINDS
 from onebit.training.recipe.recipe import Recipe, short_names
+from onebit.training.recipe.series import SeriesRecipe
 from onebit.training.recipe.text import TextRecipe
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "KINDS",
     "ImageRecipe",
     "Recipe",
+    "SeriesRecipe",
     "TextRecipe",
     "load_recipe",
     "parse_text",
