@@ -35,20 +35,28 @@ if TYPE_CHECKING:
     from onebit.runtime import Session as Session
     from onebit.runtime import ThreadPool as ThreadPool
     from onebit.runtime import load as load
+    from onebit.runtime.pictures import DetectionSession as DetectionSession
+    from onebit.runtime.pictures import SegmentationSession as SegmentationSession
     from onebit.runtime.text import TextSession as TextSession
     from onebit.sampling import Sampling as Sampling
     from onebit.scoring import score as score
     from onebit.speed import bench as bench
+    from onebit.tasks.pictures import DetectionTask as DetectionTask
+    from onebit.tasks.pictures import SegmentationTask as SegmentationTask
     from onebit.text import TextTask as TextTask
     from onebit.training.start import train as train
     from onebit.verification import verify as verify
 
 # Loaded on first use, so that `import onebit` is quick and does not need PyTorch.
 _WHERE = {
+    "DetectionSession": "onebit.runtime.pictures",
+    "DetectionTask": "onebit.tasks.pictures",
     "ImageSession": "onebit.runtime",
     "ImageTask": "onebit.image_task",
     "OnebitError": "onebit.errors",
     "Sampling": "onebit.sampling",
+    "SegmentationSession": "onebit.runtime.pictures",
+    "SegmentationTask": "onebit.tasks.pictures",
     "Session": "onebit.runtime",
     "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",

@@ -242,6 +242,8 @@ def _compare_batches(
     """Compare on inputs that a network sees as `seen` makes them."""
     import torch
 
+    from onebit.training.arrays import from_network
+
     task: Any = run.task
 
     def batches(compute: Callable[[NDArray[Any]], Any], count: int, work: object) -> Compute:
@@ -253,7 +255,7 @@ def _compare_batches(
 
     def pytorch(part: NDArray[Any]) -> Any:
         with torch.inference_mode():
-            return run.model(seen(part)).float().numpy() / np.float32(task.temperature)
+            return from_network(run.model(seen(part))) / np.float32(task.temperature)
 
     def numpy(precision: Precision) -> Callable[[NDArray[Any]], Any]:
         return lambda part: reference.run(packed.program, packed.tensors, part, precision)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from onebit.data.annotated import find_annotated, load_annotated
 from onebit.data.coco import read_coco
-from onebit.data.load_scenes import load_scenes, load_test_scenes
+from onebit.data.load_scenes import load_scenes
 from onebit.data.voc import read_voc
 from onebit.errors import DataError
 
@@ -57,20 +57,21 @@ def one_line(error):
 
 
 def test_voc_is_read_by_its_own_lists(tmp_path):
-    splits = load_scenes("detection", str(voc(tmp_path)), (60, 80), 3)
+    splits, classes = load_scenes("detection", str(voc(tmp_path)), (60, 80), 3)
     assert [len(one) for one in (splits.train, splits.validation, splits.test)] == [2, 2, 2]
-    assert splits.chooses and splits.train.classes == ("cat", "dog")
+    assert splits.own_test and classes == ("cat", "dog")
     # Twice the size, and the boxes with it.
-    assert splits.train.objects[0].boxes.tolist() == [[8, 12, 48, 52]]
-    assert splits.train.objects[0].labels.tolist() == [1]
+    assert splits.train.truth[0].boxes.tolist() == [[8, 12, 48, 52]]
+    assert splits.train.truth[0].labels.tolist() == [1]
 
 
 def test_voc_in_folders_of_an_archive_and_without_lists(tmp_path):
     voc(tmp_path / "VOCdevkit" / "VOC2007", lists=())
-    splits = load_scenes("detection", str(tmp_path), (30, 40), 1, validation_share=0.25)
+    splits, classes = load_scenes("detection", str(tmp_path), (30, 40), 1, validation_share=0.25)
     assert [len(one) for one in (splits.train, splits.validation, splits.test)] == [4, 1, 1]
-    again = load_test_scenes("detection", str(tmp_path), (30, 40), 1, ("cat", "dog"), 0)
-    assert (again.pixels == splits.test.pixels).all()
+    again, _ = load_scenes("detection", str(tmp_path), (30, 40), 1, classes=("bird", "cat", "dog"))
+    assert (again.test.inputs == splits.test.inputs).all() and classes == ("cat", "dog")
+    assert again.test.truth[0].labels.tolist() == [splits.test.truth[0].labels[0] + 1]
 
 
 def test_boxes_are_cut_at_the_picture_and_left_out_without_area(tmp_path):
@@ -120,10 +121,10 @@ def test_coco_is_read_with_its_parts(tmp_path, layout):
             path = tmp_path / "annotations" / f"instances_{part}2017.json"
             path.parent.mkdir(exist_ok=True)
         path.write_text(content)
-    splits = load_scenes("detection", str(tmp_path), (30, 40), 3)
-    assert splits.validation is splits.test and not splits.chooses  # the only other part is for the test
-    assert splits.train.objects[0].boxes.tolist() == [[4, 6, 24, 30], [0, 0, 10, 10]]
-    assert [len(one) for one in splits.test.objects] == [2, 0]
+    splits, _ = load_scenes("detection", str(tmp_path), (30, 40), 3)
+    assert splits.validation is splits.test and splits.own_test  # the only other part is for the test
+    assert splits.train.truth[0].boxes.tolist() == [[4, 6, 24, 30], [0, 0, 10, 10]]
+    assert [len(one) for one in splits.test.truth] == [2, 0]
 
 
 def test_crowds_are_ignored_and_unused_categories_left_out(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onebit.data.load_scenes import load_scenes, load_test_scenes
+from onebit.data.load_scenes import load_scenes
 from onebit.data.masked import find_masked, load_masked, read_mask
 from onebit.errors import DataError
 from onebit.scenes.drawing import palette_image
@@ -31,23 +31,23 @@ def one_line(error):
 
 
 def test_a_folder_is_divided_and_its_classes_are_numbers_or_names(tmp_path):
-    splits = load_scenes("segmentation", str(fill(tmp_path)), (15, 20), 1, validation_share=0.3)
+    splits, classes = load_scenes("segmentation", str(fill(tmp_path)), (15, 20), 1, validation_share=0.3)
     assert [len(one) for one in (splits.train, splits.validation, splits.test)] == [3, 1, 1]
-    assert splits.train.classes == ("0", "1", "2") and splits.train.masks.shape == (3, 15, 20)
+    assert classes == ("0", "1", "2") and splits.train.targets.shape == (3, 15, 20)
     (tmp_path / "classes.txt").write_text("ground\ncat\n\ndog\n")
-    splits = load_scenes("segmentation", str(tmp_path), (15, 20), 1)
-    assert splits.test.classes == ("ground", "cat", "dog")
-    again = load_test_scenes("segmentation", str(tmp_path), (15, 20), 1, ("ground", "cat", "dog"), 0)
-    assert (again.masks == splits.test.masks).all()
+    splits, classes = load_scenes("segmentation", str(tmp_path), (15, 20), 1)
+    assert classes == ("ground", "cat", "dog")
+    again, _ = load_scenes("segmentation", str(tmp_path), (15, 20), 1, classes=classes)
+    assert (again.test.targets == splits.test.targets).all()
     with pytest.raises(DataError, match="masks are numbers, which must mean the same"):
-        load_test_scenes("segmentation", str(tmp_path), (15, 20), 1, ("ground", "dog", "cat"), 0)
+        load_scenes("segmentation", str(tmp_path), (15, 20), 1, classes=("ground", "dog", "cat"))
 
 
 def test_parts_and_names_with_endings(tmp_path):
     for part in ("train", "valid", "test"):
         fill(tmp_path / part, ending="_mask")
-    splits = load_scenes("segmentation", str(tmp_path), (30, 40), 3)
-    assert splits.chooses and len(splits.test) == 5
+    splits, _ = load_scenes("segmentation", str(tmp_path), (30, 40), 3)
+    assert splits.own_test and len(splits.validation) == 5
 
 
 def test_palettes_give_numbers_and_255_does_not_count(tmp_path):

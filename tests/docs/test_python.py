@@ -15,7 +15,7 @@ from torch import nn
 
 import onebit
 from onebit import pretrained
-from onebit.models import conv_classifier, series_network
+from onebit.models import center_detector, conv_classifier, series_network, unet
 from onebit.schemes import BinaryWeightNetwork
 from onebit.tasks.series import SeriesClassification, SeriesRegression
 
@@ -41,6 +41,11 @@ def folder(tmp_path_factory):
     onebit.pack(run.model, root / "runs" / "digits.onebit", run.task, run.training)
     for name, labels in (("runs/images", ("cat", "dog")), ("digits", tuple("0123456789"))):
         onebit.pack(network(len(labels)), root / f"{name}.onebit", onebit.ImageTask(labels=labels, image_size=(16, 16)))
+    detector = center_detector(2, widths=(4, 8))
+    onebit.pack(detector, root / "detection.onebit", onebit.DetectionTask(("cat", "dog"), (16, 16)))
+    onebit.pack(
+        unet(2, widths=(4, 8)), root / "segmentation.onebit", onebit.SegmentationTask(("ground", "cat"), (16, 16))
+    )
     shutil.copy(pretrained.find("books"), root / "runs" / "tiny.onebit")
     for name in ("photo.jpg", "three.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(root / name)

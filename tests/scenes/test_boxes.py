@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from onebit.scenes.boxes import BOX_VALUES, Found, decode, encode, named, overlaps, suppressed
@@ -22,6 +22,7 @@ def counted_overlap(a, b, side=32):
 sides = st.tuples(*[st.integers(0, 15)] * 2, *[st.integers(16, 31)] * 2)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(sides, min_size=1, max_size=4), st.lists(sides, min_size=1, max_size=4))
 def test_overlaps_are_those_of_counted_pixels(ours, theirs):
     found = overlaps(np.array(ours, np.float64), np.array(theirs, np.float64))
@@ -48,6 +49,7 @@ def grid_of(boxes, labels, rows=16, columns=24, classes=3):
     return np.concatenate([logits, target[..., classes : classes + BOX_VALUES]], -1).astype(np.float32)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.integers(0, 2), st.integers(0, 2), st.floats(8, 30), st.floats(8, 30), st.integers(0, 2)),

@@ -26,6 +26,8 @@ NAMES = (
     "verify",
     "bench",
     "classify",
+    "detect",
+    "segment",
     "generate",
     "chat",
     "serve",

@@ -22,7 +22,7 @@ from onebit.processors import cores
 from onebit.progress import report
 from onebit.scenes.average_precision import Objects
 from onebit.scenes.pictures import scaled
-from onebit.walk import entries, is_hidden, walk
+from onebit.walk import entries, is_hidden
 
 # Names of parts, in lower case.
 PARTS = {
@@ -146,12 +146,6 @@ def _objects(
     labels: NDArray[np.int64] = np.array([classes.index(box.label) for box in boxes], np.int64)
     ignored = np.array([box.ignored for box in boxes], bool)
     return Objects((sides * scale).astype(np.float32)[whole], labels[whole], ignored[whole])
-
-
-def annotated_files(root: Path) -> list[Path]:
-    """The files that decide what is trained on: pictures, annotations and lists of parts."""
-    kinds = {*SUFFIXES, ".xml", ".json", ".txt"}
-    return [file for file in walk(root).files if file.suffix.lower() in kinds]
 
 
 def _folders(root: Path) -> list[Path]:

@@ -1,83 +1,75 @@
-"""Load the data that a recipe for detection or segmentation names."""
+"""Load the data that a recipe for detection or segmentation names, as arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from onebit.data.annotated import all_classes, annotated_files, find_annotated, load_annotated
+import numpy as np
+from numpy.typing import NDArray
+
+from onebit.data.annotated import all_classes, find_annotated, load_annotated
+from onebit.data.arrays import ArraySet, ArraySplits
 from onebit.data.digit_scenes import NAME, digit_boxes, digit_masks
 from onebit.data.load import TEST_SHARE
-from onebit.data.masked import find_masked, load_masked, masked_files
-from onebit.data.scenes import BoxSet, MaskSet, SceneSplits, split_scenes
+from onebit.data.masked import find_masked, load_masked
+from onebit.data.scenes import BoxSet, MaskSet, SceneSet, split_scenes
 from onebit.errors import DataError
+from onebit.images import SUFFIXES
 from onebit.paths import expand
+from onebit.scenes.average_precision import Objects
 
 Size = tuple[int, int]
-PART_NAMES = ("train", "validation", "test")
+Parts = tuple[dict[str, Any], tuple[str, ...]]
+# Of the files of a folder that decide what is trained on: pictures, masks, annotations, lists of parts and of classes.
+SCENE_SUFFIXES = tuple(sorted({*SUFFIXES, ".xml", ".json", ".txt"}))
 
 
-@dataclass(frozen=True)
-class SceneSource:
-    """How the data of a kind of scenes are read.
-
-    Args:
-        made: the scenes of a part that are made on the spot.
-        parts: the sets that a folder has, by their parts, for classes or for those that occur; and notes.
-        files: those of a folder that decide what is trained on.
-    """
-
-    made: Callable[[str], Any]
-    parts: Callable[[Path, Size, int, tuple[str, ...] | None, tuple[str, ...]], tuple[dict[str, Any], tuple[str, ...]]]
-    files: Callable[[Path], list[Path]]
-
-
-def _box_parts(
-    root: Path, size: Size, channels: int, classes: tuple[str, ...] | None, wanted: tuple[str, ...]
-) -> tuple[dict[str, BoxSet], tuple[str, ...]]:
+def _box_parts(root: Path, size: Size, channels: int, classes: tuple[str, ...] | None) -> Parts:
     found = find_annotated(root)
-    chosen = {part: pairs for part, pairs in found.parts.items() if part in wanted}
-    sets = {part: load_annotated(pairs, size, channels, classes, str(root)) for part, pairs in chosen.items()}
+    sets = {part: load_annotated(pairs, size, channels, classes, str(root)) for part, pairs in found.parts.items()}
     if classes is None:
         sets = dict(zip(sets, all_classes(list(sets.values())), strict=True))
     return sets, found.notes
 
 
-def _mask_parts(
-    root: Path, size: Size, channels: int, classes: tuple[str, ...] | None, wanted: tuple[str, ...]
-) -> tuple[dict[str, MaskSet], tuple[str, ...]]:
+def _mask_parts(root: Path, size: Size, channels: int, classes: tuple[str, ...] | None) -> Parts:
     found = find_masked(root)
-    chosen = {part: pairs for part, pairs in found.parts.items() if part in wanted}
-    sets = {part: load_masked(pairs, size, channels, found.classes or classes) for part, pairs in chosen.items()}
-    if classes is None and found.classes is None:
-        names = max((one.classes for one in sets.values()), key=len)
-        sets = {part: MaskSet(one.pixels, one.masks, names, one.notes) for part, one in sets.items()}
-    return sets, found.notes
+    known = found.classes or classes
+    sets = {part: load_masked(pairs, size, channels, known) for part, pairs in found.parts.items()}
+    names = max((one.classes for one in sets.values()), key=len)
+    return {part: MaskSet(one.pixels, one.masks, names, one.notes) for part, one in sets.items()}, found.notes
 
 
-SOURCES: dict[str, SceneSource] = {
-    "detection": SceneSource(digit_boxes, _box_parts, annotated_files),
-    "segmentation": SceneSource(digit_masks, _mask_parts, masked_files),
+# For each kind: the scenes of a part that are made on the spot, and the sets of a folder by their parts.
+_SOURCES: dict[str, tuple[Callable[[str], SceneSet], Callable[[Path, Size, int, tuple[str, ...] | None], Parts]]] = {
+    "detection": (digit_boxes, _box_parts),
+    "segmentation": (digit_masks, _mask_parts),
 }
 
 
 def scene_folder(data: str) -> Path | None:
     """The folder that `data` names; None if it names scenes that are made on the spot."""
     path = expand(data)
-    if data == NAME and not path.is_dir():
-        return None
     if path.is_dir():
         return path
+    if data == NAME:
+        return None
     if path.exists():
         raise DataError(f"[{data}] is a file: give the folder that has the pictures")
     raise DataError(f"[{data}] there is no such data set: give a folder, or {NAME}")
 
 
 def load_scenes(
-    kind: str, data: str, size: Size, channels: int, validation_share: float = 0.0, seed: int = 0
-) -> SceneSplits[Any]:
+    kind: str,
+    data: str,
+    size: Size,
+    channels: int,
+    validation_share: float = 0.0,
+    seed: int = 0,
+    classes: tuple[str, ...] | None = None,
+) -> tuple[ArraySplits, tuple[str, ...]]:
     """Load pictures with boxes or masks.
 
     Args:
@@ -87,59 +79,58 @@ def load_scenes(
         channels: 1 or 3.
         validation_share: the share of the training pictures that is held out to choose the best epoch, where the data have no part for it.
         seed: of the splits.
+        classes: of a trained network; None: those of the data.
 
     Returns:
-        The splits. Data without a test part give a fifth of their pictures to test; a published validation part chooses the epoch, or is the
-        test part where there is no other.
+        The splits and the classes. Data without a test part give a fifth of their pictures to test; a published validation part chooses the
+        epoch, or is the test part where there is no other.
 
     Raises:
-        DataError: the data do not exist or cannot be used. The message says why.
+        DataError: the data do not exist or cannot be used, or have a class that the network does not know. The message says why.
     """
-    root, source = scene_folder(data), SOURCES[kind]
+    root, (made, read) = scene_folder(data), _SOURCES[kind]
+    parts: dict[str, Any]
+    notes: tuple[str, ...]
     if root is None:
-        parts = {part: source.made(part).at_size(size, channels) for part in ("train", "test")}
-        notes: tuple[str, ...] = ()
+        parts, notes = {part: made(part).at_size(size, channels) for part in ("train", "test")}, ()
     else:
-        parts, notes = source.parts(root, size, channels, None, PART_NAMES)
+        parts, notes = read(root, size, channels, classes)
+    if classes is not None:
+        parts = {part: one.with_classes(classes, data) for part, one in parts.items()}
     notes += tuple(note for one in parts.values() for note in one.notes)
-    train, validation, test = (parts.get(part) for part in PART_NAMES)  # of one kind
-    train = cast(Any, train)
+    train, validation, test = parts["train"], parts.get("validation"), parts.get("test")
     if test is None:
         test, validation = validation, None
+    own_test = test is not None
     if test is None:
         train, test = split_scenes(train, TEST_SHARE, seed, data)
     if validation is None and validation_share > 0:
         train, validation = split_scenes(train, validation_share, seed + 1, data)
-    chooses = validation is not None
-    return SceneSplits(train, validation if chooses else test, test, chooses, tuple(dict.fromkeys(notes)))
+    tested = arrays_of(test)
+    validated = tested if validation is None else arrays_of(validation)
+    splits = ArraySplits(arrays_of(train), validated, tested, data, tuple(dict.fromkeys(notes)), own_test)
+    return splits, train.classes
 
 
-def load_test_scenes(kind: str, data: str, size: Size, channels: int, classes: tuple[str, ...], seed: int) -> Any:
-    """The part of `data` to report on, for a network of these classes; the training part is read only where there is no other.
-
-    Raises:
-        DataError: the data cannot be used, or have a class that the network does not know.
-    """
-    root, source = scene_folder(data), SOURCES[kind]
-    if root is None:
-        return source.made("test").at_size(size, channels).with_classes(classes, data)
-    part = test_part(kind, data)
-    sets, _ = source.parts(root, size, channels, classes, (part or "train",))
-    found = sets[part or "train"]
-    return (found if part else split_scenes(found, TEST_SHARE, seed, data)[1]).with_classes(classes, data)
+def arrays_of(scenes: SceneSet) -> ArraySet:
+    """A set as training and figures take it: boxes as rows that `padded_objects` describes, masks as they are."""
+    if isinstance(scenes, BoxSet):
+        return ArraySet(scenes.pixels, padded_objects(scenes.objects), list(scenes.objects))
+    return ArraySet(scenes.pixels, scenes.masks)
 
 
-def load_all_scenes(kind: str, data: str, size: Size, channels: int, classes: tuple[str, ...]) -> Any:
-    """All pictures of data without a test part, for a network of these classes."""
-    root = scene_folder(data)
-    assert root is not None
-    return SOURCES[kind].parts(root, size, channels, classes, ("train",))[0]["train"].with_classes(classes, data)
+def padded_objects(objects: Sequence[Objects]) -> NDArray[np.float32]:
+    """Objects as one array (n, most, 5): class number, left, top, right, bottom; -1 as the class of rows that are none, or not learned."""
+    most = max((len(one) for one in objects), default=0)
+    rows = np.full((len(objects), max(1, most), 5), -1, np.float32)
+    for row, one in zip(rows, objects, strict=True):
+        row[: len(one), 0] = np.where(one.ignored, -1, one.labels)
+        row[: len(one), 1:] = one.boxes
+    return rows
 
 
-def test_part(kind: str, data: str) -> str | None:
-    """The name of the part of `data` to report on; None if a share of the training part has to serve."""
-    root = scene_folder(data)
-    if root is None:
-        return "test"
-    found = (find_annotated(root) if kind == "detection" else find_masked(root)).parts
-    return next((part for part in ("test", "validation") if part in found), None)
+def load_pictures(paths: Sequence[str], size: Size, channels: int) -> NDArray[np.uint8]:
+    """Picture files scaled as a whole, (n, height, width, channels). Raises DataError as `load_image` does."""
+    from onebit.scenes.pictures import load_whole
+
+    return np.stack([load_whole(path, size, channels)[0] for path in paths])

@@ -131,13 +131,6 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     return numbers.astype(np.uint8)
 
 
-def masked_files(root: Path) -> list[Path]:
-    """The files that decide what is trained on: pictures, masks and the names of classes."""
-    found = find_masked(root)
-    files = [file for pairs in found.parts.values() for pair in pairs for file in pair]
-    return [*files, *([root / CLASSES_FILE] if found.classes is not None else [])]
-
-
 def _pairs(base: Path, notes: list[str]) -> list[tuple[Path, Path]]:
     folders = {one.name.lower(): Path(one) for one in entries(base) if not is_hidden(one.name) and Path(one).is_dir()}
     images, masks = (next((folders[name] for name in names if name in folders), None) for names in (_PICTURES, _MASKS))

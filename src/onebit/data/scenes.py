@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,23 +97,6 @@ class MaskSet:
 
 SceneSet = BoxSet | MaskSet
 AnySet = TypeVar("AnySet", BoxSet, MaskSet)
-
-
-@dataclass(frozen=True)
-class SceneSplits(Generic[AnySet]):
-    """Pictures for training, for choosing the best epoch (validation), and for reporting (test).
-
-    Args:
-        train, validation, test: sets with the same classes. Validation and test may be the same set.
-        chooses: whether the validation pictures are apart from those of the test, so that they may choose an epoch.
-        notes: what a user should know about them, one sentence each.
-    """
-
-    train: AnySet
-    validation: AnySet
-    test: AnySet
-    chooses: bool
-    notes: tuple[str, ...] = ()
 
 
 def split_scenes(scenes: AnySet, share: float, seed: int, where: str) -> tuple[AnySet, AnySet]:

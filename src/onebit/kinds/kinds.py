@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from onebit.kinds.detection import Detection
 from onebit.kinds.kind import Kind
+from onebit.kinds.segmentation import Segmentation
 from onebit.kinds.series import Series
 
-KINDS: dict[str, Kind] = {"series-classification": Series(), "series-regression": Series()}
+KINDS: dict[str, Kind] = {
+    "detection": Detection(),
+    "segmentation": Segmentation(),
+    "series-classification": Series(),
+    "series-regression": Series(),
+}
 
 
 def kind_of(task: Any) -> Kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from onebit.runtime.pictures import DetectionSession, SegmentationSession
 from onebit.runtime.series import SeriesSession
 from onebit.runtime.session import ArraySession
 from onebit.tasks.kinds import KINDS
@@ -9,4 +10,6 @@ from onebit.tasks.kinds import KINDS
 SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {
     "series-classification": SeriesSession,
     "series-regression": SeriesSession,
+    "detection": DetectionSession,
+    "segmentation": SegmentationSession,
 }

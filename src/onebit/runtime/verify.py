@@ -38,11 +38,15 @@ class Difference:
 
 
 def compare(outputs: NDArray[Any], baseline: NDArray[Any]) -> Difference:
-    """Compare outputs (n, classes) with a baseline of the same shape. A NaN on only one side counts as an infinite difference."""
+    """Compare outputs (n, classes), or maps (pictures, rows, columns, classes) place by place, with a baseline of the same shape.
+
+    A NaN on only one side counts as an infinite difference.
+    """
     if outputs.shape != baseline.shape:
         raise ValueError(f"[compare] shapes {outputs.shape} and {baseline.shape}: needs equal ones")
     if not len(outputs):
         return Difference(0.0, 0, 0)
+    outputs, baseline = (array.reshape(-1, array.shape[-1]) for array in (outputs, baseline))
     apart = np.abs(outputs.astype(np.float64) - baseline)
     apart[np.isnan(outputs) & np.isnan(baseline)] = 0
     scale = float(np.nanmax(np.abs(baseline))) if not np.isnan(baseline).all() else 1.0

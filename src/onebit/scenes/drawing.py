@@ -59,7 +59,7 @@ def draw_boxes(pixels: NDArray[np.uint8], boxes: Sequence[Box], labels: Sequence
         colour = by_label[box.label]
         left, top, right, bottom = (factor * value for value in box[2:])
         draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=line)
-        text = f"{printable(box.label)} {100 * box.score:.0f}"
+        text = f"{printable(box.label)}: {100 * box.score:.0f} %"
         first, upper, last, lower = draw.textbbox((0, 0), text, font=font)
         wide, high = last - first + 2 * line, lower - upper + 2 * line
         x = max(0, min(left, image.width - wide))

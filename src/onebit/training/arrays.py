@@ -31,6 +31,12 @@ def to_network(inputs: NDArray[Any] | Tensor, task: ArrayTask) -> Tensor:
     return x.permute(0, 3, 1, 2) if x.dim() == 4 else x
 
 
+def from_network(outputs: Tensor) -> NDArray[np.float32]:
+    """What a network gives as the program gives it: of maps (batch, channels, height, width) the channels last."""
+    last = outputs.movedim(1, -1) if outputs.dim() == 4 else outputs
+    return last.float().cpu().numpy()
+
+
 class ArrayBatches:
     """An iterable of (inputs, targets); with an epoch it is shuffled and augmented, differently in each epoch and alike in each run.
 
@@ -124,5 +130,5 @@ def outputs_of(
         firsts = range(0, len(arrays), EVALUATION_BATCH)
         for first in track(firsts, work, "inputs", EVALUATION_BATCH, len(arrays)):
             part = arrays.take(np.arange(first, min(first + EVALUATION_BATCH, len(arrays))))
-            outputs = model(to_network(part.inputs, task).to(device)).float().cpu().numpy()
+            outputs = from_network(model(to_network(part.inputs, task).to(device)))
             yield outputs / np.float32(task.temperature), part

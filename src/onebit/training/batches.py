@@ -160,14 +160,14 @@ def draw_moves(how: str, count: int, height: int, width: int, random: np.random.
     return moves
 
 
-def move_images(pixels: NDArray[np.uint8], moves: list[NDArray[Any]]) -> NDArray[np.uint8]:
-    """Mirror and shift images, each by up to an eighth of its side, as `draw_moves` has drawn."""
+def move_images(pixels: NDArray[np.uint8], moves: list[NDArray[Any]], beyond: int = 0) -> NDArray[np.uint8]:
+    """Mirror and shift images, each by up to an eighth of its side, as `draw_moves` has drawn; `beyond` is what comes in from outside."""
     if moves:
         pixels = np.where(moves[0][:, None, None, None], pixels[:, :, ::-1], pixels)
     if len(moves) > 1:
         height, width = pixels.shape[1:3]
         down, right = height // 8, width // 8
-        padded = np.pad(pixels, ((0, 0), (down, down), (right, right), (0, 0)))
+        padded = np.pad(pixels, ((0, 0), (down, down), (right, right), (0, 0)), constant_values=beyond)
         rows = moves[1][:, None] + np.arange(height)  # (batch, height)
         columns = moves[2][:, None] + np.arange(width)
         pixels = padded[np.arange(len(pixels))[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from onebit.data import series
+from onebit.data.digit_scenes import NAME as SCENES
 from onebit.data.load import TEST_SHARE, has_test_part
+from onebit.data.load_scenes import SCENE_SUFFIXES
 from onebit.data.named import HUB_SETS, folder_of
 from onebit.data.record import DataRecord, fingerprint_file, fingerprint_files, fingerprint_images, fingerprint_text
 from onebit.data.text import WIKITEXT
@@ -101,9 +103,13 @@ class Files:
         return TEST_SHARE
 
 
+# Scenes that are made on the spot, and folders of pictures with boxes or masks.
+_SCENES = Files((SCENES,), SCENE_SUFFIXES)
 KINDS: dict[str, type[Images] | type[Texts] | Files] = {
     "images": Images,
     "text": Texts,
+    "detection": _SCENES,
+    "segmentation": _SCENES,
     "series": Files(series.SETS, (series.SUFFIX,)),
 }
 

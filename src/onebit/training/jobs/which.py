@@ -7,11 +7,12 @@ from torch import nn
 from onebit.errors import OnebitError
 from onebit.training.jobs.images import ImageJob
 from onebit.training.jobs.job import AnyTask, Job
+from onebit.training.jobs.pictures import DetectionJob, SegmentationJob
 from onebit.training.jobs.series import SeriesJob
 from onebit.training.jobs.text import TextJob
 from onebit.training.recipe import Recipe
 
-JOBS: tuple[type[Job], ...] = (ImageJob, TextJob, SeriesJob)
+JOBS: tuple[type[Job], ...] = (ImageJob, TextJob, DetectionJob, SegmentationJob, SeriesJob)
 
 
 def job_kind(recipe: Recipe) -> type[Job]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from onebit.training.recipe.images import ImageRecipe
+from onebit.training.recipe.pictures import DetectionRecipe, SegmentationRecipe
 from onebit.training.recipe.recipe import Recipe
 from onebit.training.recipe.series import SeriesRecipe
 from onebit.training.recipe.text import TextRecipe
 
-KINDS: dict[str, type[Recipe]] = {kind.kind: kind for kind in (ImageRecipe, TextRecipe, SeriesRecipe)}
+KINDS: dict[str, type[Recipe]] = {
+    kind.kind: kind for kind in (ImageRecipe, TextRecipe, DetectionRecipe, SegmentationRecipe, SeriesRecipe)
+}
