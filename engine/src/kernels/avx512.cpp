@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "avx512_attention.h"
+#include "avx512_depthwise.h"
 #include "avx512_epilogue.h"
 #include "avx512_expand.h"
 #include "avx512_grouped_look_ups.h"
@@ -254,6 +255,7 @@ constexpr Kernels avx512_table() {
     k.conv.product = product_image;
     k.rows.epilogue_int8 = finish_int8;
     k.rows.epilogue_rows_int8 = finish_rows_int8;
+    k.rows.depthwise_int8 = depthwise_pairs;
     k.rows.range = range;
     k.rows.quantize = quantize;
     k.grouped.product_bits = look_up_groups;

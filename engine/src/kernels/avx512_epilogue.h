@@ -109,6 +109,23 @@ void finish_passes(const std::int32_t* sums, float scale, int outputs, const Epi
     }
 }
 
+// A row of any number of outputs, each for itself, in one pass.
+void finish_each(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& e, float* y) {
+    const __m512 factor = _mm512_set1_ps(scale), zero = _mm512_setzero_ps();
+    for (int i = 0; i < outputs; i += 16) {
+        const auto here = static_cast<__mmask16>(outputs - i < 16 ? (1u << (outputs - i)) - 1u : 0xFFFFu);
+        __m512i sum = _mm512_maskz_loadu_epi32(here, sums + i);
+        if (e.offset != nullptr) sum = _mm512_sub_epi32(sum, _mm512_maskz_loadu_epi32(here, e.offset + i));
+        __m512 v = _mm512_add_ps(_mm512_mul_ps(factor, _mm512_cvtepi32_ps(sum)), _mm512_maskz_loadu_ps(here, e.bias + i));
+        if (e.norm == EpilogueArgs::Norm::affine) {
+            v = _mm512_add_ps(_mm512_mul_ps(v, _mm512_maskz_loadu_ps(here, e.scale + i)), _mm512_maskz_loadu_ps(here, e.shift + i));
+        }
+        // The second operand is what the instruction returns for NaN.
+        if (e.relu) v = _mm512_max_ps(zero, v);
+        _mm512_mask_storeu_ps(y + i, here, v);
+    }
+}
+
 void finish_int8(const std::int32_t* sums, float scale, int outputs, const EpilogueArgs& e, float* y) {
     switch (outputs) {
         case 16: return finish_registers<1>(sums, scale, e, y);
@@ -121,6 +138,7 @@ void finish_int8(const std::int32_t* sums, float scale, int outputs, const Epilo
         case 256: return finish_registers<16>(sums, scale, e, y);
         default: break;
     }
+    if (e.norm != EpilogueArgs::Norm::channel) return finish_each(sums, scale, outputs, e, y);
     if (outputs % 16 == 0 && outputs <= piece) return finish_passes(sums, scale, outputs, e, y);
     row_finish_int8(sums, scale, outputs, e, y);
 }

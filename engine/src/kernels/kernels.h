@@ -242,6 +242,7 @@ struct Rows {
     void (*clip)(const float* x, std::ptrdiff_t n, float low, float high, float* y);  // NaN stays NaN
     void (*prelu)(const float* x, std::ptrdiff_t rows, int channels, const float* slope, float* y);
     float (*mean_magnitude)(const float* x, std::ptrdiff_t n);
+    void (*add_to_doubles)(const float* x, std::ptrdiff_t n, double* sums);
     void (*softmax)(const float* x, std::ptrdiff_t n, float* y);
     void (*multiply)(const float* a, const float* b, std::ptrdiff_t n, float* y);
     void (*add)(const float* a, const float* b, std::ptrdiff_t n, float* y);

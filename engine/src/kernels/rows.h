@@ -305,6 +305,10 @@ void rows_prelu(const float* x, std::ptrdiff_t rows, int channels, const float* 
     }
 }
 
+void row_add_to_doubles(const float* __restrict x, std::ptrdiff_t n, double* __restrict sums) {
+    for (std::ptrdiff_t i = 0; i < n; ++i) sums[i] += x[i];
+}
+
 float row_mean_magnitude(const float* x, std::ptrdiff_t n) {
     double sum = 0;
     const auto magnitude = [](const auto& v) { return v < 0 ? -v : v; };

@@ -60,6 +60,7 @@ constexpr Kernels shared_kernels() {
     k.rows.clip = row_clip;
     k.rows.prelu = rows_prelu;
     k.rows.mean_magnitude = row_mean_magnitude;
+    k.rows.add_to_doubles = row_add_to_doubles;
     k.rows.softmax = row_softmax;
     k.rows.multiply = row_multiply;
     k.rows.add = row_add;

@@ -13,6 +13,9 @@ std::unique_ptr<Node> make_sparse(const NodeSource& source);
 std::unique_ptr<Node> make_recurrence(const NodeSource& source);
 // transposed.cpp: transposed convolutions, as one convolution for each phase of the stride.
 std::unique_ptr<Node> make_transposed_convolution(const NodeSource& source);
+// transposed_tiles.cpp: those whose kernel is their stride, as one layer of single pixels.
+bool are_tiles(const ops::TransposedConvolution& of);
+std::unique_ptr<Node> make_transposed_tiles(const NodeSource& source);
 // attention.cpp
 std::unique_ptr<Node> make_attention(const NodeSource& source);
 // full_attention.cpp

@@ -30,6 +30,9 @@ class Concatenate : public Node {
                 std::copy_n(in[1].data + r * second_, second_, out.data + r * both + first_);
             }
         });
+        if (in[0].range == nullptr || in[1].range == nullptr) return;
+        out.range = *in[0].range;
+        out.range->include(*in[1].range);
     }
 
   private:

@@ -78,7 +78,7 @@ class MeanMagnitude : public Node {
 // The mean of all rows, summed one after the other in double.
 class MeanPool : public Node {
   public:
-    explicit MeanPool(const NodeSource& source) : Node(source.step), width_(source.input().back()) {}
+    explicit MeanPool(const NodeSource& source) : Node(source.step), kernels_(source.kernels), width_(source.input().back()) {}
 
     std::uint64_t passing_bytes() const override { return static_cast<std::uint64_t>(width_) * sizeof(double); }
 
@@ -88,12 +88,13 @@ class MeanPool : public Node {
         const float* x = in[0].data;
         for (std::int64_t r = 0; r < in[0].rows; ++r, x += width_) {
             if (r % rows_of_check == 0) context.pool.check(0);
-            for (std::int64_t c = 0; c < width_; ++c) sums[at(c)] += x[c];
+            kernels_.rows.add_to_doubles(x, width_, sums.data());
         }
         for (std::int64_t c = 0; c < width_; ++c) out.data[c] = static_cast<float>(sums[at(c)] / static_cast<double>(in[0].rows));
     }
 
   private:
+    const Kernels& kernels_;
     std::int64_t width_;
 };
 

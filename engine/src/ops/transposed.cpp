@@ -217,6 +217,7 @@ class TransposedNode : public Node {
 }  // namespace
 
 std::unique_ptr<Node> make_transposed_convolution(const NodeSource& source) {
+    if (are_tiles(source.step.as<ops::TransposedConvolution>())) return make_transposed_tiles(source);
     return std::make_unique<TransposedNode>(source);
 }
 
