@@ -25,7 +25,7 @@ INSTALLED    ?= $(VENV)/installed-dev
 # How many processes share the tests. A file's tests stay together.
 PYTEST_PROCESSES ?= 2
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test gpu-test tidy clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test gpu-test fpga-test tidy clean
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
