@@ -12,6 +12,7 @@ EXAMPLES = """examples:
   onebit bench pets.onebit
   onebit bench books.onebit --threads 1 2 4
   onebit bench pets.onebit --precision float32 --isa avx2 --json
+  onebit bench pets.onebit --protocol --data pets/ --twin float.onebit   latency, accuracy, memory and energy, side by side
 """
 
 
@@ -34,21 +35,40 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=4.0,
         metavar="S",
-        help="time for all measurements together (default %(default)s)",
+        help="time for all measurements together (default 4); with --protocol for each engine (default 10)",
     )
     arguments.precision(parser)
     parser.add_argument(
         "--isa", metavar="NAME", help="an instruction set that `onebit info --engine` lists (default the best)"
     )
+    text = "after MLPerf Tiny's rules: a single stream of 10 s and 1,000 runs, accuracy, memory and energy; --threads takes one number"
+    parser.add_argument("--protocol", action="store_true", help=text)
+    parser.add_argument("--data", help="for --protocol: the images, of which the test part is measured")
+    parser.add_argument(
+        "--twin", type=arguments.packed_file, metavar="FILE", help="for --protocol: the packed float twin"
+    )
     arguments.as_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.protocol:
+        return _protocol(args)
     from onebit.speed import bench
 
     with progress.shown():
-        speed = bench(args.file, args.threads, args.precision, args.isa, args.seconds)
+        speed = bench(args.file, args.threads, args.precision, args.isa, 4.0 if args.seconds is None else args.seconds)
     print(json.dumps(speed.to_dict()) if args.json else speed)
+    return 0
+
+
+def _protocol(args: argparse.Namespace) -> int:
+    from onebit.errors import OnebitError
+    from onebit.protocol import protocol
+
+    if args.data is None or len(args.threads or [1]) > 1:
+        raise OnebitError("[bench] --protocol needs --data, the images to measure, and one number of --threads")
+    threads = args.threads[0] if args.threads else 1
+    report = protocol(args.file, args.data, twin=args.twin, threads=threads, seconds=args.seconds or 10.0)
+    print(json.dumps(report.to_dict()) if args.json else report)
     return 0
