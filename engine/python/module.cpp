@@ -166,7 +166,9 @@ Output extend(onebit::TokenModel& decoder, const std::vector<int>& sequences, co
     return out;
 }
 
-Output run(onebit::ArrayModel& engine, const Array& batch) {
+// The outputs, and the exits that each example passed.
+std::tuple<Output, nb::ndarray<std::int32_t, nb::numpy>> run_to_exits(onebit::ArrayModel& engine, const Array& batch,
+                                                                      std::optional<float> threshold) {
     const onebit::Shape& input = engine.input_shape();
     bool fits = batch.ndim() == input.size() + 1;
     for (std::size_t i = 0; fits && i < input.size(); ++i) fits = static_cast<std::int64_t>(batch.shape(i + 1)) == input[i];
@@ -177,16 +179,24 @@ Output run(onebit::ArrayModel& engine, const Array& batch) {
     std::vector<std::size_t> shape = {batch.shape(0)};
     for (const std::int64_t axis : engine.output_shape()) shape.push_back(static_cast<std::size_t>(axis));
     Output out = new_output(shape);
+    auto* passed = new std::int32_t[batch.shape(0)];
+    const nb::capsule owner(passed, [](void* data) noexcept { delete[] static_cast<std::int32_t*>(data); });
+    nb::ndarray<std::int32_t, nb::numpy> exits(passed, {batch.shape(0)}, owner);
+    const onebit::Early early{threshold, passed};
     const onebit::Ask ask = signals();
     {
         nb::gil_scoped_release release;
         if (pixels) {
-            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data(), ask);
+            engine.run(static_cast<const std::uint8_t*>(batch.data()), count, out.data(), ask, early);
         } else {
-            engine.run(static_cast<const float*>(batch.data()), count, out.data(), ask);
+            engine.run(static_cast<const float*>(batch.data()), count, out.data(), ask, early);
         }
     }
-    return out;
+    return {out, exits};
+}
+
+Output run(onebit::ArrayModel& engine, const Array& batch) {
+    return std::get<0>(run_to_exits(engine, batch, std::nullopt));
 }
 
 // How the token after each row of scores is chosen: temperature, top_k, top_p, min_p, and a random number.
@@ -277,6 +287,7 @@ NB_MODULE(_engine, m) {
     nb::class_<onebit::ArrayModel> engine(m, "Engine");
     describe(engine);
     engine.def("run", &run, "batch"_a);
+    engine.def("run_to_exits", &run_to_exits, "batch"_a, "threshold"_a.none() = nb::none());
     nb::class_<onebit::TokenModel> decoder(m, "Decoder");
     describe(decoder);
     decoder.def("open", &onebit::TokenModel::open, waits())

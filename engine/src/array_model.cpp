@@ -32,18 +32,18 @@ std::vector<std::int64_t> ArrayModel::nanoseconds() const {
     return executor_.nanoseconds();
 }
 
-void ArrayModel::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask) {
+void ArrayModel::run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask, const Early& early) {
     const auto turn = take_turn(turn_, ask);
     const ThreadPool::Use use(executor_.pool(), ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
         float* x = executor_.value(0);
         for (std::int64_t k = 0; k < size; ++k) x[k] = static_cast<float>(batch[k]) / 255.0f;
-        run_example(nullptr, out);
+        run_example(i, nullptr, out, early);
     }
 }
 
-void ArrayModel::run(const float* batch, std::int64_t count, float* out, const Ask& ask) {
+void ArrayModel::run(const float* batch, std::int64_t count, float* out, const Ask& ask, const Early& early) {
     const auto turn = take_turn(turn_, ask);
     const ThreadPool::Use use(executor_.pool(), ask);
     const std::int64_t size = elements(input_shape()), out_size = elements(output_shape());
@@ -51,16 +51,14 @@ void ArrayModel::run(const float* batch, std::int64_t count, float* out, const A
     const bool in_place = reinterpret_cast<std::uintptr_t>(batch) % alignof(float) == 0;
     for (std::int64_t i = 0; i < count; ++i, batch += size, out += out_size) {
         if (!in_place) std::memcpy(executor_.value(0), batch, static_cast<std::size_t>(size) * sizeof(float));
-        run_example(in_place ? batch : nullptr, out);
+        run_example(i, in_place ? batch : nullptr, out, early);
     }
 }
 
-void ArrayModel::run_example(const float* given, float* out) {
-    if (executor_.output() == 0) {
-        std::copy_n(given != nullptr ? given : executor_.value(0), elements(output_shape()), out);
-        return;
-    }
-    executor_.run(0, executor_.size(), {given, out, {}});
+void ArrayModel::run_example(std::int64_t index, const float* given, float* out, const Early& early) {
+    if (executor_.output() == 0) std::copy_n(given != nullptr ? given : executor_.value(0), elements(output_shape()), out);
+    const int passed = executor_.run(0, executor_.size(), {given, out, {}, early.threshold});
+    if (early.passed != nullptr) early.passed[index] = passed;
 }
 
 }  // namespace onebit

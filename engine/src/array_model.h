@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -9,6 +10,12 @@
 #include "turn.h"
 
 namespace onebit {
+
+// Where programs may end early.
+struct Early {
+    std::optional<float> threshold = std::nullopt;  // in place of that of every exit; 1 lets nothing end early
+    std::int32_t* passed = nullptr;                 // where the exits that each example passed are wanted
+};
 
 class ArrayModel {
   public:
@@ -34,12 +41,12 @@ class ArrayModel {
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
     // calls take turns. What `ask` throws ends the computation; the model can be used again.
-    void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {});
-    void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {});
+    void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {}, const Early& early = {});
+    void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {}, const Early& early = {});
 
   private:
-    // `given`: the example, or null where it was copied to its place.
-    void run_example(const float* given, float* out);
+    // Computes the example at an index. `given`: the example, or null where it was copied to its place.
+    void run_example(std::int64_t index, const float* given, float* out, const Early& early);
 
     Executor executor_;
     mutable Turn turn_;  // taken before the pool's

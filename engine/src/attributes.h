@@ -225,6 +225,10 @@ struct Clip {
     float low = 0, high = 0;
 };
 
+struct Exit {
+    float threshold = 0;  // of the answer's probability
+};
+
 struct Prelu {
     const float* slope = nullptr;  // of each channel
 };
@@ -235,6 +239,6 @@ struct Prelu {
 using Attributes = std::variant<std::monostate, ops::Layer, ops::Recurrence, ops::Attention, ops::Rotary, ops::Embedding, ops::Normalize,
                                 ops::GroupNormalize, ops::RmsNormalize, ops::ScaleShift, ops::Pool, ops::MeanMagnitude, ops::Flatten, ops::Scale,
                                 ops::Clip, ops::Prelu, ops::TransposedConvolution, ops::FullAttention, ops::Transpose, ops::Concatenate, ops::Slice,
-                                ops::Resize, ops::Constant, ops::SparseDense>;
+                                ops::Resize, ops::Constant, ops::SparseDense, ops::Exit>;
 
 }  // namespace onebit

@@ -140,29 +140,39 @@ In Executor::input_of(int index, const Call& call) const {
             tokens() ? static_cast<std::int64_t>(call.tokens.size()) : elements(shape(index)) / shape(index).back(), range ? &*range : nullptr};
 }
 
-void Executor::run(std::size_t first, std::size_t end, const Call& call) {
+int Executor::run(std::size_t first, std::size_t end, const Call& call) {
+    int passed = 0;
     for (std::size_t i = first; i < end; i += together(i)) {
         const trace::Span span(trace::enabled ? trace::keep(nodes_[i]->name()) : nullptr);
         pool_->check(0);
         const std::int64_t begin = nanoseconds_.empty() ? 0 : trace::now();
+        bool ends = false;
         if (groups_[i]) {
             run_group(i, call);
         } else {
-            run_node(i, call);
+            ends = run_node(i, call);
         }
         if (!nanoseconds_.empty()) add_time(i, trace::now() - begin);
+        if (ends) break;
+        passed += nodes_[i]->may_end();
     }
+    return passed;
 }
 
-void Executor::run_node(std::size_t i, const Call& call) {
+bool Executor::run_node(std::size_t i, const Call& call) {
     constexpr std::size_t most_inputs = 3;
     Node& node = *nodes_[i];
     In in[most_inputs] = {};
     const std::vector<int>& inputs = node.inputs();
     for (std::size_t k = 0; k < inputs.size(); ++k) in[k] = input_of(inputs[k], call);
     Out out{place_of(node.output(), call), std::nullopt};
-    node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, *pool_, workspace_});
+    node.run({in, inputs.size()}, out, {call.tokens, i + 1 == remembering_, *pool_, workspace_, call.threshold});
     ranges_[at(node.output())] = out.range;
+    if (out.ends) {
+        float* taken = place_of(output(), call);
+        if (taken != out.data) std::copy_n(out.data, elements(shape(output())), taken);
+    }
+    return out.ends;
 }
 
 // The nodes of a group share its time as they share its weights: each row of weights is the same work.

@@ -39,10 +39,12 @@ class Executor {
     struct Call {
         const float* given = nullptr;
         float* taken = nullptr;
-        std::span<const Row> tokens = {};  // of a program over tokens
+        std::span<const Row> tokens = {};               // of a program over tokens
+        std::optional<float> threshold = std::nullopt;  // in place of that of every exit
     };
-    // Runs nodes from `first` to before `end`. The caller has the pool's turn, if others may use it.
-    void run(std::size_t first, std::size_t end, const Call& call);
+    // Runs nodes from `first` to before `end`, or to an exit at which the program ends. Returns the exits that it passed. The caller has the pool's
+    // turn, if others may use it.
+    int run(std::size_t first, std::size_t end, const Call& call);
 
     const Kernels& kernels() const { return kernels_; }
     Precision precision() const { return precision_; }
@@ -77,7 +79,8 @@ class Executor {
     void group_layers();
     // Nodes that run as one from `first` on.
     std::size_t together(std::size_t first) const { return groups_[first] ? groups_[first]->size() : 1; }
-    void run_node(std::size_t i, const Call& call);
+    // Whether the program ends with the node.
+    bool run_node(std::size_t i, const Call& call);
     void run_group(std::size_t first, const Call& call);
     void add_time(std::size_t first, std::int64_t nanoseconds);
     In input_of(int value, const Call& call) const;

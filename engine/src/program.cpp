@@ -9,6 +9,7 @@
 
 #include "json.h"
 #include "step_checks.h"
+#include "step_reader.h"
 
 namespace onebit {
 namespace {
@@ -204,6 +205,14 @@ Program read_program(const std::string& text, const Tensors& tensors) {
     const auto output = named.find(output_name);
     if (output == named.end() || (program.tokens && output->second == 0)) wrong("its output " + excerpt(output_name) + " is made by no step");
     program.output = output->second;
+    for (std::size_t i = 0; i < program.steps.size(); ++i) {
+        const Step& step = program.steps[i];
+        const Shape &own = program.shapes[static_cast<std::size_t>(step.output)], &whole = program.shapes[static_cast<std::size_t>(program.output)];
+        if (step.op == Op::exit && own != whole) {
+            throw std::invalid_argument("[step " + std::to_string(i) + " (exit)] its input has shape " + spelled(own) +
+                                        ": needs that of the program's output, " + spelled(whole));
+        }
+    }
     return program;
 }
 

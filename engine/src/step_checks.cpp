@@ -45,6 +45,12 @@ Shape clip(StepReader& reader, Step& step, const Inputs& in) {
     return in.x;
 }
 
+Shape exit(StepReader& reader, Step& step, const Inputs& in) {
+    if (in.x.size() != 1) reader.wrong_input(in.x, "(classes,)");
+    step.attributes = ops::Exit{reader.above_zero("threshold")};
+    return in.x;
+}
+
 Shape scale(StepReader& reader, Step& step, const Inputs& in) {
     step.attributes = ops::Scale{reader.above_zero("factor")};
     return in.x;

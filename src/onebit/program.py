@@ -103,6 +103,11 @@ class Program:
             shapes[step.output] = self.step_shape(index, step, shapes, tensors)
         if self.output not in shapes or (self.tokens and self.output == self.input_name):
             raise FormatError(f"[program] its output {excerpt(self.output)} is made by no step")
+        for index, step in enumerate(self.steps):
+            if step.op == "exit" and shapes[step.output] != shapes[self.output]:
+                raise FormatError(
+                    f"[step {index} (exit)] its input has shape {shapes[step.output]}: needs that of the program's output, {shapes[self.output]}"
+                )
         return shapes
 
     def step_shape(self, index: int, step: Step, shapes: Mapping[str, Shape], tensors: Tensors) -> Shape:

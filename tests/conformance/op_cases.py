@@ -4,7 +4,7 @@ import copy
 
 AXIS = 1 << 24
 NO_TOKENS = ("add_constant", "avg_pool2d", "bit_conv2d", "bit_conv3d", "bit_conv_transpose2d", "conv2d", "conv3d", "conv_transpose2d",
-             "flatten", "full_attention", "last", "max_pool2d", "mean_pool", "prepend", "reshape", "resize", "rows",
+             "exit", "flatten", "full_attention", "last", "max_pool2d", "mean_pool", "prepend", "reshape", "resize", "rows",
              "transpose")  # fmt: skip
 
 
@@ -229,6 +229,7 @@ OPS = {
         ({"of": "position", "rows": 3}, "has 3 rows for 4 positions: needs one for each"),
         ({"values": "01"}, "does not take: 'values'"),
     ]),
+    "exit": op([4], {"threshold": 0.75}, needs={"threshold": [positive()]}, more=[({"order": "hwc"}, "does not take: 'order'")]),
     "flatten": op([4, 3], {"order": "hwc"}, needs={"order": [choice("hwc", "chw")]}, more=[
         ({"order": "chw"}, "order='chw' but its input has shape (4, 3): needs (height, width, channels)"),
     ]),
@@ -346,6 +347,7 @@ WRONG_INPUTS = {
     "bit_conv_transpose2d": ([4, 2], "needs (height, width, 2)"),
     "concatenate": ([4], "axis=1 but its input has shape (4,): needs one of its axes, counted from 0"),
     "conv_transpose2d": ([2, 4, 4, 2], "needs (height, width, 2)"),
+    "exit": ([4, 3], "its input has shape (4, 3): needs (classes,)"),
     "full_attention": ([6], "needs (time, features)"),
     "prepend": ([3], "needs (time, channels)"),
     "reshape": ([4], "needs as many elements as (2, 1, 6)"),
@@ -453,6 +455,14 @@ def op_file(name, spec):
     if name in WRONG_INPUTS:
         shape, words = WRONG_INPUTS[name]
         wrong("an input of another shape", words, {"program/input/shape": shape})
+    if name == "exit":
+        wider = {"op": "concatenate", "inputs": ["x", "x"], "output": "z", "attributes": {"axis": 0}}
+        wrong(
+            "another shape than the output",
+            "its input has shape (4,): needs that of the program's output, (8,)",
+            {"program/steps": [step_of(document), wider], "program/output": "z"},
+        )
+        cases.append(case("an exit after the output", change={"program/output": "x"}))
     if name in ("add", "multiply", "attention"):
         pooled = {"op": "scale", "inputs": [source], "output": "s", "attributes": {"factor": 1}, "tensors": {}}
         if name == "attention":

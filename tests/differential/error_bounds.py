@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from onebit.ops.attention import round_to_bfloat16, sees
 from onebit.ops.bit_rows import read_rows
 from onebit.ops.conv import convolve
 from onebit.ops.conv_transpose import reached, spread
+from onebit.ops.exit import certainty
 from onebit.ops.grouped import LEVELS
 from onebit.ops.op import Precision
 from onebit.ops.quantize import quantize, quantize_input
@@ -606,6 +607,8 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return multiply(v, _hard_sigmoid(v))
         case "gelu":
             return _gelu(v)
+        case "exit":
+            return replace(v, sums=False)
         case "softmax":
             return _softmax(v)
         case "max_pool2d" | "avg_pool2d" | "mean_magnitude":
@@ -636,7 +639,28 @@ def run(
                 values[step.output] = exactly(_computed(step, batch, named))
             else:
                 values[step.output] = _one(step, named, [values[name] for name in step.inputs], precision, cache)
+    _end_early(program, values)
     return values
+
+
+def _end_early(program: Program, values: dict[str, Value]) -> None:
+    """Give the output the values of the exits at which the program ends; of an example that is too near to a threshold nothing is promised."""
+    result = values[program.output]
+    x, error = result.x.copy(), result.error.copy()
+    going_on = np.ones(len(x), bool)
+    for step in program.steps:
+        if step.op != "exit":
+            continue
+        value, limit = values[step.output], float(np.float32(step.attributes["threshold"]))
+        with np.errstate(all="ignore"):
+            sure, off = certainty(value.x), value.error.max(-1, initial=0)
+            near = np.abs(sure - limit) <= sure * np.expm1(np.minimum(2 * off, 700)) + 1e-12
+        near |= np.isinf(off)
+        error[going_on & near] = np.inf
+        ends = going_on & ~near & (sure > limit)
+        x[ends], error[ends] = value.x[ends], value.error[ends]
+        going_on &= ~near & ~ends
+    values[program.output] = replace(result, x=x, error=error)
 
 
 def outside(found: Any, expected: Value) -> Any:

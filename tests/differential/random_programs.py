@@ -415,6 +415,7 @@ class Maker:
             "bit_linear": lambda: self.dense(x, True),
             "clip": lambda: self.step(op, (x,), self.any(({"low": -0.5, "high": 1}, {"low": 0, "high": 6.0}, {"low": -1, "high": 0.25}))),
             "conv2d": lambda: self.convolution(x, False),
+            "exit": lambda: self.step(op, (x,), {"threshold": self.any((0.02, 0.1, 0.3, 0.6, 0.9, 1))}),
             "flatten": lambda: self.step(op, (x,), {"order": self.any(("hwc", "chw")) if len(shape) == 3 else "hwc"}),
             "group_normalize": lambda: self.step(
                 op, (x,), {"groups": self.any([g for g in range(1, 9) if channels % g == 0]), "eps": self.eps()}
@@ -463,6 +464,8 @@ class Maker:
             ops += ["bit_conv_transpose2d"] * 2 + ["conv_transpose2d", "resize"]
         if len(shape) == 4:
             ops += ["bit_conv3d"] * 8 + ["conv3d"] * 4
+        if len(shape) == 1:
+            ops += ["exit"] * 2
         return [*ops, "flatten", "reshape", "transpose", "add_constant"]
 
     def embed(self) -> str:
@@ -513,6 +516,10 @@ class Maker:
             x = self.apply(self.any(self.allowed(x)), x)
             if self.one_in(8):  # a branch
                 x = str(self.any([name for name, s in self.shapes.items() if name != "x" or kind != "tokens"]))
+        # An exit gives an output of the program's shape.
+        misfits = [i for i, s in enumerate(self.steps) if s.op == "exit" and self.shapes[s.output] != self.shapes[x]]
+        for place in misfits:
+            self.steps[place] = replace(self.steps[place], op="relu", attributes={})
         # What makes an output of the last step seldom hides what is wrong before it.
         self.program = replace(self.program, steps=tuple(self.steps), output=x)
         precision = self.any(("int8", "float32"))

@@ -55,6 +55,8 @@ std::unique_ptr<Node> make_rows(const NodeSource& source);
 std::unique_ptr<Node> make_last(const NodeSource& source);
 std::unique_ptr<Node> make_reshape(const NodeSource& source);
 std::unique_ptr<Node> make_transpose(const NodeSource& source);
+// exit.cpp: where a program may end early.
+std::unique_ptr<Node> make_exit(const NodeSource& source);
 // joining.cpp: parts of values, and values put together.
 std::unique_ptr<Node> make_concatenate(const NodeSource& source);
 std::unique_ptr<Node> make_slice(const NodeSource& source);

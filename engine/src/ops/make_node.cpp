@@ -34,6 +34,7 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
         case Op::lstm: return make_recurrence(source);
         case Op::clip: return make_clip(source);
         case Op::concatenate: return make_concatenate(source);
+        case Op::exit: return make_exit(source);
         case Op::flatten: return make_flatten(source);
         case Op::full_attention: return make_full_attention(source);
         case Op::group_normalize: return make_group_normalize(source);

@@ -70,6 +70,7 @@ struct In {
 struct Out {
     float* data;
     std::optional<Range> range;
+    bool ends = false;  // the program ends here, with this value as its output
 };
 
 struct RunContext {
@@ -77,6 +78,7 @@ struct RunContext {
     bool only_wanted;             // no later node looks back: rows that are not wanted need no output
     ThreadPool& pool;
     Workspace& workspace;
+    std::optional<float> threshold = std::nullopt;  // in place of that of every exit
 };
 
 // Bytes that a node takes of its tensors.
@@ -123,6 +125,9 @@ class Node {
     // between them writes there too.
     virtual const DenseLayer* prepares() const { return nullptr; }
     virtual bool writes_prepared() const { return false; }
+
+    // Whether a program may end here.
+    virtual bool may_end() const { return false; }
 
     // The kernel and the layout of the weights, for people; empty for plain loops.
     virtual std::string kernel() const { return ""; }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onebit.ops import OPS
+from onebit.ops.exit import Exit
 from onebit.ops.op import Array, Precision
 from onebit.program import Program, Tensors
 
@@ -24,15 +25,46 @@ def run(program: Program, tensors: Tensors, batch: NDArray[Any], precision: Prec
     Returns:
         float32 (n, *output shape), or (n, time, features) for a program over tokens.
     """
+    return run_to_exits(program, tensors, batch, precision)[0]
+
+
+def run_to_exits(
+    program: Program,
+    tensors: Tensors,
+    batch: NDArray[Any],
+    precision: Precision = "int8",
+    threshold: float | None = None,
+) -> tuple[Array, NDArray[np.int32]]:
+    """`run`, and where the program ended for each example.
+
+    Args:
+        program, tensors, batch, precision: as in `run`.
+        threshold: takes the place of the thresholds of all exits; 1 lets nothing end early. None: those of the program.
+
+    Returns:
+        The output, and for each example the number of exits that it passed: the number of all exits if the program did not end early.
+    """
     x: NDArray[Any]
     if program.tokens:
         x = batch
     else:
         x = batch.astype(np.float32) / np.float32(255) if batch.dtype == np.uint8 else batch.astype(np.float32)
     values: dict[str, Array] = {program.input_name: x}
+    ended = np.full(len(batch), -1, np.int32)
+    early: dict[int, Array] = {}  # the output of each exit
+    passed = 0
     with np.errstate(all="ignore"):  # NaN and infinity are valid results here
         for step in program.steps:
             named = {role: tensors[name] for role, name in step.tensors.items()}
             inputs = [values[name] for name in step.inputs]
             values[step.output] = OPS[step.op].run(step.attributes, named, precision, *inputs)
-    return values[program.output]
+            if step.op == "exit":
+                early[passed] = values[step.output]
+                ends = cast(Exit, OPS["exit"]).ends(step.attributes, values[step.output], threshold)
+                ended[(ended < 0) & ends] = passed
+                passed += 1
+    result = values[program.output].copy() if early else values[program.output]
+    for place, outputs in early.items():
+        result[ended == place] = outputs[ended == place]
+    ended[ended < 0] = passed
+    return result, ended
