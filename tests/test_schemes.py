@@ -66,6 +66,7 @@ def test_networks_without_batch_normalisation():
     assert [n for n in SCHEMES if SCHEMES[n]().norm is None] == [
         "BinaryNormalized",
         "Bipolar",
+        "Nested",
         "PureBits",
         "NormFree",
         "BitNet",
@@ -129,7 +130,7 @@ def test_what_is_no_scheme_is_said_to_be_none(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("XnorNets", r"scheme='XnorNets': use BinaryNormalized, Bipolar, PureBits, .*BitNet158"),
+        ("XnorNets", r"scheme='XnorNets': use BinaryNormalized, Bipolar, Nested, PureBits, .*BitNet158"),
         ("Scheme", r"scheme='Scheme': use BinaryNormalized"),
         ("BinaryNet(bits=2)", r"BinaryNet has no option 'bits': use weights, activations, gradients"),
         ("DoReFa(weights=9)", r"\[KBitWeights\] bits=9: use 1 to 8"),

@@ -23,6 +23,7 @@ from onebit.quantizers import (
     KBitActivations,
     KBitWeights,
     MeanThreshold,
+    NestedSigns,
     ScaledLevels,
     ScaledSign,
     Sign,
@@ -195,6 +196,30 @@ class Bipolar(BinaryNormalized):
     weights: WeightQuantizer | Values = MeanThreshold("bipolar", per="output")  # type: ignore[assignment]
     normalize: Over | None = "batch"
     latent_spread: float = 0.25
+
+
+@dataclass(frozen=True, repr=False)
+class Nested(Bipolar):
+    """`Bipolar` with several bits for each weight, of which the first alone are a network too. Training is for each number of them in turn.
+
+    Args:
+        weights: the number of bits (planes) of a weight, 1 to 8, or a quantizer.
+
+    Source: `onebit.quantizers.nested_signs`; statistics for each number of planes as in Yu et al., Slimmable neural networks, arXiv 1812.08928.
+    """
+
+    weights: WeightQuantizer | Values | int = 2  # type: ignore[assignment]
+    bias: Literal["bits", "float"] = "float"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.weights, int):
+            object.__setattr__(self, "weights", NestedSigns(self.weights))
+        super().__post_init__()
+
+    @staticmethod
+    def _shown(part: Any) -> str:
+        """The number of bits, as `parse_scheme` reads it."""
+        return str(part.most) if isinstance(part, NestedSigns) and part.used is None else repr(part)
 
 
 @dataclass(frozen=True, repr=False)
@@ -397,6 +422,7 @@ SCHEMES: dict[str, type[Scheme]] = {
     for scheme in (
         BinaryNormalized,
         Bipolar,
+        Nested,
         PureBits,
         BinaryConnect,
         BinaryWeightNetwork,

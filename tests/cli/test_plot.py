@@ -31,7 +31,7 @@ def test_a_run_is_drawn_into_its_folder(run_folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["scheme", "Xnor"], "scheme='Xnor': use BinaryNormalized, Bipolar, PureBits,"),
+        (["scheme", "Xnor"], "scheme='Xnor': use BinaryNormalized, Bipolar, Nested, PureBits,"),
         (["scheme", "BinaryNet(1"], "write a name, or Name(option=value, ...), or all"),
         (["scheme", "BinaryNet", "--out", "a.bmp"], "a.bmp: use a name that ends in png, pdf, svg"),
         (["run", "nothing"], "nothing has no curves.csv: give a run folder"),

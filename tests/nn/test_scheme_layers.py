@@ -41,6 +41,7 @@ from onebit.schemes import (
     BitNet158,
     DoReFa,
     KBitWeightNetwork,
+    Nested,
     NormFree,
     PureBits,
     ReActNet,
@@ -162,9 +163,23 @@ def unchanged(x, layer, axes):
 
 
 # A scheme, its weights and its inputs.
+def nested(planes):
+    def weights(w, axis):
+        others = outputs_apart(w, axis)
+        rest = w - w.mean(others, keepdim=True)
+        alpha, found = rest.abs().mean(others, keepdim=True), 0
+        for plane in range(planes):
+            part = alpha / 2**plane * torch.where(rest > 0, 1.0, -1.0).to(w.dtype)
+            rest, found = rest - part, found + part
+        return value_of(found.detach(), w)
+
+    return weights
+
+
 TEXTBOOK = [
     (BinaryNormalized(), mean_threshold, unchanged),
     (Bipolar(normalize="channel"), own_mean_threshold, unchanged),
+    (Nested(3, normalize="channel"), nested(3), unchanged),
     (PureBits(), own_mean_threshold_by_inputs, unchanged),
     (BinaryConnect(), plain_sign, unchanged),
     (BinaryWeightNetwork(), xnor_weights, unchanged),

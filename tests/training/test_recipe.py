@@ -111,7 +111,7 @@ def test_wrong_keys_and_values_are_named(key, value, message):
         ({"model": "rnn"}, "needs 'decoder' or 'lstm' or 'gru'"),
         ({"hidden": 64}, "hidden=64: use it with model=lstm or model=gru"),
         ({"model": "gru", "form": "best"}, "form='best': use it with model=decoder"),
-        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, PureBits"),
+        ({"model": "gru", "scheme": "Binary"}, "use BinaryNormalized, Bipolar, Nested, PureBits"),
         ({"model": "gru", "hidden": 0}, "hidden=0: use 1 or more"),
     ],
 )
@@ -269,7 +269,9 @@ def test_a_recipe_of_version_0_1_0_composes_what_it_did(tmp_path):
 
 
 def test_the_papers_network_takes_the_papers_schemes():
-    with pytest.raises(RecipeError, match="scheme='XnorNet': use Bipolar or BinaryNormalized with model=classifier"):
+    with pytest.raises(
+        RecipeError, match="scheme='XnorNet': use Bipolar, BinaryNormalized or Nested with model=classifier"
+    ):
         ImageRecipe(scheme="XnorNet")
 
 

@@ -1,5 +1,6 @@
 """Whole networks: those of the paper, other published ones, and their float twins."""
 
+from onebit.models.adaptive import ExitClassifier
 from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder
 from onebit.models.detector import CenterDetector, center_detector
@@ -13,6 +14,7 @@ from onebit.models.unet import UNet, unet
 __all__ = [
     "CenterDetector",
     "ConvClassifier",
+    "ExitClassifier",
     "LanguageDecoder",
     "Network",
     "RecurrentLanguageModel",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onebit.models.adaptive import ExitClassifier, check_exits, pooled_head
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.nn.arguments import chosen_scheme
 from onebit.schemes import Scheme
@@ -48,9 +49,10 @@ def conv_classifier(
     batch_norm: bool = False,
     hidden: Sequence[int] | None = None,
     logit_scale: float | None = None,
+    exits: Sequence[int] = (),
     scheme: Scheme | None = None,
     **old: Any,
-) -> ConvClassifier:
+) -> ConvClassifier | ExitClassifier:
     """The paper's image classifier: blocks of two 'same' convolutions with ReLU and a 2x2 max-pool (not after the last block), the mean
     over all positions, then dense layers.
 
@@ -64,6 +66,7 @@ def conv_classifier(
         batch_norm: for the float twin only: a batch normalisation with learned scale and shift after every layer but the last.
         hidden: widths of the dense layers before the last. The default is that of the named network, or the last block's width and half of it.
         logit_scale: a constant that multiplies the logits. Normalised logits have unit deviation, which limits confidence.
+        exits: the blocks, counted from 1, after which there is a head of its own, at which a packed network may end; see `ExitClassifier`.
         scheme: the scheme of the binary layers, which must normalise sums. The default is the paper's, `BinaryNormalized()`.
 
     Shape:
@@ -101,6 +104,7 @@ def conv_classifier(
             "[conv_classifier] batch_norm=True applies to the float twin: use normalize='batch' in a binary network"
         )
 
+    places = check_exits(exits, len(blocks))
     chosen = chosen_scheme("conv_classifier", scheme, old)
 
     def conv(inputs: int, outputs: int) -> list[nn.Module]:
@@ -112,12 +116,12 @@ def conv_classifier(
     def linear(inputs: int, outputs: int) -> nn.Module:
         return BinaryLinear(inputs, outputs, scheme=chosen) if binary else _glorot(nn.Linear(inputs, outputs))
 
-    features: list[nn.Module] = []
+    parts: list[list[nn.Module]] = []
     channels = in_channels
     for index, width in enumerate(blocks):
-        features += conv(channels, width) + conv(width, width)
+        parts.append(conv(channels, width) + conv(width, width))
         if index < len(blocks) - 1:
-            features.append(nn.MaxPool2d(2))
+            parts[-1].append(nn.MaxPool2d(2))
         channels = width
     head: list[nn.Module] = []
     for index, width in enumerate(dense):
@@ -129,6 +133,11 @@ def conv_classifier(
             head.append(nn.Dropout(TWIN_DROPOUT[index]))
         channels = width
     head.append(linear(channels, num_classes))
+    if places:
+        heads = [pooled_head(blocks[place - 1], num_classes, linear) for place in places]
+        heads.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head))
+        return ExitClassifier([nn.Sequential(*part) for part in parts], heads, places, logit_scale)
+    features = [layer for part in parts for layer in part]
     return ConvClassifier(nn.Sequential(*features), nn.Sequential(*head), logit_scale)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from onebit.nn.planes import with_planes
 from onebit.quantizers import sign
 from onebit.quantizers.gradients import Gradient, Polynomial
 from onebit.schemes import Scheme
@@ -92,7 +93,8 @@ def norm_of(scheme: Scheme | None, channels: int, image: bool = True) -> nn.Modu
     """The normalisation after a layer in a network of this scheme. A float network (None) has a batch normalisation."""
     kind = "batch" if scheme is None else scheme.norm
     if kind == "batch":
-        return nn.BatchNorm2d(channels) if image else nn.BatchNorm1d(channels)
+        make = nn.BatchNorm2d if image else nn.BatchNorm1d
+        return make(channels) if scheme is None else with_planes(scheme.weights, lambda: make(channels))
     if kind == "group":
         groups = next(g for g in range(max(1, channels // GROUP_CHANNELS), 0, -1) if channels % g == 0)
         return nn.GroupNorm(groups, channels)

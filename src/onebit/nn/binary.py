@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from onebit.nn.normalize import Normalize
+from onebit.nn.planes import PlaneNorms, with_planes
 from onebit.normalize import normalize_channel
 from onebit.quantizers import Codes, Elastic, binarize, quantize_gradient, threshold_bits, weight_planes
 from onebit.schemes import Scheme
@@ -57,7 +58,7 @@ class BinaryLayer(nn.Module):
     scheme: Scheme
     progress: float  # the progress of training, 0 to 1, for gradients that change; training sets it
     float_weights: bool  # use the latent weights instead of their bits; training sets it in the first of two stages
-    normalize: Normalize | None  # of the sums
+    normalize: Normalize | PlaneNorms | None  # of the sums
     threshold: nn.Parameter | None  # learned, before the inputs' signs, (inputs)
     gain: nn.Parameter | None  # learned, (outputs)
 
@@ -75,7 +76,13 @@ class BinaryLayer(nn.Module):
         self.normalize = None
         if scheme.normalize is not None:
             # Statistics have the device and the precision of the latent weights, as in PyTorch's own layers.
-            self.normalize = Normalize(scheme.normalize, outputs, scheme.eps).to(self.weight.device, self.weight.dtype)
+            over, eps = scheme.normalize, scheme.eps
+            made = (
+                Normalize(over, outputs, eps)
+                if over != "batch"
+                else with_planes(scheme.weights, lambda: Normalize(over, outputs, eps))
+            )
+            self.normalize = made.to(self.weight.device, self.weight.dtype)  # type: ignore[assignment]
         self.threshold = nn.Parameter(self.weight.new_zeros(inputs)) if scheme.input_shift else None
         self.gain = None
         if isinstance(scheme.weights, Elastic):

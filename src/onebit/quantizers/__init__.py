@@ -41,6 +41,7 @@ from onebit.quantizers.gradients import (
     straight_through,
 )
 from onebit.quantizers.levels import ScaledLevels, scaled_levels
+from onebit.quantizers.nested import NestedSigns, nested_signs
 from onebit.quantizers.weights import (
     CenteredSign,
     KBitWeights,
@@ -77,6 +78,7 @@ __all__ = [
     "KBitActivations",
     "KBitWeights",
     "MeanThreshold",
+    "NestedSigns",
     "Per",
     "Polynomial",
     "Power",
@@ -97,6 +99,7 @@ __all__ = [
     "distances",
     "k_bit_activations",
     "k_bit_weights",
+    "nested_signs",
     "quantize_gradient",
     "scaled_levels",
     "scaled_sign",

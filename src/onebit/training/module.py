@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from onebit.errors import OnebitError
 from onebit.nn.binary import binary_layers
+from onebit.nn.planes import most_planes, use_planes
 from onebit.optim import Bop, Together, bits_and_rest, matrices_and_rest, muon
 from onebit.training.compiled import Compiled
 from onebit.training.distillation import Teacher
@@ -73,6 +75,7 @@ class TrainingModule(lightning.LightningModule):
         self._sums = {"train": self._nothing(), "val": self._nothing()}
         self._unseen: list[tuple[int, Tensor]] = []  # steps and losses
         self._steps_unseen = 1
+        self._planes = most_planes(model)
         self._resumed_random: list[Tensor] | None = None
         self._sharded = False
         self.epoch_metrics: dict[str, float] = {}
@@ -158,6 +161,7 @@ class TrainingModule(lightning.LightningModule):
         return self.current_epoch < self.recipe.schedule.first_stage_epochs
 
     def on_validation_epoch_start(self) -> None:
+        use_planes(self.model, self._planes)
         self._look()
         self._sums["val"] = self._nothing()
 
@@ -176,7 +180,10 @@ class TrainingModule(lightning.LightningModule):
         self, batch: tuple[Any, ...], part: str, network: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of a batch, its logits (images or tokens, classes or vocabulary), and how many of them count."""
-        made = self.objective.measured(network(batch[0]).float(), batch[1], whole=len(batch) == 2)
+        found = network(batch[0])
+        heads = found if isinstance(found, tuple) else (found,)  # of each exit, and of the network's end
+        measured = [self.objective.measured(head.float(), batch[1], whole=len(batch) == 2) for head in heads]
+        made = replace(measured[-1], loss=torch.stack([one.loss for one in measured]).mean())
         with torch.no_grad():
             sums = self._sums[part]
             self._sums[part] = sums + torch.stack([made.loss * made.count, made.right, made.count]).to(sums)
@@ -190,6 +197,9 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Any, ...], batch_index: int) -> Tensor:
         progress = self._progress
         set_progress(self._progressive, progress)
+        if self._planes > 1:
+            # Each number in turn, the most first: a resumed run goes on where it was.
+            use_planes(self.model, self._planes - self.global_step % self._planes)
         loss, logits, count = self._measure(batch, "train", self._network(batch[0], batch_index))
         self._unseen.append((self.global_step + 1, loss.detach()))
         if len(self._unseen) >= self._steps_unseen:

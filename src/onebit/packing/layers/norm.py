@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from onebit.nn import Normalize
-from onebit.packing.handlers import packs
+from onebit.nn import Normalize, PlaneNorms
+from onebit.packing.handlers import pack_layer, packs
 from onebit.packing.recorder import Recorder
 from onebit.program import Shape
 
@@ -39,9 +39,16 @@ def scaled(r: Recorder, name: str, x: str, scale: Floats | None, shift: Floats |
     return r.scale_shift(x, full, empty if shift is None else shift, name, " and ".join(reasons))
 
 
+@packs(PlaneNorms)
+def _in_use(r: Recorder, name: str, layer: PlaneNorms, x: str) -> str:
+    return pack_layer(r, name, layer.norm, x)
+
+
 @packs(Normalize)
-def normalized(r: Recorder, name: str, layer: Normalize, x: str) -> str:
+def normalized(r: Recorder, name: str, layer: Normalize | PlaneNorms, x: str) -> str:
     """Record a normalisation without parameters."""
+    if isinstance(layer, PlaneNorms):
+        return _in_use(r, name, layer, x)
     if layer.over != "batch":
         over = "channel" if layer.over == "channel" or len(r.shape(x)) == 1 else "example"
         return r.step("normalize", [x], {"over": over, "eps": layer.eps})

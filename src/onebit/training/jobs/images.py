@@ -52,7 +52,7 @@ class ImageJob(Job):
         model, scheme = recipe.model, recipe.scheme.made
         try:
             if model.name == "classifier":
-                own = model.given("binary", "widths", "hidden", "kernel_size", "batch_norm", "logit_scale")
+                own = model.given("binary", "widths", "hidden", "kernel_size", "batch_norm", "logit_scale", "exits")
                 made: nn.Module = conv_classifier(
                     num_classes=len(task.labels), in_channels=task.channels, scheme=scheme, **own
                 )

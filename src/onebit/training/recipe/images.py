@@ -70,6 +70,11 @@ class ImageModel(Model):
         least=1,
     )
     kernel_size: int = key(3, "side of the kernels of classifier", least=1)
+    exits: tuple[int, ...] | None = key(
+        None,
+        "blocks of classifier, counted from 1, after which there is a head of its own, at which a packed network may end; null: none",
+        least=1,
+    )
     width: float = key(1.0, "multiplies the channels of alexnet, mobile-net and the resnets", above=0)
     small_images: bool = key(
         False, "resnet18 and resnet34 begin with a 3x3 convolution and do not pool, for images of about 32x32"
@@ -149,10 +154,11 @@ class ImageRecipe(Recipe):
     def _check(self) -> None:
         super()._check()
         if self.model.name == "classifier":
-            fits = self.scheme.name in ("Bipolar", "BinaryNormalized")
-            require(
-                fits, "scheme", self.scheme.name, "Bipolar or BinaryNormalized with model=classifier, or another model"
-            )
+            fits = self.scheme.name in ("Bipolar", "BinaryNormalized", "Nested")
+            allowed = "Bipolar, BinaryNormalized or Nested with model=classifier, or another model"
+            require(fits, "scheme", self.scheme.name, allowed)
+        fits = self.model.exits is None or (self.model.name == "classifier" and self.model.binary)
+        require(fits, "exits", self.model.exits, "them with model=classifier and binary=true")
         usual = self.scheme.name == "Bipolar" and self.scheme.normalize == "scheme"
         if self.model.name in CELLS and usual:  # the lines of an image are steps, which are not to be seen ahead
             object.__setattr__(self, "scheme", replace(self.scheme, normalize="channel"))
