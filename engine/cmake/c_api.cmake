@@ -4,7 +4,8 @@ include(CMakePackageConfigHelpers)
 
 add_library(onebit_c_objects OBJECT
   engine/src/c_api.cpp
-  engine/src/model_file.cpp)
+  engine/src/model_file.cpp
+  engine/src/nested_models.cpp)
 target_link_libraries(onebit_c_objects PRIVATE onebit_engine)
 target_include_directories(onebit_c_objects PRIVATE engine/include)
 target_compile_definitions(onebit_c_objects PRIVATE ONEBIT_VERSION="${PROJECT_VERSION}")

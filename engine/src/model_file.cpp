@@ -6,9 +6,11 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <system_error>
 
 #include "json.h"
+#include "nested_models.h"
 #include "unicode.h"
 
 #if __has_include(<sys/mman.h>)
@@ -134,6 +136,7 @@ ModelFile::ModelFile(const std::byte* data, std::size_t size) {
     if (header.kind != Json::Kind::object) damaged("the header is not an object");
     read_metadata(header);
     read_tensors(header, data + size_bytes + text.size(), size - size_bytes - text.size());
+    read_planes(header, size - size_bytes - text.size());
 }
 
 void ModelFile::read_metadata(const Json& header) {
@@ -157,6 +160,45 @@ void ModelFile::read_metadata(const Json& header) {
         task_ = read_task(parse(task_text_, "task", "; the file is damaged"));
     } else {
         task_ = read_task(Json());
+    }
+}
+
+void ModelFile::read_planes(const Json& header, std::uint64_t size) {
+    const Json* metadata = header.find("__metadata__");
+    const Json* text = metadata == nullptr ? nullptr : metadata->find("planes");
+    if (text == nullptr) return;
+    const NestedModels nested = read_nested_models(parse(text->text, "planes", "; the file is damaged"), size);
+    std::map<std::string, std::uint64_t> ends;  // of each tensor in the data
+    for (const auto& [name, entry] : header.object) {
+        if (name != "__metadata__") ends[name] = static_cast<std::uint64_t>(entry.at("data_offsets").list[1].number);
+    }
+    const Tensors stored = tensors_;
+    std::uint64_t taken = 0;
+    for (const auto& [name, parts] : nested.joined) {
+        TensorView whole = joined_view(name, parts, stored);
+        const auto bytes = static_cast<std::uint64_t>(elements(whole.shape));
+        taken += bytes;
+        check_joined(taken, size);
+        joined_.push_back(std::make_unique<std::uint8_t[]>(static_cast<std::size_t>(bytes)));
+        std::uint8_t* next = joined_.back().get();
+        std::uint64_t end = 0;
+        for (const std::string& part : parts) {
+            const TensorView& view = stored.at(part);
+            next = std::copy_n(static_cast<const std::uint8_t*>(view.data), elements(view.shape), next);
+            end = std::max(end, ends.at(part));
+        }
+        whole.data = joined_.back().get();
+        tensors_.emplace(name, std::move(whole));
+        ends[name] = end;
+    }
+    for (const auto& [planes, end] : nested.smaller) {
+        const Json* program = metadata->find("program:" + std::to_string(planes));
+        if (program == nullptr) nested_fault("the metadata lacks 'program:" + std::to_string(planes) + "'");
+        Tensors own;
+        for (const auto& [name, view] : tensors_) {
+            if (ends.at(name) <= end) own.emplace(name, view);
+        }
+        check_smaller(planes, program->text, program_, own, tensors_);
     }
 }
 

@@ -55,11 +55,14 @@ class ModelFile {
   private:
     void read_metadata(const Json& header);
     void read_tensors(const Json& header, const std::byte* data, std::size_t size);
+    // Of a file with models of several numbers of planes: joins the tensors of the whole, and checks the smaller ones.
+    void read_planes(const Json& header, std::uint64_t size);
 
     std::string program_, task_text_;
     Task task_;
     Tensors tensors_;
-    std::vector<std::unique_ptr<float[]>> aligned_;  // copies of float tensors at unaligned addresses
+    std::vector<std::unique_ptr<float[]>> aligned_;        // copies of float tensors at unaligned addresses
+    std::vector<std::unique_ptr<std::uint8_t[]>> joined_;  // tensors that are made of several
 };
 
 }  // namespace onebit

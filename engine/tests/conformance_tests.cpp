@@ -125,7 +125,13 @@ std::string file_of(const Json& document) {
         data.resize(static_cast<std::size_t>(document.at("data").number));
     } else {
         header = R"({"__metadata__":{"onebit_format":"1","program":)" + quoted(part(document, "program")) + R"(,"task":)" +
-                 quoted(part(document, "task")) + "}";
+                 quoted(part(document, "task"));
+        if (const Json* more = document.find("more")) {
+            for (const auto& [key, value] : more->object) {
+                header += "," + quoted(key) + ":" + quoted(value.kind == Json::Kind::text ? value.text : to_text(value));
+            }
+        }
+        header += "}";
         for (const auto& [name, tensor] : document.at("tensors").object) {
             const std::size_t begin = data.size();
             data += data_of(tensor);

@@ -63,6 +63,11 @@ class Engine(_Runner):
     def run(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Compute a batch, uint8 or float32 (n, *input shape), to float32 (n, *output shape)."""
 
+    def run_to_exits(
+        self, batch: NDArray[Any], threshold: float | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """`run`, and how many exits each example passed. A threshold takes the place of those of all exits; 1 lets nothing end early."""
+
 class Decoder(_Runner):
     """A program over tokens in the engine, with the caches of any number of sequences; raises ValueError as Engine does."""
 

@@ -59,6 +59,14 @@ def _predictions(name: str, *, data: str | None, threads: int, precision: Precis
     return predictions_figure(name, data, threads, precision), Path(f"{Path(name).stem}-predictions.png")
 
 
+def _adaptive(name: str, *, data: str | None, threads: int, precision: Precision) -> Drawing:
+    from onebit.adaptive_plot import adaptive_curve, adaptive_figure
+
+    if data is None:
+        raise OnebitError("[plot] adaptive needs images to measure on: give a folder or a data set after the file")
+    return adaptive_figure(adaptive_curve(name, data, threads, precision)), Path(f"{Path(name).stem}-adaptive.png")
+
+
 # Names what is given on the command line: a scheme, a run folder, a packed file, or either of the last two.
 DRAWINGS: dict[str, Callable[..., Drawing]] = {
     "scheme": _scheme,
@@ -66,4 +74,5 @@ DRAWINGS: dict[str, Callable[..., Drawing]] = {
     "model": _model,
     "reliability": _reliability,
     "predictions": _predictions,
+    "adaptive": _adaptive,
 }

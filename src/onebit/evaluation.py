@@ -15,6 +15,7 @@ from onebit.data.held_out import ImagesToMeasure, images_to_measure, text_to_mea
 from onebit.data.images import ImageSet
 from onebit.data.record import DataRecord
 from onebit.data.tokens import TextSet, Unit
+from onebit.early_exits import Spent
 from onebit.errors import OnebitError
 from onebit.fileformat import load_model
 from onebit.images import ImageTask
@@ -55,6 +56,7 @@ class ImageFigures:
         part: "test", or "all" if it may include images from training.
         seconds: the time of computing.
         notes: what a user should know, one sentence each.
+        spent: with a confidence what the images have cost, else None.
     """
 
     model: str
@@ -68,10 +70,12 @@ class ImageFigures:
     part: str
     seconds: float
     notes: tuple[str, ...] = ()
+    spent: Spent | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
-        return vars(self) | {"reliability": self.reliability.to_dict(), "notes": list(self.notes)}
+        values = vars(self) | {"reliability": self.reliability.to_dict(), "notes": list(self.notes)}
+        return values | {"spent": None if self.spent is None else self.spent.to_dict()}
 
     def __str__(self) -> str:
         what = "test images" if self.part == "test" else "images"
@@ -79,6 +83,7 @@ class ImageFigures:
             f"{printable(self.model)} ({self.numerics}): accuracy {100 * self.accuracy:.2f} %, loss {self.loss:.4f} "
             f"on {self.images} {what}, {self.seconds:.1f} s\n"
             f"  confidence {100 * self.confidence:.1f} % on average; expected calibration error {100 * self.calibration_error:.1f} points"
+            + ("" if self.spent is None else f"\n  {self.spent}")
         )
 
 
@@ -144,6 +149,7 @@ def evaluate(
     precision: Precision = "int8",
     cache: Cache | None = None,
     threads: int | None = None,
+    confidence: float | None = None,
 ) -> ImageFigures | TextFigures | TaskFigures:
     """Measure a trained network in PyTorch, or a packed file in the engine, on held-out data.
 
@@ -152,6 +158,8 @@ def evaluate(
         data: a folder of images, a text file or folder, or the name of a data set. None uses the held-out part of the run's own data. A packed
             file needs `data`.
         precision, cache: the engine's; see `onebit.load`.
+        confidence: of a packed classifier with exits or planes: nothing more is spent on an image whose answer is more probable than this. None:
+            the network ends where its file says.
         threads: threads of PyTorch or of the engine. The default is PyTorch's own number, or one per core.
 
     Returns:
@@ -169,10 +177,12 @@ def evaluate(
     if isinstance(run_or_file, (str, Path)):
         path = find(run_or_file)
         if not path.is_dir():
-            return _evaluate_file(path, data, precision, cache, threads)
+            return _evaluate_file(path, data, precision, cache, threads, confidence)
         from onebit.training import load_run
 
         run_or_file = load_run(path)
+    if confidence is not None:
+        raise OnebitError("[evaluate] --confidence applies to packed files only: pack the run, or leave it out")
     if cache is not None:
         raise OnebitError("[evaluate] --cache applies to packed files only: pack the run, or leave --cache out")
     return _evaluate_run(run_or_file, data, threads)
@@ -249,9 +259,16 @@ def _run_on_text(run: Run, data: str | None) -> TextFigures:
 
 
 def _evaluate_file(
-    path: Path, data: str | None, precision: Precision, cache: Cache | None, threads: int | None
+    path: Path,
+    data: str | None,
+    precision: Precision,
+    cache: Cache | None,
+    threads: int | None,
+    confidence: float | None = None,
 ) -> ImageFigures | TextFigures | TaskFigures:
     session = load(path, precision, threads, cache=cache)
+    if confidence is not None and not (isinstance(session, ImageSession) and session.task is not None):
+        raise OnebitError("[evaluate] --confidence applies to classifiers of images: leave it out")
     if data is None:
         raise OnebitError("[evaluate] a packed file does not record where its data are: give --data")
     training = load_model(path).training  # older files do not record it
@@ -265,10 +282,11 @@ def _evaluate_file(
             raise OnebitError(f"[{path}] is not an image classifier")
         images, part, notes = images_to_measure(data, session.task, record)
         start = time.perf_counter()
-        figures = evaluate_images(session, images).figures()
+        metrics, spent = _answers_and_cost(session, images, confidence)
+        figures = metrics.figures()
         seconds = time.perf_counter() - start
-        numerics = f"engine {session.precision}"
-        return ImageFigures(str(path), numerics, **figures, part=part, seconds=seconds, notes=tuple(notes))
+        numerics = f"engine {session.precision}" + ("" if confidence is None else f", confidence {confidence:g}")
+        return ImageFigures(str(path), numerics, **figures, part=part, seconds=seconds, spent=spent, notes=tuple(notes))
     text, notes = text_to_measure(data, session.task, "document", record)
     start = time.perf_counter()
     figures = evaluate_session(session, text).figures()
@@ -279,11 +297,23 @@ def _evaluate_file(
 
 def evaluate_images(session: ImageSession, images: ImageSet) -> AnswerMetrics:
     """The answers of a packed classifier to images."""
-    metrics = AnswerMetrics()
+    return _answers_and_cost(session, images, None)[0]
+
+
+def _answers_and_cost(
+    session: ImageSession, images: ImageSet, confidence: float | None
+) -> tuple[AnswerMetrics, Spent | None]:
+    """The answers, and with a confidence what they have cost."""
+    metrics, places, spent = AnswerMetrics(), [], None
     for first in track(range(0, len(images), BATCH), "measure", "images", BATCH, len(images)):
-        logits = session(np.ascontiguousarray(images.pixels[first : first + BATCH]))
+        pixels = np.ascontiguousarray(images.pixels[first : first + BATCH])
+        if confidence is None:
+            logits = session(pixels)
+        else:
+            logits, some, spent = session.run_adaptively(pixels, confidence)
+            places.append(some)
         metrics.add(logits, images.labels[first : first + BATCH])
-    return metrics
+    return metrics, None if spent is None else spent(np.concatenate(places))
 
 
 def evaluate_session(session: TextSession, text: TextSet) -> TextMetrics:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onebit.errors import FormatError
+from onebit.nested_models import NestedModels, lay_out, used_by
 from onebit.paths import expand
 from onebit.program import Program, Shape
 from onebit.strict_json import excerpt, parse
@@ -44,6 +45,8 @@ class PackedModel:
         tensors: arrays by name: uint8 rows of bits, float32, or float16 and int8 where an op says so.
         task: plain JSON values with a `kind`; see `onebit.ImageTask`.
         training: plain JSON values that describe the training data; see `onebit.data.record.DataRecord`. None if they are not known.
+        planes: the number of bits of a weight that the model uses, where one file holds several such models.
+        smaller: the models of fewer planes, rising. Rows of bits of this model go on from theirs.
 
     Raises:
         FormatError: the program, the tensors or the task are not valid, or do not fit together.
@@ -53,12 +56,18 @@ class PackedModel:
     tensors: dict[str, NDArray[Any]]
     task: dict[str, Any]
     training: dict[str, Any] | None = None
+    planes: int = 1
+    smaller: tuple[PackedModel, ...] = ()
 
     def __post_init__(self) -> None:
         check_task(self.task)
         shapes = self.program.shapes(self.tensors)
         check_fit(self.task, self.program.input_shape, shapes[self.program.output], self.program.tokens)
         object.__setattr__(self, "_shapes", shapes)
+        for model in self.smaller:
+            same = model.program.input_shape == self.program.input_shape and model.program.tokens == self.program.tokens
+            if not same or model.shapes[model.program.output] != shapes[self.program.output]:
+                raise FormatError(f"[planes={model.planes}] its input and output are not those of the whole model")
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -84,9 +93,14 @@ def save_model(model: PackedModel, path: str | Path) -> int:
         OSError: the file cannot be written.
     """
     tensors = {name: model.tensors[name] for name in tensor_order(model.tensors)}
-    metadata = {"onebit_format": FORMAT_VERSION, "program": model.program.to_json(), "task": json.dumps(model.task)}
+    program, more = model.program, {}
+    if model.smaller:
+        layout = lay_out([(m.planes, m.program, m.tensors) for m in (*model.smaller, model)], tensor_order)
+        tensors, program, more = layout.tensors, layout.programs[-1], layout.metadata()
+    metadata = {"onebit_format": FORMAT_VERSION, "program": program.to_json(), "task": json.dumps(model.task)}
     if model.training is not None:
         metadata["training"] = json.dumps(model.training)
+    metadata |= more
     header = safetensors_header(tensors, metadata)
     if len(header) > MAX_HEADER_BYTES:
         raise FormatError(
@@ -129,8 +143,13 @@ def write_safetensors(path: str | Path, header: bytes, tensors: Mapping[str, NDA
     return sum(map(len, content))
 
 
-def load_model(path: str | Path) -> PackedModel:
+def load_model(path: str | Path, planes: int | None = None, prefix: bool = False) -> PackedModel:
     """Read a packed model and check all of it.
+
+    Args:
+        path: the file.
+        planes: the number of bits of a weight that are used, where the file holds such a model; None for all.
+        prefix: the file may be only the beginning of one: the largest model that is whole in it counts.
 
     Raises:
         FormatError: the file is missing, empty, truncated, damaged, not a `.onebit` file, or of an unknown version.
@@ -142,13 +161,21 @@ def load_model(path: str | Path) -> PackedModel:
             file.seek(_SIZE_BYTES)
             entries = _read_header(file.read(size))
             metadata = _read_metadata(entries)
-            tensors = _read_tensors(entries, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), _SIZE_BYTES + size)
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        nested = NestedModels.read(metadata, _data_size(entries))
+        start = _SIZE_BYTES + size
+        end = _prefix_end(nested, len(content) - start, _data_size(entries)) if prefix else None
+        tensors = _read_tensors(entries, content, start, end, nested)
         task = parse(metadata.get("task", "null"), "task")
         # The record of the training data. No computation needs it, and older files do not have it.
         training = parse(metadata.get("training", "null"), "training")
         if training is not None and not isinstance(training, dict):
             raise FormatError("[training] is not an object; the file is damaged")
-        return PackedModel(Program.from_json(metadata["program"]), tensors, task, training)
+        if nested is None:
+            model = PackedModel(Program.from_json(metadata["program"]), tensors, task, training)
+        else:
+            model = _nested_model(nested, metadata, entries, tensors, task, training, end)
+        return _with_planes(model, planes, nested is not None)
     except FormatError as error:
         raise FormatError(f"[{path}] {error}") from None
     except OSError as error:
@@ -184,9 +211,81 @@ def _read_metadata(entries: dict[str, Any]) -> dict[str, str]:
     return metadata
 
 
-def _read_tensors(entries: dict[str, Any], content: mmap.mmap, start: int) -> dict[str, NDArray[Any]]:
-    """The tensors of a header, as read-only views of the mapped file. The data begin at `start`."""
-    size = len(content) - start
+def _data_size(entries: dict[str, Any]) -> int:
+    """The bytes of data that a header tells of: the end of its last tensor."""
+    return max((end for name in entries if name != "__metadata__" for end in [_end_of(entries[name])]), default=0)
+
+
+def _end_of(entry: Any) -> int:
+    """Where the tensor of an entry ends; 0 if the entry is damaged, which is said when its tensor is read."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    end: Any = offsets[1] if isinstance(offsets, list) and len(offsets) == 2 else 0
+    return end if type(end) is int and 0 <= end <= _MAX_PLACE else 0
+
+
+def _prefix_end(nested: NestedModels | None, there: int, whole: int) -> int | None:
+    """Where the largest model ends that lies in the first bytes of the data; None if all are there."""
+    if there >= whole:
+        return None
+    ends = [] if nested is None else [end for _, end in nested.smaller]
+    if not ends:
+        raise FormatError(f"is a part of a file that has no model in a part of it: {whole - there} bytes are missing")
+    if there < ends[0]:
+        raise FormatError(f"is a part of a file: its first model needs {ends[0] - there} bytes more")
+    return max(end for end in ends if end <= there)
+
+
+def _nested_model(
+    nested: NestedModels,
+    metadata: dict[str, str],
+    entries: dict[str, Any],
+    tensors: dict[str, NDArray[Any]],
+    task: Any,
+    training: dict[str, Any] | None,
+    end: int | None,
+) -> PackedModel:
+    """The largest model of a file, or of its first `end` bytes of data, with those of fewer planes."""
+    models: list[PackedModel] = []
+    size = _data_size(entries)
+    for planes, own_end in (*nested.smaller, (nested.planes, size)):
+        if end is not None and own_end > end:
+            break
+        text = metadata["program" if planes == nested.planes else f"program:{planes}"]
+        stored = {name: tensor for name, tensor in tensors.items() if _end_of(entries[name]) <= own_end}
+        program = Program.from_json(text)
+        own = used_by(program, nested.with_joined(stored, size, own_end == size))
+        try:
+            models.append(PackedModel(program, own, task, training, planes, tuple(models)))
+        except FormatError as error:
+            where = "" if planes == nested.planes else f"[planes={planes}] "
+            raise FormatError(f"{where}{error}") from None
+    return models[-1]
+
+
+def _with_planes(model: PackedModel, planes: int | None, several: bool) -> PackedModel:
+    if planes is None:
+        return model
+    if not several:
+        raise FormatError(f"planes={planes!r}: the file holds no models of fewer planes: leave planes out")
+    found = [m for m in (*model.smaller, model) if m.planes == planes and type(planes) is int]
+    if not found:
+        held = ", ".join(str(m.planes) for m in (*model.smaller, model))
+        raise FormatError(f"planes={planes!r}: the file holds models of {held} planes")
+    return found[0]
+
+
+def _read_tensors(
+    entries: dict[str, Any], content: mmap.mmap, start: int, end: int | None = None, nested: NestedModels | None = None
+) -> dict[str, NDArray[Any]]:
+    """The tensors of a header, as read-only views of the mapped file. The data begin at `start`; `end`: only those before this byte of them."""
+    size = len(content) - start if end is None else end
+    if end is not None:
+        entries = {name: entry for name, entry in entries.items() if _end_of(entry) <= end}
+    elif nested is not None and size < _data_size(entries):
+        advice = f"its first {start + nested.smaller[0][1]} bytes are a model: load it with prefix=True"
+        raise FormatError(
+            f"is truncated: it needs {_data_size(entries)} bytes of data, the file has {size}; copy it again, or {advice}"
+        )
     tensors: dict[str, NDArray[Any]] = {}
     places = []
     for name, entry in entries.items():

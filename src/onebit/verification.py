@@ -258,7 +258,8 @@ def _compare_batches(
             return from_network(run.model(seen(part))) / np.float32(task.temperature)
 
     def numpy(precision: Precision) -> Callable[[NDArray[Any]], Any]:
-        return lambda part: reference.run(packed.program, packed.tensors, part, precision)
+        # A network in PyTorch does not end early.
+        return lambda part: reference.run_to_exits(packed.program, packed.tensors, part, precision, 1.0)[0]
 
     expected = batches(pytorch, len(pixels), "PyTorch")()
     few = min(REFERENCE_IMAGES, len(pixels))
@@ -267,7 +268,7 @@ def _compare_batches(
         jobs[computation] = batches(numpy(computation.precision), few, computation)
     for computation in (Computation("engine", precision) for precision in _PRECISIONS):
         session: Any = load(file, precision=computation.precision, threads=threads)
-        jobs[computation] = batches(session, len(pixels), computation)
+        jobs[computation] = batches(session.whole, len(pixels), computation)
     return list(_compare(jobs, expected))
 
 

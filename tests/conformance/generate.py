@@ -12,7 +12,7 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
 
-from op_cases import AXIS, OPS, case, embed, f32, op_file  # noqa: E402
+from op_cases import AXIS, OPS, case, embed, f32, op_file, u8  # noqa: E402
 
 
 def relu(**changes):
@@ -234,6 +234,76 @@ def frame_file():
     return {"base": {"header_text": text, "data": 8}, "cases": cases}
 
 
+def planes_file():
+    """Files with a model for each number of planes."""
+    first = {"in_features": 6, "out_features": 3, "values": "pm1"}
+    step = relu(op="bit_linear", attributes={**first, "planes": [2, 1]}, tensors={"weight": "w"})
+    program = {"input": {"name": "x", "shape": [6]}, "steps": [step], "output": "y"}
+    smaller = {**program, "steps": [relu(op="bit_linear", attributes=first, tensors={"weight": "w.1"})]}
+    planes = {"planes": 2, "joined": {"w": ["w.1", "w.2"]}, "smaller": [{"planes": 1, "end": 24}]}
+    tensors = {"w.1": u8(3, 8), "w.2": u8(3, 8)}
+    base = {
+        "program": program,
+        "tensors": tensors,
+        "task": {"kind": "other"},
+        "more": {"planes": planes, "program:1": smaller},
+    }
+    cases = [case("as it is"), case("an end of the whole", change={"more/planes/smaller/0/end": 48})]
+
+    def wrong(name, words, change=None, remove=None):
+        cases.append(
+            case(
+                name,
+                ["[planes]" if isinstance(words, str) else words[0], words if isinstance(words, str) else words[1]],
+                change,
+                remove,
+            )
+        )
+
+    for text in ("", "{", "nonsense"):
+        wrong("not JSON", ["[planes] not JSON", "damaged"], {"more/planes": text})
+    for value in ("5", "[]", "{}", {**planes, "later": 1}):
+        wrong("not the object", "needs an object of planes, joined and smaller", {"more/planes": value})
+    for value in (None, "2", 1, 9, 2.5, True):
+        wrong("planes wrong", "planes: needs an integer from 2 to 8", {"more/planes/planes": value})
+    for value in (None, [], "w"):
+        wrong("joined wrong", "joined needs an object", {"more/planes/joined": value})
+    for value in (None, {}, []):
+        wrong("smaller wrong", "smaller a list of at least one model", {"more/planes/smaller": value})
+    for value in (None, "w.1", [], ["w.1"], ["w.1"] * 9, ["w.1", 2]):
+        wrong("parts wrong", "joined 'w': needs 2 to 8 names of tensors", {"more/planes/joined/w": value})
+    for value in (None, {}, {"planes": 1}, {"planes": 1, "end": 24, "later": 1}):
+        wrong("a model wrong", "smaller[0] needs an object of planes and end", {"more/planes/smaller/0": value})
+    for value in (0, 2, 1.5, "1", True):
+        wrong(
+            "a number wrong", "smaller[0].planes: needs an integer from 1 to 1", {"more/planes/smaller/0/planes": value}
+        )
+    for value in (-1, 49, 0.5, "24", None):
+        wrong("an end wrong", "smaller[0].end: needs an integer from 0 to 48", {"more/planes/smaller/0/end": value})
+    wrong("a part not there", "joined 'w': its part 'v' is not in the file", {"more/planes/joined/w": ["w.1", "v"]})
+    wrong("a name twice", "joined 'w.2' is a tensor of the file too", {"more/planes/joined/w.2": ["w.1", "w.2"]})
+    wrong("another type", "needs parts of uint8 with two axes and rows of one length", {"tensors/w.2": f32(3, 2)})
+    wrong("another length", "needs parts of uint8 with two axes and rows of one length", {"tensors/w.2": u8(3, 16)})
+    copies = {f"w{i}": ["w.1", "w.2"] * 2 for i in range(5)}
+    wrong(
+        "many copies",
+        "take more than 8 times the data of the file",
+        {"more/planes/joined": {**planes["joined"], **copies}},
+    )
+    wrong("no program", "the metadata lacks 'program:1'", remove=["more/program:1"])
+    wrong("a damaged program", ["[program] not JSON", "[program]"], {"more/program:1": "{"})
+    lacks = ["[planes=1] [step 0 (bit_linear)]", "its tensor 'w.1' is not in the file"]
+    wrong("an end too early", lacks, {"more/planes/smaller/0/end": 23})
+    other = ["[planes=1]", "its input and output are not those of the whole model"]
+    wrong("another output", other, {"more/program:1/output": "x"})
+    wrong(
+        "no such tensor",
+        ["[step 0 (bit_linear)]", "its tensor 'v' is not in the file"],
+        {"program/steps/0/tensors/weight": "v"},
+    )
+    return {"base": base, "cases": cases}
+
+
 def kind_file():
     cases = [case("as it is"), case("more fields", change={"task/more": [1, 2]})]
     no_kind = ("[]", "null", "5", '"a"', "{}", '{"kind":5}', '{"kind":null}')
@@ -374,7 +444,7 @@ def texts_file():
 def files():
     """Each file's name with its text: one line for the base and for each case."""
     made = {f"op_{name}": op_file(name, spec) for name, spec in OPS.items()}
-    made |= {"program": program_file(), "json": syntax_file(), "frame": frame_file()}
+    made |= {"program": program_file(), "json": syntax_file(), "frame": frame_file(), "planes": planes_file()}
     made |= {"task": kind_file(), "task_images": images_file(), "task_texts": texts_file()}
     texts = {}
     for name, content in made.items():

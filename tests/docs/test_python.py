@@ -16,7 +16,7 @@ from torch import nn
 import onebit
 from onebit import pretrained
 from onebit.models import center_detector, conv_classifier, series_network, unet
-from onebit.schemes import BinaryWeightNetwork
+from onebit.schemes import BinaryWeightNetwork, Nested
 from onebit.tasks.series import SeriesClassification, SeriesRegression
 
 BLOCKS = [(page, block) for page in pages.PAGES for block in pages.blocks(page) if block.language == "python"]
@@ -46,6 +46,10 @@ def folder(tmp_path_factory):
     onebit.pack(
         unet(2, widths=(4, 8)), root / "segmentation.onebit", onebit.SegmentationTask(("ground", "cat"), (16, 16))
     )
+    adaptive = conv_classifier(num_classes=2, widths=(8, 8), exits=(1,), hidden=(8,), scheme=Nested(2))
+    onebit.pack(adaptive, root / "runs" / "adaptive.onebit", onebit.ImageTask(labels=("a", "b"), image_size=(16, 16)))
+    whole = (root / "runs" / "adaptive.onebit").read_bytes()
+    (root / "half-of-it.onebit").write_bytes(whole[:-1])
     shutil.copy(pretrained.find("books"), root / "runs" / "tiny.onebit")
     for name in ("photo.jpg", "three.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(root / name)

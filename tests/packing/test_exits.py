@@ -32,6 +32,12 @@ def model():
     return made.eval()
 
 
+def packed_in_use(model):
+    """The program with the planes that the model has in use."""
+    found = to_packed_model(model, TASK)
+    return {m.planes: m for m in (*found.smaller, found)}[exits_of(model)[0].in_use]
+
+
 def exits_of(model):
     return [m for m in model.modules() if isinstance(m, Exit)]
 
@@ -43,12 +49,13 @@ def test_engine_and_reference_end_at_the_same_exits(model, planes, precision):
     pixels = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
     usual = 1.0
     for exit, temperature in zip(exits_of(model), (1.5, 0.5), strict=True):
-        exit.temperature = temperature
-        packed = to_packed_model(model, TASK)
+        exit.adjust(temperature)
+        packed = packed_in_use(model)
         first = next(step.output for step in packed.program.steps if step.op == "exit")
         logits = reference.run(replace(packed.program, output=first), packed.tensors, pixels, precision)
-        exit.threshold = usual = float(np.median(certainty(logits)))
-    packed = to_packed_model(model, TASK)
+        usual = float(np.median(certainty(logits)))
+        exit.adjust(temperature, usual)
+    packed = packed_in_use(model)
     assert sum(step.op == "exit" for step in packed.program.steps) == 2
     engine = Engine(packed.program.to_json(), packed.tensors, precision, 1)
     for threshold in (None, usual):
@@ -62,8 +69,8 @@ def test_engine_and_reference_end_at_the_same_exits(model, planes, precision):
 
 def test_what_an_exit_gives_is_what_its_head_gives_in_pytorch(model):
     for exit in exits_of(model):
-        exit.threshold, exit.temperature = 1e-3, 2.0
-    packed = to_packed_model(model, TASK)
+        exit.adjust(2.0, 1e-3)
+    packed = packed_in_use(model)
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 8, 1), np.uint8)
     x = torch.from_numpy(pixels.transpose(0, 3, 1, 2) / np.float32(255))
     x = (x - torch.tensor(TASK.mean).view(-1, 1, 1)) / torch.tensor(TASK.std).view(-1, 1, 1)

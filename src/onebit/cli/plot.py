@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   onebit plot model books                          books-31m.png: the layers of a packed file, their bytes and their times
   onebit plot model pets.onebit --threads 2 --out pets.svg
   onebit plot predictions runs/keywords my_words   keywords-predictions.png: a few inputs, and what the network says of them
+  onebit plot adaptive pets.onebit my_pictures     pets-adaptive.png: accuracy over products, of a network with exits or planes
   onebit plot reliability runs/pets                pets-reliability.png: how often answers of each confidence are right
 """
 
@@ -39,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
         "inputs",
         nargs="?",
         metavar="DATA",
-        help="for predictions: a file, a folder or a data set; default what the run set aside",
+        help="for predictions and adaptive: a file, a folder or a data set; default what the run set aside",
     )
     parser.add_argument("--out", type=arguments.path, metavar="FILE", help="the .png, .pdf or .svg file to write")
     parser.add_argument(

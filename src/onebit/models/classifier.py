@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from onebit.models.adaptive import ExitClassifier, check_exits, pooled_head
 from onebit.nn import BinaryConv2d, BinaryLinear
 from onebit.nn.arguments import chosen_scheme
+from onebit.nn.planes import most_planes, use_planes
 from onebit.schemes import Scheme
 
 # Channels of the blocks of two convolutions, then the dense layers before the last. The paper lists the second network. But it counts
@@ -136,7 +137,9 @@ def conv_classifier(
     if places:
         heads = [pooled_head(blocks[place - 1], num_classes, linear) for place in places]
         heads.append(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), *head))
-        return ExitClassifier([nn.Sequential(*part) for part in parts], heads, places, logit_scale)
+        made = ExitClassifier([nn.Sequential(*part) for part in parts], heads, places, logit_scale)
+        use_planes(made, most_planes(made))
+        return made
     features = [layer for part in parts for layer in part]
     return ConvClassifier(nn.Sequential(*features), nn.Sequential(*head), logit_scale)
 

@@ -5,7 +5,7 @@ from onebit.nn.attention import BinaryAttention, CausalAttention, KeyValueCache
 from onebit.nn.binary import BinaryLayer, Bits
 from onebit.nn.conv import BinaryConv1d, BinaryConv2d, BinaryConv3d, BinaryConvTranspose2d
 from onebit.nn.embedding import BinaryEmbedding, TokenPositionEmbedding
-from onebit.nn.exits import AfterExits, Exit
+from onebit.nn.exits import AfterExits, Exit, heads_of, set_calibration
 from onebit.nn.linear import BinaryLinear, BinaryTransposedLinear
 from onebit.nn.multihead import BinaryMultiheadAttention
 from onebit.nn.normalize import Normalize
@@ -45,8 +45,10 @@ __all__ = [
     "RotaryPositions",
     "TokenPositionEmbedding",
     "TransformerBlock",
+    "heads_of",
     "most_planes",
     "nonlinearity_of",
     "norm_of",
+    "set_calibration",
     "use_planes",
 ]

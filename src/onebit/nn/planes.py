@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from onebit.nn.exits import AfterExits, Exit
 from onebit.quantizers.nested import NestedSigns
 
 
@@ -60,6 +61,12 @@ def most_planes(model: nn.Module) -> int:
     return max((w.most for w in weights if isinstance(w, NestedSigns)), default=1)
 
 
+def planes_in_use(model: nn.Module) -> int:
+    """The most planes that a layer of a network uses now; 1 if its weights are not `NestedSigns`."""
+    weights = [getattr(getattr(module, "scheme", None), "weights", None) for module in model.modules()]
+    return max((len(w.planes) for w in weights if isinstance(w, NestedSigns)), default=1)
+
+
 def use_planes(model: nn.Module, planes: int) -> None:
     """Let a network run with the first planes of its weights, and with the statistics of that number.
 
@@ -71,8 +78,8 @@ def use_planes(model: nn.Module, planes: int) -> None:
         ValueError: `planes` is below 1, or more than the network has.
 
     Example:
-        >>> model = onebit.models.conv_classifier(num_classes=10, widths=(8, 16), scheme=Nested(2))
-        >>> use_planes(model, 1)
+        >>> scheme = onebit.schemes.Nested(2)
+        >>> use_planes(onebit.models.conv_classifier(num_classes=10, widths=(8, 16), scheme=scheme), 1)
     """
     most = most_planes(model)
     if type(planes) is not int or not 1 <= planes <= most:
@@ -81,6 +88,9 @@ def use_planes(model: nn.Module, planes: int) -> None:
         weights = getattr(getattr(module, "scheme", None), "weights", None)
         if isinstance(weights, NestedSigns):
             used = min(planes, weights.most)
-            module.scheme = replace(module.scheme, weights=replace(weights, used=used))  # type: ignore[arg-type]
+            layer: Any = module
+            layer.scheme = replace(layer.scheme, weights=replace(weights, used=used))
         elif isinstance(module, PlaneNorms):
             module.in_use = min(planes, len(module.norms))
+        elif isinstance(module, (Exit, AfterExits)):
+            module.in_use = planes

@@ -11,6 +11,7 @@ from torch import nn
 from onebit.data.record import DataRecord
 from onebit.errors import PackError
 from onebit.fileformat import PackedModel, save_model
+from onebit.nn.planes import most_planes, planes_in_use, use_planes
 from onebit.nn.wrapped import in_use, unwrapped
 from onebit.packing.check import Task, check_task, checked
 from onebit.packing.merge import FloatTensor
@@ -128,7 +129,26 @@ def pack(model: nn.Module, path: str | Path, task: Task, training: dict[str, Any
 
 
 def _trace(model: nn.Module, task: Task) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
+    """The packed model, of all planes with those of fewer; the parameters of one bit; what stays float."""
     check_task(task)
+    most, before = most_planes(model), planes_in_use(model)
+    if most == 1:
+        return _traced(model, task)
+    try:
+        smaller = []
+        for planes in range(1, most):
+            use_planes(model, planes)
+            # The temperature of the task is that of all planes; the heads have one for fewer.
+            own = replace(task, temperature=1.0) if not isinstance(task, TextTask) else task
+            smaller.append(replace(_traced(model, own)[0], planes=planes))
+        use_planes(model, most)
+        whole, bits, kept_float = _traced(model, task)
+    finally:
+        use_planes(model, before)
+    return replace(whole, planes=most, smaller=tuple(smaller)), bits, kept_float
+
+
+def _traced(model: nn.Module, task: Task) -> tuple[PackedModel, int, tuple[FloatTensor, ...]]:
     with in_use(model):
         if isinstance(task, TextTask):
             context = _context_of(model)

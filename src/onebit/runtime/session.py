@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit.early_exits import Spent, check_confidence
 from onebit.errors import DataError, OnebitError
 from onebit.fileformat import PackedModel, load_model
 from onebit.image_task import ImageTask
 from onebit.pretrained import find
 from onebit.program import Program, Shape
+from onebit.runtime.adaptive import Answers, Cascade
 from onebit.runtime.answer import Answer, Labels
 from onebit.runtime.threads import ThreadPool, thread_count
 from onebit.task import TEXT_KINDS
@@ -130,6 +133,16 @@ def engine_options(
     }
 
 
+def _engine_of(model: PackedModel, options: dict[str, Any]) -> Any:
+    # Imported here so that the NumPy reference and `info` work without the engine.
+    from onebit._engine import Engine
+
+    try:
+        return Engine(model.program.to_json(), model.tensors, **options)
+    except ValueError as error:
+        raise OnebitError(str(error)) from None
+
+
 class ArraySession(Session):
     """A packed network of arrays in the engine: the common part of `ImageSession` and those of other kinds of tasks.
 
@@ -166,13 +179,11 @@ class ArraySession(Session):
 
             self._engine = GpuEngine(model, precision, device)
         else:
-            # Imported here so that the NumPy reference and `info` work without the engine.
-            from onebit._engine import Engine
-
-            try:
-                self._engine = Engine(model.program.to_json(), model.tensors, **options)
-            except ValueError as error:
-                raise OnebitError(str(error)) from None
+            self._engine = _engine_of(model, options)
+        self._model = model
+        self._options = options
+        self._cascade: Cascade | None = None
+        self._cascade_lock = threading.Lock()
         self.program = model.program
         self.task = self._task_of(model.task)
         self.input_shape: Shape = model.program.input_shape
@@ -185,6 +196,21 @@ class ArraySession(Session):
         return None if kind is None else kind.from_json(values)
 
     def __call__(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        self._check_batch(batch)
+        try:
+            return self._engine.run(batch)
+        except ValueError as error:  # inside a signal handler, while this session computes
+            raise OnebitError(str(error)) from None
+
+    def whole(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """The outputs of the whole network, of which no input ends early; arguments and errors as for a call."""
+        if not any(step.op == "exit" for step in self.program.steps):
+            return self(batch)
+        self._check_batch(batch)
+        outputs: NDArray[np.float32] = self._engine.run_to_exits(batch, 1.0)[0]
+        return outputs
+
+    def _check_batch(self, batch: NDArray[Any]) -> None:
         if not isinstance(batch, np.ndarray) or batch.dtype not in (np.uint8, np.float32):
             found = batch.dtype if isinstance(batch, np.ndarray) else type(batch).__name__
             raise DataError(f"[Session] a batch of {found}: give a NumPy array of uint8 (0 to 255) or float32 (0 to 1)")
@@ -193,10 +219,6 @@ class ArraySession(Session):
                 f"[Session] a batch of shape {batch.shape}: give (n, {', '.join(map(str, self.input_shape))})"
             )
         self._check_values(batch)
-        try:
-            return self._engine.run(batch)
-        except ValueError as error:  # inside a signal handler, while this session computes
-            raise OnebitError(str(error)) from None
 
     def _check_values(self, batch: NDArray[Any]) -> None:
         """Refuse values that this kind of task cannot have; raises DataError."""
@@ -238,19 +260,57 @@ class ImageSession(ArraySession):
     def answer(self, source: str | Path, top: int = 5) -> Labels:
         return Labels(tuple(self.classify([source], top)[0]))
 
-    def classify(self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5) -> list[list[tuple[str, float]]]:
+    def run_adaptively(
+        self, batch: NDArray[Any], confidence: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp], Callable[[NDArray[np.intp]], Spent]]:
+        """Logits of a batch, with planes and layers spent only where an answer is not probable enough; see `classify`.
+
+        Args:
+            batch: as for a call of the session.
+            confidence: the probability of an answer above which an input ends, above 0 and at most 1.
+
+        Returns:
+            The logits (n, classes), the stage at which each input ended (n), and a function from stages to what such inputs cost.
+
+        Raises:
+            DataError: the batch has another shape or type.
+            OnebitError: the confidence is out of range, or the network has neither exits nor models of fewer planes.
+        """
+        limit = check_confidence("Session.classify", confidence)
+        with self._cascade_lock:
+            if self._cascade is None:
+                self._cascade = Cascade(self._model, self._engine_for)
+        self._check_batch(batch)
+        try:
+            logits, places = self._cascade.run(batch, limit)
+        except ValueError as error:  # inside a signal handler, while this session computes
+            raise OnebitError(str(error)) from None
+        return logits, places, self._cascade.spent
+
+    def _engine_for(self, model: PackedModel) -> Any:
+        """The session's own engine, or one for a model of fewer planes."""
+        if not hasattr(self._engine, "run_to_exits"):
+            raise OnebitError("[Session.classify] confidence: a GPU runs the whole network: load with device='cpu'")
+        return self._engine if model is self._model else _engine_of(model, self._options)
+
+    def classify(
+        self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5, confidence: float | None = None
+    ) -> list[list[tuple[str, float]]]:
         """Classify images of any size.
 
         Args:
             images: paths, or uint8 arrays (height, width[, channels]).
             top: the number of labels per image.
+            confidence: of a network with exits or planes: the probability of an answer above which no more is spent on an image, above 0 and at
+                most 1. None: the network ends where its file says.
 
         Returns:
-            For each image, its most probable labels with their probabilities, the most probable first.
+            For each image, its most probable labels with their probabilities, the most probable first. With a confidence the list has an
+            attribute `spent`, which says what the images cost (`onebit.early_exits.Spent`).
 
         Raises:
             DataError: an image does not decode.
-            OnebitError: the model is not an image classifier.
+            OnebitError: the model is not an image classifier, or the confidence does not fit.
         """
         if self.task is None:
             raise OnebitError(
@@ -263,11 +323,18 @@ class ImageSession(ArraySession):
             raise OnebitError(f"[Session.classify] top={top}: use 1 or more")
         if isinstance(images, (str, Path, np.ndarray)):
             raise DataError("[Session.classify] give a list of images, even for one")
-        answers = []
+        answers = Answers()
+        places = []
         for image in images:  # one at a time, because a folder of photos may not fit in memory
-            pixels = load_image(image, self.task.image_size, self.task.channels)
-            probabilities = softmax(self(pixels[None]))[0]
-            answers.append(best_labels(probabilities, self.task.labels, top))
+            pixels = load_image(image, self.task.image_size, self.task.channels)[None]
+            if confidence is None:
+                logits = self(pixels)
+            else:
+                logits, place, spent = self.run_adaptively(pixels, confidence)
+                places.append(int(place[0]))
+            answers.append(best_labels(softmax(logits)[0], self.task.labels, top))
+        if places:
+            answers.spent = spent(np.array(places))
         return answers
 
 
@@ -294,6 +361,8 @@ class LoadOptions(TypedDict, total=False):
     memory_cap: int
     pin_threads: bool
     device: str
+    planes: int | None
+    prefix: bool
 
 
 def on_gpu(device: str) -> bool:
@@ -321,6 +390,8 @@ def load(
     memory_cap: int = MEMORY_CAP,
     pin_threads: bool = False,
     device: str = "cpu",
+    planes: int | None = None,
+    prefix: bool = False,
 ) -> ImageSession | TextSession | ArraySession:
     """Load a packed model to run it.
 
@@ -339,6 +410,9 @@ def load(
         pin_threads: keep each thread that the engine starts on its own core, if the system supports that.
         device: ``"cpu"``, or ``"cuda"`` (``"cuda:1"``, ...) for a GPU, which needs the extra ``gpu``. There `threads`, `isa`, `memory_cap` and
             `pin_threads` have no effect, and the KV cache is bf16.
+        planes: the number of bits of a weight that are used, of a file that holds models of several numbers; None for all. Fewer cost fewer
+            products.
+        prefix: the file may be only the beginning of such a file: the largest model that is whole in it is loaded.
 
     Returns:
         An `ImageSession` for an image network, a `TextSession` for a language model, or the session of another kind of task.
@@ -355,7 +429,7 @@ def load(
         >>> "".join(onebit.load("books").generate("It was", temperature=0, max_new_tokens=3))
         '...'
     """
-    model = load_model(find(path))
+    model = load_model(find(path), planes, prefix)
     if model.task["kind"] in TEXT_KINDS:
         # Imported here because images do not need it.
         from onebit.runtime.text import TextSession

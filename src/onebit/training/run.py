@@ -15,10 +15,12 @@ from onebit.data.record import DataRecord
 from onebit.errors import DataError, OnebitError, shown
 from onebit.fileformat import write_atomically
 from onebit.images import ImageTask
+from onebit.nn import set_calibration
 from onebit.paths import expand
 from onebit.printable import printable
 from onebit.tasks.kinds import KINDS
 from onebit.text import TextTask
+from onebit.training.exit_calibration import KEY
 from onebit.training.jobs import AnyTask, build_model, job_kind
 from onebit.training.recipe import Recipe, load_recipe
 from onebit.training.sources import read_fingerprints, record_of
@@ -105,6 +107,14 @@ def with_temperature(task: AnyTask, folder: Path) -> AnyTask:
         ) from None
 
 
+def _calibrate(model: nn.Module, folder: Path) -> None:
+    """Give the heads of a network what was fitted when training ended; a network without exits has nothing."""
+    try:
+        set_calibration(model, _result(folder).get(KEY, {}))
+    except ValueError as error:
+        raise OnebitError(f"[{folder / 'result.json'}] {KEY}: damaged: {error}") from None
+
+
 def read_task(values: Any) -> AnyTask:
     """A task from its JSON values, of whichever kind; raises FormatError where they describe none."""
     kind = values.get("kind") if isinstance(values, dict) else None
@@ -148,6 +158,7 @@ def load_run(path: str | Path, which: Literal["best", "last"] = "best") -> Run:
     except Exception as error:  # torch.load and load_state_dict raise many kinds, several lines each
         reason = " ".join(str(error).split())[:200]
         raise OnebitError(f"[{file}] damaged, or of another recipe ({reason})") from None
+    _calibrate(model, path)
     return Run(path, recipe, with_temperature(task, path), model.eval(), epochs, read_fingerprints(path))
 
 

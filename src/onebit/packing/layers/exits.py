@@ -17,4 +17,6 @@ def _exit(r: Recorder, name: str, layer: Exit, x: str) -> str:
 
 @packs_value(AfterExits)
 def _last(r: Recorder, name: str, layer: AfterExits, *logits: Value) -> Value:
-    return logits[-1]
+    if layer.temperature == 1:
+        return logits[-1]
+    return logits[-1].renamed(r.step("scale", [logits[-1].name], {"factor": 1 / layer.temperature}))

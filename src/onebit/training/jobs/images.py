@@ -15,6 +15,7 @@ from onebit.models import alexnet, conv_classifier, mlp, mobile_net, resnet, seq
 from onebit.schemes import Scheme
 from onebit.training.batches import ImageData
 from onebit.training.estimation import adapted
+from onebit.training.exit_calibration import calibrate_heads
 from onebit.training.figures import evaluate, temperature_of
 from onebit.training.jobs.job import Job, Note
 from onebit.training.objective import Objective
@@ -70,7 +71,8 @@ class ImageJob(Job):
         assert isinstance(self.task, ImageTask)
         temperature = temperature_of(trained, self._splits.validation, self.task) if self._calibrates else 1.0
         result = evaluate(trained, self._splits.test, replace(self.task, temperature=temperature)).figures()
-        return {
+        own = calibrate_heads(trained, self._splits.validation, self.task) if self._calibrates else {}
+        return own | {
             "temperature": temperature,
             "test_accuracy": result["accuracy"],
             "test_loss": result["loss"],
