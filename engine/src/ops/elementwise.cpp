@@ -89,29 +89,47 @@ class Prelu : public Node {
     std::vector<float> slope_;
 };
 
+// Rows of fewer numbers than this are joined to rows of about that many.
+constexpr std::int64_t narrow = 16, wide = 48;
+
 class ScaleShift : public Node {
   public:
     explicit ScaleShift(const NodeSource& source)
-        : Node(source.step), kernels_(source.kernels), channels_(source.input()), source_(source.step.as<ops::ScaleShift>()) {}
+        : Node(source.step),
+          kernels_(source.kernels),
+          channels_(source.input()),
+          pixels_(channels_.count < narrow && source.input().size() == 3 ? wide / channels_.count : 1),
+          source_(source.step.as<ops::ScaleShift>()) {}
 
-    TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(2); }
+    TensorBytes tensor_bytes() const override { return channels_.tensor_bytes(static_cast<int>(2 * pixels_)); }
     void load(Loading&) override {
-        scale_ = source_.scales(channels_.count);
-        shift_ = source_.shifts(channels_.count);
+        // The few channels of an image would not fill a register, so several pixels are one row.
+        for (std::int64_t pixel = 0; pixel < pixels_; ++pixel) {
+            const std::vector<float> scales = source_.scales(channels_.count), shifts = source_.shifts(channels_.count);
+            scale_.insert(scale_.end(), scales.begin(), scales.end());
+            shift_.insert(shift_.end(), shifts.begin(), shifts.end());
+        }
         source_ = {};
     }
     std::uint64_t weight_bytes() const override { return sizeof(float) * (scale_.size() + shift_.size()); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        const std::int64_t width = channels_.count;
-        parallel_rows(context.pool, in[0].rows, width, [&](std::int64_t r, std::int64_t count) {
-            kernels_.rows.scale_shift(in[0].data + r * width, count, static_cast<int>(width), scale_.data(), shift_.data(), out.data + r * width);
-        });
+        const std::int64_t whole = in[0].rows / pixels_;
+        run_rows(in[0].data, whole, pixels_ * channels_.count, out.data, context);
+        const std::int64_t done = whole * pixels_, first = done * channels_.count;
+        if (done < in[0].rows) run_rows(in[0].data + first, in[0].rows - done, channels_.count, out.data + first, context);
     }
 
   private:
+    void run_rows(const float* x, std::int64_t rows, std::int64_t width, float* y, const RunContext& context) const {
+        parallel_rows(context.pool, rows, width, [&](std::int64_t r, std::int64_t count) {
+            kernels_.rows.scale_shift(x + r * width, count, static_cast<int>(width), scale_.data(), shift_.data(), y + r * width);
+        });
+    }
+
     const Kernels& kernels_;
     Channels channels_;
+    std::int64_t pixels_;  // that are one row
     ops::ScaleShift source_;
     std::vector<float> scale_, shift_;
 };

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "copy_short.h"
 #include "ops/families.h"
 #include "parallel.h"
 
@@ -26,8 +27,8 @@ class Concatenate : public Node {
         const std::int64_t runs = in[0].rows * width_ / first_, both = first_ + second_;
         parallel_rows(context.pool, runs, both, [&](std::int64_t begin, std::int64_t count) {
             for (std::int64_t r = begin; r < begin + count; ++r) {
-                std::copy_n(in[0].data + r * first_, first_, out.data + r * both);
-                std::copy_n(in[1].data + r * second_, second_, out.data + r * both + first_);
+                copy_short(in[0].data + r * first_, first_, out.data + r * both);
+                copy_short(in[1].data + r * second_, second_, out.data + r * both + first_);
             }
         });
         if (in[0].range == nullptr || in[1].range == nullptr) return;
@@ -52,7 +53,7 @@ class Slice : public Node {
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const std::int64_t runs = in[0].rows * width_ / whole_;
         parallel_rows(context.pool, runs, taken_, [&](std::int64_t first, std::int64_t count) {
-            for (std::int64_t r = first; r < first + count; ++r) std::copy_n(in[0].data + r * whole_ + start_, taken_, out.data + r * taken_);
+            for (std::int64_t r = first; r < first + count; ++r) copy_short(in[0].data + r * whole_ + start_, taken_, out.data + r * taken_);
         });
     }
 

@@ -27,7 +27,7 @@ struct Workspace {
     DenseScratch dense;
     XnorScratch count;
     RecurrentScratch recurrent;
-    Buffer<float> scores;  // of attention
+    Buffer<float> scores;  // of attention; what the layer of a transposed convolution makes
     RotaryTables rotary;
     GroupedScratch grouped;
 

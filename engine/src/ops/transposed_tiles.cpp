@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "buffer.h"
+#include "copy_short.h"
 #include "index.h"
 #include "ops/families.h"
 #include "parallel.h"
@@ -40,14 +40,15 @@ class TransposedTiles : public Node {
         bits_ = {}, bias_bits_ = {};
         weight_ = {}, bias_ = {};
     }
-    void expect(std::int64_t rows, Workspace& workspace) const override { layer_->expect(rows, workspace); }
-    std::uint64_t passing_bytes() const override { return static_cast<std::uint64_t>(made()) * sizeof(float); }
+    void expect(std::int64_t rows, Workspace& workspace) const override {
+        layer_->expect(rows, workspace);
+        workspace.scores.expect(static_cast<std::uint64_t>(made()));
+    }
     std::string kernel() const override { return "tiles of " + layer_->kernel(); }
     std::uint64_t weight_bytes() const override { return layer_->weight_bytes(); }
 
     void run(std::span<const In> in, Out& out, const RunContext& context) override {
-        Buffer<float> made;
-        Out result{made.reserve(at(this->made())), std::nullopt};
+        Out result{context.workspace.scores.reserve(at(made())), std::nullopt};
         layer_->run(in, result, context);
         // The places of a pixel in a line of the output are neighbours, in what the layer made too.
         const std::int64_t run = wide_ * outputs_, pixel = high_ * run;
@@ -55,7 +56,7 @@ class TransposedTiles : public Node {
             for (std::int64_t line = first; line < first + count; ++line) {
                 const float* from = result.data + line / high_ * in_[1] * pixel + line % high_ * run;
                 float* to = out.data + line * in_[1] * run;
-                for (std::int64_t x = 0; x < in_[1]; ++x, from += pixel, to += run) std::copy_n(from, run, to);
+                for (std::int64_t x = 0; x < in_[1]; ++x, from += pixel, to += run) copy_short(from, run, to);
             }
         });
         out.range = result.range;
