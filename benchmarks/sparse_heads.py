@@ -2,7 +2,7 @@
 
     python benchmarks/sparse_heads.py --images cifar-10-images --text books-valid.txt --out runs/sparse-heads [--picture docs/sparse-heads.png]
 
-Two networks with a float head are trained with head_share 1, 0.5, 0.2 and 0.05, and once as their float twin: BinaryNet's VGG, narrow, on
+Two networks with a float head are trained with head_share 1, 0.5, 0.2 and 0.05: BinaryNet's VGG, narrow, on
 images in folders, and an LSTM whose head is most of its file, on a text. All of a kind have the same budget and seed, one thread. Each is packed,
 and the head of each is timed by itself in the engine, in turns. A study that was stopped goes on. Writes OUT/sparse-heads.json and prints a
 Markdown table.
@@ -36,13 +36,12 @@ TEXT: dict[str, Any] = {
 KINDS = {"images": ("images", IMAGES, "test_accuracy"), "text": ("lstm", TEXT, "validation_bits_per_byte")}
 
 
-def trained(kind: str, data: str, share: float | None, out: Path) -> dict[str, Any]:
-    """Train and pack a network, unless it is done; its figure and its sizes. A share of None is the float twin."""
+def trained(kind: str, data: str, share: float, out: Path) -> dict[str, Any]:
+    """Train and pack a network, unless it is done; its figure and its sizes."""
     recipe, keys, figure = KINDS[kind]
-    folder = out / f"{kind}-{'float' if share is None else share}"
-    own = {"binary": False} if share is None else {"head_share": share}
+    folder = out / f"{kind}-{share}"
     if not (folder / "result.json").exists():
-        base = load_recipe(recipe).override({"data": data, **keys, "threads": 1, **own})
+        base = load_recipe(recipe).override({"data": data, **keys, "threads": 1, "head_share": share})
         train(base, folder, resume=(folder / "recipe.yaml").exists(), progress=False)
     run = load_run(folder)
     file = out / f"{folder.name}.onebit"
@@ -85,9 +84,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
     for row in rows:
         name = "VGG, CIFAR-10" if row["kind"] == "images" else "LSTM, books"
-        head = "float twin" if row["share"] is None else f"{100 * row['share']:g} %"
+        head = f"{100 * row['share']:g} %"
         figure = f"{100 * row['figure']:.2f} %" if row["kind"] == "images" else f"{row['figure']:.3f} bits per byte"
-        time = f"{1e3 * row['head_ms']:.1f} µs" if row.get("head_ms") else "-"
+        time = f"{1e3 * row['head_ms']:.1f} µs"
         sizes = f"{row['head_weights']:,} | {row['head_bytes']:,} | {row['file_bytes']:,}"
         lines.append(f"| {name} | {head} | {sizes} | {figure} | {time} |")
     return "\n".join(lines)
@@ -101,7 +100,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(4.5 * len(kinds), 3.2))
     for number, kind in enumerate(kinds, 1):
         axis = figure.add_subplot(1, len(kinds), number)
-        points = [row for row in rows if row["kind"] == kind and row["share"] is not None]
+        points = [row for row in rows if row["kind"] == kind]
         factor = 100 if kind == "images" else 1
         axis.plot([row["file_bytes"] / 1e3 for row in points], [factor * row["figure"] for row in points], "o-")
         for row in points:
@@ -131,7 +130,7 @@ def main() -> None:
     for kind, data in (("images", arguments.images), ("text", arguments.text)):
         if data is None:
             continue
-        own = [trained(kind, data, share, arguments.out) for share in (*SHARES, None)]
+        own = [trained(kind, data, share, arguments.out) for share in SHARES]
         times = head_times(kind, arguments.out, arguments.repeats)
         rows += [row | {"head_ms": times.get(str(row["share"]))} for row in own]
         (arguments.out / "sparse-heads.json").write_text(json.dumps(rows, indent=1) + "\n")

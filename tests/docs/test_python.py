@@ -15,9 +15,11 @@ from torch import nn
 
 import onebit
 from onebit import pretrained
-from onebit.models import center_detector, conv_classifier, series_network, unet
+from onebit.models import center_detector, conv_classifier, series_network, text_classifier, unet
 from onebit.schemes import BinaryWeightNetwork, Nested
 from onebit.tasks.series import SeriesClassification, SeriesRegression
+from onebit.tasks.text_classes import TextClassification
+from onebit.text import train_vocabulary
 
 BLOCKS = [(page, block) for page in pages.PAGES for block in pages.blocks(page) if block.language == "python"]
 
@@ -69,6 +71,10 @@ def measurements(root: Path) -> None:
     ):
         model = series_network(3, outputs, 32, (8,), scheme=BinaryWeightNetwork())
         onebit.pack(model.eval(), root / f"{name}.onebit", task)
+    vocabulary = "\n".join(train_vocabulary(["one bit"], 300).vocabulary)
+    texts = TextClassification(("code", "prose"), vocabulary, 16)
+    classifier = text_classifier(2, vocabulary.count("\n") + 1, 16, blocks=1, features=32)
+    onebit.pack(classifier.eval(), root / "runs" / "kinds.onebit", texts)
     (root / "monday.csv").write_text("time,x,y,z\n" + "0,1,2,3\n" * 48)
     (root / "walk.csv").write_text("time,x,y,z,activity\n" + "0,1,2,3,rest\n" * 48)
 
@@ -84,6 +90,7 @@ def what_readers_have() -> dict[str, object]:
         "model": network(),
         "train": lambda model: None,
         "rows": np.zeros((48, 3), np.float32),
+        "tokens": np.zeros((2, 5), np.int64),
         "windows": np.zeros((2, 32, 3), np.float32),
         "pixels": np.zeros((1, 16, 16, 3), np.uint8),
         "torch": torch,

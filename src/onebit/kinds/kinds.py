@@ -8,12 +8,14 @@ from onebit.kinds.detection import Detection
 from onebit.kinds.kind import Kind
 from onebit.kinds.segmentation import Segmentation
 from onebit.kinds.series import Series
+from onebit.kinds.text_classes import TextClasses
 
 KINDS: dict[str, Kind] = {
     "detection": Detection(),
     "segmentation": Segmentation(),
     "series-classification": Series(),
     "series-regression": Series(),
+    "text-classification": TextClasses(),
 }
 
 

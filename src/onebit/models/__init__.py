@@ -9,6 +9,7 @@ from onebit.models.plain import alexnet, mlp, mobile_net, vgg
 from onebit.models.recurrent import RecurrentLanguageModel, SequenceClassifier, language_lstm, sequence_classifier
 from onebit.models.resnet import ResidualBlock, resnet
 from onebit.models.series import SeriesNetwork, series_network
+from onebit.models.text_classifier import text_classifier
 from onebit.models.unet import UNet, unet
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "resnet",
     "sequence_classifier",
     "series_network",
+    "text_classifier",
     "unet",
     "vgg",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from onebit.runtime.pictures import DetectionSession, SegmentationSession
 from onebit.runtime.series import SeriesSession
 from onebit.runtime.session import ArraySession
+from onebit.runtime.text_classes import TextClassSession
 from onebit.tasks.kinds import KINDS
 
 SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {
@@ -12,4 +13,5 @@ SESSIONS: dict[str, type[ArraySession]] = dict.fromkeys(KINDS, ArraySession) | {
     "series-regression": SeriesSession,
     "detection": DetectionSession,
     "segmentation": SegmentationSession,
+    "text-classification": TextClassSession,
 }

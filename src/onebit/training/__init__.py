@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from onebit.training.recipe import ImageRecipe as ImageRecipe
     from onebit.training.recipe import Recipe as Recipe
     from onebit.training.recipe import SeriesRecipe as SeriesRecipe
+    from onebit.training.recipe import TextClassesRecipe as TextClassesRecipe
     from onebit.training.recipe import TextRecipe as TextRecipe
     from onebit.training.recipe import load_recipe as load_recipe
     from onebit.training.recipe import recipe_names as recipe_names
@@ -21,6 +22,7 @@ _WHERE = {
     "Recipe": "recipe",
     "Run": "run",
     "SeriesRecipe": "recipe",
+    "TextClassesRecipe": "recipe",
     "TextRecipe": "recipe",
     "evaluate": "figures",
     "evaluate_text": "figures",

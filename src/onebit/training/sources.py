@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from onebit.data import series
+from onebit.data import series, text_classes
 from onebit.data.digit_scenes import NAME as SCENES
 from onebit.data.load import TEST_SHARE, has_test_part
 from onebit.data.load_scenes import SCENE_SUFFIXES
@@ -110,6 +110,7 @@ KINDS: dict[str, type[Images] | type[Texts] | Files] = {
     "text": Texts,
     "detection": _SCENES,
     "segmentation": _SCENES,
+    "text-classes": Files(text_classes.SETS, text_classes.SUFFIXES),
     "series": Files(series.SETS, (series.SUFFIX,)),
 }
 

@@ -6,6 +6,7 @@ from onebit.training.recipe.kinds import KINDS
 from onebit.training.recipe.recipe import Recipe, short_names
 from onebit.training.recipe.series import SeriesRecipe
 from onebit.training.recipe.text import TextRecipe
+from onebit.training.recipe.text_classes import TextClassesRecipe
 
 __all__ = [
     "CELLS",
@@ -13,6 +14,7 @@ __all__ = [
     "ImageRecipe",
     "Recipe",
     "SeriesRecipe",
+    "TextClassesRecipe",
     "TextRecipe",
     "load_recipe",
     "parse_text",
