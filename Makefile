@@ -25,7 +25,7 @@ INSTALLED    ?= $(VENV)/installed-dev
 # How many processes share the tests. A file's tests stay together.
 PYTEST_PROCESSES ?= 2
 
-.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test gpu-test fpga-test tidy clean
+.PHONY: demo test docs lint engine-test engine-test-arm engine-test-32 engine-test-sanitizers wasm wasm-test module-test module-folder matrix fuzz differential wheels serve-test gpu-test fpga-test tidy clean mcu-test
 
 demo: $(VENV)/installed-train
 	$(BIN)/onebit demo
@@ -119,6 +119,12 @@ else
 	$(BIN)/ctest --test-dir build/wasm --output-on-failure --parallel 2
 	$(BIN)/pytest -rs tests/web
 endif
+
+# Exported C on emulated microcontrollers, and its instructions against tests/mcu/golden.json: make mcu-test INPUTS=1000, or REWRITE=1 to write that
+# file anew. It skips what it does not find: Debian's gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm, and gcc-riscv64-unknown-elf
+# picolibc-riscv64-unknown-elf qemu-system-misc.
+mcu-test: $(INSTALLED)
+	ONEBIT_MCU_INPUTS=$(or $(INPUTS),100) ONEBIT_MCU_REWRITE=$(REWRITE) $(BIN)/pytest -rs tests/mcu tests/exports/test_c.py
 
 # The Python module by a compiler that is named as for engine-test, for a Python that has the packages of the extra "dev", and the tests of what
 # computes with it:

@@ -17,6 +17,7 @@ from onebit.exports.c.plan import plan
 from onebit.exports.c.source import Source
 from onebit.exports.c.source import write as write_source
 from onebit.exports.c.supported import unsupported
+from onebit.exports.refusals import refuse
 from onebit.fileformat import PackedModel
 from onebit.printable import printable
 
@@ -107,9 +108,7 @@ def write(
         raise OnebitError(f"[export] layout={layout!r}: use {', '.join(LAYOUTS)}")
     chosen = checked(name, source)
     fit = cores.limits(core, flash, ram)
-    lacking = unsupported(model)
-    if lacking:
-        raise OnebitError(f"[export] c has no {', '.join(lacking)}: nothing is written")
+    refuse(source, "c", unsupported(model))
     pixels = model.task["kind"] == "image-classification"
     model = one_row(model)
     grouped = group(model, pixels)
