@@ -44,7 +44,7 @@ def run(program, tensors, x, int2=False):
 def test_random_programs_are_within_the_bounds_of_float32(first):
     for seed in range(first, first + 40):
         case = random_programs.make(seed)
-        if not case.program.steps:
+        if not case.program.steps or not {step.op for step in case.program.steps} <= set(WRITERS):
             continue
         x = case.x[None] if case.program.tokens else case.x
         with np.errstate(all="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -158,6 +159,27 @@ def bit_conv(g: Graph, layer: Layer) -> Value:
     return Value(layer.shape, first=plus(g, y, _of_channels(g, bias(g, a, t, out))))
 
 
+def conv3d(g: Graph, layer: Layer) -> Value:
+    """Volumes have channels last between the steps, and are turned around each convolution."""
+    a, t = layer.attributes, layer.tensors
+    inputs = a["in_channels"] // a["groups"]
+    shape = (a["out_channels"], *a["kernel_size"], inputs)
+    padding = a["padding"]
+    given = {"kernel_shape": a["kernel_size"], "strides": a["stride"], "dilations": a["dilation"], "group": a["groups"]}
+    given["pads"] = [*padding[0::2], *padding[1::2]]
+    x = g.node("Transpose", [g.last(layer.inputs[0])], perm=[0, 4, 1, 2, 3])
+    if layer.step.op == "conv3d":
+        kernel = g.constant(t["weight"].reshape(shape).transpose(0, 4, 1, 2, 3))
+        y = g.node("Conv", [x, kernel, *([g.constant(t["bias"])] if "bias" in t else [])], **given)
+    else:
+        kernel = weight(g, a, t["weight"], shape, (0, 4, 1, 2, 3))
+        row = inputs * math.prod(a["kernel_size"])
+        y = sums(g, layer, x, row, (1, 2, 3, 4), lambda part: g.node("Conv", [part, kernel], **given))
+        own = bias(g, a, t, shape[0])
+        y = plus(g, y, None if own is None else g.reshape(own, -1, 1, 1, 1))
+    return Value(layer.shape, g.node("Transpose", [y], perm=[0, 2, 3, 4, 1]))
+
+
 def embedding(g: Graph, layer: Layer) -> Value:
     return _rows(g, layer, g.constant(layer.tensors["weight"]), lambda rows: rows)
 
@@ -233,6 +255,8 @@ WRITERS: dict[str, Callable[[Graph, Layer], Value]] = {
     "int8_linear": int8_linear,
     "conv2d": conv,
     "conv_transpose2d": conv,
+    "conv3d": conv3d,
+    "bit_conv3d": conv3d,
     "bit_conv2d": bit_conv,
     "bit_conv_transpose2d": bit_conv,
     "embedding": embedding,
