@@ -11,6 +11,9 @@ std::unique_ptr<Node> make_layer(const NodeSource& source);
 std::unique_ptr<Node> make_sparse(const NodeSource& source);
 // recurrence.cpp: LSTM and GRU, float and binary.
 std::unique_ptr<Node> make_recurrence(const NodeSource& source);
+// grouped_signs.cpp: convolutions in groups whose inputs are counted as bits.
+bool counts_in_groups(const ops::Layer& layer, std::int64_t channels, std::int64_t outputs);
+std::unique_ptr<Node> make_grouped_signs(const NodeSource& source);
 // transposed.cpp: transposed convolutions, as one convolution for each phase of the stride.
 std::unique_ptr<Node> make_transposed_convolution(const NodeSource& source);
 // transposed_tiles.cpp: those whose kernel is their stride, as one layer of single pixels.

@@ -130,6 +130,7 @@ class GroupedNode : public LayerNode {
 std::unique_ptr<Node> make_layer(const NodeSource& source) {
     const auto& layer = source.step.as<ops::Layer>();
     if (layer.groups.scales != nullptr) return std::make_unique<GroupedNode>(source);
+    if (counts_in_groups(layer, source.input().back(), source.own_output().back())) return make_grouped_signs(source);
     if (XnorLayer::suits(layer, source.input().back(), source.own_output().back())) return std::make_unique<XnorNode>(source);
     if (!layer.convolution && (source.program.tokens || source.quantizes(layer.bits))) return std::make_unique<DenseNode>(source);
     return std::make_unique<ProductNode>(source);
