@@ -148,20 +148,38 @@ def test_confidence_spends_planes_and_layers_where_they_are_needed(file):
     certain = session.classify(images, confidence=1.0)
     assert [a[0][0] for a in certain] == [TASK.labels[i] for i in whole.argmax(1)]
     quick = session.classify(images, confidence=1e-6)
-    assert [s.share for s in quick.spent.stages] == [1.0, 0, 0, 0, 0, 0]
-    fewest = onebit.load(file, threads=1, planes=1)._engine.run_to_exits(PIXELS, 1e-6)[0]
-    usual = float(np.median(certainty(fewest)))
+    assert [s.share for s in quick.spent.stages] == [1.0, 0]
+    early = session._engine.run_to_exits(PIXELS, 1e-6)[0]
+    usual = float(np.median(certainty(early)))
     middle = session.classify(images, confidence=usual)
-    assert quick.spent.products < middle.spent.products <= 2 * certain.spent.products
+    assert quick.spent.products < middle.spent.products < certain.spent.products
     assert sum(s.share for s in middle.spent.stages) == pytest.approx(1)
     logits, places, spent = session.run_adaptively(PIXELS, usual)
     assert spent(places) == middle.spent
-    for place, engine in ((0, 1), (2, 2), (4, 3)):  # an exit of each number of planes
-        rows = places == place
-        if rows.any():
-            alone = onebit.load(file, threads=1, planes=engine)._engine.run_to_exits(PIXELS[rows], 1e-6)[0]
-            assert np.array_equal(logits[rows], alone)
-    assert "end at exit 1 with 1 planes" in str(middle.spent)
+    assert np.array_equal(logits, np.where((places == 0)[:, None], early, session.whole(PIXELS)))
+    assert "end at exit 1 with 3 planes" in str(middle.spent)
+    fewer = onebit.load(file, threads=1, planes=1).classify(images, confidence=1.0)
+    assert 3 * fewer.spent.products == pytest.approx(certain.spent.products)
+
+
+def test_planes_are_spent_as_needed_without_exits(tmp_path):
+    torch.manual_seed(0)
+    made = conv_classifier(num_classes=4, widths=(8, 16), in_channels=1, scheme=Nested(2), logit_scale=3)
+    for planes in (1, 2):
+        use_planes(made, planes)
+        for _ in range(30):
+            made.train()((torch.rand(32, 1, 8, 8) - TASK.mean[0]) / TASK.std[0])
+    pack(made.eval(), tmp_path / "a.onebit", TASK)
+    session = onebit.load(tmp_path / "a.onebit", threads=1)
+    one, two = (onebit.load(tmp_path / "a.onebit", threads=1, planes=planes)(PIXELS) for planes in (1, 2))
+    usual = float(np.median(certainty(one)))
+    logits, places, spent = session.run_adaptively(PIXELS, usual)
+    sure = certainty(one) > np.float32(usual)
+    assert 0 < sure.sum() < len(sure)
+    assert np.array_equal(logits, np.where(sure[:, None], one, two))
+    assert [stage.planes for stage in spent(places).stages] == [1, 2]
+    assert spent(places).relative == pytest.approx(0.5 * sure.mean() + 1.5 * (1 - sure.mean()))
+    assert session.run_adaptively(PIXELS, 1.0)[2](session.run_adaptively(PIXELS, 1.0)[1]).relative == 1
 
 
 def test_wrong_confidence(file, tmp_path):

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onebit.data.held_out import images_to_measure
+from onebit.data.images import ImageSet
 from onebit.data.record import DataRecord
 from onebit.early_exits import Point, curve
 from onebit.errors import OnebitError
@@ -17,7 +19,7 @@ from onebit.ops.exit import certainty
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.progress import track
-from onebit.runtime.adaptive import Cascade, heads_of
+from onebit.runtime.adaptive import Cascade, heads_of, passed_by
 from onebit.runtime.session import ImageSession, Precision
 
 BATCH = 64
@@ -33,13 +35,13 @@ class AdaptiveCurve:
     Args:
         file: the packed file.
         images: the number of images measured.
-        points: one for each confidence, rising.
+        lines: for each number of planes with exits a point for each confidence, rising; without exits one line of all planes.
         ends: planes, products and accuracy of each network that the file holds, without early ends.
     """
 
     file: str
     images: int
-    points: tuple[Point, ...]
+    lines: tuple[tuple[int, tuple[Point, ...]], ...]
     ends: tuple[tuple[int, int, float], ...]
 
     @property
@@ -49,9 +51,14 @@ class AdaptiveCurve:
         return products, accuracy
 
     @property
+    def points(self) -> tuple[Point, ...]:
+        """The line of all planes."""
+        return self.lines[-1][1]
+
+    @property
     def cheapest(self) -> Point | None:
         """The point of the fewest products that is at least as accurate as the whole network; None if there is none."""
-        good = [point for point in self.points if point.accuracy >= self.whole[1]]
+        good = [point for _, points in self.lines for point in points if point.accuracy >= self.whole[1]]
         return min(good, key=lambda point: point.spent.products, default=None)
 
 
@@ -76,8 +83,23 @@ def adaptive_curve(
         raise OnebitError(f"[{path}] is not a classifier of images: give one with exits or planes")
     record = None if model.training is None else DataRecord.from_json(model.training)
     images = images_to_measure(str(data), session.task, record).images
-    cascade = Cascade(model, lambda _: None)
-    heads = [ImageSession(head, precision, threads) for head in heads_of(model)]
+    has_exits = len(passed_by(model)) == 1
+    whole = Cascade(model, lambda _: None).whole
+    lines, ends = [], []
+    for one in (*model.smaller, model) if has_exits else (model,):
+        cascade = Cascade(one, lambda _: None)
+        sure, right = _answers([ImageSession(head, precision, threads) for head in heads_of(one)], images)
+        lines.append((one.planes, curve(sure, right, cascade.stages, whole, CONFIDENCES)))
+        before = 0
+        for place, (planes, exit, products) in enumerate(cascade.stages):
+            if exit == 0:
+                ends.append((planes, products - before, float(right[:, place].mean())))
+                before = products
+    return AdaptiveCurve(str(path), len(images), tuple(lines), tuple(ends))
+
+
+def _answers(heads: list[ImageSession], images: ImageSet) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How sure each head is of each image, and whether it is right, (images, heads)."""
     sure = np.zeros((len(images), len(heads)))
     right = np.zeros((len(images), len(heads)), bool)
     for first in track(range(0, len(images), BATCH), "measure", "images", BATCH, len(images)):
@@ -87,12 +109,7 @@ def adaptive_curve(
             logits = head(pixels)
             sure[some, place] = certainty(logits)
             right[some, place] = logits.argmax(1) == images.labels[some]
-    stages, before, ends = cascade.stages, 0, []
-    for place, (planes, exit, products) in enumerate(stages):
-        if exit == 0:
-            ends.append((planes, products - before, float(right[:, place].mean())))
-            before = products
-    return AdaptiveCurve(str(path), len(images), curve(sure, right, stages, cascade.whole, CONFIDENCES), tuple(ends))
+    return sure, right
 
 
 def adaptive_figure(found: AdaptiveCurve) -> Any:
@@ -107,12 +124,15 @@ def adaptive_figure(found: AdaptiveCurve) -> Any:
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     whole, accuracy = found.whole
-    left.plot(
-        [p.spent.relative for p in found.points],
-        [p.accuracy for p in found.points],
-        color="#1f5fa8",
-        label="by confidence",
-    )
+    for number, (planes, points) in enumerate(found.lines):
+        style = ("#1f5fa8", "#4c9f70", "#7a5195")[number % 3]
+        name = "1 plane" if planes == 1 else f"{planes} planes"
+        left.plot(
+            [p.spent.relative for p in points],
+            [p.accuracy for p in points],
+            color=style,
+            label=f"by confidence, {name}",
+        )
     left.axhline(accuracy, color="0.6", linestyle="--", linewidth=1)
     for planes, products, own in found.ends:
         name = "all images to the end, " + (f"{planes} planes" if planes > 1 else "1 plane")
