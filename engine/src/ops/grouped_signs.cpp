@@ -108,7 +108,8 @@ bool counts_in_groups(const ops::Layer& layer, std::int64_t channels, std::int64
     ops::Layer of_group = layer;
     of_group.window.groups = 1;
     // With words that are filled in part, bytes are faster.
-    return groups > 1 && channels / groups >= xnor_inputs && !layer.before && !layer.after.normalize && XnorLayer::suits(of_group, channels / groups, outputs / groups);
+    return groups > 1 && channels / groups >= xnor_inputs && !layer.before && !layer.after.normalize &&
+           XnorLayer::suits(of_group, channels / groups, outputs / groups);
 }
 std::unique_ptr<Node> make_grouped_signs(const NodeSource& source) {
     return std::make_unique<GroupedSigns>(source);
