@@ -67,6 +67,17 @@ def test_random_programs_give_the_engine_s_bits():
     assert len(tested) >= 15
 
 
+@needs_compiler
+def test_an_output_that_a_layer_reads_too():
+    window = {"kernel_size": [1, 1], "stride": [1, 1], "padding": [0, 0, 0, 0], "dilation": [1, 1]}
+    conv = {"in_channels": 4, "out_channels": 4, "groups": 1, "values": "pm1", "input": {"quantizer": "sign"}, **window}
+    steps = (Step("relu", ("x",), "a"), Step("bit_conv2d", ("a",), "b", conv, {"weight": "w"}))
+    model = PackedModel(Program("x", (3, 3, 4), steps, "a"), {"w": pack_rows(np.ones((4, 4)))}, {"kind": "other"})
+    x = np.random.default_rng(0).standard_normal((5, 3, 3, 4)).astype(np.float32)
+    found = compiled.run_on_host(made(model, False), "net", x, 36, SANITIZERS)
+    assert compiled.differing(found, np.maximum(x, 0).reshape(5, 36)) == 0
+
+
 def test_a_fused_multiply_add_by_the_compiler_changes_nothing():
     compiler = compiled.host_compiler()
     if compiler is None or "fma" not in Path("/proc/cpuinfo").read_text():

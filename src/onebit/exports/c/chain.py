@@ -72,9 +72,7 @@ def _of_number(step: Step, parts: Parts, model: PackedModel, pointer: Callable[[
         return [f"v = {step.op}_of(v);"]
     if step.op == "scale_shift":
         lines = [f"v = v * {parts.floats('scale', t['scale'])}[c];"]
-        # As the engine adds: also the 0 of a step without a shift, which makes 0 of -0.
-        shift = f"{parts.floats('shift', t['shift'])}[c]" if "shift" in t else "0.0f"
-        return [*lines, f"v = v + {shift};"]
+        return lines + ([f"v = v + {parts.floats('shift', t['shift'])}[c];"] if "shift" in t else [])
     if step.op == "scale":
         return [f"v = v * {number(a['factor'])};"]
     if step.op == "clip":

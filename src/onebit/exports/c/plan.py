@@ -212,12 +212,12 @@ def _items(model: PackedModel, work: list[Work], output: str, given: str) -> tup
         moves = one.group is None or (one.group.head is None and one.group.pool is None and stored.form == FLOATS)
         if moves and source is not None and source in lives and lives[source][1] == t and key(source) in names:
             same = model.shapes[source.value] == model.shapes[stored.value] or one.group is None
-            if same and one.reads.count(source) == 1 and stored.value != output:
+            if same and one.reads.count(source) == 1 and stored != Stored(output, FLOATS):
                 index = names[key(source)]
                 items[index].spans.append((first + 1, last, size)) if last > first else None
                 names[key(stored)] = index
                 continue
-        if stored.value != output:
+        if stored != Stored(output, FLOATS):
             names[key(stored)] = len(items)
             items.append(Item(key(stored), [(first, last, size)]))
     for t, one in enumerate(work):
