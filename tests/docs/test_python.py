@@ -15,9 +15,11 @@ from torch import nn
 
 import onebit
 from onebit import pretrained
-from onebit.models import center_detector, conv_classifier, series_network, text_classifier, unet
+from onebit.models import center_detector, conv_classifier, ds_cnn, series_network, text_classifier, unet
 from onebit.schemes import BinaryWeightNetwork, Nested
+from onebit.sound import write_wav
 from onebit.tasks.series import SeriesClassification, SeriesRegression
+from onebit.tasks.sound import SoundTask
 from onebit.tasks.text_classes import TextClassification
 from onebit.text import train_vocabulary
 
@@ -56,7 +58,16 @@ def folder(tmp_path_factory):
     for name in ("photo.jpg", "three.png"):
         Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(root / name)
     measurements(root)
+    sounds(root)
     return root
+
+
+def sounds(root: Path) -> None:
+    """Networks of words, and recordings."""
+    for name in ("keywords", "runs/keywords"):
+        onebit.pack(ds_cnn(2, 4, 1, BinaryWeightNetwork()).eval(), root / f"{name}.onebit", SoundTask(("yes", "no")))
+    for word in ("yes", "no"):
+        write_wav(root / f"{word}.wav", np.sin(np.arange(4000)), 8000)
 
 
 def measurements(root: Path) -> None:
@@ -89,6 +100,7 @@ def what_readers_have() -> dict[str, object]:
         "MyNetwork": network,
         "model": network(),
         "train": lambda model: None,
+        "samples": np.sin(np.arange(4000)).astype(np.float32),
         "rows": np.zeros((48, 3), np.float32),
         "tokens": np.zeros((2, 5), np.int64),
         "windows": np.zeros((2, 32, 3), np.float32),

@@ -4,6 +4,7 @@ from onebit.models.adaptive import ExitClassifier
 from onebit.models.classifier import ConvClassifier, conv_classifier
 from onebit.models.decoder import LanguageDecoder, decoder_sizes, language_decoder
 from onebit.models.detector import CenterDetector, center_detector
+from onebit.models.keywords import ds_cnn
 from onebit.models.parts import Network
 from onebit.models.plain import alexnet, mlp, mobile_net, vgg
 from onebit.models.recurrent import RecurrentLanguageModel, SequenceClassifier, language_lstm, sequence_classifier
@@ -27,6 +28,7 @@ __all__ = [
     "center_detector",
     "conv_classifier",
     "decoder_sizes",
+    "ds_cnn",
     "language_decoder",
     "language_lstm",
     "mlp",

@@ -2,6 +2,7 @@
 
 from onebit.runtime.series import SeriesSession
 from onebit.runtime.session import ArraySession, ImageSession, Session, load, load_image_session, load_text_session
+from onebit.runtime.sound import SoundSession
 from onebit.runtime.text_classes import TextClassSession
 from onebit.runtime.threads import ThreadPool
 
@@ -10,6 +11,7 @@ __all__ = [
     "ImageSession",
     "SeriesSession",
     "Session",
+    "SoundSession",
     "TextClassSession",
     "ThreadPool",
     "load",

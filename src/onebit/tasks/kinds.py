@@ -5,9 +5,10 @@ from __future__ import annotations
 from onebit.tasks.array_task import ArrayTask
 from onebit.tasks.pictures import DetectionTask, SegmentationTask
 from onebit.tasks.series import SeriesClassification, SeriesRegression
+from onebit.tasks.sound import SoundTask
 from onebit.tasks.text_classes import TextClassification
 
 KINDS: dict[str, type[ArrayTask]] = {
     kind.kind: kind
-    for kind in (DetectionTask, SegmentationTask, SeriesClassification, SeriesRegression, TextClassification)
+    for kind in (SoundTask, DetectionTask, SegmentationTask, SeriesClassification, SeriesRegression, TextClassification)
 }

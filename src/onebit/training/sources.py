@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from onebit.data import series, text_classes
+from onebit.data import series, spoken, text_classes
 from onebit.data.digit_scenes import NAME as SCENES
 from onebit.data.load import TEST_SHARE, has_test_part
 from onebit.data.load_scenes import SCENE_SUFFIXES
@@ -16,6 +16,7 @@ from onebit.data.record import DataRecord, fingerprint_file, fingerprint_files, 
 from onebit.data.text import WIKITEXT
 from onebit.errors import OnebitError, shown
 from onebit.paths import expand
+from onebit.sound import SUFFIXES
 from onebit.training.recipe import Recipe, short_names
 
 # Of a run folder: the fingerprint of each key below that its recipe sets.
@@ -111,6 +112,7 @@ KINDS: dict[str, type[Images] | type[Texts] | Files] = {
     "detection": _SCENES,
     "segmentation": _SCENES,
     "text-classes": Files(text_classes.SETS, text_classes.SUFFIXES),
+    "sound": Files(spoken.NAMES, SUFFIXES),
     "series": Files(series.SETS, (series.SUFFIX,)),
 }
 

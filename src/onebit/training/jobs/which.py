@@ -9,11 +9,12 @@ from onebit.training.jobs.images import ImageJob
 from onebit.training.jobs.job import AnyTask, Job
 from onebit.training.jobs.pictures import DetectionJob, SegmentationJob
 from onebit.training.jobs.series import SeriesJob
+from onebit.training.jobs.sound import SoundJob
 from onebit.training.jobs.text import TextJob
 from onebit.training.jobs.text_classes import TextClassesJob
 from onebit.training.recipe import Recipe
 
-JOBS: tuple[type[Job], ...] = (ImageJob, TextJob, DetectionJob, SegmentationJob, SeriesJob, TextClassesJob)
+JOBS: tuple[type[Job], ...] = (ImageJob, TextJob, SoundJob, DetectionJob, SegmentationJob, SeriesJob, TextClassesJob)
 
 
 def job_kind(recipe: Recipe) -> type[Job]:
