@@ -94,7 +94,19 @@ def names_in(file):
 def test_a_key_of_the_network_is_named_by_its_job_alone(recipe):
     """A section declares it, a job passes it on; no other file of training or of the command knows it."""
     own = {key.name for key in short_names(recipe).values() if key.section == "model"}
-    own -= {"name", "binary", "warm_start", "size", "features", "blocks", "context", "width", "head", "hidden", "pixels"}
+    own -= {
+        "name",
+        "binary",
+        "warm_start",
+        "size",
+        "features",
+        "blocks",
+        "context",
+        "width",
+        "head",
+        "hidden",
+        "pixels",
+    }
     files = [*(SOURCE / "training").glob("*.py"), *(SOURCE / "cli").glob("*.py")]
     assert len(own) > 3
     known = {str(file.relative_to(SOURCE)): own.intersection(names_in(file)) for file in files}
