@@ -1,4 +1,4 @@
-// A model whose input is an array: an image, or a sequence of vectors. One example after the other.
+// A model whose inputs are arrays: an image, a sequence of vectors, integers with a mask. One example after the other.
 #pragma once
 
 #include <cstdint>
@@ -23,8 +23,18 @@ class ArrayModel {
     // unsupported instruction set, or more memory than the options allow.
     ArrayModel(const std::string& program, const Tensors& tensors, const Options& options);
 
-    const Shape& input_shape() const { return executor_.shape(0); }
-    const Shape& output_shape() const { return executor_.shape(executor_.output()); }
+    // Of several inputs, or outputs, the sum of their elements: an example has one after the other.
+    const Shape& input_shape() const { return input_shape_; }
+    const Shape& output_shape() const { return output_shape_; }
+    // One array of numbers, one result.
+    bool plain() const { return limits_.size() == 1 && limits_[0] == 0 && executor_.outputs().size() == 1; }
+    struct Place {
+        const std::string& name;
+        const Shape& shape;
+        bool integers;
+    };
+    std::vector<Place> inputs() const;
+    std::vector<Place> outputs() const;
     const Kernels& kernels() const { return executor_.kernels(); }
     int threads() const { return executor_.pool().threads(); }
     Precision precision() const { return executor_.precision(); }
@@ -40,15 +50,20 @@ class ArrayModel {
     std::vector<std::int64_t> nanoseconds() const;
 
     // Compute a batch of `count` examples, one after the other: pixels (divided by 255) or floats. May be called from several threads; the
-    // calls take turns. What `ask` throws ends the computation; the model can be used again.
+    // calls take turns. Pixels are for plain models; integers come as floats, and throw std::invalid_argument where no embedding has their row. What
+    // `ask` throws ends the computation; the model can be used again.
     void run(const std::uint8_t* batch, std::int64_t count, float* out, const Ask& ask = {}, const Early& early = {});
     void run(const float* batch, std::int64_t count, float* out, const Ask& ask = {}, const Early& early = {});
 
   private:
+    ArrayModel(Program program, const Options& options);
     // Computes the example at an index. `given`: the example, or null where it was copied to its place.
     void run_example(std::int64_t index, const float* given, float* out, const Early& early);
+    void run_several(const float* given, float* out);
 
+    std::vector<std::int64_t> limits_;  // of each input of integers, which are below it; 0 of numbers
     Executor executor_;
+    Shape input_shape_, output_shape_;
     mutable Turn turn_;  // taken before the pool's
 };
 

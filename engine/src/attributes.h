@@ -148,6 +148,8 @@ struct Attention {
 
 struct FullAttention {
     std::int64_t heads = 0, kv_heads = 0;
+    bool causal = false;          // a query sees the keys up to its own place
+    const float* bias = nullptr;  // (heads, queries, keys), added to the scores; or null
 };
 
 // What slows the angles of rotary positions.

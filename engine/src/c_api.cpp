@@ -174,7 +174,8 @@ struct Loaded {
 void construct(Loaded& model, const onebit::ModelFile& file, const onebit::Options& settings) {
     const onebit::Json program = onebit::parse_json(file.program());
     const onebit::Json* input = program.find("input");
-    const bool tokens = input != nullptr && input->find("kind") != nullptr;
+    const onebit::Json* kind = input == nullptr ? nullptr : input->find("kind");
+    const bool tokens = kind != nullptr && kind->text != "integers";
     if (tokens) {
         model.decoder = std::make_unique<onebit::TokenModel>(file.program(), file.tensors(), settings);
     } else {
@@ -185,6 +186,32 @@ void construct(Loaded& model, const onebit::ModelFile& file, const onebit::Optio
 std::string to_json(const onebit::Shape& shape) {
     std::string text = "[";
     for (const std::int64_t axis : shape) text += (text.size() > 1 ? ", " : "") + std::to_string(axis);
+    return text + "]";
+}
+
+// A text as JSON has it.
+std::string to_json(const std::string& text) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string quoted = "\"";
+    for (const char c : text) {
+        const auto code = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            quoted += std::string("\\") + c;
+        } else if (code < 0x20) {
+            quoted += std::string("\\u00") + digits[code / 16] + digits[code % 16];
+        } else {
+            quoted += c;
+        }
+    }
+    return quoted + "\"";
+}
+
+std::string to_json(const std::vector<onebit::ArrayModel::Place>& places) {
+    std::string text = "[";
+    for (const auto& place : places) {
+        text += std::string(text.size() > 1 ? ", " : "") + "{\"name\": " + to_json(place.name) + ", \"shape\": " + to_json(place.shape) +
+                (place.integers ? ", \"kind\": \"integers\"}" : "}");
+    }
     return text + "]";
 }
 
@@ -208,12 +235,16 @@ std::string describe(const Loaded& model, const std::string& task) {
     };
     std::string text = "{\"kind\": \"" + std::string(model.decoder ? "tokens" : "arrays") + "\", \"task\": " + task + ", ";
     if (model.decoder) {
-        text += "\"input_shape\": " + to_json({model.decoder->context()}) + ", \"output_shape\": " + to_json({model.decoder->outputs()}) +
+        text += "\"input_shape\": " + to_json(onebit::Shape{model.decoder->context()}) +
+                ", \"output_shape\": " + to_json(onebit::Shape{model.decoder->outputs()}) +
                 ", \"context\": " + std::to_string(model.decoder->context()) + ", \"vocabulary_size\": " + std::to_string(model.vocabulary.size()) +
                 ", " + of(*model.decoder);
     } else {
         text += "\"input_shape\": " + to_json(model.engine->input_shape()) + ", \"output_shape\": " + to_json(model.engine->output_shape()) + ", " +
                 of(*model.engine);
+        if (!model.engine->plain()) {
+            text += ", \"inputs\": " + to_json(model.engine->inputs()) + ", \"outputs\": " + to_json(model.engine->outputs());
+        }
     }
     return text + "}";
 }

@@ -90,7 +90,7 @@ void Executor::group_layers() {
     for (const auto& node : nodes_) {
         for (const int input : node->inputs()) read[at(input)] = true;
     }
-    read[at(output())] = true;
+    for (const int output : outputs()) read[at(output)] = true;
     const auto joins = [&](std::size_t i) { return nodes_[i]->prepares() != nullptr && read[at(nodes_[i]->output())]; };
     for (std::size_t i = 0; i < nodes_.size();) {
         std::vector<const DenseLayer*> layers;
@@ -110,7 +110,7 @@ std::int64_t Executor::rows_of(int value, std::size_t node) const {
 void Executor::place(std::uint64_t more) {
     std::vector<Uses> steps;
     std::vector<std::int64_t> sizes(program_.shapes.size(), 0);
-    if (!tokens()) sizes[0] = elements(shape(0)) * std::int64_t{sizeof(float)};
+    for (std::size_t i = 0; !tokens() && i < inputs(); ++i) sizes[i] = elements(program_.shapes[i]) * std::int64_t{sizeof(float)};
     std::uint64_t passing = 0;
     for (std::size_t i = 0; i < nodes_.size(); ++i) {
         const Node& node = *nodes_[i];
@@ -124,7 +124,7 @@ void Executor::place(std::uint64_t more) {
         }
         passing = std::max(passing, node.passing_bytes());
     }
-    placed_ = plan_memory(steps, sizes, output());
+    placed_ = plan_memory(steps, sizes, inputs(), outputs());
     most_bytes_ = weight_bytes() + workspace_.working_bytes().most + passing + static_cast<std::uint64_t>(placed_.bytes) + more;
     check_memory(most_bytes_, memory_cap_);
     arena_ = Block(at(placed_.bytes));
@@ -160,7 +160,7 @@ int Executor::run(std::size_t first, std::size_t end, const Call& call) {
 }
 
 bool Executor::run_node(std::size_t i, const Call& call) {
-    constexpr std::size_t most_inputs = 3;
+    constexpr std::size_t most_inputs = 4;
     Node& node = *nodes_[i];
     In in[most_inputs] = {};
     const std::vector<int>& inputs = node.inputs();

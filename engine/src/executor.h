@@ -51,7 +51,11 @@ class Executor {
     ThreadPool& pool() { return *pool_; }
     const ThreadPool& pool() const { return *pool_; }
     const Shape& shape(int value) const { return program_.shapes[static_cast<std::size_t>(value)]; }
-    int output() const { return program_.output; }
+    std::size_t inputs() const { return program_.inputs(); }
+    const std::string& name_of(int value) const { return program_.names[static_cast<std::size_t>(value)]; }
+    // The first of them.
+    int output() const { return program_.outputs.front(); }
+    const std::vector<int>& outputs() const { return program_.outputs; }
     bool tokens() const { return program_.tokens; }
     std::size_t size() const { return nodes_.size(); }
     const Node& node(std::size_t i) const { return *nodes_[i]; }

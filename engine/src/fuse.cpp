@@ -11,7 +11,7 @@
 namespace onebit {
 namespace {
 
-// How often each value is read; the program's output once more.
+// How often each value is read; the program's outputs once more.
 std::vector<int> uses_of(const Program& program) {
     std::vector<int> uses(program.shapes.size(), 0);
     for (const Step& step : program.steps) {
@@ -19,7 +19,7 @@ std::vector<int> uses_of(const Program& program) {
             if (input >= 0) ++uses[at(input)];
         }
     }
-    ++uses[at(program.output)];
+    for (const int output : program.outputs) ++uses[at(output)];
     return uses;
 }
 

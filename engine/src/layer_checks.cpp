@@ -221,8 +221,18 @@ Shape full_attention(StepReader& reader, Step& step, const Inputs& in) {
     const std::int64_t width = in.x[1] / made.heads * made.kv_heads;
     if (*in.y != *in.z || in.y->size() != 2 || (*in.y)[1] != width) {
         reader.fail("its inputs have shapes " + spelled(in.x) + ", " + spelled(*in.y) + " and " + spelled(*in.z) + ": needs (source, " +
-                    std::to_string(width) + ") of the last two");
+                    std::to_string(width) + ") of the second and third");
     }
+    const std::int64_t queries = in.x[0], keys = (*in.y)[0];
+    if (in.fourth != nullptr && *in.fourth != Shape{keys}) reader.fail("its mask has shape " + spelled(*in.fourth) + ": needs " + spelled({keys}));
+    if (reader.has("causal")) made.causal = reader.boolean("causal");
+    for (const auto& [name, given] : {std::pair{"causal", made.causal}, std::pair{"a bias", reader.has_tensor("bias")}}) {
+        if (given && keys != queries) {
+            reader.fail("takes " + std::string(name) + " with as many keys as queries: it has " + std::to_string(keys) + " and " +
+                        std::to_string(queries));
+        }
+    }
+    made.bias = reader.floats("bias", {made.heads, queries, queries}, true);
     step.attributes = made;
     return in.x;
 }

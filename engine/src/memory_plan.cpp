@@ -23,15 +23,15 @@ struct Life {
 
 }  // namespace
 
-MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, int output) {
+MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, std::size_t inputs, const std::vector<int>& outputs) {
     std::vector<Life> lives(sizes.size());
-    lives[0] = {0, 0};  // the input
+    std::fill_n(lives.begin(), inputs, Life{0, 0});
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const auto now = static_cast<std::int64_t>(i);
         lives[at(steps[i].output)] = {now, now};
         for (const int input : steps[i].inputs) lives[at(input)].last = now;
     }
-    lives[at(output)].last = static_cast<std::int64_t>(steps.size());
+    for (const int output : outputs) lives[at(output)].last = static_cast<std::int64_t>(steps.size());
 
     // The largest first, each at the lowest place that nothing which lives at the same time has taken: the small ones then fill the gaps.
     std::vector<int> order(sizes.size());

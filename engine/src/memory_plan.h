@@ -22,8 +22,8 @@ struct Uses {
 };
 
 // `steps` in the order in which they run, `sizes` of each value in bytes. A value's memory is free again after the last step that reads it; the
-// output keeps its.
-MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, int output);
+// outputs keep theirs. The first `inputs` values are there from the beginning.
+MemoryPlan plan_memory(const std::vector<Uses>& steps, const std::vector<std::int64_t>& sizes, std::size_t inputs, const std::vector<int>& outputs);
 
 // Throws std::invalid_argument where weights, activations and working memory need more than `cap` bytes.
 void check_memory(std::uint64_t bytes, std::uint64_t cap);

@@ -88,7 +88,7 @@ void check_smaller(int planes, const std::string& program, const std::string& wh
     const Program full = read_program(whole, all);
     try {
         const Program made = read_program(program, own);
-        const auto output = [](const Program& p) { return p.shapes[static_cast<std::size_t>(p.output)]; };
+        const auto output = [](const Program& p) { return p.shapes[static_cast<std::size_t>(p.outputs.front())]; };
         const bool same = made.tokens == full.tokens && made.shapes[0] == full.shapes[0] && output(made) == output(full);
         if (!same) throw std::invalid_argument("its input and output are not those of the whole model");
     } catch (const std::invalid_argument& error) {

@@ -69,7 +69,7 @@ void refuse_unknown(const Json& object, std::initializer_list<std::string_view> 
     if (!unknown.empty()) wrong(where + " has what this version does not know: " + unknown);
 }
 
-Shape input_shape(const Json& input) {
+Shape input_shape(const Json& input, const std::string& where) {
     const Json* json = input.find("shape");
     Shape shape;
     bool fits = json != nullptr && json->kind == Json::Kind::list && !json->list.empty() && json->list.size() <= 4;
@@ -78,8 +78,62 @@ Shape input_shape(const Json& input) {
         fits = axis.kind == Json::Kind::number && axis.is_integer && axis.number >= 1 && axis.number <= static_cast<double>(max_axis);
         if (fits) shape.push_back(static_cast<std::int64_t>(axis.number));
     }
-    if (!fits) wrong("input.shape: needs 1 to 4 integers from 1 to " + std::to_string(max_axis));
+    if (!fits) wrong(where + ".shape: needs 1 to 4 integers from 1 to " + std::to_string(max_axis));
     return shape;
+}
+
+constexpr std::size_t most_places = 16;  // inputs, and outputs
+
+const std::vector<Json>& several(const Json& json, const char* name) {
+    const Json& listed = *json.find(name);
+    if (listed.kind != Json::Kind::list || listed.list.size() < 2 || listed.list.size() > most_places) {
+        wrong(std::string(name) + " needs a list of 2 to " + std::to_string(most_places) + "; the file is damaged");
+    }
+    return listed.list;
+}
+
+// Appends an input; one that is alone may be tokens.
+void add_input(Program& program, const Json& input, const std::string& where, bool alone) {
+    typed(input, Json::Kind::object, where);
+    refuse_unknown(input, {"name", "shape", "kind"}, where);
+    Shape shape = input_shape(input, where);
+    const Json* kind = input.find("kind");
+    const bool text = kind != nullptr && kind->kind == Json::Kind::text && shape.size() == 1;
+    const bool integers = text && kind->text == "integers";
+    program.tokens = alone && text && kind->text == "tokens";
+    if (kind != nullptr && !integers && !program.tokens) {
+        wrong(where + ".kind: only " + (alone ? "'tokens' and 'integers', with one axis, are known" : "'integers', with one axis, is known"));
+    }
+    program.names.push_back(member(input, "name", Json::Kind::text, where + ".name").text);
+    program.shapes.push_back(std::move(shape));
+    program.integers.push_back(integers);
+}
+
+bool is_integers(const Program& program, int value) {
+    return static_cast<std::size_t>(value) < program.inputs() && program.integers[static_cast<std::size_t>(value)];
+}
+
+void refuse_twice(const std::vector<std::string>& names, const char* what) {
+    for (std::size_t i = 0; i < names.size(); ++i) {
+        if (std::find(names.begin(), names.begin() + static_cast<std::ptrdiff_t>(i), names[i]) != names.begin() + static_cast<std::ptrdiff_t>(i)) {
+            wrong(std::string(what) + " name " + excerpt(names[i]) + " twice");
+        }
+    }
+}
+
+std::size_t optional_inputs(Op op) {
+    return op == Op::full_attention ? 1 : 0;  // a mask
+}
+
+void refuse_unread(const Program& program) {
+    std::vector<bool> read(program.inputs(), false);
+    const auto mark = [&](int value) {
+        if (value >= 0 && static_cast<std::size_t>(value) < read.size()) read[static_cast<std::size_t>(value)] = true;
+    };
+    for (const Step& step : program.steps) std::for_each(std::begin(step.inputs), std::end(step.inputs), mark);
+    std::for_each(program.outputs.begin(), program.outputs.end(), mark);
+    const auto unread = static_cast<std::size_t>(std::find(read.begin(), read.end(), false) - read.begin());
+    if (unread < read.size()) wrong("nothing reads its input " + excerpt(program.names[unread]) + ": leave it out");
 }
 
 // A step as its JSON has it: its members are of the right types, and it has no others.
@@ -119,17 +173,41 @@ void add_step(Program& program, const RawStep& raw, const Tensors& tensors, std:
     }
     step.output = static_cast<int>(program.shapes.size());
     if (!named.emplace(raw.output, step.output).second) fail("makes the value " + excerpt(raw.output) + " a second time");
-    const auto wanted = static_cast<std::size_t>(row_of(step.op).inputs);
-    if (raw.inputs.size() != wanted) fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(wanted));
-    for (std::size_t i = 0; i < raw.inputs.size(); ++i) step.inputs[i] = named.at(raw.inputs[i]);
+    const auto least = static_cast<std::size_t>(row_of(step.op).inputs), most = least + optional_inputs(step.op);
+    if (raw.inputs.size() < least || raw.inputs.size() > most) {
+        const std::string more = most > least ? " or " + std::to_string(most) : "";
+        fail("has " + std::to_string(raw.inputs.size()) + " inputs: needs " + std::to_string(least) + more);
+    }
+    bool integers = false;
+    for (std::size_t i = 0; i < raw.inputs.size(); ++i) {
+        step.inputs[i] = named.at(raw.inputs[i]);
+        integers |= is_integers(program, step.inputs[i]);
+    }
     const auto shape_of = [&](int value) { return value < 0 ? nullptr : &program.shapes[static_cast<std::size_t>(value)]; };
-    Shape made = check_step(step, {where, raw.attributes, raw.tensors, tensors},
-                            {*shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), program.tokens});
+    Shape made = check_step(
+        step, {where, raw.attributes, raw.tensors, tensors},
+        {*shape_of(step.inputs[0]), shape_of(step.inputs[1]), shape_of(step.inputs[2]), shape_of(step.inputs[3]), program.tokens, integers});
     // Of tokens only some rows are in memory at a time.
     if (!program.tokens) check_shape(made, where);
     program.names.push_back(raw.output);
     program.shapes.push_back(std::move(made));
     program.steps.push_back(std::move(step));
+}
+
+// An exit gives what the program's output would be.
+void check_exits(const Program& program) {
+    const bool plain = program.inputs() == 1 && program.outputs.size() == 1 && !is_integers(program, 0);
+    for (std::size_t i = 0; i < program.steps.size(); ++i) {
+        const Step& step = program.steps[i];
+        if (step.op != Op::exit) continue;
+        const std::string where = "[step " + std::to_string(i) + " (exit)] ";
+        if (!plain) throw std::invalid_argument(where + "has no meaning for several inputs or outputs, or for integers");
+        const Shape &own = program.shapes[static_cast<std::size_t>(step.output)],
+                    &whole = program.shapes[static_cast<std::size_t>(program.outputs.front())];
+        if (own != whole) {
+            throw std::invalid_argument(where + "its input has shape " + spelled(own) + ": needs that of the program's output, " + spelled(whole));
+        }
+    }
 }
 
 }  // namespace
@@ -181,38 +259,48 @@ std::int64_t row_bytes(std::int64_t bits) {
 Program read_program(const std::string& text, const Tensors& tensors) {
     const Json json = parse_json(text);
     typed(json, Json::Kind::object, "its JSON");
-    refuse_unknown(json, {"input", "steps", "output"}, "its JSON");
-    const Json& input = member(json, "input", Json::Kind::object, "input");
-    refuse_unknown(input, {"name", "shape", "kind"}, "input");
-    Program program;
-    const Shape shape = input_shape(input);
-    if (const Json* kind = input.find("kind")) {
-        if (kind->kind != Json::Kind::text || kind->text != "tokens" || shape.size() != 1) {
-            wrong("input.kind: only 'tokens', with one axis, is known");
+    refuse_unknown(json, {"input", "inputs", "steps", "output", "outputs"}, "its JSON");
+    for (const auto& [one, some] : {std::pair{"input", "inputs"}, std::pair{"output", "outputs"}}) {
+        if (json.find(one) != nullptr && json.find(some) != nullptr) {
+            wrong("its JSON has both '" + std::string(one) + "' and '" + some + "': keep one");
         }
-        program.tokens = true;
     }
-    program.names.push_back(member(input, "name", Json::Kind::text, "input.name").text);
+    Program program;
+    if (json.find("inputs") != nullptr) {
+        for (const Json& item : several(json, "inputs")) add_input(program, item, "inputs[" + std::to_string(program.inputs()) + "]", false);
+    } else {
+        add_input(program, member(json, "input", Json::Kind::object, "input"), "input", true);
+    }
+    std::vector<std::string> output_names;
+    if (json.find("outputs") != nullptr) {
+        for (const Json& item : several(json, "outputs")) {
+            output_names.push_back(typed(item, Json::Kind::text, "outputs[" + std::to_string(output_names.size()) + "]").text);
+        }
+    } else {
+        output_names.push_back(member(json, "output", Json::Kind::text, "output").text);
+    }
     std::vector<RawStep> steps;
     for (const Json& item : member(json, "steps", Json::Kind::list, "steps").list) {
         steps.emplace_back(item, "steps[" + std::to_string(steps.size()) + "]");
     }
-    const std::string& output_name = member(json, "output", Json::Kind::text, "output").text;
-    program.shapes.push_back(shape);
-    check_shape(shape, "input");
-    std::map<std::string, int> named = {{program.names.back(), 0}};
-    for (const RawStep& raw : steps) add_step(program, raw, tensors, named);
-    const auto output = named.find(output_name);
-    if (output == named.end() || (program.tokens && output->second == 0)) wrong("its output " + excerpt(output_name) + " is made by no step");
-    program.output = output->second;
-    for (std::size_t i = 0; i < program.steps.size(); ++i) {
-        const Step& step = program.steps[i];
-        const Shape &own = program.shapes[static_cast<std::size_t>(step.output)], &whole = program.shapes[static_cast<std::size_t>(program.output)];
-        if (step.op == Op::exit && own != whole) {
-            throw std::invalid_argument("[step " + std::to_string(i) + " (exit)] its input has shape " + spelled(own) +
-                                        ": needs that of the program's output, " + spelled(whole));
-        }
+    if (program.tokens && output_names.size() > 1) wrong("outputs: a program over tokens has one output");
+    refuse_twice(program.names, "inputs");
+    refuse_twice(output_names, "outputs");
+    std::map<std::string, int> named;
+    for (std::size_t i = 0; i < program.inputs(); ++i) {
+        check_shape(program.shapes[i], "input");
+        named.emplace(program.names[i], static_cast<int>(i));
     }
+    for (const RawStep& raw : steps) add_step(program, raw, tensors, named);
+    for (const std::string& name : output_names) {
+        const auto output = named.find(name);
+        if (output == named.end() || (program.tokens && output->second == 0) || is_integers(program, output->second)) {
+            wrong("its output " + excerpt(name) + " is made by no step");
+        }
+        program.outputs.push_back(output->second);
+    }
+    refuse_unread(program);
+    check_exits(program);
     return program;
 }
 

@@ -48,7 +48,7 @@ enum class PlacedIn { any, arrays, tokens, tokens_themselves };
 
 struct Step {
     Op op{};
-    int inputs[3] = {-1, -1, -1};  // indices of values
+    int inputs[4] = {-1, -1, -1, -1};  // indices of values
     int output = -1;
     Attributes attributes;
 
@@ -63,13 +63,16 @@ struct Step {
     }
 };
 
-// Values are numbered in the order in which they are made; value 0 is the input.
+// Values are numbered in the order in which they are made; the first are the inputs.
 struct Program {
     std::vector<Step> steps;
     std::vector<Shape> shapes;
     std::vector<std::string> names;  // of the values
-    int output = 0;
-    bool tokens = false;  // the input is a sequence of tokens, and every value has a row for each of them
+    std::vector<bool> integers;      // of each input: whether it holds integers, which embeddings read
+    std::vector<int> outputs;
+    bool tokens = false;  // the only input is a sequence of tokens, and every value has a row for each of them
+
+    std::size_t inputs() const { return integers.size(); }
 };
 
 const char* op_name(Op op);

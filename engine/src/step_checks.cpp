@@ -233,6 +233,12 @@ Shape pool(StepReader& reader, Step& step, const Inputs& in) {
     return {reader.side(w, x, 0), reader.side(w, x, 1), x[2]};
 }
 
+Shape argmax(StepReader&, Step&, const Inputs& in) {
+    Shape y = in.x;
+    y.back() = 1;
+    return y;
+}
+
 Shape mean_pool(StepReader& reader, Step&, const Inputs& in) {
     if (in.x.size() != 2 && in.x.size() != 3) reader.wrong_input(in.x, "(height, width, channels) or (time, channels)");
     return {in.x.back()};
@@ -271,9 +277,10 @@ Check check_of(Op op) {
 
 void check_place(const StepReader& reader, PlacedIn place, const Inputs& in) {
     if (place == PlacedIn::tokens_themselves) {
-        if (!in.tokens || in.x.size() != 1) reader.fail("its input is not the program's tokens");
+        if (!in.integers && (!in.tokens || in.x.size() != 1)) reader.fail("its input is not the program's tokens or integers");
         return;
     }
+    if (in.integers) reader.fail("its input is integers: embed them first");
     if (place == PlacedIn::tokens && !in.tokens) reader.fail("the program's input is not tokens");
     if (place == PlacedIn::arrays && in.tokens) reader.fail("has no meaning for tokens");
     if (in.tokens && in.x.size() != 2) reader.fail("its input is tokens: embed them first");

@@ -29,12 +29,14 @@ struct StepSource {
     const Tensors& tensors;
 };
 
-// The shapes of a step's inputs; null for inputs that its op does not have. `tokens`: whether the program is over tokens.
+// The shapes of a step's inputs; null for inputs that its op does not have. `tokens`: whether the program is over tokens; `integers`: whether one of
+// them is an input of integers.
 struct Inputs {
     const Shape& x;
     const Shape* y;
     const Shape* z;
-    bool tokens;
+    const Shape* fourth;
+    bool tokens, integers;
 };
 
 // Fills in a step with known op and inputs. Returns its output's shape. Throws std::invalid_argument with a message for users.

@@ -19,7 +19,7 @@ constexpr std::int64_t most_vocabulary = std::int64_t{1} << 24;
 Program over_tokens(const std::string& text, const Tensors& tensors) {
     Program program = read_program(text, tensors);
     if (!program.tokens) throw std::invalid_argument("[engine] the program's input is not tokens: an engine runs it");
-    if (program.output == 0) throw std::invalid_argument("[engine] the program has no step");
+    if (program.outputs.front() == 0) throw std::invalid_argument("[engine] the program has no step");
     return program;
 }
 

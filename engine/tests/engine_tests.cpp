@@ -94,7 +94,7 @@ void test_memory_plan() {
         }
         std::vector<onebit::Uses> order;
         for (const Made& step : steps) order.push_back({step.inputs, step.output});
-        const onebit::MemoryPlan plan = onebit::plan_memory(order, sizes, count);
+        const onebit::MemoryPlan plan = onebit::plan_memory(order, sizes, 1, {count});
         std::vector<int> last(sizes.size(), 0);
         std::int64_t all = 0;
         for (int value = 0; value <= count; ++value) {

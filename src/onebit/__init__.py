@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from onebit.runtime import load as load
     from onebit.runtime.pictures import DetectionSession as DetectionSession
     from onebit.runtime.pictures import SegmentationSession as SegmentationSession
+    from onebit.runtime.tensors import TensorSession as TensorSession
     from onebit.runtime.text import TextSession as TextSession
     from onebit.sampling import Sampling as Sampling
     from onebit.scoring import score as score
     from onebit.speed import bench as bench
     from onebit.tasks.pictures import DetectionTask as DetectionTask
     from onebit.tasks.pictures import SegmentationTask as SegmentationTask
+    from onebit.tasks.tensor_task import TensorInput as TensorInput
+    from onebit.tasks.tensor_task import TensorTask as TensorTask
     from onebit.text import TextTask as TextTask
     from onebit.training.start import train as train
     from onebit.verification import verify as verify
@@ -58,6 +61,9 @@ _WHERE = {
     "SegmentationSession": "onebit.runtime.pictures",
     "SegmentationTask": "onebit.tasks.pictures",
     "Session": "onebit.runtime",
+    "TensorInput": "onebit.tasks.tensor_task",
+    "TensorSession": "onebit.runtime.tensors",
+    "TensorTask": "onebit.tasks.tensor_task",
     "TextSession": "onebit.runtime.text",
     "TextTask": "onebit.text",
     "ThreadPool": "onebit.runtime",

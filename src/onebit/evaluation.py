@@ -25,6 +25,7 @@ from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.progress import track
 from onebit.runtime.session import ArraySession, Cache, ImageSession, Precision, load
+from onebit.runtime.tensors import TensorSession
 from onebit.tasks.array_task import ArrayTask
 from onebit.text import TextTask
 
@@ -287,6 +288,10 @@ def _evaluate_file(
         seconds = time.perf_counter() - start
         numerics = f"engine {session.precision}" + ("" if confidence is None else f", confidence {confidence:g}")
         return ImageFigures(str(path), numerics, **figures, part=part, seconds=seconds, spent=spent, notes=tuple(notes))
+    if isinstance(session, TensorSession):
+        raise OnebitError(
+            f"[{path}] takes tensors: onebit does not know what its answers mean; use onebit.load and run"
+        )
     text, notes = text_to_measure(data, session.task, "document", record)
     start = time.perf_counter()
     figures = evaluate_session(session, text).figures()

@@ -30,6 +30,7 @@ class FileInfo:
         float_values: the number of float32 values.
         tensor_bytes: the size of all tensors.
         file_bytes: the size of the file.
+        inputs, outputs: of a program with several of them, or of integers: each by its name, its shape and what it holds.
     """
 
     file: str
@@ -42,6 +43,8 @@ class FileInfo:
     float_values: int
     tensor_bytes: int
     file_bytes: int
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -52,10 +55,12 @@ class FileInfo:
         shown = ", ".join(labels[:_LABELS_SHOWN]) + (", ..." if len(labels) > _LABELS_SHOWN else "")
         steps = ", ".join(f"{count} {op}" for op, count in Counter(self.steps).most_common())
         tokens = "vocabulary_size" in self.task
+        taken = "; ".join(map(printable, self.inputs)) or " x ".join(map(str, self.input_shape))
+        given = "; ".join(map(printable, self.outputs)) or " x ".join(map(str, self.output_shape))
         lines = [
             f"{printable(self.file)}: {printable(self.task['kind'])}, format {self.format_version}",
-            f"  input       {' x '.join(map(str, self.input_shape))}" + (" tokens" if tokens else ""),
-            f"  output      {' x '.join(map(str, self.output_shape))}" + (f": {shown}" if labels else ""),
+            f"  input       {taken}" + (" tokens" if tokens else ""),
+            f"  output      {given}" + (f": {shown}" if labels else ""),
             f"  steps       {len(self.steps)}: {steps}",
             f"  parameters  {self.bit_parameters:,} of one bit; {self.float_values:,} values of float32",
             f"  bytes       {self.tensor_bytes:,} of tensors, {self.file_bytes:,} in all",
@@ -83,6 +88,12 @@ def info(file: str | Path) -> FileInfo:
     bits = sum(
         OPS[step.op].bits(step.attributes, step.tensors, model.shapes[step.inputs[0]]) for step in model.program.steps
     )
+    plain = model.program.tokens or model.program.takes_one_array
+    inputs = [
+        f"{source.name} {' x '.join(map(str, source.shape))}" + (" integers" if source.integers else "")
+        for source in model.program.inputs
+    ]
+    outputs = [f"{name} {' x '.join(map(str, model.shapes[name]))}" for name in model.program.outputs]
     return FileInfo(
         file=str(path),
         format_version=FORMAT_VERSION,
@@ -94,6 +105,8 @@ def info(file: str | Path) -> FileInfo:
         float_values=sum(tensor.size for tensor in model.tensors.values() if tensor.dtype.kind == "f"),
         tensor_bytes=sum(tensor.nbytes for tensor in model.tensors.values()),
         file_bytes=path.stat().st_size,
+        inputs=() if plain else tuple(inputs),
+        outputs=() if plain else tuple(outputs),
     )
 
 

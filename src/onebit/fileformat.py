@@ -23,6 +23,7 @@ from onebit.paths import expand
 from onebit.program import Program, Shape
 from onebit.strict_json import excerpt, parse
 from onebit.task import check_fit, check_task
+from onebit.tasks.kinds import KINDS
 
 FORMAT_VERSION = "1"
 # safetensors refuses larger headers too. The check here comes first, for its message.
@@ -62,7 +63,13 @@ class PackedModel:
     def __post_init__(self) -> None:
         check_task(self.task)
         shapes = self.program.shapes(self.tensors)
-        check_fit(self.task, self.program.input_shape, shapes[self.program.output], self.program.tokens)
+        program = self.program
+        # Of several inputs or outputs the sum of their elements, which fits no task of one.
+        taken = [source.shape for source in program.inputs]
+        given = [shapes[name] for name in program.outputs]
+        whole = [of[0] if len(of) == 1 else (sum(map(math.prod, of)),) for of in (taken, given)]
+        integers = program.integers and not program.more_inputs and self.task["kind"] in KINDS
+        check_fit(self.task, whole[0], whole[1], program.tokens or integers)
         object.__setattr__(self, "_shapes", shapes)
         for model in self.smaller:
             same = model.program.input_shape == self.program.input_shape and model.program.tokens == self.program.tokens

@@ -18,7 +18,9 @@ from onebit.ops import OPS
 from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.program import Step
+from onebit.random_inputs import random_inputs
 from onebit.runtime.session import ArraySession, Precision, load
+from onebit.runtime.tensors import TensorSession
 from onebit.runtime.text import TextSession
 from onebit.tables import lay_out
 
@@ -144,12 +146,12 @@ def layer_costs(
     return LayerCosts(
         file=str(path),
         file_bytes=path.stat().st_size,
-        kind="images" if isinstance(session, ArraySession) else "text",
+        kind="text" if isinstance(session, TextSession) else "images",
         isa=session.isa,
         precision=session.precision,
         threads=session.threads,
         input_shape=tuple(model.program.input_shape),
-        position=None if isinstance(session, ArraySession) else _position(session),
+        position=_position(session) if isinstance(session, TextSession) else None,
         layers=tuple(_joined(layers)),
     )
 
@@ -260,9 +262,9 @@ def _position(session: TextSession) -> int:
     return session.context // 2
 
 
-def _medians(session: ArraySession | TextSession, seconds: float) -> list[float]:
+def _medians(session: ArraySession | TextSession | TensorSession, seconds: float) -> list[float]:
     """Nanoseconds of each line of the plan, the median of several runs."""
-    run = _image_run(session) if isinstance(session, ArraySession) else _token_run(session)
+    run = _token_run(session) if isinstance(session, TextSession) else _image_run(session)
     engine = session._engine
     run()
     samples: list[list[int]] = []
@@ -274,7 +276,10 @@ def _medians(session: ArraySession | TextSession, seconds: float) -> list[float]
     return [statistics.median(values) for values in zip(*samples, strict=True)]
 
 
-def _image_run(session: ArraySession) -> Callable[[], object]:
+def _image_run(session: ArraySession | TensorSession) -> Callable[[], object]:
+    if isinstance(session, TensorSession):
+        batch = random_inputs(session.program, 1)
+        return lambda: session.run(batch)
     pixels = np.random.default_rng(0).integers(0, 256, (1, *session.program.input_shape), np.uint8)
     return lambda: session(pixels)
 

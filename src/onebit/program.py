@@ -16,7 +16,10 @@ from onebit.ops.op import StepReader, Tensors
 from onebit.ops.windows import MAX_VALUE_ELEMENTS
 from onebit.strict_json import excerpt, parse
 
-__all__ = ["OPS", "Program", "Shape", "Step", "Tensors", "pack_rows", "row_bytes", "unpack_rows"]
+__all__ = ["OPS", "Input", "Program", "Shape", "Step", "Tensors", "pack_rows", "row_bytes", "unpack_rows"]
+
+# The most inputs, and the most outputs, of a program.
+MAX_PLACES = 16
 
 
 @dataclass(frozen=True)
@@ -31,15 +34,35 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Input:
+    """An input of a program over arrays.
+
+    Args:
+        name, shape: its name, and its shape without the batch axis, channels last.
+        integers: whether it holds integers from 0, which only embeddings read.
+    """
+
+    name: str
+    shape: Shape
+    integers: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The input as plain JSON values."""
+        return {"name": self.name, "shape": list(self.shape), **({"kind": "integers"} if self.integers else {})}
+
+
+@dataclass(frozen=True)
 class Program:
     """Steps over named values. Shapes are channels-last and do not include the batch axis.
 
     Args:
-        input_name, input_shape: the name and the shape of the input.
+        input_name, input_shape: the name and the shape of the first input.
         steps: the steps, in the order in which they run.
-        output: the name of the output.
+        output: the name of the first output.
         tokens: whether the input is a sequence of at most `input_shape[0]` tokens. Every value then has one row per token, and a row depends only
             on its own token and those before it.
+        integers: whether the first input holds integers.
+        more_inputs, more_outputs: those after the first, of programs over arrays.
     """
 
     input_name: str
@@ -47,6 +70,24 @@ class Program:
     steps: tuple[Step, ...]
     output: str
     tokens: bool = False
+    integers: bool = False
+    more_inputs: tuple[Input, ...] = ()
+    more_outputs: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """All inputs."""
+        return (Input(self.input_name, self.input_shape, self.integers), *self.more_inputs)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of all outputs."""
+        return (self.output, *self.more_outputs)
+
+    @property
+    def takes_one_array(self) -> bool:
+        """Whether its only input is an array of numbers, and it has one output."""
+        return not (self.tokens or self.integers or self.more_inputs or self.more_outputs)
 
     def to_json(self) -> str:
         """The program as JSON, in the form of docs/program.md."""
@@ -60,35 +101,51 @@ class Program:
             }
             for s in self.steps
         ]
-        return json.dumps(
-            {
-                "input": {
-                    "name": self.input_name,
-                    "shape": list(self.input_shape),
-                    **({"kind": "tokens"} if self.tokens else {}),
-                },
-                "steps": steps,
-                "output": self.output,
-            },
-            separators=(",", ":"),  # the JSON is part of the file, which should be small
-        )
+        first, *more = [source.to_json() for source in self.inputs]
+        if self.tokens:
+            first["kind"] = "tokens"
+        tree = {
+            **({"inputs": [first, *more]} if more else {"input": first}),
+            "steps": steps,
+            **({"outputs": list(self.outputs)} if self.more_outputs else {"output": self.output}),
+        }
+        return json.dumps(tree, separators=(",", ":"))  # the JSON is part of the file, which should be small
 
     @classmethod
     def from_json(cls, text: str) -> Program:
         """Read the form that `to_json` writes. Raises FormatError for any other form. Call `shapes` to check the steps."""
         tree = _typed(parse(text, "program"), dict, "its JSON")
-        _refuse_unknown(tree, ("input", "steps", "output"), "its JSON")
-        source = _typed(tree.get("input"), dict, "input")
-        _refuse_unknown(source, ("name", "shape", "kind"), "input")
-        shape = _axes(source.get("shape"), "input.shape")
-        if "kind" in source and (source["kind"] != "tokens" or len(shape) != 1):
-            raise FormatError(f"[program] input.kind={excerpt(source['kind'])}: only 'tokens', with one axis, is known")
+        _refuse_unknown(tree, ("input", "inputs", "steps", "output", "outputs"), "its JSON")
+        for one, several in (("input", "inputs"), ("output", "outputs")):
+            if one in tree and several in tree:
+                raise FormatError(f"[program] its JSON has both {one!r} and {several!r}: keep one")
+        if "inputs" in tree:
+            sources = [_input(item, f"inputs[{i}]", False) for i, item in enumerate(_several(tree, "inputs"))]
+        else:
+            sources = [_input(tree.get("input"), "input", True)]
+        tokens = "input" in tree and tree["input"].get("kind") == "tokens"
+        outputs = (
+            [_typed(name, str, f"outputs[{i}]") for i, name in enumerate(_several(tree, "outputs"))]
+            if "outputs" in tree
+            else [_typed(tree.get("output"), str, "output")]
+        )
+        steps = tuple(_step(item, f"steps[{i}]") for i, item in enumerate(_typed(tree.get("steps"), list, "steps")))
+        if tokens and len(outputs) > 1:
+            raise FormatError("[program] outputs: a program over tokens has one output")
+        for what, names in (("inputs", [source.name for source in sources]), ("outputs", outputs)):
+            twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+            if twice is not None:
+                raise FormatError(f"[program] {what} name {excerpt(twice)} twice")
+        first, *more = sources
         return cls(
-            input_name=_typed(source.get("name"), str, "input.name"),
-            input_shape=shape,
-            steps=tuple(_step(item, f"steps[{i}]") for i, item in enumerate(_typed(tree.get("steps"), list, "steps"))),
-            output=_typed(tree.get("output"), str, "output"),
-            tokens="kind" in source,
+            input_name=first.name,
+            input_shape=first.shape,
+            steps=steps,
+            output=outputs[0],
+            tokens=tokens,
+            integers=first.integers,
+            more_inputs=tuple(more),
+            more_outputs=tuple(outputs[1:]),
         )
 
     def shapes(self, tensors: Tensors) -> dict[str, Shape]:
@@ -97,18 +154,36 @@ class Program:
         Raises:
             FormatError: an op is unknown, a value is used before it is made, or made twice, or an attribute, a shape or a tensor does not fit.
         """
-        shapes: dict[str, Shape] = {self.input_name: self.input_shape}
-        _check_size(self.input_shape, "input")
+        shapes: dict[str, Shape] = {}
+        for source in self.inputs:
+            _check_size(source.shape, "input")
+            shapes[source.name] = source.shape
         for index, step in enumerate(self.steps):
             shapes[step.output] = self.step_shape(index, step, shapes, tensors)
-        if self.output not in shapes or (self.tokens and self.output == self.input_name):
-            raise FormatError(f"[program] its output {excerpt(self.output)} is made by no step")
+        whole = self._integer_names | ({self.input_name} if self.tokens else set())
+        for output in self.outputs:
+            if output not in shapes or output in whole:
+                raise FormatError(f"[program] its output {excerpt(output)} is made by no step")
+        read = {name for step in self.steps for name in step.inputs} | set(self.outputs)
+        for source in self.inputs:
+            if source.name not in read:
+                raise FormatError(f"[program] nothing reads its input {excerpt(source.name)}: leave it out")
+        plain = len(self.inputs) == 1 and len(self.outputs) == 1 and not self._integer_names
         for index, step in enumerate(self.steps):
-            if step.op == "exit" and shapes[step.output] != shapes[self.output]:
+            if step.op != "exit":
+                continue
+            where = f"[step {index} (exit)]"
+            if not plain:
+                raise FormatError(f"{where} has no meaning for several inputs or outputs, or for integers")
+            if shapes[step.output] != shapes[self.output]:
                 raise FormatError(
-                    f"[step {index} (exit)] its input has shape {shapes[step.output]}: needs that of the program's output, {shapes[self.output]}"
+                    f"{where} its input has shape {shapes[step.output]}: needs that of the program's output, {shapes[self.output]}"
                 )
         return shapes
+
+    @property
+    def _integer_names(self) -> set[str]:
+        return {source.name for source in self.inputs if source.integers}
 
     def step_shape(self, index: int, step: Step, shapes: Mapping[str, Shape], tensors: Tensors) -> Shape:
         """Check the step at `index`, given the shapes of all values before it, and return the shape of its output. Raises like `shapes`."""
@@ -123,13 +198,33 @@ class Program:
         if step.output in shapes:
             raise FormatError(f"[{where}] makes the value {excerpt(step.output)} a second time")
         op = OPS[step.op]
-        if len(step.inputs) != op.inputs:
-            raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {op.inputs}")
+        if not op.inputs <= len(step.inputs) <= op.inputs + op.optional_inputs:
+            raise FormatError(f"[{where}] has {len(step.inputs)} inputs: needs {op.count_of_inputs}")
         reader = StepReader(where, op, step.attributes, step.tensors, tensors)
-        shape = op.check(reader, [shapes[name] for name in step.inputs], self.tokens)
+        integers = [name in self._integer_names for name in step.inputs]
+        shape = op.check(reader, [shapes[name] for name in step.inputs], self.tokens, integers)
         if not self.tokens:  # of tokens only some rows are in memory at a time
             _check_size(shape, where)
         return shape
+
+
+def _several(tree: Mapping[str, Any], name: str) -> list[Any]:
+    """A list of several inputs or outputs."""
+    listed = tree[name]
+    if not isinstance(listed, list) or not 2 <= len(listed) <= MAX_PLACES:
+        raise FormatError(f"[program] {name} needs a list of 2 to {MAX_PLACES}; the file is damaged")
+    return listed
+
+
+def _input(item: Any, where: str, alone: bool) -> Input:
+    source = _typed(item, dict, where)
+    _refuse_unknown(source, ("name", "shape", "kind"), where)
+    shape = _axes(source.get("shape"), f"{where}.shape")
+    kinds = ("tokens", "integers") if alone else ("integers",)
+    if "kind" in source and (source["kind"] not in list(kinds) or len(shape) != 1):
+        known = "'tokens' and 'integers', with one axis, are" if alone else "'integers', with one axis, is"
+        raise FormatError(f"[program] {where}.kind={excerpt(source['kind'])}: only {known} known")
+    return Input(_typed(source.get("name"), str, f"{where}.name"), shape, source.get("kind") == "integers")
 
 
 def _step(item: Any, where: str) -> Step:

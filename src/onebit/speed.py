@@ -17,7 +17,9 @@ from onebit.pretrained import find
 from onebit.printable import printable
 from onebit.processors import cores
 from onebit.progress import report
+from onebit.random_inputs import random_inputs
 from onebit.runtime.session import ArraySession, Precision, Session, engine_options, load
+from onebit.runtime.tensors import TensorSession
 from onebit.runtime.text import TextSession
 
 # The batch size of the measurement of a batch.
@@ -190,11 +192,11 @@ def bench(
         session = load(path, precision, count, isa)
         loads.append(time.perf_counter() - start)
         share = seconds / len(counts)
-        runs.append(_images(session, share) if isinstance(session, ArraySession) else _texts(session, share))
+        runs.append(_texts(session, share) if isinstance(session, TextSession) else _images(session, share))
     return Speed(
         file=str(path),
         file_bytes=path.stat().st_size,
-        kind="images" if isinstance(session, ArraySession) else "text",
+        kind="text" if isinstance(session, TextSession) else "images",
         load_ms=1e3 * statistics.median(loads),
         isa=session.isa,
         precision=session.precision,
@@ -202,7 +204,12 @@ def bench(
     )
 
 
-def _images(session: ArraySession, seconds: float) -> ImageSpeed:
+def _images(session: ArraySession | TensorSession, seconds: float) -> ImageSpeed:
+    if isinstance(session, TensorSession):
+        batch = random_inputs(session.program, BATCH)
+        first = {name: array[:1] for name, array in batch.items()}
+        one, many = _medians([lambda: session.run(first), lambda: session.run(batch)], seconds, _work(session))
+        return ImageSpeed(session.threads, session.memory_bytes, one, many / BATCH)
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH, *session.program.input_shape), np.uint8)
     one, many = _medians([lambda: session(pixels[:1]), lambda: session(pixels)], seconds, _work(session))
     return ImageSpeed(session.threads, session.memory_bytes, one, many / BATCH)

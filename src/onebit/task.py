@@ -8,11 +8,10 @@ from typing import Any
 
 from onebit.errors import FormatError
 from onebit.strict_json import excerpt
+from onebit.task_fields import MAX_SIDE as MAX_SIDE
 from onebit.task_fields import is_above, is_list, labels_fault, names_fault
 from onebit.tasks.kinds import KINDS
 
-# The limit of a program's axes too: no program takes a larger picture.
-MAX_SIDE = 1 << 24
 # Above any vocabulary in use (the largest have 2^18 tokens). 2^20 tokens load in a second, which bounds the cost of a hostile file.
 MAX_VOCABULARY = 1 << 20
 MAX_TOKEN_BYTES = 1024

@@ -11,6 +11,9 @@ from onebit.strict_json import excerpt
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+# The limit of a program's axes too: no program takes a larger picture.
+MAX_SIDE = 1 << 24
+
 
 def labels_fault(labels: Sequence[Any]) -> str | None:
     """A fault in the names of classes, or None."""

@@ -52,9 +52,11 @@ def program_file():
     shapes = (None, 4, [], [1] * 5, [0], [-1], [2.5], [4.0], [True], ["4"], [AXIS + 1])
     cases += [case("a wrong input.shape", words, {"program/input/shape": shape}) for shape in shapes]
     cases.append(case("no input.shape", words, remove=["program/input/shape"]))
-    words = ["[program] input.kind", "only 'tokens', with one axis, is known"]
+    words = ["[program] input.kind", "only 'tokens' and 'integers', with one axis, are known"]
     cases += [case("a wrong input.kind", words, {"program/input/kind": kind}) for kind in (None, 1, "letters")]
     cases.append(case("tokens of two axes", words, {"program/input/kind": "tokens", "program/input/shape": [4, 2]}))
+    cases.append(case("integers of two axes", words, {"program/input/kind": "integers", "program/input/shape": [4, 2]}))
+    several(cases)
     unknown = "has what this version does not know: 'later'"
     cases += [
         case("unknown", ["[program] its JSON", unknown], {"program/later": 1}),
@@ -77,6 +79,72 @@ def program_file():
               "program/steps/0": relu(op="linear", attributes={"in_features": 1, "out_features": 65536}, tensors={"weight": "w"})}),
     ]  # fmt: skip
     return {"base": document, "cases": cases}
+
+
+def several(cases):
+    """Programs of several inputs and outputs, and of integers."""
+    two = [{"name": "x", "shape": [4]}, {"name": "i", "shape": [2], "kind": "integers"}]
+    look = relu(op="embedding", inputs=["i"], output="e", attributes={"rows": 5, "features": 6, "of": "token"},
+                tensors={"weight": "w"})  # fmt: skip
+    both = {
+        "program/inputs": two,
+        "program/steps": [relu(), look],
+        "program/outputs": ["y", "e"],
+        "tensors/w": f32(5, 6),
+    }
+    one = ["program/input", "program/output"]
+    cases.append(case("two inputs and outputs", change=both, remove=one))
+    cases.append(case("an input as an output", change=both | {"program/outputs": ["x", "e"]}, remove=one))
+    cases.append(case("integers alone", change={
+        "program/input": two[1], "program/steps": [look], "program/output": "e", "tensors/w": f32(5, 6)}))  # fmt: skip
+    for name in ("input", "output"):
+        words = f"[program] its JSON has both '{name}' and '{name}s': keep one"
+        cases.append(case("both forms", words, both, [other for other in one if not other.endswith(name)]))
+    for name in ("inputs", "outputs"):
+        words = f"[program] {name} needs a list of 2 to 16"
+        right = both[f"program/{name}"]
+        for wrong in (None, "x", {}, [], right[:1], right * 9):
+            cases.append(case(f"wrong {name}", words, both | {f"program/{name}": wrong}, one))
+        cases.append(case(f"{name} twice", f"[program] {name} name '{'x' if name == 'inputs' else 'y'}' twice",
+                          both | {f"program/{name}": [right[0], right[0]]}, one))  # fmt: skip
+    for wrong, words in (
+        (3, "[program] inputs[1] needs an object"),
+        ({"shape": [4]}, "[program] inputs[1].name needs a text"),
+        ({"name": "i", "shape": [0]}, "[program] inputs[1].shape"),
+        ({"name": "i", "shape": [4], "kind": "tokens"}, "[program] inputs[1].kind"),
+        ({"name": "i", "shape": [4, 2], "kind": "integers"}, "only 'integers', with one axis, is known"),
+        ({"name": "i", "shape": [4], "later": 1}, "[program] inputs[1] has what this version does not know: 'later'"),
+        ({"name": "i", "shape": [65536, 65537]}, "[input] a value of shape (65536, 65537)"),
+    ):
+        cases.append(case("a wrong input", words, both | {"program/inputs": [two[0], wrong]}, one))
+    cases.append(case("a wrong output", "[program] outputs[1] needs a text", both | {"program/outputs": ["y", 1]}, one))
+    cases.append(
+        case(
+            "no such output", "[program] its output 'z' is made by no step", both | {"program/outputs": ["y", "z"]}, one
+        )
+    )
+    cases.append(
+        case(
+            "integers as an output",
+            "[program] its output 'i' is made by no step",
+            both | {"program/outputs": ["y", "i"]},
+            one,
+        )
+    )
+    cases.append(case("an input that nothing reads", "[program] nothing reads its input 'i': leave it out",
+                      {"program/inputs": two}, ["program/input"]))  # fmt: skip
+    words = "[step 0 (relu)] its input is integers: embed them first"
+    cases.append(
+        case("integers without an embedding", words, both | {"program/steps": [relu(inputs=["i"]), look]}, one)
+    )
+    words = "[step 1 (embedding)] its input is not the program's tokens or integers"
+    cases.append(
+        case("an embedding of numbers", words, both | {"program/steps": [relu(), look | {"inputs": ["x"]}]}, one)
+    )
+    tokens = {"program/input": {"name": "t", "shape": [4], "kind": "tokens"}, "program/outputs": ["y", "e"]}
+    cases.append(
+        case("two outputs over tokens", "[program] outputs: a program over tokens has one output", tokens, one[1:])
+    )
 
 
 def syntax_file():

@@ -233,10 +233,11 @@ OPS = {
     "flatten": op([4, 3], {"order": "hwc"}, needs={"order": [choice("hwc", "chw")]}, more=[
         ({"order": "chw"}, "order='chw' but its input has shape (4, 3): needs (height, width, channels)"),
     ]),
-    "full_attention": op([4, 6], {"heads": 2}, needs={"heads": [integer()]}, optional={"kv_heads": [integer()]}, inputs=3, more=[
+    "full_attention": op([4, 6], {"heads": 2}, {"bias": f32(2, 4, 4)}, {"heads": [integer()]},
+                         {"kv_heads": [integer()], "causal": [boolean()]}, inputs=3, optional_roles=("bias",), more=[
         ({"heads": 4}, "heads=4 does not divide its 6 features"),
         ({"heads": 3, "kv_heads": 2}, "kv_heads=2 does not divide heads=3"),
-        ({"kv_heads": 1}, "its inputs have shapes (4, 6), (4, 6) and (4, 6): needs (source, 3) of the last two"),
+        ({"kv_heads": 1}, "its inputs have shapes (4, 6), (4, 6) and (4, 6): needs (source, 3) of the second and third"),
         ({"window": 1}, "does not take: 'window'"),
     ]),
     "gelu": op([4]),
@@ -283,6 +284,7 @@ OPS = {
         ({"dilation": [4, 1]}, "does not fit its padded input"),
     ]),
     "mean_pool": op([4, 3]),
+    "argmax": op([4, 3]),
     "multiply": op([4], inputs=2),
     "normalize": op([4, 3], {"over": "channel", "eps": 0.1}, needs={"over": [choice("channel", "example")], "eps": [positive()]}),
     "prelu": op([4], {}, {"slope": f32(4)}),
@@ -427,9 +429,8 @@ def op_file(name, spec):
     wrong("an unknown tensor", "has what this op does not take: 'tensor later'", {f"{step}/tensors/later": "t.later"})
     wrong("no input", f"has 0 inputs: needs {spec['inputs']}", {f"{step}/inputs": []})
     source = document["program"]["steps"][index]["inputs"][0]
-    wrong(
-        "one input more", f"has {spec['inputs'] + 1} inputs: needs", {f"{step}/inputs": [source] * (spec["inputs"] + 1)}
-    )
+    more = spec["inputs"] + (2 if name == "full_attention" else 1)
+    wrong("one input more", f"has {more} inputs: needs", {f"{step}/inputs": [source] * more})
     for role, tensor in (spec["tensors"] or {}).items():
         if role in spec["optional_roles"]:
             cases.append(case(f"without {role}", remove=[f"{step}/tensors/{role}"]))
@@ -495,8 +496,13 @@ def more_of_op(name, cases, document, step, where):
     """The kinds of program that an op may stand in, and optional attributes that are right."""
     if "embedding" in name:
         cases.append(
-            case("without tokens", [where, "its input is not the program's tokens"], remove=["program/input/kind"])
+            case(
+                "without tokens",
+                [where, "its input is not the program's tokens or integers"],
+                remove=["program/input/kind"],
+            )
         )
+        cases.append(case("of integers", change={"program/input/kind": "integers"}))
         return
     tokens = {"name": "x", "shape": [4], "kind": "tokens"}
     if name in ("attention", "rotary"):
@@ -549,12 +555,26 @@ def more_of_op(name, cases, document, step, where):
             cases.append(case("other shapes", wrong, {"program/steps": [part, joined]}))
     if name == "full_attention":
         part = {"op": "slice", "inputs": ["x"], "output": "s", "attributes": {"axis": 0, "start": 0, "stop": 3}}
-        crossed = {**step_of(document), "inputs": ["x", "s", "s"]}
+        crossed = {**step_of(document), "inputs": ["x", "s", "s"], "tensors": {}}
         cases.append(case("other rows", change={"program/steps": [part, crossed]}))
-        crossed = {**crossed, "inputs": ["x", "s", "x"]}
-        cases.append(
-            case("keys without values", "needs (source, 6) of the last two", {"program/steps": [part, crossed]})
-        )
+        causal = {**crossed, "attributes": {"heads": 2, "causal": True}}
+        words = "takes causal with as many keys as queries: it has 3 and 4"
+        cases.append(case("causal over other rows", words, {"program/steps": [part, causal]}))
+        plain = {**crossed, "attributes": {"heads": 2, "causal": False}}
+        cases.append(case("not causal", change={"program/steps": [part, plain]}))
+        biased = {**crossed, "tensors": {"bias": "t.bias"}}
+        words = "takes a bias with as many keys as queries: it has 3 and 4"
+        cases.append(case("a bias of other rows", words, {"program/steps": [part, biased]}))
+        wrong_pair = {**crossed, "inputs": ["x", "s", "x"]}
+        words = "needs (source, 6) of the second and third"
+        cases.append(case("keys without values", words, {"program/steps": [part, wrong_pair]}))
+        column = {"op": "slice", "inputs": ["x"], "output": "c", "attributes": {"axis": 1, "start": 0, "stop": 1}}
+        mask = {"op": "flatten", "inputs": ["c"], "output": "m", "attributes": {"order": "hwc"}}
+        masked = {**step_of(document), "inputs": ["x", "x", "x", "m"], "attributes": {"heads": 2, "causal": True}}
+        cases.append(case("masked, causal and biased", change={"program/steps": [column, mask, masked]}))
+        masked = {**crossed, "inputs": ["x", "s", "s", "m"]}
+        words = "its mask has shape (4,): needs (3,)"
+        cases.append(case("a mask of other rows", words, {"program/steps": [column, mask, part, masked]}))
     if name == "resize":
         cases += [case("aligned", change={f"{step}/attributes/align_corners": aligned}) for aligned in (True, False)]
         cases.append(case("nearest", change={f"{step}/attributes/mode": "nearest"}))

@@ -38,7 +38,9 @@ def test_pytorchs_transformer(scheme):
     onebit.convert(model, scheme, keep=())
     source, target = torch.randn(2, 5, 12), torch.randn(2, 4, 12)
     learns(model, names, lambda: (model(source, target) - target).square().mean())
-    with pytest.raises(PackError, match="Transformer: it takes two sequences, and a program has one input"):
+    with pytest.raises(
+        PackError, match="Transformer: it takes two sequences: give an onebit.TensorTask with both|cannot be followed"
+    ):
         trace(model, (12,))
     with pytest.raises(PackError, match="attention over all positions cannot be packed over tokens"):
         trace(nn.Sequential(nn.Embedding(7, 12), model.encoder), (5,), tokens=True)

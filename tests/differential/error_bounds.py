@@ -480,8 +480,27 @@ def _kept(v: Value, heads: int, precision: str, cache: str | None) -> Value:
     return _closed(y, np.where(v.error > 0, np.maximum(high - y, y - low), 0))
 
 
+def _full_attention(a: Mapping[str, Any], tensors: Mapping[str, Any], inputs: list[Value]) -> Value:
+    q, k, v, *masks = inputs
+    seen = np.ones((len(q.x), 1, 1, k.x.shape[1]), bool)
+    if masks:
+        seen = (masks[0].x != 0)[:, None, None]
+    if a.get("causal"):
+        seen = seen & sees(q.x.shape[1])
+    y = _attention(a, q, k, v, "float32", None, seen, tensors.get("bias"))
+    # Where a number of the mask may be 0 or not, the result may be anything.
+    return Value(y.x, np.full_like(y.error, np.inf)) if masks and bool((masks[0].error != 0).any()) else y
+
+
 def _attention(
-    a: Mapping[str, Any], q: Value, k: Value, v: Value, precision: str, cache: str | None, causal: bool = True
+    a: Mapping[str, Any],
+    q: Value,
+    k: Value,
+    v: Value,
+    precision: str,
+    cache: str | None,
+    shown: Any = None,
+    bias: Any = None,
 ) -> Value:
     n, time, features = q.x.shape
     source = k.x.shape[1]
@@ -507,12 +526,18 @@ def _attention(
 
     scores, size = dot(qx, kx) / math.sqrt(d), dot(np.abs(qx), np.abs(kx)) / math.sqrt(d)
     error = (dot(np.abs(qx), ke) + dot(qe, np.abs(kx) + ke)) / math.sqrt(d) + (d + 6) * U * size + TINY
-    # Engines compute whole blocks of tokens, also where a window hides some.
+    if bias is not None:
+        scores = scores + bias
+        error = error + U * (np.abs(scores) + np.abs(bias))
+    # Engines compute whole blocks of tokens, also where a window or a mask hides some.
     everything = np.ones((time, source), bool)
-    before, seen = (sees(time), sees(time, a.get("window"))) if causal else (everything, everything)
+    before, seen = (sees(time), sees(time, a.get("window"))) if shown is None else (everything, shown)
+    something = np.broadcast_to(seen, scores.shape).any(-1, keepdims=True)
+    seen = seen | ~something
     # One row that may be anything makes all rows after it so.
     unknown = np.where(before, ~(error < 1e30) | ~(size < LARGEST), False).any(-1, keepdims=True)
     p, p_error = _softmax_bounds(scores, np.where(unknown, 0, error), seen)
+    p, p_error = np.where(something, p, 0), np.where(something, p_error, 0)  # 0 where nothing is seen
     y, sizes = p @ vx, p @ np.abs(vx)
     endless = np.where(before[..., None], np.isinf(ve)[:, :, None], False).any(-2)  # (n, heads, time, d)
     ve = np.where(np.isinf(ve), 0, ve)
@@ -532,6 +557,15 @@ def _computed(step: Step, x: Any, tensors: Mapping[str, Any] | None = None, prec
 def _moved(step: Step, v: Value) -> Value:
     """Ops that only put numbers elsewhere, or choose some."""
     return Value(_computed(step, v.x), _computed(step, v.error))
+
+
+def _largest_place(step: Step, v: Value) -> Value:
+    """Exact where no other number of a row can be the largest."""
+    y = _computed(step, v.x)
+    ordered = np.sort(np.where(np.isnan(v.x), np.inf, v.x), -1)
+    gap = ordered[..., -1:] - ordered[..., -2:-1] if ordered.shape[-1] > 1 else np.full(y.shape, np.inf)
+    sure = (gap > 2 * v.error.max(-1, keepdims=True)) | (v.error == 0).all(-1, keepdims=True)
+    return Value(y, np.where(sure, 0.0, np.inf))
 
 
 def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision: str, cache: str | None) -> Value:
@@ -558,7 +592,7 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
         case "attention":
             return _attention(a, inputs[0], inputs[1], inputs[2], precision, cache)
         case "full_attention":
-            return _attention(a, inputs[0], inputs[1], inputs[2], "float32", None, causal=False)
+            return _full_attention(a, tensors, inputs)
         case "add_constant":
             return add(v, exactly(tensors["constant"].reshape(1, *v.x.shape[1:])))
         case "prepend":
@@ -613,6 +647,8 @@ def _one(step: Step, tensors: Mapping[str, Any], inputs: list[Value], precision:
             return _softmax(v)
         case "max_pool2d" | "avg_pool2d" | "mean_magnitude":
             return _pooled(step, v)
+        case "argmax":
+            return _largest_place(step, v)
         case "mean_pool":
             x, e = _finite(v)
             axes = tuple(range(1, x.ndim - 1))

@@ -315,7 +315,17 @@ class Maker:
         source = self.slice(x, 0) if self.one_in(2) else x
         q = self.dense(x, self.one_in(2), features)
         k, v = (self.dense(source, self.one_in(2), kept) for _ in range(2))
-        return self.step("full_attention", (q, k, v), attributes)
+        inputs, tensors = (q, k, v), {}
+        if self.one_in(3):  # each other number of an input is 0 after this, and exact where the input is
+            column = self.step("slice", (source,), {"axis": 1, "start": 0, "stop": 1})
+            column = self.step("relu", (column,), {})
+            inputs += (self.step("flatten", (column,), {"order": "hwc"}),)
+        if self.shapes[source][0] == self.shapes[x][0]:
+            if self.one_in(3):
+                attributes["causal"] = self.one_in(2)
+            if self.one_in(3) and heads * self.shapes[x][0] ** 2 <= self.most_elements:
+                tensors["bias"] = self.floats((heads, self.shapes[x][0], self.shapes[x][0]))
+        return self.step("full_attention", inputs, attributes, **tensors)
 
     def recurrence(self, x: str, op: str) -> str:
         time, _ = self.shapes[x]
@@ -383,7 +393,7 @@ class Maker:
 
     def multiply(self, x: str) -> str:
         if self.shapes[x][-1] > 1 and self.one_in(2):
-            return self.step("multiply", (x, self.step("mean_magnitude", (x,), {})), {})
+            return self.step("multiply", (x, self.step(self.any(("argmax", "mean_magnitude")), (x,), {})), {})
         if len(self.shapes[x]) in (2, 3) and not self.program.tokens and self.one_in(2):
             return self.step("multiply", (x, self.step("mean_pool", (x,), {})), {})
         return self.step("multiply", (x, self.same_shape(x)), {})

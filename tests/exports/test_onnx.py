@@ -46,6 +46,10 @@ def test_random_programs_are_within_the_bounds_of_float32(first):
         case = random_programs.make(seed)
         if not case.program.steps or not {step.op for step in case.program.steps} <= set(WRITERS):
             continue
+        # Masks, biases and causal attention over arrays are refused by name.
+        if any(step.op == "full_attention" and (step.attributes.get("causal") or step.tensors or len(step.inputs) > 3)
+               for step in case.program.steps):  # fmt: skip
+            continue
         x = case.x[None] if case.program.tokens else case.x
         with np.errstate(all="ignore"):
             expected = error_bounds.run(case.program, case.tensors, x, "float32")[case.program.output]

@@ -10,7 +10,6 @@ from torch.nn.parallel import DataParallel
 from torch.optim.swa_utils import AveragedModel
 
 import onebit
-from onebit.errors import PackError
 from onebit.nn import BinaryLinear
 from onebit.nn.wrapped import unwrapped
 from onebit.packing import pack, to_packed_model
@@ -75,9 +74,10 @@ def test_what_computes_something_of_its_own_stays():
     assert len(to_packed_model(model, TASK).program.steps) == len(to_packed_model(model.module, TASK).program.steps) + 1
 
 
-def test_what_cannot_be_told_is_asked_for():
-    with pytest.raises(PackError, match=r"Vague cannot be traced .*: if it only wraps its module, pack model\.module"):
-        to_packed_model(Vague(network()), TASK)
+def test_what_passes_any_arguments_on_is_followed():
+    plain = network()
+    found, expected = (to_packed_model(model, TASK) for model in (Vague(plain), plain))
+    assert [step.op for step in found.program.steps] == [step.op for step in expected.program.steps]
 
 
 def test_networks_of_several_devices(tmp_path):

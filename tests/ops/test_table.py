@@ -73,7 +73,7 @@ def tensor_text(tensor):
 
 def cells(op):
     tensors = "; ".join(map(tensor_text, op.tensors))
-    return [f"`{op.name}`", str(op.inputs), op.programs.value, attributes_cell(op), tensors]
+    return [f"`{op.name}`", op.count_of_inputs, op.programs.value, attributes_cell(op), tensors]
 
 
 def table():

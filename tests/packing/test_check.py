@@ -65,7 +65,7 @@ def test_numbers_that_a_file_cannot_have(tmp_path, fields, message):
 
 
 def test_what_is_not_a_task(tmp_path):
-    with pytest.raises(PackError, match=r"task is of type tuple: give an onebit\.ImageTask or an onebit\.TextTask"):
+    with pytest.raises(PackError, match=r"task is of type tuple: give an onebit\.ImageTask, an onebit\.TextTask or"):
         pack(network(), tmp_path / "m.onebit", ("a", "b", "c"))
 
 

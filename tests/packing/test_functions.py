@@ -144,8 +144,11 @@ def test_a_convolution_of_pixels_of_what_was_pooled_is_a_dense_layer(make):
         (lambda m, y: y[1:], "keep the batch"),
         (lambda m, y: y @ y.transpose(2, 3), "only as an attention"),
         (lambda m, y: (y @ y.transpose(2, 3)) @ y, r"with a softmax\(-1\) of the first two"),
-        (lambda m, y: F.scaled_dot_product_attention(y, y, y, torch.ones(12, 12)), "an attention with a mask"),
-        (lambda m, y: F.scaled_dot_product_attention(y, y, y, is_causal=True), "only over tokens"),
+        (lambda m, y: F.scaled_dot_product_attention(y, y, y, torch.rand(3, 12)), "does not fit an attention of"),
+        (
+            lambda m, y: F.scaled_dot_product_attention(y, y[:, :, 1:], y[:, :, 1:], is_causal=True),
+            "a causal attention of 12 queries to 11 keys",
+        ),
         (lambda m, y: F.interpolate(y, scale_factor=2, mode="bicubic"), r"Upsample\(mode='bicubic'\) cannot be packed"),
         (lambda m, y: F.interpolate(y, scale_factor=1.3), "use whole sizes"),
         (lambda m, y: y.expand(-1, 12, -1, -1), "leave it to the sum or product that follows"),

@@ -45,7 +45,7 @@ def merge(steps, result):
     tensors = tensors_of(steps)
     kept = [FloatTensor(name, CHANNELS, f"of {name.split('.')[0]}") for name in tensors]
     before = run(steps, tensors, result)
-    merged = merge_scales(steps, tensors, kept, result)
+    merged = merge_scales(steps, tensors, kept, (result,))
     np.testing.assert_allclose(run(merged, tensors, result), before, rtol=1e-4, atol=1e-5)
     assert {name for step in merged for name in step.tensors.values()} == set(tensors)
     assert {t.name for t in kept} == set(tensors)

@@ -147,7 +147,7 @@ def test_functions_and_control_flow_that_cannot_be_packed_are_named():
 
     with pytest.raises(PackError, match="the function 'sin' cannot be packed"):
         to_packed_model(Sine(), TASK)
-    with pytest.raises(PackError, match="Branch cannot be traced"):
+    with pytest.raises(PackError, match="Branch: the function 'sum' cannot be packed"):
         to_packed_model(Branch(), TASK)
 
 

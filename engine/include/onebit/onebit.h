@@ -126,7 +126,8 @@ ONEBIT_API void onebit_free(onebit_model* model);
 
 /* A description of the model as JSON, owned by the model: "kind" ("arrays" or "tokens"), "task" (from the file: kind, labels or vocabulary, and
  * more), "input_shape", "output_shape" (without the batch axis; per token for tokens), "context" and "vocabulary_size" (for tokens), "precision",
- * "threads", "isa", and "memory_bytes" after loading. NULL for NULL. */
+ * "threads", "isa", and "memory_bytes" after loading. A model of several inputs or outputs, or of integers, has "inputs" and "outputs" with
+ * names and shapes: onebit_run_floats takes an example's inputs one after the other, and gives its outputs likewise. NULL for NULL. */
 ONEBIT_API const char* onebit_describe(const onebit_model* model);
 
 /* The kind of the model's input; ONEBIT_KIND_NONE for NULL. */

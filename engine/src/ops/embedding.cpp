@@ -13,14 +13,20 @@ namespace {
 class EmbeddingNode : public Node {
   public:
     explicit EmbeddingNode(const NodeSource& source)
-        : Node(source.step), source_(source.step.as<ops::Embedding>()), of_position_(source_.of_position), width_(source.output().back()) {}
+        : Node(source.step), source_(source.step.as<ops::Embedding>()), of_position_(source_.of_position), width_(source.output().back()), in_width_(source.input().back()) {}
 
   protected:
-    std::int64_t row_of(const Row& row) const { return of_position_ ? row.position : row.token; }
+    // Calls of(row) for the table's row of each token, or of each of a program's integers.
+    template <class Function>
+    void each_row(std::span<const In> in, const RunContext& context, const Function& of) const {
+        for (const Row& row : context.tokens) of(of_position_ ? row.position : row.token);
+        if (!context.tokens.empty()) return;
+        for (std::int64_t i = 0; i < in[0].rows * in_width_; ++i) of(of_position_ ? i : static_cast<std::int64_t>(in[0].data[i]));
+    }
 
     ops::Embedding source_;  // until it is loaded
     bool of_position_;
-    std::int64_t width_;
+    std::int64_t width_, in_width_;
 };
 
 class FloatEmbedding : public EmbeddingNode {
@@ -34,9 +40,9 @@ class FloatEmbedding : public EmbeddingNode {
     }
     std::uint64_t weight_bytes() const override { return sizeof(float) * table_.size(); }
 
-    void run(std::span<const In>, Out& out, const RunContext& context) override {
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
         float* y = out.data;
-        for (const Row& row : context.tokens) y = std::copy_n(table_.data() + row_of(row) * width_, width_, y);
+        each_row(in, context, [&](std::int64_t row) { y = std::copy_n(table_.data() + row * width_, width_, y); });
     }
 
   private:
@@ -77,13 +83,13 @@ class Int8Embedding : public EmbeddingNode {
     }
     std::uint64_t weight_bytes() const override { return static_cast<std::uint64_t>(rows_ * width_) + factors_.bytes(rows_); }
 
-    void run(std::span<const In>, Out& out, const RunContext& context) override {
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
         float* y = out.data;
-        for (const Row& row : context.tokens) {
-            std::copy_n(table_.data() + row_of(row) * width_, width_, y);
-            factors_.apply(row_of(row), y);
+        each_row(in, context, [&](std::int64_t row) {
+            std::copy_n(table_.data() + row * width_, width_, y);
+            factors_.apply(row, y);
             y += width_;
-        }
+        });
     }
 
   private:
@@ -116,18 +122,18 @@ class BitEmbedding : public EmbeddingNode {
         return static_cast<std::uint64_t>(plane_bytes()) * planes_.size() + sizeof(float) * at(width_) + factors_.bytes(rows_);
     }
 
-    void run(std::span<const In>, Out& out, const RunContext& context) override {
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
         float* y = out.data;
-        for (const Row& row : context.tokens) {
+        each_row(in, context, [&](std::int64_t row) {
             std::fill(y, y + width_, static_cast<float>(-zero_));
-            const std::uint8_t* bits = bits_.data() + row_of(row) * row_bytes(width_);
+            const std::uint8_t* bits = bits_.data() + row * row_bytes(width_);
             for (std::size_t p = 0; p < planes_.size(); ++p) {
                 add_bits(bits + static_cast<std::ptrdiff_t>(p) * plane_bytes(), width_, plus_minus_, static_cast<float>(planes_[p]), y);
             }
-            factors_.apply(row_of(row), y);
+            factors_.apply(row, y);
             for (std::int64_t c = 0; c < width_; ++c) y[c] += bias_[at(c)];
             y += width_;
-        }
+        });
     }
 
   private:
@@ -153,14 +159,14 @@ class TiedEmbedding : public EmbeddingNode {
     }
     std::string kernel() const override { return "rows of the tied layer's weights"; }
 
-    void run(std::span<const In>, Out& out, const RunContext& context) override {
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
         const GroupedLayer& layer = *layer_->grouped();
         bits_.resize(at(layer.row_bits_bytes()));
         float* y = out.data;
-        for (const Row& row : context.tokens) {
-            layer.write_row(row_of(row), bits_.data(), y);
+        each_row(in, context, [&](std::int64_t row) {
+            layer.write_row(row, bits_.data(), y);
             y += width_;
-        }
+        });
     }
 
   private:

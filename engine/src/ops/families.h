@@ -51,6 +51,7 @@ std::unique_ptr<Node> make_max_pool(const NodeSource& source);
 std::unique_ptr<Node> make_average_pool(const NodeSource& source);
 std::unique_ptr<Node> make_mean_pool(const NodeSource& source);
 std::unique_ptr<Node> make_mean_magnitude(const NodeSource& source);
+std::unique_ptr<Node> make_argmax(const NodeSource& source);
 
 // reshape.cpp: the same numbers in another shape or order.
 std::unique_ptr<Node> make_flatten(const NodeSource& source);

@@ -14,6 +14,7 @@ std::unique_ptr<Node> make_node(const NodeSource& source) {
 #undef UNARY
         case Op::add: return make_add(source);
         case Op::add_constant: return make_add_constant(source);
+        case Op::argmax: return make_argmax(source);
         case Op::attention: return make_attention(source);
         case Op::avg_pool2d: return make_average_pool(source);
         case Op::bit_conv2d:

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <vector>
 
@@ -75,6 +76,28 @@ class MeanMagnitude : public Node {
     std::int64_t width_;
 };
 
+// The place of the largest number of each row: the first of equal ones, and of NaN the first.
+class Argmax : public Node {
+  public:
+    explicit Argmax(const NodeSource& source) : Node(source.step), width_(source.input().back()) {}
+
+    void run(std::span<const In> in, Out& out, const RunContext& context) override {
+        parallel_rows(context.pool, in[0].rows, width_, [&](std::int64_t first, std::int64_t count) {
+            for (std::int64_t r = first; r < first + count; ++r) {
+                const float* x = in[0].data + r * width_;
+                std::int64_t best = 0;
+                for (std::int64_t i = 1; i < width_ && !std::isnan(x[best]); ++i) {
+                    if (x[i] > x[best] || std::isnan(x[i])) best = i;
+                }
+                out.data[r] = static_cast<float>(best);
+            }
+        });
+    }
+
+  private:
+    std::int64_t width_;
+};
+
 // The mean of all rows, summed one after the other in double.
 class MeanPool : public Node {
   public:
@@ -108,6 +131,9 @@ std::unique_ptr<Node> make_average_pool(const NodeSource& source) {
 }
 std::unique_ptr<Node> make_mean_pool(const NodeSource& source) {
     return std::make_unique<MeanPool>(source);
+}
+std::unique_ptr<Node> make_argmax(const NodeSource& source) {
+    return std::make_unique<Argmax>(source);
 }
 std::unique_ptr<Node> make_mean_magnitude(const NodeSource& source) {
     const std::optional<Window>& window = source.step.as<ops::MeanMagnitude>().window;

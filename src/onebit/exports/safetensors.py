@@ -20,6 +20,7 @@ from onebit.ops.bit_rows import read_row, unpack_rows
 from onebit.ops.declared import Bits
 from onebit.ops.op import Precision
 from onebit.program import Program, Shape, Step
+from onebit.random_inputs import random_inputs
 from onebit.runtime import reference
 
 DType = Literal["float32", "int8"]
@@ -141,10 +142,14 @@ def _check(model: PackedModel, path: Path) -> Check:
         inputs: NDArray[Any] = random.integers(0, rows, (1, min(shape[0], CHECKED_TOKENS)))
     else:
         inputs = random.integers(0, 256, (CHECKED_IMAGES, *shape), np.uint8)
+    batches = {model.program.input_name: inputs}
+    if not (model.program.tokens or model.program.takes_one_array):
+        batches = random_inputs(model.program, CHECKED_IMAGES)
     values = different = 0
     for precision in _PRECISIONS:
-        expected = reference.run(model.program, model.tensors, inputs, precision)
-        found = reference.run(program, tensors, inputs, precision)
-        values += expected.size
-        different += int(np.sum((expected != found) & ~(np.isnan(expected) & np.isnan(found))))
-    return Check(len(inputs), values, different)
+        every = reference.run_all(model.program, model.tensors, batches, precision)
+        for name, found in reference.run_all(program, tensors, batches, precision).items():
+            expected = every[name]
+            values += expected.size
+            different += int(np.sum((expected != found) & ~(np.isnan(expected) & np.isnan(found))))
+    return Check(len(next(iter(batches.values()))), values, different)

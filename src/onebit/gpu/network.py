@@ -145,6 +145,14 @@ def _refuse(program: Program) -> None:
     lacking |= {f"{step.op} with groups of scales" for step in program.steps if "group" in step.attributes}
     wide = {"quantizer": "absmax", "bits": 16}
     lacking |= {f"{step.op} with inputs of 16 bits" for step in program.steps if step.attributes.get("input") == wide}
+    if not (program.tokens or program.takes_one_array):
+        lacking.add("several inputs or outputs, or integers")
+    masked = (
+        s
+        for s in program.steps
+        if s.op == "full_attention" and (len(s.inputs) > 3 or s.tensors or s.attributes.get("causal"))
+    )
+    lacking |= {f"{step.op} with a mask or a bias" for step in masked}
     if lacking:
         raise OnebitError(
             f"[load] {', '.join(sorted(lacking))}: a GPU does not run this here; leave device out to run on the CPU"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onebit.data.arrays import ArraySet
 from onebit.data.record import DataRecord, fingerprint_files
-from onebit.errors import DataError
+from onebit.errors import DataError, OnebitError
 from onebit.kinds.kind import Kind
 from onebit.kinds.kinds import kind_of
 from onebit.paths import expand
@@ -173,7 +173,6 @@ def predictions_figure(
         OnebitError: the run or the file cannot be read, or is of a kind of task without such a picture.
         DataError: the data cannot be used.
     """
-    from onebit.errors import OnebitError
     from onebit.fileformat import load_model
     from onebit.kinds.kinds import KINDS
     from onebit.pretrained import find
@@ -191,6 +190,10 @@ def predictions_figure(
         compute: Callable[[ArraySet], Any] = lambda arrays: outputs_of(model, arrays, task)  # noqa: E731
     else:
         session = load(path, precision, threads)
+        from onebit.runtime.tensors import TensorSession
+
+        if isinstance(session, TensorSession):
+            raise OnebitError(f"[{path}] takes tensors: onebit does not know what its answers mean")
         run, task = None, session.task
         training = load_model(path).training
         record = None if training is None else DataRecord.from_json(training)

@@ -42,7 +42,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
         # torch.compile's class is private, so it is recognised by its members.
         inner = getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module) and _stands_for_module(model):
-            inner = model.module
+            inner = getattr(model, "module", None)
         if not isinstance(inner, nn.Module):
             return model
         model = inner

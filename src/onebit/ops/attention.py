@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.ops.declared import Integer, Shape
+from onebit.ops.declared import Boolean, Floats, Integer, Shape, Sizes
 from onebit.ops.elementwise import softmax
 from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
 
@@ -36,8 +36,8 @@ def heads_of(step: StepReader, q: Shape) -> tuple[int, int]:
     return heads, kv_heads
 
 
-def attend(a: Attributes, q: Array, k: Array, v: Array, seen: NDArray[np.bool_] | bool) -> Array:
-    """What the queries (n, time, features) take from the values that they see."""
+def attend(a: Attributes, q: Array, k: Array, v: Array, seen: NDArray[np.bool_], bias: Array | float = 0.0) -> Array:
+    """What the queries (n, time, features) take from the values that they see; 0 of those that see nothing."""
     n, time, features = q.shape
     heads, kv_heads = a["heads"], a.get("kv_heads", a["heads"])
 
@@ -46,9 +46,13 @@ def attend(a: Attributes, q: Array, k: Array, v: Array, seen: NDArray[np.bool_] 
 
     q, k, v = split(q, heads), split(k, kv_heads), split(v, kv_heads)
     k, v = (x.repeat(heads // kv_heads, 1) for x in (k, v))
-    scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads))
-    scores = np.where(seen, scores, np.float32(-np.inf))
-    return (softmax(scores) @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
+    scores = q @ k.transpose(0, 1, 3, 2) / np.float32(math.sqrt(features // heads)) + np.asarray(bias, np.float32)
+    seen = np.asarray(np.broadcast_to(seen, scores.shape))
+    weights = np.where(seen.any(-1, keepdims=True), softmax(np.where(seen, scores, np.float32(-np.inf))), np.float32(0))
+    # What is not seen adds nothing, not even a NaN: where it can be anything, each row adds what it sees.
+    if not seen.all() and not np.isfinite(v).all():
+        v = np.where(np.expand_dims(seen.any(-2), -1), v, np.float32(0))
+    return (weights @ v).transpose(0, 2, 1, 3).reshape(n, time, features)
 
 
 class Attention(Op):
@@ -77,24 +81,42 @@ class Attention(Op):
 
 
 class FullAttention(Op):
-    """Attention of queries (n, time, features) to all keys and values (n, source, kv_heads * features / heads), in float32."""
+    """Attention of queries (n, time, features) to all keys and values (n, source, kv_heads * features / heads), in float32.
+
+    A fourth input (n, source) is 0 where a key is not seen. `causal` shows each query the keys up to its own place, `bias` is added to the scores.
+    """
 
     name = "full_attention"
     inputs = 3
+    optional_inputs = 1
     programs = Programs.ARRAYS
-    attributes = (Integer("heads"), Integer("kv_heads", optional=True))
+    attributes = (Integer("heads"), Integer("kv_heads", optional=True), Boolean("causal", optional=True))
+    tensors = (Floats("bias", ("heads", "time", "time"), optional=True),)
 
-    def shape(self, step: StepReader, q: Shape, k: Shape, v: Shape) -> Shape:
+    def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
+        return {"heads": attributes["heads"], "time": x[0]}
+
+    def shape(self, step: StepReader, q: Shape, k: Shape, v: Shape, mask: Shape | None = None) -> Shape:
         if len(q) != 2:
             raise step.fail(f"its input has shape {q}: needs (time, features)")
         heads, kv_heads = heads_of(step, q)
         width = q[-1] // heads * kv_heads
         if k != v or len(k) != 2 or k[1] != width:
-            raise step.fail(f"its inputs have shapes {q}, {k} and {v}: needs (source, {width}) of the last two")
+            raise step.fail(f"its inputs have shapes {q}, {k} and {v}: needs (source, {width}) of the second and third")
+        if mask is not None and mask != k[:1]:
+            raise step.fail(f"its mask has shape {mask}: needs {k[:1]}")
+        for name, given in (("causal", step.get("causal", False)), ("a bias", step.has_tensor("bias"))):
+            if given and k[0] != q[0]:
+                raise step.fail(f"takes {name} with as many keys as queries: it has {k[0]} and {q[0]}")
         return q
 
-    def run(self, a: Attributes, t: Tensors, precision: Precision, q: Array, k: Array, v: Array) -> Array:
-        return attend(a, q, k, v, True)
+    def run(
+        self, a: Attributes, t: Tensors, precision: Precision, q: Array, k: Array, v: Array, mask: Array | None = None
+    ) -> Array:
+        seen = np.ones((1, 1, 1, k.shape[1]), bool) if mask is None else (mask != 0)[:, None, None, :]
+        if a.get("causal", False):
+            seen = seen & sees(q.shape[1])
+        return attend(a, q, k, v, seen, t.get("bias", 0.0))
 
 
 OPS: tuple[Op, ...] = (Attention(), FullAttention())

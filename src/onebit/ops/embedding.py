@@ -36,7 +36,7 @@ class Embedding(Op):
 
     def run(self, a: Attributes, t: Tensors, precision: Precision, tokens: NDArray[Any]) -> Array:
         positions = np.broadcast_to(np.arange(tokens.shape[1]), tokens.shape)
-        return self.table(a, t)[tokens if a["of"] == "token" else positions]
+        return self.table(a, t)[tokens.astype(np.int64) if a["of"] == "token" else positions]
 
 
 class BitEmbedding(Embedding):

@@ -115,13 +115,14 @@ class Op(ABC):
     """One op of docs/program.md. A subclass declares its inputs and defines its computation.
 
     name: its name in the program.
-    inputs: the number of its input values.
+    inputs: the number of its input values, and how many more it may have.
     programs: the programs that it may be used in.
     attributes, tensors: the attributes and tensors of its steps, each with its limits.
     """
 
     name: str
     inputs: int = 1
+    optional_inputs: int = 0
     programs: Programs = Programs.ANY
     attributes: tuple[Attribute, ...] = ()
     tensors: tuple[Tensor, ...] = ()
@@ -146,23 +147,30 @@ class Op(ABC):
         """A fault in unchecked attributes for a program over tokens; empty if there is none."""
         return ""
 
-    def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool) -> Shape:
-        """Check a step with the right number of inputs, and return the shape of its output.
+    @property
+    def count_of_inputs(self) -> str:
+        """How many inputs a step may have."""
+        return " or ".join(str(self.inputs + more) for more in range(self.optional_inputs + 1))
+
+    def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool, integers: Sequence[bool] = ()) -> Shape:
+        """Check a step with the right number of inputs, and return the shape of its output. `integers`: which inputs are the program's integers.
 
         Raises:
             FormatError: the op cannot be used in such a program, or a shape, an attribute or a tensor does not fit.
         """
-        self._check_place(step, inputs[0], tokens)
+        self._check_place(step, inputs[0], tokens, any(integers))
         shape = self.shape(step, *inputs)
         step.check_attributes()
         step.check_tensors(self.sizes(step, inputs[0]))
         step.refuse_unknown()
         return shape
 
-    def _check_place(self, step: StepReader, x: Shape, tokens: bool) -> None:
+    def _check_place(self, step: StepReader, x: Shape, tokens: bool, integers: bool) -> None:
         if self.programs is Programs.TOKENS_THEMSELVES:
-            if not tokens or len(x) != 1:
-                raise step.fail("its input is not the program's tokens")
+            if not integers and (not tokens or len(x) != 1):
+                raise step.fail("its input is not the program's tokens or integers")
+        elif integers:
+            raise step.fail("its input is integers: embed them first")
         elif not tokens:
             if self.programs is Programs.TOKENS:
                 raise step.fail("the program's input is not tokens")

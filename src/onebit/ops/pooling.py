@@ -61,6 +61,18 @@ class MeanPool(Op):
         return x.mean(tuple(range(1, x.ndim - 1)), dtype=np.float64).astype(np.float32)
 
 
+class Argmax(Op):
+    """The place of the largest number of each row, (..., C) to (..., 1): the first of equal ones. A NaN counts as the largest."""
+
+    name = "argmax"
+
+    def shape(self, step: StepReader, x: Shape) -> Shape:
+        return (*x[:-1], 1)
+
+    def run(self, a: Attributes, t: Tensors, precision: Precision, x: Array) -> Array:
+        return x.argmax(-1)[..., None].astype(np.float32)
+
+
 class MeanMagnitude(Op):
     """XNOR-Net's K (arXiv 1603.05279, section 3.2): the mean of abs(x) over the channels, and for an image then over each window."""
 
@@ -78,4 +90,4 @@ class MeanMagnitude(Op):
         return (windows(a, means).mean((-2, -1)) if "kernel_size" in a else means).astype(np.float32)
 
 
-OPS: tuple[Op, ...] = (MaxPool2d(), AvgPool2d(), MeanPool(), MeanMagnitude())
+OPS: tuple[Op, ...] = (Argmax(), MaxPool2d(), AvgPool2d(), MeanPool(), MeanMagnitude())

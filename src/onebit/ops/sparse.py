@@ -23,8 +23,8 @@ class SparseLinear(Linear):
     def sizes(self, attributes: Attributes, x: Shape) -> Sizes:
         return {**super().sizes(attributes, x), "kept": attributes["kept"]}
 
-    def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool) -> Shape:
-        shape = super().check(step, inputs, tokens)
+    def check(self, step: StepReader, inputs: Sequence[Shape], tokens: bool, integers: Sequence[bool] = ()) -> Shape:
+        shape = super().check(step, inputs, tokens, integers)
         ones = int(np.unpackbits(step.tensor("mask")).sum(dtype=np.int64))
         if ones != step["kept"]:
             raise step.fail(f"its mask has {ones} ones: needs kept={step['kept']}; the file is damaged")

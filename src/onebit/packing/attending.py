@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from onebit.packing.called import called
 from onebit.packing.handlers import packs_function, packs_value
 from onebit.packing.layers.dense import linear_step
 from onebit.packing.layouts import arranged, features_last, in_order, reshaped, rows_of, settled
+from onebit.packing.masks import EVERYTHING, HIDES, Seen, bias_tensor, joined, mask_value, seen_through
 from onebit.packing.recorder import Recorder
 from onebit.packing.shaping import axis_of
 from onebit.packing.values import BATCH, Scores, Value
@@ -22,7 +24,16 @@ from onebit.packing.values import BATCH, Scores, Value
 HEADS: tuple[int, ...] = (BATCH, 1, 0, 2)  # (batch, heads, rows, features) as rows of all heads' features
 
 
-def attention(r: Recorder, q: Value, k: Value, v: Value, *, causal: bool = False, factor: float | None = None) -> Value:
+def attention(
+    r: Recorder,
+    q: Value,
+    k: Value,
+    v: Value,
+    *,
+    causal: bool = False,
+    factor: float | None = None,
+    seen: Seen = EVERYTHING,
+) -> Value:
     """Record an attention of queries, keys and values of (batch, heads, rows, features)."""
     if not all(len(x.axes) == 4 for x in (q, k, v)):
         raise r.fail(f"an attention of {q.spelled()} cannot be packed: needs (batch, heads, rows, features)")
@@ -34,11 +45,20 @@ def attention(r: Recorder, q: Value, k: Value, v: Value, *, causal: bool = False
     names = [reshaped(r, x.name, (x.shape[0], x.shape[1] * x.shape[2])) for x in (q, k, v)]
     if factor is not None and not math.isclose(factor, features**-0.5, rel_tol=1e-6):
         names[0] = r.step("scale", [names[0]], {"factor": factor * math.sqrt(features)})
-    if r.tokens != causal:
-        raise r.fail(_misplaced(causal))
-    attributes = {"heads": heads} | ({} if kv_heads == heads else {"kv_heads": kv_heads})
-    name = r.step("attention" if causal else "full_attention", names, attributes)
-    return Value(name, (rows, heads, features), HEADS)
+    causal |= seen.causal
+    attributes: dict[str, Any] = {"heads": heads} | ({} if kv_heads == heads else {"kv_heads": kv_heads})
+    if r.tokens:
+        if not causal or seen.bias is not None:
+            raise r.fail(MISPLACED)
+        return Value(r.step("attention", names, attributes), (rows, heads, features), HEADS)
+    if causal and rows != k.shape[0]:
+        raise r.fail(f"a causal attention of {rows} queries to {k.shape[0]} keys cannot be packed: use as many")
+    if causal:
+        attributes["causal"] = True
+    if seen.mask is not None:
+        names.append(mask_value(r, seen.mask))
+    tensors = {} if seen.bias is None else {"bias": bias_tensor(r, seen.bias, heads)}
+    return Value(r.step("full_attention", names, attributes, **tensors), (rows, heads, features), HEADS)
 
 
 def split_heads(x: Value, heads: int) -> Value:
@@ -46,13 +66,10 @@ def split_heads(x: Value, heads: int) -> Value:
     return Value(x.name, (x.shape[0], heads, x.shape[1] // heads), HEADS)
 
 
-def _misplaced(causal: bool) -> str:
-    if causal:
-        return "a causal attention can be packed only over tokens: leave is_causal out, or use a language model"
-    return (
-        "attention over all positions cannot be packed over tokens, where each sees those before it: "
-        "use is_causal=True, onebit.nn.BinaryAttention, or a network of images or sequences"
-    )
+MISPLACED = (
+    "attention over all positions cannot be packed over tokens, where each sees those before it: "
+    "use is_causal=True, onebit.nn.BinaryAttention, or an onebit.TensorTask with an input of integers"
+)
 
 
 @packs_function("scaled_dot_product_attention", F.scaled_dot_product_attention)
@@ -67,9 +84,17 @@ def _dot_product_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Value:
-    if attn_mask is not None:
-        raise r.fail("an attention with a mask cannot be packed: use one without, or is_causal over tokens")
-    return attention(r, query, key, value, causal=is_causal, factor=scale)
+    seen = _masked(r, attn_mask, query, key)
+    return attention(r, query, key, value, causal=is_causal, factor=scale, seen=seen)
+
+
+def _masked(r: Recorder, mask: Any, query: Value, key: Value) -> Seen:
+    """What a mask shows of keys (batch, heads, rows, features)."""
+    if mask is None:
+        return EVERYTHING
+    if not isinstance(mask, Tensor) or len(query.axes) != 4 or len(key.axes) != 4:
+        raise r.fail("an attention with this mask cannot be packed: use a mask over positions, or a causal one")
+    return seen_through(r, mask, query.length(2) or 0, key.length(2) or 0)
 
 
 # Written out: a product, a softmax, a product.
@@ -86,7 +111,7 @@ def _matmul(r: Recorder, input: Any, other: Any) -> Any:
             raise r.fail(
                 "a product of three tensors can be packed only as an attention, with a softmax(-1) of the first two"
             )
-        return attention(r, input.queries, input.keys, other, factor=input.factor)
+        return attention(r, input.queries, input.keys, other, factor=input.factor, seen=input.seen)
     if isinstance(input, Value) and isinstance(other, Tensor) and other.dim() == 2:
         x = features_last(r, input)
         y = linear_step(r, r.unique(), rows_of(r, x), other.t(), None)
@@ -108,7 +133,7 @@ def _softmax(r: Recorder, input: Any, dim: Any = None, _stacklevel: int = 3, dty
     if isinstance(input, Scores):
         if dim not in (-1, 3):
             raise r.fail(f"softmax({dim}) of scores cannot be packed: use softmax(-1)")
-        return Scores(input.queries, input.keys, input.factor, True)
+        return replace(input, weights=True)
     if not isinstance(dim, int):
         raise r.fail("softmax without its axis cannot be packed: give dim")
     place = input.axes[axis_of(r, input, dim)]
@@ -119,6 +144,22 @@ def _softmax(r: Recorder, input: Any, dim: Any = None, _stacklevel: int = 3, dty
         order = {axis: number for number, axis in enumerate([*others, place])}
         input = arranged(r, input, tuple(BATCH if axis == BATCH else order[axis] for axis in input.axes))
     return input.renamed(r.step("softmax", [settled(r, input)]))
+
+
+def added_to_scores(r: Recorder, scores: Scores, added: Any) -> Scores:
+    """Scores plus a mask, or plus numbers for each pair of positions."""
+    if not isinstance(added, Tensor) or scores.weights:
+        raise r.fail("scores of an attention can be packed only plus a mask or a constant")
+    return replace(scores, seen=joined(r, scores.seen, _masked(r, added.float(), scores.queries, scores.keys)))
+
+
+@packs_function("masked_fill", torch.masked_fill, "masked_fill", "masked_fill_")
+def _masked_fill(r: Recorder, input: Any, mask: Any, value: Any) -> Scores:
+    number = float(value)
+    if not isinstance(input, Scores) or not isinstance(mask, Tensor) or number > HIDES or input.weights:
+        raise r.fail("masked_fill can be packed only for the scores of an attention, with a number below -1e4")
+    shown = _masked(r, ~mask.bool(), input.queries, input.keys)
+    return replace(input, seen=joined(r, input.seen, shown))
 
 
 @packs_value(nn.Softmax)
@@ -141,12 +182,20 @@ def multihead(
     is_causal: bool = False,
 ) -> tuple[Value, None]:
     """Attention as a layer; its weights are not given."""
-    if key_padding_mask is not None or attn_mask is not None or is_causal:
-        raise r.fail(f"{type(layer).__name__} with a mask cannot be packed: call it without")
     if not layer.batch_first:
         raise r.fail(f"{type(layer).__name__} with batch_first=False cannot be packed: use batch_first=True")
     q, k, v = _projected(r, name, layer, (query, key, value))
-    y = attention(r, *(split_heads(x, layer.num_heads) for x in (q, k, v)))
+    heads = [split_heads(x, layer.num_heads) for x in (q, k, v)]
+    seen = EVERYTHING
+    for mask, axes in ((attn_mask, 2), (key_padding_mask, 1)):
+        if mask is None:
+            continue
+        if not isinstance(mask, Tensor) or mask.dim() not in (axes, 2):
+            raise r.fail(f"{type(layer).__name__} with a mask for each head cannot be packed: use one for all")
+        shown = ~mask if mask.dtype == torch.bool else mask  # True hides here
+        shown = shown[:, None, None, :] if mask is key_padding_mask else shown
+        seen = joined(r, seen, _masked(r, shown, heads[0], heads[1]))
+    y = attention(r, *heads, seen=seen)
     rows = Value(y.name, (y.shape[0], y.shape[1] * y.shape[2]), (BATCH, 0, 1))
     return called(r, f"{name}.out_proj", layer.out_proj, rows), None
 
@@ -182,11 +231,9 @@ def _encoder_layer(
     src_key_padding_mask: Any = None,
     is_causal: Any = False,
 ) -> Value:
-    if src_mask is not None or src_key_padding_mask is not None or is_causal:
-        raise r.fail("TransformerEncoderLayer with a mask cannot be packed: call it without")
-
     def attend(x: Value) -> Value:
-        return multihead(r, f"{name}.self_attn", layer.self_attn, x, x, x)[0]
+        masks = {"key_padding_mask": src_key_padding_mask, "attn_mask": src_mask}
+        return multihead(r, f"{name}.self_attn", layer.self_attn, x, x, x, **masks)[0]
 
     def feed(x: Value) -> Value:
         x = called(r, f"{name}.linear1", layer.linear1, x)
@@ -225,9 +272,7 @@ def _encoder(
     src_key_padding_mask: Any = None,
     is_causal: Any = None,
 ) -> Value:
-    if mask is not None or src_key_padding_mask is not None or is_causal:
-        raise r.fail("TransformerEncoder with a mask cannot be packed: call it without")
     prefix = f"{name}." if name else ""
     for index, layer in enumerate(model.layers):
-        src = _encoder_layer(r, f"{prefix}layers.{index}", layer, src)  # type: ignore[arg-type]
+        src = _encoder_layer(r, f"{prefix}layers.{index}", layer, src, mask, src_key_padding_mask)  # type: ignore[arg-type]
     return src if model.norm is None else called(r, f"{prefix}norm", model.norm, src)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onebit.packing.activations import ACTIVATIONS
+from onebit.packing.attending import added_to_scores
 from onebit.packing.called import called, called_as
 from onebit.packing.constants import affine
 from onebit.packing.handlers import packs_function
@@ -28,13 +30,16 @@ def _same(r: Recorder, input: Value, *args: Any, **kwargs: Any) -> Value:
 
 
 @packs_function("add", operator.add, operator.iadd, torch.add, "add", "add_")
-def _add(r: Recorder, input: Any, other: Any, alpha: float = 1) -> Value:
+def _add(r: Recorder, input: Any, other: Any, alpha: float = 1) -> Any:
     if alpha != 1:
         raise r.fail("add with alpha cannot be packed: multiply before")
     return _sum(r, input, other)
 
 
-def _sum(r: Recorder, first: Any, second: Any) -> Value:
+def _sum(r: Recorder, first: Any, second: Any) -> Any:
+    for scores, added in ((first, second), (second, first)):
+        if isinstance(scores, Scores):
+            return added_to_scores(r, scores, added)
     if isinstance(first, Value) and isinstance(second, Value):
         x, y = _together(r, first, second)
         if x.shape != y.shape:
@@ -90,7 +95,7 @@ def _scaled_scores(r: Recorder, scores: Scores, factor: Any) -> Scores:
     number = factor.item() if isinstance(factor, Tensor) and factor.numel() == 1 else factor
     if not isinstance(number, (int, float)) or not number > 0 or scores.weights:
         raise r.fail("scores of an attention can be packed only times a number above 0")
-    return Scores(scores.queries, scores.keys, scores.factor * float(number))
+    return replace(scores, factor=scores.factor * float(number), seen=scores.seen.scaled(float(number)))
 
 
 def _product(r: Recorder, first: Value, second: Value) -> Value:
@@ -193,6 +198,26 @@ def _max_pool3d(
 @packs_function("adaptive_avg_pool3d(1)", F.adaptive_avg_pool3d)
 def _adaptive_avg_pool3d(r: Recorder, input: Value, output_size: Any) -> Value:
     return called_as(r, nn.AdaptiveAvgPool3d(output_size), input)
+
+
+@packs_function("argmax", torch.argmax, "argmax")
+def _argmax(r: Recorder, input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    if dim is None:
+        raise r.fail("argmax over everything cannot be packed: give dim")
+    axis = axis_of(r, input, dim)
+    x = _axis_last(r, input, axis)
+    y = Value(r.step("argmax", [settled(r, x)]), (*x.shape[:-1], 1), x.axes)
+    return y if keepdim else squeeze(r, y, axis)
+
+
+def _axis_last(r: Recorder, x: Value, axis: int) -> Value:
+    """With an axis of PyTorch's as the last of the program."""
+    place = x.axes[axis]
+    if place == BATCH:
+        raise r.fail("an operation along the batch cannot be packed")
+    others = [other for other in range(len(x.shape)) if other != place]
+    order = {other: number for number, other in enumerate([*others, place])}
+    return arranged(r, x, tuple(BATCH if a == BATCH else order[a] for a in x.axes))
 
 
 @packs_function("adaptive_max_pool2d(1)", F.adaptive_max_pool2d)

@@ -5,9 +5,12 @@ A handler of a layer takes the recorder, the layer's name, the layer and the nam
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Hashable
 from typing import Any, TypeAlias, TypeVar
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from onebit.packing.recorder import Recorder
@@ -113,6 +116,23 @@ def pack_layer(r: Recorder, name: str, layer: nn.Module, x: str) -> str:
 def is_packed(layer: nn.Module) -> bool:
     """Whether a handler takes a layer as a whole."""
     return handler_of(layer) is not None or value_handler_of(layer) is not None
+
+
+# How operators are called where a model runs.
+_OPERATORS = {
+    "__add__": "add", "__radd__": "add", "__iadd__": "add", "__sub__": "sub", "__rsub__": "sub", "__isub__": "sub", "rsub": "sub",
+    "__mul__": "mul", "__rmul__": "mul", "__imul__": "mul", "__truediv__": "div", "__rtruediv__": "div", "__itruediv__": "div", "true_divide": "div",
+    "__matmul__": "matmul", "__rmatmul__": "matmul", "__neg__": "neg", "__getitem__": operator.getitem, "masked_fill_": "masked_fill",
+}  # fmt: skip
+
+
+def known_function(r: Recorder, call: Any) -> Callable[..., Any]:
+    """As `function_handler`, of what runs: methods come as functions, and some functions by another name."""
+    name = getattr(call, "__name__", "")
+    for key in (call, _OPERATORS.get(name), name, getattr(torch, name, None), getattr(F, name, None)):
+        if isinstance(key, Hashable) and key in _FUNCTIONS:
+            return _FUNCTIONS[key]
+    return function_handler(r, call)
 
 
 def function_handler(r: Recorder, call: Any) -> Callable[..., Any]:

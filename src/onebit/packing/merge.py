@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,14 @@ class FloatTensor:
 
 
 def merge_scales(
-    steps: list[Step], tensors: dict[str, NDArray[Any]], kept_float: list[FloatTensor], result: str
+    steps: list[Step], tensors: dict[str, NDArray[Any]], kept_float: list[FloatTensor], results: Sequence[str]
 ) -> list[Step]:
     """The steps with each chain of `scale_shift` as one; removes unused tensors from `tensors` and `kept_float`, and adds the new ones.
 
-    A step is folded into the one before it only where no other step reads the value between them. `result`: the program's output.
+    A step is folded into the one before it only where no other step reads the value between them. `results`: the program's outputs.
     """
     uses = Counter(name for step in steps for name in step.inputs)
-    uses[result] += 1
+    uses.update(results)
     reasons = {t.name: t.reason for t in kept_float}
     merged: list[Step] = []
     makers: dict[str, int] = {}  # a value to the place of its step in `merged`

@@ -14,11 +14,13 @@ from onebit.fileformat import PackedModel, save_model
 from onebit.nn.planes import most_planes, planes_in_use, use_planes
 from onebit.nn.wrapped import in_use, unwrapped
 from onebit.packing.check import Task, check_task, checked
+from onebit.packing.following import follow
 from onebit.packing.merge import FloatTensor
 from onebit.packing.trace import trace
 from onebit.paths import expand
 from onebit.printable import printable
 from onebit.tasks.array_task import ArrayTask
+from onebit.tasks.tensor_task import TensorTask
 from onebit.text import TextTask
 
 # More lines than a screen has are not read; `PackReport.kept_float` has all tensors.
@@ -139,7 +141,7 @@ def _trace(model: nn.Module, task: Task) -> tuple[PackedModel, int, tuple[FloatT
         for planes in range(1, most):
             use_planes(model, planes)
             # The temperature of the task is that of all planes; the heads have one for fewer.
-            own = replace(task, temperature=1.0) if not isinstance(task, TextTask) else task
+            own = task if isinstance(task, (TextTask, TensorTask)) else replace(task, temperature=1.0)
             smaller.append(replace(_traced(model, own)[0], planes=planes))
         use_planes(model, most)
         whole, bits, kept_float = _traced(model, task)
@@ -155,6 +157,8 @@ def _traced(model: nn.Module, task: Task) -> tuple[PackedModel, int, tuple[Float
             if context is None:
                 raise PackError("[pack] a language model needs a `context`: the most tokens that it can look at")
             result = trace(model, (context,), tokens=True)
+        elif isinstance(task, TensorTask):
+            result = follow(model, task.inputs, task.outputs)
         elif isinstance(task, ArrayTask):
             result = trace(model, task.input_shape, *task.scaling, tokens=task.tokens, temperature=task.temperature)
         else:

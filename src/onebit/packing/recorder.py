@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from onebit.errors import PackError
 from onebit.nn.binary import all_finite
 from onebit.packing.merge import FloatTensor, merge_scales
-from onebit.program import Program, Shape, Step, pack_rows
+from onebit.program import Input, Program, Shape, Step, pack_rows
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,9 @@ class Recorder:
         self._bit_parameters = 0
         self._sound: set[int] = set()  # latents without NaN and infinity
         self._stored: dict[int, list[str]] = {}  # a parameter to the names of the tensors made of it
+        self.key_masks: list[Any] = []  # inputs that say which positions count, see `masks.KeyMask`
+        self.made_once: dict[str, str] = {}  # values that several steps may read, by what they are
+        self.biases: dict[str, NDArray[Any]] = {}  # of attentions, which layers may share
 
     @property
     def tensors(self) -> Mapping[str, NDArray[Any]]:
@@ -67,10 +70,23 @@ class Recorder:
         self._shapes = {"input": shape}
         return "input"
 
-    def finish(self, result: str) -> Recording:
-        """The program that gives the value `result`: its scales merged, its shapes checked."""
-        steps = merge_scales(self._steps, self._tensors, self._kept_float, result)
-        program = Program("input", self._program.input_shape, tuple(steps), result, self._program.tokens)
+    def begin_with(self, inputs: Sequence[Input]) -> None:
+        """Start from several inputs of a program over arrays, or from integers; their values have their names."""
+        first, *more = inputs
+        self._program = Program(first.name, first.shape, (), first.name, False, first.integers, tuple(more))
+        self._steps.clear()
+        self._shapes = {source.name: source.shape for source in inputs}
+
+    def finish(self, *results: str, names: Sequence[str] = ()) -> Recording:
+        """The program that gives these values: its scales merged, its shapes checked.
+
+        Args:
+            names: those that the values get; by default they keep their own.
+        """
+        steps = merge_scales(self._steps, self._tensors, self._kept_float, results)
+        if names:
+            results, steps = tuple(names), self._renamed(steps, results, names)
+        program = replace(self._program, steps=tuple(steps), output=results[0], more_outputs=tuple(results[1:]))
         self.where = "output"
         try:
             program.shapes(self._tensors)
@@ -78,12 +94,39 @@ class Recorder:
             raise self._misfit(error) from None
         return Recording(program, self._tensors, self._bit_parameters, tuple(self._kept_float))
 
+    def _renamed(self, steps: list[Step], results: Sequence[str], names: Sequence[str]) -> list[Step]:
+        """The steps, with other names for some values. An input, and a value of a second name, is copied."""
+        inputs = {source.name for source in self._program.inputs}
+        taken: dict[str, str] = {}
+        copies = []
+        for result, name in zip(results, names, strict=True):
+            if name in inputs:
+                raise self.fail(f"an output of the name {name!r} of an input: give it another name")
+            if result in inputs or result in taken:
+                copies.append(Step("scale", (result,), name, {"factor": 1.0}))
+            else:
+                taken[result] = name
+        others = {step.output for step in steps} - set(taken)
+        spare = {name: f"{name}_" for name in others & set(names)}
+        named = taken | spare
+        return [
+            replace(
+                step, inputs=tuple(named.get(x, x) for x in step.inputs), output=named.get(step.output, step.output)
+            )
+            for step in [*steps, *copies]
+        ]
+
     def fail(self, message: str) -> PackError:
         """An error that names the place."""
         return PackError(f"[pack] {self.where}: {message}")
 
     def _misfit(self, error: ValueError) -> PackError:
-        return self.fail(f"the model does not fit an input of shape {self._program.input_shape}: {error}")
+        return self.fail(f"the model does not fit {self._spelled_inputs()}: {error}")
+
+    def _spelled_inputs(self) -> str:
+        if not self._program.more_inputs:
+            return f"an input of shape {self._program.input_shape}"
+        return "inputs of shapes " + ", ".join(str(source.shape) for source in self._program.inputs)
 
     def shape(self, value: str) -> Shape:
         """The shape of a value, without the batch axis."""
@@ -92,6 +135,8 @@ class Recorder:
     def step(self, op: str, inputs: Sequence[str], attributes: dict[str, Any] | None = None, **tensors: str) -> str:
         """Append a step; returns the name of its output."""
         name = f"v{len(self._steps)}"
+        while name in self._shapes:  # an input's
+            name += "_"
         step = Step(op, tuple(inputs), name, attributes or {}, tensors)
         try:
             self._shapes[name] = self._program.step_shape(len(self._steps), step, self._shapes, self._tensors)

@@ -8,7 +8,7 @@ from onebit.packing.handlers import is_foreign
 
 NO_ATTENTION = (
     "it has attention over all positions of tokens, and a program has only that in which each sees those before it: "
-    "use onebit.nn.BinaryAttention, or a network of convolutions"
+    "give an onebit.TensorTask with its inputs, or use onebit.nn.BinaryAttention"
 )
 
 
@@ -16,7 +16,7 @@ def what_lacks(model: nn.Module) -> str:
     """The reason; "" where none is seen."""
     for module in model.modules():
         if isinstance(module, nn.Transformer):
-            return "it takes two sequences, and a program has one input"
+            return "it takes two sequences: give an onebit.TensorTask with both"
         if hasattr(module, "config") and hasattr(module, "main_input_name"):  # a model of Hugging Face's
             return "" if is_foreign(type(module)) else _what_lacks_of_transformers(module)
     return ""

@@ -13,16 +13,20 @@ from onebit.nn import BinaryLayer
 from onebit.nn.wrapped import unwrapped
 from onebit.packing import attending, foreign, functions, layers, shaping
 from onebit.packing.called import called
+from onebit.packing.following import first_input, follow
 from onebit.packing.handlers import function_handler, handler_of, is_packed, pack_layer, value_handler_of
 from onebit.packing.layers.recurrent import RECURRENT
 from onebit.packing.layouts import channels_first, in_order, settled
 from onebit.packing.recorder import Recorder, Recording
 from onebit.packing.refusals import what_lacks
 from onebit.packing.values import Pair, Scores, Size, Value
+from onebit.program import Shape
+from onebit.tasks.tensor_task import TensorInput
 
 # Imported for what they enter into the tables of handlers.
 # Functions that products of queries with keys may pass on their way to an attention.
-TAKE_SCORES = ("bmm", "div", "dropout", "imul", "matmul", "mul", "mul_", "softmax", "truediv")
+TAKE_SCORES = ("add", "add_", "bmm", "div", "dropout", "float", "iadd", "imul", "masked_fill", "masked_fill_", "matmul", "mul", "mul_", "softmax",
+               "to", "truediv", "type_as")  # fmt: skip
 HANDLERS = (layers, foreign, functions, shaping, attending)
 
 
@@ -63,8 +67,29 @@ def trace(
     Raises:
         PackError: the model holds a layer or a function that a program cannot express; the message names it.
     """
+    try:
+        return _by_graph(model, tuple(input_shape), mean, std, tokens, temperature)
+    except PackError as error:
+        if tokens:
+            raise
+        shape = tuple(input_shape) if len(input_shape) != 3 else (input_shape[2], *input_shape[:2])
+        alone = TensorInput(first_input(model), shape)
+        try:
+            return follow(model, (alone,), mean=mean, std=std, temperature=temperature, alone=True)
+        except PackError as other:
+            # Of a model that can be traced, the first error is where its graph and its layers do not fit.
+            raise (other if isinstance(error, _NotTraceable) else error) from None
+
+
+class _NotTraceable(PackError):
+    """torch.fx cannot follow a model."""
+
+
+def _by_graph(
+    model: nn.Module, input_shape: Shape, mean: Sequence[float], std: Sequence[float], tokens: bool, temperature: float
+) -> Recording:
     r = Recorder("input")
-    source = r.begin(tuple(input_shape), tokens)
+    source = r.begin(input_shape, tokens)
     if len(mean):
         scale = 1 / np.asarray(std, np.float32)
         shift = -np.asarray(mean, np.float32) * scale
@@ -86,7 +111,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     kind = type(model).__name__
     lack = what_lacks(model)
     if lack:
-        raise PackError(f"[pack] {kind}: {lack}")
+        raise _NotTraceable(f"[pack] {kind}: {lack}")
     try:
         graph = _LayerTracer().trace(model)
     except Exception as error:  # torch.fx raises many kinds, all of them for control flow that depends on data
@@ -94,7 +119,7 @@ def _graph(model: nn.Module) -> fx.Graph:
         advice = "avoid control flow that depends on tensors in its forward"
         if isinstance(getattr(model, "module", None), nn.Module):
             advice = "if it only wraps its module, pack model.module"
-        raise PackError(f"[pack] {kind} cannot be traced ({reason}): {advice}") from None
+        raise _NotTraceable(f"[pack] {kind} cannot be traced ({reason}): {advice}") from None
     for node in reversed(list(graph.nodes)):
         # A node without a user is not needed: checks of shapes, which are made here too, and what they read.
         if not node.users and node.op not in ("placeholder", "output"):

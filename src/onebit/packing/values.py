@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from onebit.packing.masks import EVERYTHING, Seen
 from onebit.packing.recorder import Recorder
 from onebit.program import Shape
 
@@ -92,6 +93,7 @@ class Scores:
         queries, keys: with axes of (batch, heads, rows, features).
         factor: by which the products are multiplied.
         weights: whether they have become the weights of values, by a softmax.
+        seen: what a mask shows of them, and what is added to them.
     """
 
     MISUSE: ClassVar[str] = (
@@ -102,3 +104,4 @@ class Scores:
     keys: Value
     factor: float = 1.0
     weights: bool = False
+    seen: Seen = EVERYTHING

@@ -24,6 +24,7 @@ from onebit.task import TEXT_KINDS
 from onebit.tasks.kinds import KINDS
 
 if TYPE_CHECKING:
+    from onebit.runtime.tensors import TensorSession
     from onebit.runtime.text import TextSession
 
 Precision = Literal["int8", "float32"]
@@ -392,7 +393,7 @@ def load(
     device: str = "cpu",
     planes: int | None = None,
     prefix: bool = False,
-) -> ImageSession | TextSession | ArraySession:
+) -> ImageSession | TextSession | ArraySession | TensorSession:
     """Load a packed model to run it.
 
     `load_image_session` and `load_text_session` take the same keywords. Use them if you know the kind of model.
@@ -441,7 +442,14 @@ def load(
         )
     # Imported here because these build on the classes above.
     from onebit.runtime.kinds import SESSIONS
+    from onebit.runtime.tensors import TensorSession
 
+    if model.task["kind"] not in SESSIONS and (model.task["kind"] == "tensors" or not model.program.takes_one_array):
+        if on_gpu(device):
+            raise OnebitError(
+                f"[load] device={device!r}: a model of several inputs, or of integers, runs on the CPU only"
+            )
+        return TensorSession(model, precision, threads, isa, memory_cap, pin_threads)
     kind = SESSIONS.get(model.task["kind"], ImageSession)
     return kind(model, precision, threads, isa, memory_cap, pin_threads, device)
 
@@ -455,6 +463,8 @@ def load_image_session(path: str | Path, **options: Unpack[LoadOptions]) -> Imag
         raise OnebitError(
             f"[{path}] this model is not an image network: its task is {session.task.kind}; use onebit.load"
         )
+    if not session.program.tokens:
+        raise OnebitError(f"[{path}] this model is not an image network: it takes tensors; use onebit.load and run")
     raise OnebitError(f"[{path}] this model is not an image network: use generate, score or logits")
 
 
@@ -463,4 +473,8 @@ def load_text_session(path: str | Path, **options: Unpack[LoadOptions]) -> TextS
     session = load(path, **options)
     if isinstance(session, ArraySession):
         raise OnebitError(f"[{path}] this model is not a language model: use classify, or call the session with images")
-    return session
+    from onebit.runtime.text import TextSession
+
+    if isinstance(session, TextSession):
+        return session
+    raise OnebitError(f"[{path}] this model is not a language model: it takes tensors; use onebit.load and run")

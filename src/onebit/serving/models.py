@@ -246,7 +246,8 @@ def _load(path: Path, settings: Settings, pool: ThreadPool) -> TextSession | Ima
     session = load(path, precision, pool, cache=cache if is_text else None, memory_cap=_cap(settings))
     if isinstance(session, TextSession | ImageSession):
         return session
-    raise OnebitError(f"[{path}] its task, {session.task.kind}, is not served: use onebit.load, or classify")
+    kind = describe(path).kind
+    raise OnebitError(f"[{path}] its task, {kind}, is not served: use onebit.load, or classify")
 
 
 def _cap(settings: Settings) -> int:

@@ -26,6 +26,14 @@ def graph_of(model: PackedModel, source: Path, int2: bool = False) -> onnx.Graph
     program = model.program
     refuse(source, "onnx", ((step.op, "") for step in program.steps if step.op not in WRITERS))
     g = Graph(int2)
+    if not (program.tokens or program.takes_one_array):
+        refuse(source, "onnx", [("the program", "several inputs or outputs, or integers")])
+    masked = (
+        s
+        for s in program.steps
+        if s.op == "full_attention" and (len(s.inputs) > 3 or s.tensors or s.attributes.get("causal"))
+    )
+    refuse(source, "onnx", ((step.op, "a mask, a bias, or causal") for step in masked))
     values = {program.input_name: Value(program.input_shape, "input")}
     faults = []
     for step in program.steps:

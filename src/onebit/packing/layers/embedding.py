@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import nn
 
 from onebit.nn import BinaryEmbedding, TokenPositionEmbedding
@@ -35,6 +37,13 @@ def embedding(r: Recorder, name: str, layer: nn.Module, x: str, of: Literal["tok
     if layer.max_norm is not None:
         raise r.fail("an embedding with max_norm cannot be packed")
     return r.step("embedding", [x], attributes, weight=r.float_tensor(f"{name}.weight", layer.weight, "a float layer"))
+
+
+def positions_or_none(r: Recorder, name: str, layer: nn.Module, x: str, rows: NDArray[Any]) -> str | None:
+    """Record a table of bits whose rows are those of the positions of `x`; None where others are asked for, or the table is not one of bits."""
+    if not isinstance(layer, BinaryEmbedding) or not np.array_equal(rows, np.arange(len(rows))):
+        return None
+    return embedding(r, name, layer, x, "position")
 
 
 def _binary(r: Recorder, name: str, layer: BinaryEmbedding, x: str, attributes: dict[str, Any]) -> str:

@@ -102,13 +102,24 @@ def _rms_norm(r: Recorder, name: str, layer: nn.RMSNorm, x: str) -> str:
     return r.scale_shift(y, floats(layer.weight), None, name, "learned scale of an RMS normalisation")
 
 
+def groups_of_rows(r: Recorder, name: str, layer: nn.GroupNorm, x: str) -> str:
+    """Equal groups of channels normalised, of rows each by itself."""
+    y = r.step("group_normalize", [x], {"groups": layer.num_groups, "eps": layer.eps})
+    return _learned(r, name, layer, y, "learned scale and shift of a group normalisation")
+
+
 @packs(nn.GroupNorm)
 def _group_norm(r: Recorder, name: str, layer: nn.GroupNorm, x: str) -> str:
     shape = r.shape(x)
+    image = shape
     if len(shape) == 4:  # a volume is normalised as an image of all its lines
-        x = r.step("reshape", [x], {"shape": [shape[0] * shape[1], *shape[2:]]})
+        image = (shape[0] * shape[1], *shape[2:])
+    elif len(shape) == 2 and not r.tokens:  # of rows the step would take each by itself
+        image = (shape[0], 1, shape[1])
+    if image != shape:
+        x = r.step("reshape", [x], {"shape": list(image)})
     y = r.step("group_normalize", [x], {"groups": layer.num_groups, "eps": layer.eps})
-    if len(shape) == 4:
+    if image != shape:
         y = r.step("reshape", [y], {"shape": list(shape)})
     return _learned(r, name, layer, y, "learned scale and shift of a group normalisation")
 

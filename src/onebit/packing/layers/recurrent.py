@@ -9,6 +9,7 @@ from torch import nn
 from onebit.nn import BinaryGRU, BinaryLSTM, BinaryRecurrence, ImageRows
 from onebit.packing.handlers import pack_layer, packs
 from onebit.packing.layers.dense import linear_step
+from onebit.packing.layers.norm import groups_of_rows
 from onebit.packing.recorder import Recorder
 from onebit.quantizers import VALUES, weight_planes
 
@@ -52,7 +53,7 @@ def _check(r: Recorder, layer: BinaryLSTM | BinaryGRU | nn.LSTM | nn.GRU) -> Non
 def _recurrence(r: Recorder, name: str, part: BinaryRecurrence, x: str, reverse: bool = False) -> str:
     x = pack_layer(r, f"{name}.inputs", part.inputs, x)
     if part.input_norm is not None:
-        x = pack_layer(r, f"{name}.input_norm", part.input_norm, x)
+        x = groups_of_rows(r, f"{name}.input_norm", part.input_norm, x)
     quantizer, weights = part.quantizer, part.scheme.weights
     bits = part.bits().weight.flatten(0, 1) if len(weights.planes) > 1 else part.bits().weight  # plane after plane
     attributes: dict[str, Any] = {"hidden": part.hidden_size, "values": VALUES[weights.values]}
