@@ -124,8 +124,8 @@ std::string file_of(const Json& document) {
         header = text->text;
         data.resize(static_cast<std::size_t>(document.at("data").number));
     } else {
-        header = R"({"__metadata__":{"onebit_format":"1","program":)" + quoted(part(document, "program")) + R"(,"task":)" +
-                 quoted(part(document, "task"));
+        header =
+            R"({"__metadata__":{"onebit_format":"1","program":)" + quoted(part(document, "program")) + R"(,"task":)" + quoted(part(document, "task"));
         if (const Json* more = document.find("more")) {
             for (const auto& [key, value] : more->object) {
                 header += "," + quoted(key) + ":" + quoted(value.kind == Json::Kind::text ? value.text : to_text(value));

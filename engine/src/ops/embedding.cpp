@@ -13,7 +13,11 @@ namespace {
 class EmbeddingNode : public Node {
   public:
     explicit EmbeddingNode(const NodeSource& source)
-        : Node(source.step), source_(source.step.as<ops::Embedding>()), of_position_(source_.of_position), width_(source.output().back()), in_width_(source.input().back()) {}
+        : Node(source.step),
+          source_(source.step.as<ops::Embedding>()),
+          of_position_(source_.of_position),
+          width_(source.output().back()),
+          in_width_(source.input().back()) {}
 
   protected:
     // Calls of(row) for the table's row of each token, or of each of a program's integers.
