@@ -150,10 +150,10 @@ class ArraySession(Session):
     Call it with a batch for the network's outputs:
 
     Args:
-        batch: (n, *input_shape): float32, or uint8 of which 255 stands for 1.
+        batch: ``(n, *input_shape)``: float32, or uint8 of which 255 stands for 1.
 
     Returns:
-        float32 (n, *output_shape).
+        float32 ``(n, *output_shape)``.
 
     Raises:
         DataError: the batch has another shape or type.

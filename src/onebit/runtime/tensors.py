@@ -57,10 +57,10 @@ class TensorSession(Session):
         """Run the model on a batch.
 
         Args:
-            arrays: an array for each input in their order, or a dictionary of them by name: (n, *shape), float32, integers or booleans.
+            arrays: an array for each input in their order, or a dictionary of them by name: ``(n, *shape)``, float32, integers or booleans.
 
         Returns:
-            float32 (n, *shape); of several outputs a dictionary of them by name.
+            float32 ``(n, *shape)``; of several outputs a dictionary of them by name.
 
         Raises:
             DataError: an input is missing or unknown, or does not fit.
