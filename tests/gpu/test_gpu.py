@@ -108,8 +108,10 @@ def test_each_op_is_the_references(base, precision):
     for name, t in base["tensors"].items():
         kind = DTYPES[t["dtype"]]
         tensors[name] = (
-            rng.normal(size=t["shape"]).astype(kind) if kind is np.float32 else np.zeros(t["shape"], kind)
-        )  # bits of 0 are within any row
+            rng.normal(size=t["shape"]).astype(kind)
+            if kind is np.float32
+            else np.full(t["shape"], t.get("fill", 0), kind)
+        )  # bits beyond a row would be refused
     program = Program.from_json(json.dumps(base["program"]))
     shapes = program.shapes(tensors)
     try:
