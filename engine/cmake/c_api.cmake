@@ -4,6 +4,9 @@ include(CMakePackageConfigHelpers)
 
 add_library(onebit_c_objects OBJECT
   engine/src/c_api.cpp
+  engine/src/c_api_guard.cpp
+  engine/src/c_api_model.cpp
+  engine/src/c_api_text.cpp
   engine/src/model_file.cpp
   engine/src/nested_models.cpp)
 target_link_libraries(onebit_c_objects PRIVATE onebit_engine)
