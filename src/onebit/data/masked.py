@@ -19,8 +19,9 @@ from onebit.images import MAX_PIXELS, SUFFIXES, decode_image, quiet_pillow
 from onebit.printable import printable
 from onebit.processors import cores
 from onebit.progress import report
-from onebit.scenes.mask_figures import MOST_CLASSES, NOT_COUNTED_PIXEL
+from onebit.scenes.mask_figures import NOT_COUNTED_PIXEL
 from onebit.scenes.pictures import scaled, scaled_mask
+from onebit.tasks.pictures import MOST_CLASSES
 from onebit.walk import entries, is_hidden
 
 _PICTURES = ("images", "imgs", "jpegimages", "pictures")

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from onebit.models.parts import behind, check, convolution, last, stem
-from onebit.scenes.boxes import BOX_VALUES
 from onebit.schemes import Scheme
+from onebit.tasks.pictures import BOX_VALUES
 
 # The probability that every cell begins with: most hold no object (arXiv 1708.02002, section 3.3).
 _FIRST_SCORE = 0.1

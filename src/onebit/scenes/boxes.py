@@ -8,12 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit.tasks.pictures import BOX_VALUES, STRIDE
+
 Boxes = NDArray[np.float32]  # (n, 4): left, top, right, bottom, in pixels
 
-# Pixels of a picture's side to a cell of a detector's grid.
-STRIDE = 4
-# The values of a cell after its classes: log width, log height, and the place of the centre, across and down, in cells.
-BOX_VALUES = 4
 # Boxes of one class that overlap by more than this are one object.
 SAME_OBJECT = 0.5
 # More peaks than a picture has objects: the most that a picture of COCO is judged by.

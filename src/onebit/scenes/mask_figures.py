@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 
 # The value of pixels that do not count, as in Pascal VOC.
 NOT_COUNTED_PIXEL = 255
-# A mask is an image of bytes, and the last value is the pixel that does not count.
-MOST_CLASSES = 255
 
 
 class MaskMetrics:

@@ -8,12 +8,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from onebit.tasks.sound import SoundTask
+
 _LOUDEST_STEP = 160
 
 
 @dataclass(frozen=True)
 class LogMel:
-    """How samples become a spectrum over time.
+    """How samples become a spectrum over time; the defaults are those of a `SoundTask`.
 
     Args:
         sample_rate: in Hz.
@@ -24,14 +26,14 @@ class LogMel:
         floor: added to each band's power before the logarithm.
     """
 
-    sample_rate: int = 16_000
-    samples: int = 16_000
-    frame: int = 400
-    hop: int = 160
-    bands: int = 40
-    low_hz: float = 20.0
-    high_hz: float = 7_600.0
-    floor: float = 1e-6
+    sample_rate: int = SoundTask.sample_rate
+    samples: int = SoundTask.samples
+    frame: int = SoundTask.frame
+    hop: int = SoundTask.hop
+    bands: int = SoundTask.bands
+    low_hz: float = SoundTask.low_hz
+    high_hz: float = SoundTask.high_hz
+    floor: float = SoundTask.floor
 
     @property
     def frames(self) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from onebit.strict_json import excerpt
-from onebit.task_fields import is_above, is_list, labels_fault
+from onebit.task_fields import MAX_SIDE, is_above, is_list, labels_fault
 from onebit.tasks.array_task import ArrayTask, Shape
 
-# As of every axis of a program.
-_MOST_SIDE = 1 << 24
-# As `onebit.scenes` has them, which is not needed to read a file.
-_STRIDE, _BOX_VALUES, _MOST_CLASSES = 4, 4, 255
+# Pixels of a cell of a detector's grid, in both axes.
+STRIDE = 4
+# Of a cell: the logarithms of a box's width and height, and where its centre is in the cell, across and down.
+BOX_VALUES = 4
+# A mask holds a class in a byte, of which one value says that a pixel does not count.
+MOST_CLASSES = 255
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class PictureTask(ArrayTask):
         return self.mean, self.std
 
     @property
+    @abstractmethod
     def output_shape(self) -> Shape:
         """What a program of this task gives for a picture."""
-        raise NotImplementedError
 
     def output_fault(self, shape: Shape) -> str | None:
         if tuple(shape) == self.output_shape:
@@ -68,8 +71,8 @@ class PictureTask(ArrayTask):
             return fault
         if len(labels) > cls.most_labels:
             return f"has {len(labels)} labels: needs at most {cls.most_labels}"
-        if not is_list(size) or len(size) != 2 or any(type(n) is not int or not 1 <= n <= _MOST_SIDE for n in size):
-            return f"image_size={excerpt(size)}: needs (height, width), two integers from 1 to {_MOST_SIDE}"
+        if not is_list(size) or len(size) != 2 or any(type(n) is not int or not 1 <= n <= MAX_SIDE for n in size):
+            return f"image_size={excerpt(size)}: needs (height, width), two integers from 1 to {MAX_SIDE}"
         if any(side % cls.multiple for side in size):
             return f"image_size={excerpt(size)}: needs multiples of {cls.multiple}"
         if type(channels) is not int or channels not in (1, 3):
@@ -104,13 +107,13 @@ class DetectionTask(PictureTask):
     """
 
     kind: ClassVar[str] = "detection"
-    multiple: ClassVar[int] = _STRIDE
+    multiple: ClassVar[int] = STRIDE
 
     @property
     def output_shape(self) -> Shape:
         """(rows, columns, values of a cell)."""
         height, width = self.image_size
-        return height // _STRIDE, width // _STRIDE, len(self.labels) + _BOX_VALUES
+        return height // STRIDE, width // STRIDE, len(self.labels) + BOX_VALUES
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class SegmentationTask(PictureTask):
     """
 
     kind: ClassVar[str] = "segmentation"
-    most_labels: ClassVar[int] = _MOST_CLASSES
+    most_labels: ClassVar[int] = MOST_CLASSES
 
     @property
     def output_shape(self) -> Shape:
