@@ -134,12 +134,24 @@ def engine_options(
     }
 
 
-def _engine_of(model: PackedModel, options: dict[str, Any]) -> Any:
+def engine_of(model: PackedModel, options: dict[str, Any]) -> Any:
+    """An engine for arrays. Raises OnebitError if the program does not fit this machine or the options."""
     # Imported here so that the NumPy reference and `info` work without the engine.
     from onebit._engine import Engine
 
     try:
         return Engine(model.program.to_json(), model.tensors, **options)
+    except ValueError as error:
+        raise OnebitError(str(error)) from None
+
+
+def decoder_of(model: PackedModel, options: dict[str, Any], cache: Cache | None) -> Any:
+    """An engine for tokens. Raises OnebitError if the program does not fit this machine or the options."""
+    # Imported here so that `info` works without the engine.
+    from onebit._engine import Decoder
+
+    try:
+        return Decoder(model.program.to_json(), model.tensors, **options, cache=cache)
     except ValueError as error:
         raise OnebitError(str(error)) from None
 
@@ -180,7 +192,7 @@ class ArraySession(Session):
 
             self._engine = GpuEngine(model, precision, device)
         else:
-            self._engine = _engine_of(model, options)
+            self._engine = engine_of(model, options)
         self._model = model
         self._options = options
         self._cascade: Cascade | None = None
@@ -292,7 +304,7 @@ class ImageSession(ArraySession):
         """The session's own engine, or one for a model of fewer planes."""
         if not hasattr(self._engine, "run_to_exits"):
             raise OnebitError("[Session.classify] confidence: a GPU runs the whole network: load with device='cpu'")
-        return self._engine if model is self._model else _engine_of(model, self._options)
+        return self._engine if model is self._model else engine_of(model, self._options)
 
     def classify(
         self, images: Sequence[str | Path | NDArray[np.uint8]], top: int = 5, confidence: float | None = None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onebit.errors import DataError, OnebitError
+from onebit.errors import DataError
 from onebit.fileformat import PackedModel
 from onebit.program import Input
-from onebit.runtime.session import MEMORY_CAP, Precision, Session, engine_options
+from onebit.runtime.session import MEMORY_CAP, Precision, Session, engine_of, engine_options
 
 if TYPE_CHECKING:
     from onebit.runtime.threads import ThreadPool
@@ -32,14 +32,7 @@ class TensorSession(Session):
         memory_cap: int = MEMORY_CAP,
         pin_threads: bool = False,
     ) -> None:
-        options = engine_options(precision, threads, isa, memory_cap, pin_threads)
-        # Imported here so that the NumPy reference and `info` work without the engine.
-        from onebit._engine import Engine
-
-        try:
-            self._engine = Engine(model.program.to_json(), model.tensors, **options)
-        except ValueError as error:
-            raise OnebitError(str(error)) from None
+        self._engine = engine_of(model, engine_options(precision, threads, isa, memory_cap, pin_threads))
         self.program = model.program
         self._output_shapes = [model.shapes[name] for name in model.program.outputs]
 

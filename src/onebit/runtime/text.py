@@ -28,7 +28,7 @@ from onebit.runtime.generation import (
 )
 from onebit.runtime.prompt_cache import PromptCache
 from onebit.runtime.saved_state import SavedState, fingerprint, read_state, write_state
-from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, engine_options, on_gpu
+from onebit.runtime.session import MEMORY_CAP, Cache, Precision, Session, decoder_of, engine_options, on_gpu
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.sampling import Sampling, SamplingOptions, choose_each
@@ -78,13 +78,7 @@ class TextSession(Session):
 
             self._engine = GpuDecoder(model, precision, device)
         else:
-            # Imported here so that `info` works without the engine.
-            from onebit._engine import Decoder
-
-            try:
-                self._engine = Decoder(model.program.to_json(), model.tensors, **options, cache=cache)
-            except ValueError as error:
-                raise OnebitError(str(error)) from None
+            self._engine = decoder_of(model, options, cache)
         self.program = model.program
         self.context = self._engine.context
         # Some models have more outputs than tokens.

@@ -14,7 +14,7 @@ from onebit.fileformat import PackedModel
 from onebit.paths import expand
 from onebit.printable import printable
 from onebit.runtime.answer import Labels
-from onebit.runtime.session import MEMORY_CAP, ArraySession, Precision, best_labels, engine_options, softmax
+from onebit.runtime.session import MEMORY_CAP, ArraySession, Precision, best_labels, decoder_of, engine_options, softmax
 from onebit.runtime.threads import ThreadPool
 from onebit.runtime.token_sequence import TokenSequence
 from onebit.tasks.text_classes import TextClassification
@@ -52,14 +52,8 @@ class TextClassSession(ArraySession):
             raise OnebitError(f"[load] device={device!r}: classifiers of texts run on the CPU")
         self.task = TextClassification.from_json(model.task)
         self.tokenizer = Tokenizer(TextTask(tuple(self.task.vocabulary.split("\n"))))
-        # Imported here so that `info` works without the engine.
-        from onebit._engine import Decoder
-
         options = engine_options(precision, threads, isa, memory_cap, pin_threads)
-        try:
-            self._engine = Decoder(model.program.to_json(), model.tensors, **options, cache=None)
-        except ValueError as error:
-            raise OnebitError(str(error)) from None
+        self._engine = decoder_of(model, options, None)
         self.program = model.program
         self.input_shape = model.program.input_shape
         self.output_shape = model.shapes[model.program.output]
