@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from onebit.models.parts import behind, check, first, logits
+from onebit.models.parts import Network, behind, check, first, logits
 from onebit.nn import BinaryConv1d
 from onebit.schemes import Scheme
 
 
-class SeriesNetwork(nn.Module):
+class SeriesNetwork(Network):
     """Convolutions over time, the mean over time, and a dense layer. `series_network` builds it."""
-
-    def __init__(self, features: nn.Sequential, head: nn.Sequential, logit_scale: float | None = None) -> None:
-        super().__init__()
-        self.features = features
-        self.head = head
-        self.logit_scale = logit_scale
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.features(x.transpose(1, 2))  # (batch, channels, time)

@@ -26,6 +26,13 @@ def convolve(x: NDArray[Any], weight: NDArray[Any], a: Attributes) -> NDArray[An
     return np.concatenate(parts, axis=-1)
 
 
+def check_groups(step: StepReader) -> None:
+    """Refuse groups that do not divide the channels."""
+    inputs, outputs, groups = step["in_channels"], step["out_channels"], step["groups"]
+    if inputs % groups or outputs % groups:
+        raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+
+
 class Conv2d(Op):
     """A convolution as in PyTorch (a correlation), with zero padding."""
 
@@ -44,11 +51,10 @@ class Conv2d(Op):
     )
 
     def shape(self, step: StepReader, x: Shape) -> Shape:
-        inputs, outputs, groups = step["in_channels"], step["out_channels"], step["groups"]
+        inputs, outputs, _ = step["in_channels"], step["out_channels"], step["groups"]
         if len(x) != 3 or x[2] != inputs:
             raise step.fail(f"in_channels={inputs} but its input has shape {x}: needs (height, width, {inputs})")
-        if inputs % groups or outputs % groups:
-            raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+        check_groups(step)
         return (*self.sides(step, x), outputs)
 
     def sides(self, step: StepReader, x: Shape) -> tuple[int, int]:

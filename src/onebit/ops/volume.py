@@ -9,6 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from onebit.ops import binary
+from onebit.ops.conv import check_groups
 from onebit.ops.declared import Attribute, Bits, Floats, Integer, Integers, Shape, Sizes, Tensor
 from onebit.ops.op import Array, Attributes, Op, Precision, Programs, StepReader, Tensors
 from onebit.ops.windows import MAX_VALUE_ELEMENTS
@@ -50,11 +51,10 @@ class Conv3d(Op):
     )
 
     def shape(self, step: StepReader, x: Shape) -> Shape:
-        inputs, outputs, groups = step["in_channels"], step["out_channels"], step["groups"]
+        inputs, outputs, _ = step["in_channels"], step["out_channels"], step["groups"]
         if len(x) != 4 or x[3] != inputs:
             raise step.fail(f"in_channels={inputs} but its input has shape {x}: needs (depth, height, width, {inputs})")
-        if inputs % groups or outputs % groups:
-            raise step.fail(f"groups={groups} does not divide in_channels={inputs} and out_channels={outputs}")
+        check_groups(step)
         return (*self._sides(step, x), outputs)
 
     def _sides(self, step: StepReader, x: Shape) -> Shape:

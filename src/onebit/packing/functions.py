@@ -176,30 +176,6 @@ def _over_positions(r: Recorder, x: Value, dim: Any, keepdim: bool, step: Callab
     return y if keepdim else squeeze(r, y, axes)
 
 
-@packs_function("avg_pool3d", F.avg_pool3d)
-def _avg_pool3d(r: Recorder, input: Value, *args: Any, **kwargs: Any) -> Value:
-    return called_as(r, nn.AvgPool3d(*args, **kwargs), input)
-
-
-@packs_function("max_pool3d", F.max_pool3d, torch.max_pool3d)
-def _max_pool3d(
-    r: Recorder,
-    input: Value,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Value:
-    return called_as(r, nn.MaxPool3d(kernel_size, stride, padding, dilation, return_indices, ceil_mode), input)
-
-
-@packs_function("adaptive_avg_pool3d(1)", F.adaptive_avg_pool3d)
-def _adaptive_avg_pool3d(r: Recorder, input: Value, output_size: Any) -> Value:
-    return called_as(r, nn.AdaptiveAvgPool3d(output_size), input)
-
-
 @packs_function("argmax", torch.argmax, "argmax")
 def _argmax(r: Recorder, input: Value, dim: int | None = None, keepdim: bool = False) -> Value:
     if dim is None:
@@ -220,57 +196,37 @@ def _axis_last(r: Recorder, x: Value, axis: int) -> Value:
     return arranged(r, x, tuple(BATCH if a == BATCH else order[a] for a in x.axes))
 
 
-@packs_function("adaptive_max_pool2d(1)", F.adaptive_max_pool2d)
-def _adaptive_max_pool2d(r: Recorder, input: Value, output_size: Any, return_indices: bool = False) -> Value:
-    return called_as(r, nn.AdaptiveMaxPool2d(output_size, return_indices), input)
+def _max_pool(layer: type[nn.Module]) -> Callable[..., Value]:
+    """A handler of a function, whose last two arguments stand the other way round in its layer."""
+
+    def handler(
+        r: Recorder,
+        input: Value,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+        return_indices: bool = False,
+    ) -> Value:
+        return called_as(r, layer(kernel_size, stride, padding, dilation, return_indices, ceil_mode), input)
+
+    return handler
 
 
-@packs_function("avg_pool2d", F.avg_pool2d)
-def _avg_pool2d(
-    r: Recorder,
-    input: Value,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: Any = None,
-) -> Value:
-    layer = nn.AvgPool2d(kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return called_as(r, layer, input)
+def _pool(layer: type[nn.Module]) -> Callable[..., Value]:
+    """A handler of a function that takes the arguments of its layer."""
+    return lambda r, input, *args, **kwargs: called_as(r, layer(*args, **kwargs), input)
 
 
-@packs_function("max_pool2d", F.max_pool2d, torch.max_pool2d)
-def _max_pool2d(
-    r: Recorder,
-    input: Value,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Value:
-    return called_as(r, nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode), input)
-
-
-@packs_function("max_pool1d", F.max_pool1d, torch.max_pool1d)
-def _max_pool1d(
-    r: Recorder,
-    input: Value,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Value:
-    return called_as(r, nn.MaxPool1d(kernel_size, stride, padding, dilation, return_indices, ceil_mode), input)
-
-
-@packs_function("adaptive_avg_pool2d(1)", F.adaptive_avg_pool2d)
-def _adaptive_avg_pool2d(r: Recorder, input: Value, output_size: Any) -> Value:
-    return called_as(r, nn.AdaptiveAvgPool2d(output_size), input)
+packs_function("max_pool1d", F.max_pool1d, torch.max_pool1d)(_max_pool(nn.MaxPool1d))
+packs_function("max_pool2d", F.max_pool2d, torch.max_pool2d)(_max_pool(nn.MaxPool2d))
+packs_function("max_pool3d", F.max_pool3d, torch.max_pool3d)(_max_pool(nn.MaxPool3d))
+packs_function("avg_pool2d", F.avg_pool2d)(_pool(nn.AvgPool2d))
+packs_function("avg_pool3d", F.avg_pool3d)(_pool(nn.AvgPool3d))
+packs_function("adaptive_avg_pool2d(1)", F.adaptive_avg_pool2d)(_pool(nn.AdaptiveAvgPool2d))
+packs_function("adaptive_avg_pool3d(1)", F.adaptive_avg_pool3d)(_pool(nn.AdaptiveAvgPool3d))
+packs_function("adaptive_max_pool2d(1)", F.adaptive_max_pool2d)(_pool(nn.AdaptiveMaxPool2d))
 
 
 @packs_function("interpolate", F.interpolate)
